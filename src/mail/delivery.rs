@@ -1,0 +1,439 @@
+//! The life of one delivery (one message to one recipient): its states, and the one pure function for each move.
+//!
+//! ```text
+//! state      begun            answer                    operator              crash, hold over
+//! Waiting    → Out            (late) row only           pause → Paused        stays
+//!                                                       rm    → Done removed
+//! Out        refused: moved   Done | Waiting | Unsure   pause, rm: a mark     → Unsure (crash)
+//! Unsure     → Out, after     Done | Waiting            pause → Paused        stays; over: begin again at
+//!            its hold                                   release: hold ends      the same ESP
+//! Paused     refused: moved   row; known may end it     release → Waiting     stays
+//!                                                         or Unsure, as it was
+//! Done       refused: done    row; known may rise       requeue: new round    stays
+//! ```
+//! The attempt's row always takes its answer, however late; the queue moves only where `Out` or `Unsure` names that
+//! attempt. From `Handed` up a delivery is Done, whatever else would be next.
+
+use super::id::{AttemptId, Owner};
+use crate::clock::Timestamp;
+
+/// Where a delivery stands; moved by the courier and the operator alone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum QueueState {
+    /// Nobody has it; it may be begun from `due` on.
+    Waiting {
+        /// The earliest next attempt.
+        due: Timestamp,
+    },
+    /// An attempt is begun: committed before bytes leave.
+    Out {
+        /// The start of the relay that has it.
+        owner: Owner,
+        /// The call that carries it.
+        attempt: AttemptId,
+    },
+    /// The outcome of an attempt is open: held, and bound to its ESP.
+    Unsure {
+        /// The open attempt.
+        attempt: AttemptId,
+        /// The end of the hold.
+        until: Timestamp,
+    },
+    /// An operator stopped it.
+    Paused {
+        /// What it returns to: the hold it came from, or the queue.
+        from: PausedFrom,
+    },
+    /// Nothing more happens by itself.
+    Done,
+}
+
+/// What a paused delivery returns to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum PausedFrom {
+    /// The queue.
+    Waiting,
+    /// A hold: it is still bound.
+    Unsure {
+        /// The open attempt.
+        attempt: AttemptId,
+        /// The end of the hold.
+        until: Timestamp,
+    },
+}
+
+/// What is known of a delivery; it only rises.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Default)]
+pub enum Known {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// An ESP took it.
+    Handed,
+    /// The ESP met a delay.
+    Deferred,
+    /// The recipient's host took it.
+    Delivered,
+    /// It came back.
+    Bounced,
+    /// The recipient complained.
+    Complained,
+}
+
+/// Why a delivery is Done without an ESP having taken it. Below every [`Known`] but `Nothing`: a later event lifts it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Reason {
+    /// The recipient may not be mailed.
+    Suppressed,
+    /// `max_age` passed.
+    Expired,
+    /// An operator took it out.
+    Removed,
+    /// Its outcome stayed open; taken as sent.
+    Assumed,
+    /// Refused for good.
+    Refused,
+}
+
+/// What an operator asked of a delivery while it was out; its settle carries it out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub enum Mark {
+    /// Nothing.
+    #[default]
+    None,
+    /// `queue pause`
+    Pause,
+    /// `queue rm`
+    Remove,
+}
+
+/// What follows an outcome; decided by `router::step`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Step {
+    /// An ESP took it.
+    Done,
+    /// Refused for good: the sender is told.
+    Bounce,
+    /// Another ESP, now.
+    Elsewhere,
+    /// Not before that moment.
+    Later(Timestamp),
+    /// The outcome is open: hold until then.
+    Hold(Timestamp),
+}
+
+/// One delivery as the queue has it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct Delivery {
+    /// Where it stands.
+    pub state: QueueState,
+    /// The highest over its attempts.
+    pub known: Known,
+    /// Why it is Done, where `known` does not say it.
+    pub reason: Option<Reason>,
+    /// What its settle has to carry out.
+    pub mark: Mark,
+    /// Attempts whose answer is open.
+    pub open_attempts: u32,
+}
+
+/// Why a begin did not take place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum NotBegun {
+    /// The row has moved since it was chosen.
+    Moved,
+    /// An ESP has it already; the delivery is Done now.
+    Known,
+    /// The recipient was suppressed since; the delivery is Done now.
+    Suppressed,
+}
+
+/// What a begin found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Begin {
+    /// It is out now. `twice`: an earlier attempt is still open, so it may arrive twice (an event says so).
+    Begun {
+        /// Whether the event is due.
+        twice: bool,
+    },
+    /// It is not.
+    Not(NotBegun),
+}
+
+impl Delivery {
+    /// A fresh one, not before `due`.
+    pub const fn waiting(due: Timestamp) -> Self {
+        Delivery {
+            state: QueueState::Waiting { due },
+            known: Known::Nothing,
+            reason: None,
+            mark: Mark::None,
+            open_attempts: 0,
+        }
+    }
+
+    /// Begins `attempt`, chosen when the delivery stood at `from` (DELIVERY rules 1 to 4). A repeat of the same begin
+    /// succeeds.
+    pub fn begin(&mut self, from: QueueState, owner: Owner, attempt: AttemptId, suppressed: bool) -> Begin {
+        let out = QueueState::Out { owner, attempt };
+        if self.state == out {
+            return Begin::Begun { twice: self.open_attempts > 0 };
+        }
+        if self.state != from || !matches!(from, QueueState::Waiting { .. } | QueueState::Unsure { .. }) {
+            return Begin::Not(NotBegun::Moved);
+        }
+        if self.known >= Known::Handed {
+            self.state = QueueState::Done;
+            return Begin::Not(NotBegun::Known);
+        }
+        if suppressed {
+            self.end(Reason::Suppressed);
+            return Begin::Not(NotBegun::Suppressed);
+        }
+        self.state = out;
+        Begin::Begun { twice: self.open_attempts > 0 }
+    }
+
+    /// Takes back a begin whose call did not start: nothing was handed over. `bound`: where an earlier attempt is
+    /// open, the hold that it returns to (rule 9).
+    pub fn unbegin(
+        &mut self,
+        attempt: AttemptId,
+        due: Timestamp,
+        bound: Option<(AttemptId, Timestamp)>,
+    ) -> bool {
+        if !self.is_at(attempt) || !matches!(self.state, QueueState::Out { .. }) {
+            return false;
+        }
+        self.after_out(match bound {
+            Some((attempt, until)) => QueueState::Unsure { attempt, until },
+            None => QueueState::Waiting { due },
+        });
+        true
+    }
+
+    /// Moves the queue after an answer to `attempt`; `false` when the queue stands elsewhere by now and only the
+    /// attempt's row took it (rule 5).
+    pub fn settle(&mut self, attempt: AttemptId, step: Step) -> bool {
+        if step == Step::Done {
+            self.known = self.known.max(Known::Handed);
+        }
+        if !self.is_at(attempt) {
+            if self.known >= Known::Handed && !matches!(self.state, QueueState::Out { .. }) {
+                self.state = QueueState::Done;
+                self.reason = None;
+            }
+            return false;
+        }
+        if self.known >= Known::Handed {
+            self.state = QueueState::Done;
+            self.reason = None;
+            self.mark = Mark::None;
+            return true;
+        }
+        match step {
+            Step::Done => {}
+            Step::Bounce => self.end(Reason::Refused),
+            Step::Elsewhere => self.after_out(QueueState::Waiting { due: Timestamp::from_millis(0) }),
+            Step::Later(due) => self.after_out(QueueState::Waiting { due }),
+            Step::Hold(until) => self.after_out(QueueState::Unsure { attempt, until }),
+        }
+        true
+    }
+
+    /// Judges an `Out` whose owner is gone: it was begun, so its outcome is open (rule 12).
+    pub fn crashed(&mut self, until: Timestamp) -> bool {
+        let QueueState::Out { attempt, .. } = self.state else { return false };
+        self.open_attempts += 1;
+        self.after_out(QueueState::Unsure { attempt, until });
+        true
+    }
+
+    /// `max_age` passed (rule 13): with an open attempt it is taken as sent, else it has expired.
+    pub fn expire(&mut self) -> Option<Reason> {
+        match self.state {
+            QueueState::Out { .. } | QueueState::Done => return None,
+            QueueState::Waiting { .. } | QueueState::Unsure { .. } | QueueState::Paused { .. } => {}
+        }
+        let reason = if self.open_attempts > 0 { Reason::Assumed } else { Reason::Expired };
+        self.end(reason);
+        Some(reason)
+    }
+
+    /// `queue pause` (rule 17).
+    pub fn pause(&mut self) -> bool {
+        match self.state {
+            QueueState::Waiting { .. } => self.state = QueueState::Paused { from: PausedFrom::Waiting },
+            QueueState::Unsure { attempt, until } => {
+                self.state = QueueState::Paused { from: PausedFrom::Unsure { attempt, until } };
+            }
+            QueueState::Out { .. } if self.mark == Mark::None => self.mark = Mark::Pause,
+            QueueState::Out { .. } | QueueState::Paused { .. } | QueueState::Done => return false,
+        }
+        true
+    }
+
+    /// `queue release`: a paused one returns to what it was; the hold of an unsure one ends, still bound.
+    pub fn release(&mut self, now: Timestamp) -> bool {
+        match self.state {
+            QueueState::Paused { from: PausedFrom::Waiting } => self.state = QueueState::Waiting { due: now },
+            QueueState::Paused { from: PausedFrom::Unsure { attempt, until } } => {
+                self.state = QueueState::Unsure { attempt, until };
+            }
+            QueueState::Unsure { attempt, .. } => self.state = QueueState::Unsure { attempt, until: now },
+            QueueState::Out { .. } if self.mark == Mark::Pause => self.mark = Mark::None,
+            QueueState::Out { .. } | QueueState::Waiting { .. } | QueueState::Done => return false,
+        }
+        true
+    }
+
+    /// `queue flush`: what waits is due now. An unsure one is not touched.
+    pub fn flush(&mut self, now: Timestamp) -> bool {
+        match self.state {
+            QueueState::Waiting { due } if due > now => {
+                self.state = QueueState::Waiting { due: now };
+                true
+            }
+            QueueState::Waiting { .. }
+            | QueueState::Out { .. }
+            | QueueState::Unsure { .. }
+            | QueueState::Paused { .. }
+            | QueueState::Done => false,
+        }
+    }
+
+    /// `queue rm`.
+    pub fn remove(&mut self) -> bool {
+        match self.state {
+            QueueState::Done => return false,
+            QueueState::Out { .. } => self.mark = Mark::Remove,
+            QueueState::Waiting { .. } | QueueState::Unsure { .. } | QueueState::Paused { .. } => {
+                self.end(Reason::Removed);
+            }
+        }
+        true
+    }
+
+    fn is_at(&self, attempt: AttemptId) -> bool {
+        match self.state {
+            QueueState::Out { attempt: a, .. }
+            | QueueState::Unsure { attempt: a, .. }
+            | QueueState::Paused { from: PausedFrom::Unsure { attempt: a, .. } } => a == attempt,
+            QueueState::Waiting { .. } | QueueState::Paused { .. } | QueueState::Done => false,
+        }
+    }
+
+    fn end(&mut self, reason: Reason) {
+        self.state = QueueState::Done;
+        self.reason = Some(reason);
+        self.mark = Mark::None;
+    }
+
+    /// Leaves `Out` for `next`, carrying out what the operator asked meanwhile.
+    fn after_out(&mut self, next: QueueState) {
+        let paused = |from| QueueState::Paused { from };
+        match (std::mem::take(&mut self.mark), next) {
+            (Mark::None, next) => self.state = next,
+            (Mark::Remove, _) => self.end(Reason::Removed),
+            (Mark::Pause, QueueState::Unsure { attempt, until }) => {
+                self.state = paused(PausedFrom::Unsure { attempt, until });
+            }
+            (Mark::Pause, _) => self.state = paused(PausedFrom::Waiting),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+    const LATER: Timestamp = Timestamp::from_millis(9_000);
+    const ME: Owner = Owner::from_number(1);
+    const A1: AttemptId = AttemptId::from_number(11);
+    const A2: AttemptId = AttemptId::from_number(12);
+
+    fn out(attempt: AttemptId) -> Delivery {
+        let mut d = Delivery::waiting(NOW);
+        assert_eq!(d.begin(d.state, ME, attempt, false), Begin::Begun { twice: false });
+        d
+    }
+
+    #[test]
+    fn a_begin_names_the_state_it_was_chosen_from() {
+        let mut d = Delivery::waiting(NOW);
+        let chosen = d.state;
+        d.flush(NOW);
+        d.state = QueueState::Waiting { due: LATER };
+        assert_eq!(d.begin(chosen, ME, A1, false), Begin::Not(NotBegun::Moved));
+        assert_eq!(d.begin(d.state, ME, A1, false), Begin::Begun { twice: false });
+        assert_eq!(d.begin(chosen, ME, A1, false), Begin::Begun { twice: false }, "a repeat succeeds");
+        assert_eq!(d.begin(chosen, ME, A2, false), Begin::Not(NotBegun::Moved));
+    }
+
+    #[test]
+    fn what_is_known_and_what_is_suppressed_is_never_begun() {
+        let mut d = Delivery { known: Known::Delivered, ..Delivery::waiting(NOW) };
+        assert_eq!(d.begin(d.state, ME, A1, false), Begin::Not(NotBegun::Known));
+        assert_eq!(d.state, QueueState::Done);
+        let mut d = Delivery::waiting(NOW);
+        assert_eq!(d.begin(d.state, ME, A1, true), Begin::Not(NotBegun::Suppressed));
+        assert_eq!((d.state, d.reason), (QueueState::Done, Some(Reason::Suppressed)));
+    }
+
+    #[test]
+    fn a_late_answer_moves_the_queue_only_where_it_still_stands_at_that_attempt() {
+        let mut d = out(A1);
+        assert!(d.settle(A1, Step::Later(LATER)));
+        assert!(!d.settle(A1, Step::Bounce));
+        assert_eq!(d.state, QueueState::Waiting { due: LATER });
+        assert!(!d.settle(A1, Step::Done), "a late yes ends what waits");
+        assert_eq!((d.state, d.known), (QueueState::Done, Known::Handed));
+    }
+
+    #[test]
+    fn a_crash_leaves_what_was_begun_unsure_and_its_end_is_assumed() {
+        let mut d = out(A1);
+        assert!(d.crashed(LATER));
+        assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
+        assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
+        d.settle(A2, Step::Later(LATER));
+        assert_eq!(d.expire(), Some(Reason::Assumed));
+    }
+
+    #[test]
+    fn an_operator_s_wish_for_what_is_out_is_carried_out_by_its_settle() {
+        let mut d = out(A1);
+        assert!(d.pause());
+        d.settle(A1, Step::Hold(LATER));
+        assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Unsure { attempt: A1, until: LATER } });
+        assert!(d.release(NOW));
+        assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
+        assert!(d.remove());
+        assert_eq!(d.reason, Some(Reason::Removed));
+
+        let mut d = out(A1);
+        assert!(d.remove());
+        d.settle(A1, Step::Done);
+        assert_eq!((d.reason, d.known), (None, Known::Handed), "it had left already");
+    }
+
+    #[test]
+    fn an_unbegun_delivery_waits_again_or_returns_to_its_hold() {
+        let mut d = out(A1);
+        assert!(d.unbegin(A1, NOW, None));
+        assert_eq!(d.state, QueueState::Waiting { due: NOW });
+        let mut d = out(A1);
+        assert!(d.unbegin(A1, NOW, Some((A2, LATER))));
+        assert_eq!(d.state, QueueState::Unsure { attempt: A2, until: LATER });
+    }
+
+    #[test]
+    fn flush_leaves_holds_alone() {
+        let mut d = out(A1);
+        d.settle(A1, Step::Hold(LATER));
+        assert!(!d.flush(NOW));
+        assert!(d.release(NOW), "release ends the hold, still bound");
+        assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: NOW });
+    }
+}

@@ -1,0 +1,179 @@
+//! What is asked of a wire and what it answers: requests and replies that know no ESP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
+
+use super::body::Body;
+use super::envelope::ReversePath;
+use crate::address::Address;
+
+/// One call, composed and ready to leave.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// An SMTP transaction.
+    Smtp(SmtpRequest),
+    /// Nothing leaves: the sandbox keeps it.
+    Keep,
+}
+
+/// One SMTP transaction.
+#[derive(Clone, Debug)]
+pub struct SmtpRequest {
+    /// MAIL FROM.
+    pub sender: ReversePath,
+    /// RCPT TO, one each.
+    pub recipients: Vec<Address>,
+    /// The content as it was prepared.
+    pub body: Body,
+    /// The header block has octets above 127: only a next hop with SMTPUTF8 can take it as UTF-8 (RFC 6532); where
+    /// the client did not ask for SMTPUTF8 the bytes pass as they are.
+    pub smtputf8: bool,
+}
+
+/// How far an SMTP exchange had come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+pub enum Phase {
+    /// Name look-up and TCP.
+    Connect,
+    /// Waiting for 220.
+    Banner,
+    /// EHLO or HELO.
+    Ehlo,
+    /// STARTTLS, and the handshake (implicit TLS as well).
+    Tls,
+    /// AUTH.
+    Auth,
+    /// MAIL FROM.
+    Mail,
+    /// RCPT TO.
+    Rcpt,
+    /// DATA, up to its 354.
+    Data,
+    /// Content is being written; its last octets have not been.
+    Body,
+    /// The last octets may have been handed over.
+    Dot,
+}
+
+impl Phase {
+    /// The word in logs, `explain` and the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Phase::Connect => "connect",
+            Phase::Banner => "banner",
+            Phase::Ehlo => "ehlo",
+            Phase::Tls => "tls",
+            Phase::Auth => "auth",
+            Phase::Mail => "mail",
+            Phase::Rcpt => "rcpt",
+            Phase::Data => "data",
+            Phase::Body => "body",
+            Phase::Dot => "dot",
+        }
+    }
+}
+
+/// One SMTP reply.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Three digits.
+    pub code: u16,
+    /// RFC 3463, where it was told.
+    pub enhanced: Option<[u8; 3]>,
+    /// Its text, lines joined by a blank, at most [`Answer::TEXT_OCTETS_MAX`].
+    pub text: String,
+}
+
+impl Answer {
+    /// More of an upstream's words than this is cut off.
+    pub const TEXT_OCTETS_MAX: usize = 1024;
+
+    /// 2xx.
+    pub fn positive(&self) -> bool {
+        self.code / 100 == 2
+    }
+
+    /// 5xx.
+    pub fn lasting(&self) -> bool {
+        self.code / 100 == 5
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.code)?;
+        if let Some([a, b, c]) = self.enhanced {
+            write!(f, " {a}.{b}.{c}")?;
+        }
+        write!(f, " {}", self.text)
+    }
+}
+
+/// What a wire brings back. A lost line is an answer too, not an error.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// The SMTP dialogue came to an end.
+    Smtp(SmtpReply),
+    /// The line died, hung or spoke nonsense.
+    Lost {
+        /// Where.
+        phase: Phase,
+        /// Whether the last octets of the body may have reached the other side.
+        handed_over: bool,
+        /// What was seen, for people.
+        said: String,
+    },
+    /// The next hop lacks what the message needs; nothing was handed over.
+    Unfit {
+        /// What it lacks.
+        why: String,
+    },
+    /// The sandbox kept it.
+    Kept,
+}
+
+/// An SMTP dialogue that came to an end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SmtpReply {
+    /// The phase of `last`.
+    pub phase: Phase,
+    /// The reply that ended it: the refusal at `phase`, or the reply to the final dot.
+    pub last: Answer,
+    /// The reply to each RCPT, in the request's order; empty when the dialogue ended before.
+    pub recipients: Vec<Answer>,
+}
+
+/// Asks an exchange to end at its next safe point. What was handed over is not un-said by it.
+#[derive(Clone, Debug, Default)]
+pub struct Abort(Arc<AbortState>);
+
+#[derive(Debug, Default)]
+struct AbortState {
+    asked: AtomicBool,
+    notify: Notify,
+}
+
+impl Abort {
+    /// Ask.
+    pub fn ask(&self) {
+        self.0.asked.store(true, Ordering::Release);
+        self.0.notify.notify_waiters();
+    }
+
+    /// Whether it was asked.
+    pub fn asked(&self) -> bool {
+        self.0.asked.load(Ordering::Acquire)
+    }
+
+    /// Waits until it is asked.
+    pub async fn wait(&self) {
+        let notified = self.0.notify.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if !self.asked() {
+            notified.await;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What comes in (a submission) and what goes out (a message): the same mail before and after intake.
+
+use std::net::IpAddr;
+
+use super::body::Body;
+use super::envelope::Envelope;
+use super::id::MessageId;
+use super::stream::{StreamKind, StreamName};
+use crate::clock::Timestamp;
+
+/// How a client spoke, in the words of RFC 3848 for `Received: … with`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// HELO.
+    Smtp,
+    /// EHLO, and what was added to it.
+    Esmtp {
+        /// Under TLS: S.
+        tls: bool,
+        /// After AUTH: A.
+        auth: bool,
+        /// With SMTPUTF8 (RFC 6531 section 4.3).
+        utf8: bool,
+    },
+    /// The HTTP API.
+    Http,
+}
+
+impl Protocol {
+    /// The registered word.
+    pub fn with(self) -> &'static str {
+        match self {
+            Protocol::Smtp => "SMTP",
+            Protocol::Esmtp { tls: false, auth: false, utf8: false } => "ESMTP",
+            Protocol::Esmtp { tls: true, auth: false, utf8: false } => "ESMTPS",
+            Protocol::Esmtp { tls: false, auth: true, utf8: false } => "ESMTPA",
+            Protocol::Esmtp { tls: true, auth: true, utf8: false } => "ESMTPSA",
+            Protocol::Esmtp { tls: false, auth: false, utf8: true } => "UTF8SMTP",
+            Protocol::Esmtp { tls: true, auth: false, utf8: true } => "UTF8SMTPS",
+            Protocol::Esmtp { tls: false, auth: true, utf8: true } => "UTF8SMTPA",
+            Protocol::Esmtp { tls: true, auth: true, utf8: true } => "UTF8SMTPSA",
+            Protocol::Http => "HTTP",
+        }
+    }
+}
+
+/// Who handed the mail in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The listener's name in logs and metrics.
+    pub listener: String,
+    /// The client's address.
+    pub peer: IpAddr,
+    /// What it called itself, cleaned of control characters.
+    pub helo: String,
+    /// Its user name, where it authenticated.
+    pub credential: Option<String>,
+    /// How it spoke.
+    pub protocol: Protocol,
+}
+
+/// Mail at the door: whatever the edge read and removed is a field by now, so that SMTP, HTTP and campaigns enter alike.
+#[derive(Debug)]
+pub struct Submission {
+    /// Who gets it.
+    pub envelope: Envelope,
+    /// The content as it arrived: every line ends in CRLF, nothing stray in it.
+    pub raw: Body,
+    /// The stream that was asked for, or bound by the credential or listener.
+    pub stream: Option<StreamName>,
+    /// Labels of the app's own, for statistics.
+    pub tags: Vec<String>,
+    /// Pairs of the app's own, carried to the ESP.
+    pub metadata: Vec<(String, String)>,
+    /// The app's idempotency key.
+    pub key: Option<String>,
+    /// Not before this moment.
+    pub send_at: Option<Timestamp>,
+    /// The one ESP that may carry it.
+    pub pin: Option<String>,
+    /// Who handed it in.
+    pub source: Source,
+}
+
+/// Mail that is ours: prepared, committed, never changed again.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its name everywhere.
+    pub id: MessageId,
+    /// Who gets it.
+    pub envelope: Envelope,
+    /// What kind of mail it is.
+    pub stream: StreamName,
+    /// The kind of that stream, as it was at intake.
+    pub kind: StreamKind,
+    /// The prepared content.
+    pub body: Body,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+    /// Labels of the app's own.
+    pub tags: Vec<String>,
+    /// Pairs of the app's own.
+    pub metadata: Vec<(String, String)>,
+    /// The one ESP that may carry it.
+    pub pin: Option<String>,
+    /// Who handed it in.
+    pub source: Source,
+}

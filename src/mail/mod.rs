@@ -1,0 +1,21 @@
+//! The nouns that every floor speaks: pure data, no I/O, no serde.
+
+pub mod body;
+pub mod delivery;
+pub mod envelope;
+pub mod exchange;
+pub mod headers;
+pub mod id;
+pub mod message;
+pub mod mime;
+pub mod outcome;
+pub mod stream;
+
+pub use body::{Body, BodyFacts, Budget, Permit};
+pub use delivery::{Known, QueueState, Reason, Step};
+pub use envelope::{BodyKind, Envelope, ReversePath};
+pub use exchange::{Abort, Answer, Phase, Reply, Request, SmtpReply, SmtpRequest};
+pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
+pub use message::{Message, Protocol, Source, Submission};
+pub use outcome::{Fault, Outcome, Throttle};
+pub use stream::{StreamKind, StreamName};
