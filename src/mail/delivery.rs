@@ -120,6 +120,8 @@ pub enum Step {
     Later(Timestamp),
     /// The outcome is open: hold until then.
     Hold(Timestamp),
+    /// The outcome stays open and there is no further attempt: taken as sent (rule 11).
+    Assume,
 }
 
 /// One delivery as the queue has it.
@@ -237,6 +239,7 @@ impl Delivery {
             Step::Elsewhere => self.after_out(QueueState::Waiting { due: Timestamp::from_millis(0) }),
             Step::Later(due) => self.after_out(QueueState::Waiting { due }),
             Step::Hold(until) => self.after_out(QueueState::Unsure { attempt, until }),
+            Step::Assume => self.end(Reason::Assumed),
         }
         true
     }

@@ -1,1 +1,5 @@
-//! policy
+//! Who may be mailed: pure judgement over facts handed in.
+
+pub mod verdict;
+
+pub use verdict::{Verdict, judge};

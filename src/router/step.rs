@@ -1,0 +1,177 @@
+//! Outcome → what next: the whole retry policy is one match without a wildcard.
+//!
+//! | outcome | next |
+//! |---|---|
+//! | Accepted | Done |
+//! | Unfit | Elsewhere; none left: Later |
+//! | Refused Recipient, lasting | Bounce |
+//! | Refused Recipient, passing | Elsewhere once a dispatch, else Later |
+//! | Refused Message, lasting | Bounce; passing: Later |
+//! | Refused Sender, Account, Path | Elsewhere, else Later |
+//! | Refused Throttled | transactional: Elsewhere, else Later; broadcast: Later where the wait is under a minute, else Elsewhere |
+//! | Unsure | Hold; a second one seen: Assume |
+//!
+//! While an earlier attempt is open the delivery is bound to its ESP: Elsewhere and Later become Hold.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::mail::outcome::Throttle;
+use crate::mail::{Fault, Outcome, Step, StreamKind};
+
+/// A broadcast message rather waits so long at its ESP than to go elsewhere.
+const BROADCAST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The facts that the next step depends on besides the outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Situation {
+    /// The kind of stream.
+    pub kind: StreamKind,
+    /// The present.
+    pub now: Timestamp,
+    /// Another ESP is left in this round.
+    pub another_left: bool,
+    /// A passing refusal of the recipient has gone elsewhere in this dispatch already.
+    pub moved_for_recipient: bool,
+    /// The next wait of the stream's retry schedule, with jitter.
+    pub retry_in: Duration,
+    /// How long an open outcome is held.
+    pub hold: Duration,
+    /// An earlier attempt is open: the delivery is bound to this ESP.
+    pub bound: bool,
+    /// Earlier attempts whose answer was seen to be lost; those that a crash left do not count (rule 12).
+    pub seen_unsure: u32,
+    /// When the delivery is given up.
+    pub expires_at: Timestamp,
+}
+
+/// What follows this outcome.
+pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
+    match outcome {
+        Outcome::Accepted { .. } => Step::Done,
+        Outcome::Unfit { .. } => at.elsewhere_or_later(None),
+        Outcome::Unsure { .. } if at.seen_unsure > 0 => Step::Assume,
+        Outcome::Unsure { .. } => Step::Hold(at.now.plus(at.hold)),
+        Outcome::Refused { fault, lasting, wait, said: _ } => match (fault, lasting) {
+            (Fault::Recipient | Fault::Message, true) => Step::Bounce,
+            (Fault::Recipient, false) if at.moved_for_recipient => at.later(*wait),
+            (Fault::Recipient, false) => at.elsewhere_or_later(*wait),
+            (Fault::Message, false) => at.later(*wait),
+            (Fault::Sender | Fault::Account | Fault::Path, true | false) => at.elsewhere_or_later(*wait),
+            (Fault::Throttled(throttle), true | false) => at.throttled(*throttle, *wait),
+        },
+    }
+}
+
+impl Situation {
+    fn elsewhere_or_later(&self, wait: Option<Duration>) -> Step {
+        if self.another_left && !self.bound { Step::Elsewhere } else { self.later(wait) }
+    }
+
+    /// Not past the end of the delivery, so that it is looked at when it expires.
+    fn later(&self, wait: Option<Duration>) -> Step {
+        let due = self.now.plus(wait.map_or(self.retry_in, |w| w.max(self.retry_in))).min(self.expires_at);
+        if self.bound { Step::Hold(due) } else { Step::Later(due) }
+    }
+
+    fn throttled(&self, throttle: Throttle, wait: Option<Duration>) -> Step {
+        let wait = match throttle {
+            Throttle::Rate => wait.unwrap_or(self.retry_in.min(Duration::from_secs(1))),
+            Throttle::Window(until) => wait.unwrap_or(Duration::ZERO).max(until.since(self.now)),
+        };
+        let elsewhere = match self.kind {
+            StreamKind::Transactional => self.another_left,
+            StreamKind::Broadcast => self.another_left && wait >= BROADCAST_WAIT_MAX,
+        };
+        if elsewhere && !self.bound {
+            return Step::Elsewhere;
+        }
+        let due = self.now.plus(wait).min(self.expires_at);
+        if self.bound { Step::Hold(due) } else { Step::Later(due) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn situation() -> Situation {
+        Situation {
+            kind: StreamKind::Transactional,
+            now: NOW,
+            another_left: true,
+            moved_for_recipient: false,
+            retry_in: MINUTE,
+            hold: MINUTE * 2,
+            bound: false,
+            seen_unsure: 0,
+            expires_at: NOW.plus(MINUTE * 1440),
+        }
+    }
+
+    fn refused(fault: Fault, lasting: bool, wait: Option<Duration>) -> Outcome {
+        Outcome::Refused { fault, lasting, wait, said: "no".into() }
+    }
+
+    #[test]
+    fn the_table_holds() {
+        let alone = Situation { another_left: false, ..situation() };
+        let later = Step::Later(NOW.plus(MINUTE));
+        let unfit = Outcome::Unfit { why: "size".into() };
+        let rate = Fault::Throttled(Throttle::Rate);
+        let spent = Fault::Throttled(Throttle::Window(NOW.plus(MINUTE * 10)));
+        let news = Situation { kind: StreamKind::Broadcast, ..situation() };
+        for (outcome, at, next) in [
+            (Outcome::Accepted { remote_id: None, said: String::new() }, situation(), Step::Done),
+            (unfit.clone(), situation(), Step::Elsewhere),
+            (unfit, alone, later),
+            (refused(Fault::Recipient, true, None), situation(), Step::Bounce),
+            (refused(Fault::Recipient, false, None), situation(), Step::Elsewhere),
+            (
+                refused(Fault::Recipient, false, None),
+                Situation { moved_for_recipient: true, ..situation() },
+                later,
+            ),
+            (refused(Fault::Message, true, None), situation(), Step::Bounce),
+            (refused(Fault::Message, false, None), situation(), later),
+            (refused(Fault::Sender, true, None), situation(), Step::Elsewhere),
+            (refused(Fault::Account, true, None), alone, later),
+            (refused(Fault::Path, false, Some(MINUTE * 5)), alone, Step::Later(NOW.plus(MINUTE * 5))),
+            (refused(rate, false, None), situation(), Step::Elsewhere),
+            (refused(rate, false, None), news, Step::Later(NOW.plus(Duration::from_secs(1)))),
+            (refused(spent, false, None), news, Step::Elsewhere),
+            (refused(spent, false, None), alone, Step::Later(NOW.plus(MINUTE * 10))),
+            (Outcome::Unsure { said: String::new() }, situation(), Step::Hold(NOW.plus(MINUTE * 2))),
+            (
+                Outcome::Unsure { said: String::new() },
+                Situation { seen_unsure: 1, ..situation() },
+                Step::Assume,
+            ),
+        ] {
+            assert_eq!(next_step(&outcome, &at), next, "{outcome:?} at {at:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_delivery_never_leaves_its_esp() {
+        let bound = Situation { bound: true, ..situation() };
+        for fault in
+            [Fault::Recipient, Fault::Sender, Fault::Account, Fault::Path, Fault::Throttled(Throttle::Rate)]
+        {
+            assert!(matches!(next_step(&refused(fault, false, None), &bound), Step::Hold(_)), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn no_wait_goes_past_the_end() {
+        let soon =
+            Situation { another_left: false, expires_at: NOW.plus(Duration::from_secs(5)), ..situation() };
+        assert_eq!(
+            next_step(&refused(Fault::Path, false, None), &soon),
+            Step::Later(NOW.plus(Duration::from_secs(5)))
+        );
+    }
+}
