@@ -19,6 +19,7 @@
 //! |---|---|---|
 //! | 0 | [`clock`] [`address`] [`secret`] [`metrics`] | the ground: time, addresses, secrets, the names of all metrics |
 //! | 1 | [`mail`] | the nouns: envelope, submission, message, body, delivery, request and reply, outcome |
+//! | 1 | [`lock`] | who has the data directory, and the token that opens it |
 //! | 2 | [`smtp`] | the server's side of SMTP. Not policy: it asks a `Gatekeeper` |
 //! | 2 | [`esp`] | what an ESP needs and what its answers mean; no socket, no clock, no database |
 //! | 2 | [`wire`] | how bytes leave. Knows no ESP's meaning |
@@ -45,6 +46,7 @@ pub mod esp;
 pub mod flow;
 pub mod http;
 pub mod journal;
+pub mod lock;
 pub mod mail;
 pub mod metrics;
 pub mod policy;

@@ -1,1 +1,198 @@
-//! metrics
+//! Every metric's name, once, with the operator's reading of it. Labels come from the configuration and from words in
+//! the code, never from an address, a domain or anything else that a client says: the number of series is bounded.
+//!
+//! The doc comment of a name is also its `# HELP` text in `/metrics`.
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// What a metric counts or measures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only rises; read its rate.
+    Counter,
+    /// A level; read it as it is.
+    Gauge,
+    /// A distribution, in the fixed buckets given.
+    Histogram(&'static [f64]),
+}
+
+/// One row of [`ALL`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Metric {
+    /// The name as Prometheus has it.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The keys of its labels.
+    pub labels: &'static [&'static str],
+    /// The operator's reading of it.
+    pub meaning: &'static str,
+}
+
+/// From a commit on a fast disk to an ESP that takes its time, in seconds.
+const SECONDS: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+/// Rows in one commit.
+const ROWS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
+macro_rules! declare {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal [$($label:literal),*] $kind:expr;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+
+        /// Every metric there is.
+        pub const ALL: &[Metric] = &[$(
+            Metric { name: $text, kind: $kind, labels: &[$($label),*], meaning: concat!($($doc),+) },
+        )+];
+    };
+}
+
+declare! {
+    /// Messages that got their 250: committed and synced. Its rate is what apps hand in; zero while apps send means
+    /// that they are refused (see postroad_recipients_refused_total) or do not reach the listener.
+    MESSAGES_ACCEPTED = "postroad_messages_accepted_total" ["listener", "stream"] Kind::Counter;
+    /// Recipients that were refused at the door, by reason. A jump in one reason names what changed: a credential, a
+    /// suppression list, a full disk.
+    RECIPIENTS_REFUSED = "postroad_recipients_refused_total" ["stream", "reason"] Kind::Counter;
+    /// Recipients that an ESP answered for, by outcome: accepted, refused, unfit, unsure. Any lasting rate of unsure
+    /// is worth a look: each is held and may arrive twice.
+    ATTEMPTS = "postroad_attempts_total" ["esp", "outcome"] Kind::Counter;
+    /// Seconds from the start of a call to its answer. Rising at one ESP alone: it is slow; at all: so are we.
+    ATTEMPT_SECONDS = "postroad_attempt_seconds" ["esp"] Kind::Histogram(SECONDS);
+    /// Unfinished deliveries by state: waiting, out, unsure, paused. Waiting that only grows: the ESPs take less than
+    /// comes in.
+    QUEUE_DELIVERIES = "postroad_queue_deliveries" ["state", "stream"] Kind::Gauge;
+    /// Age in seconds of the oldest unfinished delivery of a stream; zero when there is none. The one to alert on.
+    QUEUE_OLDEST_SECONDS = "postroad_queue_oldest_seconds" ["stream"] Kind::Gauge;
+    /// Seconds from the first waiting row to the end of the commit that carried it, sync included. Above 0.1 the disk
+    /// is what apps wait for.
+    COMMIT_SECONDS = "postroad_commit_seconds" [] Kind::Histogram(SECONDS);
+    /// Rows that shared one commit. Near 1 under load means that nothing is grouped.
+    COMMIT_BATCH_SIZE = "postroad_commit_batch_size" [] Kind::Histogram(ROWS);
+    /// Open SMTP connections. At the listener's max_connections the longest-idle client is sent away with 421.
+    SMTP_CONNECTIONS = "postroad_smtp_connections" ["listener"] Kind::Gauge;
+    /// Octets of memory that messages in flight take, of both sides. At the limit new mail is told 452.
+    MEMORY_OCTETS = "postroad_memory_octets" [] Kind::Gauge;
+    /// Alerts, once each time that a state changed for the worse: each has an error line in the log that says more.
+    ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
+    /// Log lines that were dropped because standard error did not take them in time. Mail went on.
+    LOG_LINES_DROPPED = "postroad_log_lines_dropped_total" [] Kind::Counter;
+    /// Requests to the HTTP port by status class (2xx, 4xx, 5xx).
+    HTTP_REQUESTS = "postroad_http_requests_total" ["class"] Kind::Counter;
+}
+
+/// What `/metrics` reads.
+#[derive(Clone)]
+pub struct Handle(PrometheusHandle);
+
+/// Why metrics could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be set up: {0}")]
+pub struct SetUpError(String);
+
+impl Handle {
+    /// All metrics in Prometheus' text form.
+    pub fn render(&self) -> String {
+        self.0.render()
+    }
+
+    /// Folds what histograms gathered since the last call; without it they grow until the next [`Handle::render`].
+    /// Call it every few seconds.
+    pub fn upkeep(&self) {
+        self.0.run_upkeep();
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Handle")
+    }
+}
+
+/// Makes this process's metrics go to one recorder, each described. Once a process.
+pub fn install() -> Result<Handle, SetUpError> {
+    let recorder = recorder()?;
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).map_err(|e| SetUpError(e.to_string()))?;
+    Ok(Handle(handle))
+}
+
+/// The one recorder of the test process: tests share it, so each looks at labels of its own.
+#[cfg(test)]
+pub(crate) fn for_tests() -> Handle {
+    static HANDLE: std::sync::LazyLock<Handle> = std::sync::LazyLock::new(|| install().unwrap());
+    HANDLE.clone()
+}
+
+fn recorder() -> Result<PrometheusRecorder, SetUpError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in ALL {
+        if let Kind::Histogram(buckets) = metric.kind {
+            builder = builder
+                .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+                .map_err(|e| SetUpError(e.to_string()))?;
+        }
+    }
+    let recorder = builder.build_recorder();
+    metrics::with_local_recorder(&recorder, describe);
+    Ok(recorder)
+}
+
+fn describe() {
+    for metric in ALL {
+        let meaning = metric.meaning.trim();
+        match metric.kind {
+            Kind::Counter => metrics::describe_counter!(metric.name, meaning),
+            Kind::Gauge => metrics::describe_gauge!(metric.name, meaning),
+            Kind::Histogram(_) => metrics::describe_histogram!(metric.name, meaning),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_ours_has_a_meaning_and_bounded_labels() {
+        let from_configuration = ["listener", "stream", "esp"];
+        let words_in_the_code = ["reason", "outcome", "state", "kind", "class"];
+        for metric in ALL {
+            assert!(metric.name.starts_with("postroad_"), "{}", metric.name);
+            assert!(metric.meaning.trim().len() > 30, "{} says too little", metric.name);
+            assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
+            for label in metric.labels {
+                assert!(
+                    from_configuration.contains(label) || words_in_the_code.contains(label),
+                    "{} has a label that clients could make: {label}",
+                    metric.name
+                );
+            }
+            assert_eq!(ALL.iter().filter(|m| m.name == metric.name).count(), 1, "{} twice", metric.name);
+        }
+    }
+
+    #[test]
+    fn what_is_counted_is_shown_with_its_meaning_and_in_fixed_buckets() {
+        let recorder = recorder().unwrap();
+        let handle = Handle(recorder.handle());
+        metrics::with_local_recorder(&recorder, || {
+            metrics::counter!(MESSAGES_ACCEPTED, "listener" => "127.0.0.1:2525", "stream" => "transactional")
+                .increment(3);
+            metrics::histogram!(ATTEMPT_SECONDS, "esp" => "sandbox").record(0.004);
+        });
+        handle.upkeep();
+        let text = handle.render();
+        assert!(
+            text.contains("# HELP postroad_messages_accepted_total Messages that got their 250"),
+            "{text}"
+        );
+        assert!(
+            text.contains(
+                r#"postroad_messages_accepted_total{listener="127.0.0.1:2525",stream="transactional"} 3"#
+            ),
+            "{text}"
+        );
+        assert!(text.contains(r#"postroad_attempt_seconds_bucket{esp="sandbox",le="0.005"} 1"#), "{text}");
+        assert!(text.contains(r#"postroad_attempt_seconds_bucket{esp="sandbox",le="0.002"} 0"#), "{text}");
+    }
+}

@@ -1,1 +1,313 @@
-//! relay
+//! The wiring: builds every part from the checked configuration, runs them, and stops them in order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{self, Clock};
+use crate::config::Config;
+use crate::esp;
+use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
+use crate::flow::chunks::StoreChunks;
+use crate::flow::courier::{self, Courier};
+use crate::flow::intake::{self, Intake};
+use crate::flow::outlet::Outlet;
+use crate::flow::{keeper, prepare};
+use crate::http;
+use crate::journal;
+use crate::lock::Lock;
+use crate::mail::{Budget, IdMint, StreamKind, StreamName};
+use crate::policy::streams::StreamSettings;
+use crate::smtp::{self, Listener, ListenerSettings, TlsMode};
+use crate::store::Store;
+use crate::wire::smtp::Login;
+use crate::wire::{self, Wire};
+
+/// Sessions in DATA get so long to finish at a stop, then calls on the wire; together with the rest less than the 30 s
+/// after which a supervisor kills.
+const SESSIONS_GRACE: Duration = Duration::from_secs(10);
+/// See [`SESSIONS_GRACE`].
+const CALLS_GRACE: Duration = Duration::from_secs(12);
+/// The side port's open requests and the keeper's round.
+const REST_GRACE: Duration = Duration::from_secs(3);
+/// The sandbox keeps at once; more calls at a time would gain nothing.
+const SANDBOX_CONNECTIONS: usize = 2;
+/// Octets of the instance's secret.
+const SECRET_OCTETS: usize = 32;
+
+/// Runs the relay until SIGTERM or SIGINT. `Err` says why it did not start.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    raise_open_files();
+    let metrics = crate::metrics::install()?;
+    let data_dir = config.server.data_dir.clone();
+    make_data_dir(&data_dir)?;
+    let lock = Lock::take(&data_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(clock::System);
+    let mint = Arc::new(IdMint::new(chance()?));
+    let owner = mint.owner(&*clock);
+    let store = Store::open(config.store.clone(), owner, Arc::clone(&clock))?;
+    recover(&store, &config).await?;
+    let budget = Budget::new(config.memory_octets);
+    let wake = Arc::new(Notify::new());
+    let courier = Courier::new(courier::Parts {
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        mint: Arc::clone(&mint),
+        budget: Arc::clone(&budget),
+        outlets: config.esps.iter().map(|esp| outlet(esp, &config.server.hostname, &store, &wake)).collect(),
+        streams: config.streams.clone(),
+        wake,
+    });
+    let intake = Arc::new(Intake::new(intake::Parts {
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        mint,
+        budget: Arc::clone(&budget),
+        courier: Arc::clone(&courier),
+        rules: prepare::Settings {
+            hostname: config.server.hostname.clone(),
+            token: token(&instance_secret(&data_dir)?),
+            long_lines: config.server.long_lines,
+        },
+        streams: config.streams.clone(),
+        listeners: config.listeners.iter().map(|l| l.name.clone()).collect(),
+    }));
+    let listeners = bind_listeners(&config, &budget)?;
+    let side = bind_side_port(config.http.address).await?;
+    let admin_token = match &config.http.admin_token {
+        Some(token) => token.clone(),
+        None => crate::lock::admin_token(&data_dir).context("cannot make the admin token")?,
+    };
+    let doors = doors(&config, &listeners)?;
+    let live = http::Live { store: store.clone(), courier: Some(Arc::clone(&courier)) };
+    let queue = Arc::new(live);
+    lock.write(side.local_addr()?).context("cannot write the lock file")?;
+    announce(&config, &doors, side.local_addr()?);
+    let routes = http::Relay { queue, clock, metrics, budget, doors, admin_token };
+    let mut running = Running::start(listeners, intake, courier, (routes, side));
+    let signal = wait_for_signal().await?;
+    journal::stopping(signal);
+    running.stop().await;
+    store.close().await;
+    journal::stopped();
+    drop(lock);
+    Ok(())
+}
+
+/// What runs, and in which order it is stopped.
+#[derive(Debug)]
+struct Running {
+    courier: Arc<Courier>,
+    doors: TaskTracker,
+    doors_stop: CancellationToken,
+    rest: TaskTracker,
+    rest_stop: CancellationToken,
+}
+
+impl Running {
+    fn start(
+        listeners: Vec<Listener>,
+        intake: Arc<Intake>,
+        courier: Arc<Courier>,
+        (routes, side): (http::Relay, TcpListener),
+    ) -> Self {
+        let (doors, rest) = (TaskTracker::new(), TaskTracker::new());
+        let (doors_stop, rest_stop) = (CancellationToken::new(), CancellationToken::new());
+        courier.start();
+        for listener in listeners {
+            doors.spawn(listener.run(Arc::clone(&intake), doors_stop.clone()));
+        }
+        rest.spawn(keeper::keep(Arc::clone(&courier), rest_stop.clone()));
+        rest.spawn(http::serve(routes, side, rest_stop.clone()));
+        Running { courier, doors, doors_stop, rest, rest_stop }
+    }
+
+    /// First no new mail, then no new calls, then the rest.
+    async fn stop(&mut self) {
+        self.doors_stop.cancel();
+        self.doors.close();
+        let _ = tokio::time::timeout(SESSIONS_GRACE, self.doors.wait()).await;
+        self.courier.stop(CALLS_GRACE).await;
+        self.rest_stop.cancel();
+        self.rest.close();
+        let _ = tokio::time::timeout(REST_GRACE, self.rest.wait()).await;
+    }
+}
+
+fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    let shown = data_dir.display();
+    made.with_context(|| {
+        format!("cannot make the folder {shown}; set [server] data_dir to one that can be written")
+    })
+}
+
+/// Judges what an earlier start left.
+async fn recover(store: &Store, config: &Config) -> anyhow::Result<()> {
+    let hold = |name: &StreamName, kind: StreamKind| {
+        let settings = config.streams.iter().find(|s| s.name == *name);
+        settings.map_or_else(|| StreamSettings::built_in(kind).unsure_hold, |s| s.unsure_hold)
+    };
+    let recovered = store.recover(hold).await.context("cannot judge what an earlier start left")?;
+    if recovered.crashed > 0 {
+        journal::recovered(recovered.crashed);
+    }
+    Ok(())
+}
+
+fn announce(config: &Config, doors: &[http::Door], side: SocketAddr) {
+    for (settings, door) in config.listeners.iter().zip(doors) {
+        journal::listening(&settings.name, door.address);
+    }
+    journal::serving(side);
+    if config.esps.iter().all(|esp| matches!(esp.kind, EspKind::Sandbox { .. })) {
+        journal::only_sandbox();
+    }
+}
+
+fn bind_listeners(config: &Config, budget: &Arc<Budget>) -> anyhow::Result<Vec<Listener>> {
+    let authenticator = smtp::Authenticator::new(config.credentials.clone());
+    let authenticator = authenticator.context("the system gives no random numbers")?;
+    let shared = smtp::Shared {
+        hostname: config.server.hostname.clone(),
+        origin: None,
+        authenticator: Arc::new(authenticator),
+        budget: Arc::clone(budget),
+        limits: smtp::Limits { stop_grace: SESSIONS_GRACE, ..smtp::Limits::default() },
+    };
+    let bind = |settings: &ListenerSettings| Ok(Listener::bind(settings.clone(), shared.clone())?);
+    config.listeners.iter().map(bind).collect()
+}
+
+async fn bind_side_port(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let advice = "set [http] address to one that is free";
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for HTTP; {advice}"))
+}
+
+/// Where the listeners really are: port 0 became a free one.
+fn doors(config: &Config, listeners: &[Listener]) -> anyhow::Result<Vec<http::Door>> {
+    let door = |(settings, listener): (&ListenerSettings, &Listener)| {
+        Ok(http::Door { address: listener.local_addr()?, implicit_tls: settings.tls == TlsMode::Implicit })
+    };
+    config.listeners.iter().zip(listeners).map(door).collect()
+}
+
+fn outlet(settings: &EspSettings, hostname: &str, store: &Store, wake: &Arc<Notify>) -> Arc<Outlet> {
+    let (esp, wire, connections): (Box<dyn esp::Esp>, Arc<dyn Wire>, usize) = match &settings.kind {
+        EspKind::Smtp(smtp) => {
+            let wire = wire::smtp::SmtpWire::new(
+                wire_settings(smtp, hostname),
+                Arc::new(StoreChunks(store.clone())),
+            );
+            (Box::new(esp::smtp::Smtp::default()), Arc::new(wire), smtp.max_connections)
+        }
+        EspKind::Sandbox { .. } => {
+            (Box::new(esp::sandbox::Sandbox), Arc::new(wire::sandbox::SandboxWire), SANDBOX_CONNECTIONS)
+        }
+    };
+    Outlet::new(
+        &settings.name,
+        (settings.priority, settings.weight),
+        esp,
+        wire,
+        connections,
+        Arc::clone(wake),
+    )
+}
+
+fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Settings {
+    wire::smtp::Settings {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        tls: match smtp.tls {
+            SmtpTls::StartTls => wire::smtp::Tls::StartTls,
+            SmtpTls::Implicit => wire::smtp::Tls::Implicit,
+            SmtpTls::Off => wire::smtp::Tls::Off,
+        },
+        login: smtp
+            .username
+            .clone()
+            .zip(smtp.password.clone())
+            .map(|(username, password)| Login { username, password }),
+        ca_file: smtp.ca_file.clone(),
+        max_connections: smtp.max_connections,
+        messages_per_connection: smtp.messages_per_connection,
+        idle_timeout: smtp.idle_timeout,
+        timeout: smtp.timeout,
+        data_timeout: smtp.data_timeout,
+        helo: hostname.to_owned(),
+    }
+}
+
+async fn wait_for_signal() -> anyhow::Result<&'static str> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    })
+}
+
+/// Each connection is an open file; the soft limit is often 1,024 while the hard one has room.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        journal::trouble("raising the limit on open files", &error.to_string());
+    }
+}
+
+fn chance() -> anyhow::Result<u64> {
+    let mut octets = [0; 8];
+    aws_lc_rs::rand::fill(&mut octets).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(u64::from_le_bytes(octets))
+}
+
+/// What keys this instance's tokens; made once, 0600, in the data folder.
+fn instance_secret(data_dir: &Path) -> anyhow::Result<Vec<u8>> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = data_dir.join("secret");
+    match std::fs::read(&path) {
+        Ok(secret) if secret.len() >= SECRET_OCTETS => return Ok(secret),
+        Ok(_) => {
+            anyhow::bail!("{} is damaged: it should hold {SECRET_OCTETS} octets; remove it", path.display())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+    let mut secret = vec![0; SECRET_OCTETS];
+    aws_lc_rs::rand::fill(&mut secret).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    file.write_all(&secret)
+        .and_then(|()| file.sync_all())
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(secret)
+}
+
+/// The word in our own `Received` lines by which a loop is seen at its second pass. It survives restarts and says
+/// nothing of the secret.
+fn token(secret: &[u8]) -> String {
+    use std::fmt::Write;
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret);
+    let tag = aws_lc_rs::hmac::sign(&key, b"received token");
+    tag.as_ref().iter().take(8).fold(String::new(), |mut out, b| {
+        let _ = write!(out, "{b:02x}");
+        out
+    })
+}

@@ -1,1 +1,328 @@
-//! cli
+//! The commands: what `postroad …` reads, prints and exits with.
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::journal;
+use crate::mail::MessageId;
+use crate::secret::Secret;
+use crate::store::Act;
+
+mod check;
+mod explain;
+mod offline;
+mod queue;
+mod reach;
+mod serve;
+mod settings;
+mod text;
+
+pub use offline::open_offline;
+
+/// One local SMTP door to every email service provider.
+#[derive(Debug, Parser)]
+#[command(name = "postroad", version, about, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found, 4 no relay answers.";
+
+/// What every command takes.
+#[derive(Debug, Clone, Default, Args)]
+struct Common {
+    /// The configuration [default: $POSTROAD_CONFIG, ./postroad.toml, ./config/postroad.toml, /etc/postroad/postroad.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON object a line, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    /// A relay elsewhere, such as https://mail.example.com:8025; wants --token
+    #[arg(long, global = true, value_name = "URL", env = "POSTROAD_URL")]
+    url: Option<String>,
+    /// Its admin token
+    #[arg(long, global = true, value_name = "TOKEN", env = "POSTROAD_TOKEN", hide_env_values = true, value_parser = secret)]
+    token: Option<Secret>,
+}
+
+fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
+    Ok(Secret::new(text))
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the relay
+    Serve(ServeArguments),
+    /// Read the configuration and say everything that is wrong with it
+    Check,
+    /// The queue
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// A message's life: who sent it, each recipient, each attempt in the provider's own words
+    Explain {
+        /// The message
+        id: MessageId,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ServeArguments {
+    /// How log lines look; auto: text on a terminal, JSON elsewhere
+    #[arg(long, value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// How much is logged
+    #[arg(long, value_enum, ignore_case = true, default_value_t, env = "POSTROAD_LOG")]
+    log_level: LogLevel,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogFormat {
+    #[default]
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Subcommand)]
+enum QueueCommand {
+    /// What is in it, newest first
+    List(ListArguments),
+    /// One message and its recipients
+    Show {
+        /// The message
+        id: MessageId,
+        /// Its content instead, as it is sent
+        #[arg(long)]
+        raw: bool,
+    },
+    /// Try now what waits: these messages, or all
+    Flush {
+        /// The messages
+        ids: Vec<MessageId>,
+    },
+    /// Stop these messages until they are released
+    Pause {
+        /// The messages
+        #[arg(required = true)]
+        ids: Vec<MessageId>,
+    },
+    /// Let paused messages go on; ends the hold of those whose answer was lost (they may arrive twice)
+    Release {
+        /// The messages
+        #[arg(required = true)]
+        ids: Vec<MessageId>,
+    },
+    /// Take these messages out of the queue
+    #[command(alias = "remove")]
+    Rm {
+        /// The messages
+        #[arg(required = true)]
+        ids: Vec<MessageId>,
+    },
+}
+
+/// Which deliveries `queue list` shows.
+#[derive(Debug, Clone, Default, Args)]
+struct ListArguments {
+    /// Only these: waiting, out, unsure, paused, done [default: all but done]
+    #[arg(long, value_delimiter = ',', value_parser = crate::http::shape::STATES)]
+    state: Vec<String>,
+    /// Only this stream
+    #[arg(long)]
+    stream: Option<String>,
+    /// Only to this recipient
+    #[arg(long, value_name = "ADDRESS")]
+    to: Option<String>,
+    /// At most so many; 0: all
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+}
+
+/// Why a command ends without having done its work.
+#[derive(Debug, PartialEq, Eq)]
+enum Failure {
+    /// Exit code 1.
+    Failed(String),
+    /// Exit code 2: wrong usage or configuration.
+    Usage(String),
+    /// Exit code 3.
+    NotFound(String),
+    /// Exit code 4.
+    NoRelay(String),
+    /// Whoever read our output has gone; that is no failure.
+    NobodyReads,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::NobodyReads,
+            _ => Failure::Failed(format!("the output cannot be written: {error}")),
+        }
+    }
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::NobodyReads => 0,
+            Failure::Failed(_) => 1,
+            Failure::Usage(_) => 2,
+            Failure::NotFound(_) => 3,
+            Failure::NoRelay(_) => 4,
+        }
+    }
+
+    fn message(&self) -> Option<&str> {
+        match self {
+            Failure::Failed(m) | Failure::Usage(m) | Failure::NotFound(m) | Failure::NoRelay(m) => Some(m),
+            Failure::NobodyReads => None,
+        }
+    }
+}
+
+/// Runs the command that these arguments name (the first is the program) to its end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version come this way too, with exit code 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = dispatch(arguments, &mut out).and_then(|()| Ok(out.flush()?));
+    // Nothing more goes to a pipe that nobody reads, nor does dropping the buffer try.
+    let _ = out.into_parts();
+    let Err(failure) = done else { return ExitCode::SUCCESS };
+    if let Some(message) = failure.message() {
+        let _ = writeln!(io::stderr(), "postroad: {message}");
+    }
+    ExitCode::from(failure.exit_code())
+}
+
+fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    let Arguments { common, command } = arguments;
+    match command {
+        Command::Serve(options) => serve::serve(&common, &options),
+        Command::Check => check::check(&common, out),
+        Command::Explain { id } => brief(explain::explain(&common, id, out)),
+        Command::Queue(command) => brief(queue_command(&common, command, out)),
+    }
+}
+
+async fn queue_command(common: &Common, command: QueueCommand, out: &mut impl Write) -> Result<(), Failure> {
+    match command {
+        QueueCommand::List(options) => queue::list(common, &options, out).await,
+        QueueCommand::Show { id, raw: true } => queue::raw(common, id, out).await,
+        QueueCommand::Show { id, raw: false } => queue::show(common, id, out).await,
+        QueueCommand::Flush { ids } => queue::act(common, Act::Flush, &ids, out).await,
+        QueueCommand::Pause { ids } => queue::act(common, Act::Pause, &ids, out).await,
+        QueueCommand::Release { ids } => queue::act(common, Act::Release, &ids, out).await,
+        QueueCommand::Rm { ids } => queue::act(common, Act::Remove, &ids, out).await,
+    }
+}
+
+/// Runs a short command on this thread alone.
+fn brief(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| Failure::Failed(format!("cannot start: {e}")))?.block_on(command)
+}
+
+impl From<LogFormat> for journal::Format {
+    fn from(format: LogFormat) -> Self {
+        match format {
+            LogFormat::Auto => journal::Format::Auto,
+            LogFormat::Text => journal::Format::Text,
+            LogFormat::Json => journal::Format::Json,
+        }
+    }
+}
+
+impl From<LogLevel> for journal::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => journal::Level::Error,
+            LogLevel::Warn => journal::Level::Warn,
+            LogLevel::Info => journal::Level::Info,
+            LogLevel::Debug => journal::Level::Debug,
+            LogLevel::Trace => journal::Level::Trace,
+        }
+    }
+}
+
+#[cfg(test)]
+mod queue_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent_and_name_every_command() {
+        Arguments::command().debug_assert();
+        for line in [
+            "serve --log-format json --log-level warn --config x.toml",
+            "check",
+            "queue list --state waiting,unsure --to a@b --limit 0 --json",
+            "queue show 01jd3k5v9m2xq --raw",
+            "queue flush",
+            "queue flush 01jd3k5v9m2xq",
+            "queue pause 01jd3k5v9m2xq 01jd3k5v9m2xr",
+            "queue rm 01jd3k5v9m2xq --url http://x --token y",
+            "explain 01jd3k5v9m2xq",
+        ] {
+            let parsed = Arguments::try_parse_from(["postroad"].into_iter().chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {parsed:?}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_exit_code_2_and_help_is_0() {
+        for line in
+            ["", "queue", "queue pause", "queue show x", "queue list --state lost", "explain", "sevre"]
+        {
+            let words = line.split(' ').filter(|w| !w.is_empty());
+            let error = Arguments::try_parse_from(["postroad"].into_iter().chain(words)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        assert_eq!(Arguments::try_parse_from(["postroad", "--help"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure() {
+        struct Closed;
+        impl Write for Closed {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let arguments = Arguments::try_parse_from(["postroad", "check"]).unwrap();
+        let failure = dispatch(arguments, &mut Closed).unwrap_err();
+        assert_eq!(failure, Failure::NobodyReads);
+        assert_eq!(failure.exit_code(), 0);
+    }
+}

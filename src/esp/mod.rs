@@ -1,5 +1,9 @@
 //! What each ESP needs and what its answers mean. Touches no socket, no clock and no database.
 
+pub mod sandbox;
+pub mod settings;
+pub mod smtp;
+
 use std::fmt::Debug;
 
 use crate::address::Address;

@@ -1,1 +1,195 @@
-//! http
+//! The side port: health, metrics, and the queue's routes for operators and their tools.
+//!
+//! Everything under `/v1` wants the admin token. Errors are JSON of one shape, also for what the framework refuses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+
+use crate::clock::Clock;
+use crate::mail::{Budget, MessageId};
+use crate::metrics;
+use crate::secret::Secret;
+use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, StoreError};
+
+pub mod error;
+mod fresh;
+mod guard;
+mod health;
+pub mod live;
+pub mod messages;
+mod probe;
+mod serve;
+pub mod settings;
+pub mod shape;
+
+#[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ErrorBody, FieldProblem, Problem};
+pub use live::Live;
+pub use probe::PROBE_NAME;
+pub use serve::serve;
+pub use settings::HttpSettings;
+
+/// The body of a request.
+pub const BODY_OCTETS_MAX: usize = 1024 * 1024;
+
+/// What the routes and the commands ask of the queue.
+pub trait Queue: Send + Sync {
+    /// Deliveries, newest first.
+    fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>>;
+
+    /// A message's whole life.
+    fn show(&self, id: MessageId) -> BoxFuture<'_, Result<Option<MessageView>, StoreError>>;
+
+    /// A message's content, whole, while it is kept.
+    fn body(&self, id: MessageId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
+
+    /// Does something to the deliveries of these messages, or of all (`None`), and says how many of each it changed.
+    fn act(
+        &self,
+        act: Act,
+        ids: Option<Vec<MessageId>>,
+    ) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>>;
+
+    /// How much waits.
+    fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>>;
+
+    /// Writes and commits, as an accept would.
+    fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// An SMTP listener as `/readyz` tries it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Door {
+    /// Where it really listens.
+    pub address: SocketAddr,
+    /// TLS from the first octet.
+    pub implicit_tls: bool,
+}
+
+/// What the routes work with.
+#[derive(Clone)]
+pub struct Relay {
+    /// The queue.
+    pub queue: Arc<dyn Queue>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// What `/metrics` renders.
+    pub metrics: metrics::Handle,
+    /// The memory for messages in flight.
+    pub budget: Arc<Budget>,
+    /// Every SMTP listener.
+    pub doors: Vec<Door>,
+    /// What opens `/v1`.
+    pub admin_token: Secret,
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
+/// A route as `/` names it.
+#[derive(Debug, Clone, Copy)]
+struct Route {
+    method: &'static str,
+    path: &'static str,
+    what: &'static str,
+}
+
+/// Every route there is.
+const ROUTES: &[Route] = &[
+    Route { method: "GET", path: "/healthz", what: "the process is alive" },
+    Route {
+        method: "GET",
+        path: "/readyz",
+        what: "it takes mail: an EHLO to each listener and a committed write",
+    },
+    Route { method: "GET", path: "/metrics", what: "for Prometheus" },
+    Route {
+        method: "GET",
+        path: "/v1/messages",
+        what: "the queue, newest first: ?state= &stream= &recipient= &limit= &cursor=",
+    },
+    Route { method: "GET", path: "/v1/messages/{id}", what: "a message's whole life" },
+    Route { method: "GET", path: "/v1/messages/{id}/raw", what: "its content, while it is kept" },
+    Route { method: "POST", path: "/v1/queue/flush", what: "due now: {\"ids\":[…]} or {\"all\":true}" },
+    Route { method: "POST", path: "/v1/queue/pause", what: "stop: {\"ids\":[…]}" },
+    Route { method: "POST", path: "/v1/queue/release", what: "go on: {\"ids\":[…]}" },
+    Route { method: "POST", path: "/v1/queue/remove", what: "take out: {\"ids\":[…]}" },
+];
+
+/// What handlers share.
+struct App {
+    relay: Relay,
+    health: health::Health,
+    raw: messages::RawLimit,
+}
+
+fn router(relay: Relay) -> Router {
+    let app = Arc::new(App { relay, health: health::Health::default(), raw: messages::RawLimit::default() });
+    let act = |act| post(move |app, body| messages::act(app, act, body));
+    let v1 = Router::new()
+        .route("/messages", get(messages::list))
+        .route("/messages/{id}", get(messages::show))
+        .route("/messages/{id}/raw", get(messages::raw))
+        .route("/queue/flush", act(Act::Flush))
+        .route("/queue/pause", act(Act::Pause))
+        .route("/queue/release", act(Act::Release))
+        .route("/queue/remove", act(Act::Remove))
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_route)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::admin));
+    Router::new()
+        .route("/", get(front_page))
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::metrics))
+        .nest("/v1", v1)
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_route)
+        .layer(axum::extract::DefaultBodyLimit::max(BODY_OCTETS_MAX))
+        .layer(from_fn(guard::every_request))
+        .with_state(app)
+}
+
+async fn front_page() -> String {
+    let mut page = String::from("Postroad: one local SMTP door to every email service provider.\n\n");
+    for route in ROUTES {
+        page.push_str(&format!("{:4} {:22} {}\n", route.method, route.path, route.what));
+    }
+    page.push_str(
+        "\n/v1 wants Authorization: Bearer TOKEN; the token is in admin.token in the data directory.\n",
+    );
+    page
+}
+
+async fn no_such_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_route", "no such route; GET / names them all")
+}
+
+async fn wrong_method() -> Problem {
+    let message = "this route has another method; the Allow header names it";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", message)
+}
+
+/// Where a listener can be reached from this machine: an unspecified address is not one to connect to.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}

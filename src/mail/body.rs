@@ -30,6 +30,28 @@ pub struct BodyFacts {
     pub eight_bit: bool,
 }
 
+impl BodyFacts {
+    /// The facts of content that is whole in memory.
+    pub fn of(octets: &[u8]) -> Self {
+        BodyFacts {
+            size_octets: octets.len() as u64,
+            longest_line_octets: longest_line(octets) as u64,
+            eight_bit: !octets.is_ascii(),
+        }
+    }
+}
+
+/// The longest line in octets, without its CRLF.
+fn longest_line(octets: &[u8]) -> usize {
+    let (mut longest, mut at) = (0, 0);
+    while let Some(i) = memchr::memchr(b'\n', &octets[at..]) {
+        let line = &octets[at..at + i];
+        longest = longest.max(line.strip_suffix(b"\r").unwrap_or(line).len());
+        at += i + 1;
+    }
+    longest.max(octets.len() - at)
+}
+
 /// A message's content.
 #[derive(Clone, Debug)]
 pub struct Body {
@@ -58,11 +80,7 @@ impl Body {
     /// Content that is whole in memory and outside any budget: composed by the relay itself, or a test's.
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         let head: Bytes = bytes.into();
-        let facts = BodyFacts {
-            size_octets: head.len() as u64,
-            longest_line_octets: head.split(|b| *b == b'\n').map(|l| l.len() as u64).max().unwrap_or(0),
-            eight_bit: !head.is_ascii(),
-        };
+        let facts = BodyFacts::of(&head);
         Body { head, rest: None, facts, permit: None }
     }
 
@@ -141,6 +159,12 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_measured_without_its_end() {
+        let facts = BodyFacts::of(b"ab\r\nabc\r\n\xe9");
+        assert_eq!(facts, BodyFacts { size_octets: 10, longest_line_octets: 3, eight_bit: true });
+    }
 
     #[test]
     fn a_budget_is_never_exceeded_and_comes_back() {

@@ -9,7 +9,10 @@ pub mod id;
 pub mod message;
 pub mod mime;
 pub mod outcome;
+pub mod splice;
 pub mod stream;
+pub mod trace;
+pub mod transfer;
 
 pub use body::{Body, BodyFacts, Budget, Permit};
 pub use delivery::{Known, QueueState, Reason, Step};

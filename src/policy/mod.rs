@@ -1,5 +1,6 @@
 //! Who may be mailed: pure judgement over facts handed in.
 
+pub mod streams;
 pub mod verdict;
 
 pub use verdict::{Verdict, judge};

@@ -12,8 +12,25 @@ use crate::address::Address;
 use crate::mail::{Body, Envelope, MessageId, Protocol, ReversePath, StreamName};
 use crate::secret::Secret;
 
+pub mod auth;
+pub mod command;
+pub mod connection;
+pub mod content;
+pub mod data;
+pub mod line;
+pub mod listener;
+pub mod path;
 pub mod reply;
+pub mod room;
+pub mod sasl;
+pub mod session;
+pub mod tls;
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use auth::Authenticator;
+pub use listener::{BindError, Limits, Listener, Shared};
 pub use reply::Reply;
 
 /// One `[[listener]]`, checked.
@@ -154,7 +171,8 @@ pub trait Gatekeeper: Send + Sync + 'static {
         octets: Bytes,
     ) -> impl Future<Output = Result<MessageId, Reply>> + Send;
 
-    /// The whole message. The reply is 250 only after it is committed.
+    /// The whole message; the pieces that were spilled for it are the Gatekeeper's from here on, also when it refuses.
+    /// The reply is 250 only after it is committed. Never given up half-way, however long it takes.
     fn message(&self, client: &Client, envelope: Envelope, body: Body) -> impl Future<Output = Reply> + Send;
 
     /// A spilled message that was given up: its pieces may go.

@@ -1,290 +1,346 @@
 //! The database: schema, migrations, one group-commit writer, verbs in domain types. The only SQL in the tree.
+//!
+//! One [`Store`] for the whole relay; a clone is the same store. Verbs that write take slices, give a result an item,
+//! and answer after the commit that carries them; each says what its errors mean and that it may be run again. What
+//! a delivery may do is said by [`crate::mail::delivery`] alone.
 
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+mod accept;
+mod bodies;
+mod claim;
+mod events;
+mod operate;
+mod queue;
+mod read;
+mod retention;
+mod row;
+mod schema;
+mod space;
+#[cfg(test)]
+mod tests;
+mod tx;
+mod types;
+mod writer;
 
-use crate::clock::Timestamp;
-use crate::mail::delivery::{Begin, Mark};
-use crate::mail::{
-    AttemptId, DeliveryId, Known, Message, MessageId, Outcome, Owner, Phase, QueueState, Reason, Step,
-};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
-/// Where the database lies and how far it may grow.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// The folder with `postroad.db`.
-    pub data_dir: PathBuf,
-    /// Undelivered mail, logically; past it 452 (broadcast at 80 %).
-    pub queue_octets_max: u64,
-    /// Free disk (the database's free pages count as free) below which nothing is accepted.
-    pub min_free_octets: u64,
-    /// How long finished bodies stay.
-    pub keep_bodies: Duration,
-    /// How much of them stays.
-    pub keep_bodies_octets: u64,
-    /// How long finished messages stay.
-    pub keep_messages: Duration,
-    /// How long attempts stay.
-    pub keep_attempts: Duration,
-    /// How long events stay.
-    pub keep_events: Duration,
-}
+use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
-/// Why the store did not do what was asked. Nothing of that item was kept.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StoreError {
-    /// The disk, `min_free` or `queue_bytes` is reached. Passing.
-    #[error("no room: {0}")]
-    Full(String),
-    /// The database did not take it. Passing.
-    #[error("the database did not take it: {0}")]
-    Failed(String),
-    /// The relay is stopping.
-    #[error("the relay is stopping")]
-    Stopping,
-}
+pub use queue::Settling;
+pub use schema::OpenError;
+pub use types::*;
 
-/// A message to accept, with what happens to each recipient.
+use crate::clock::Clock;
+use crate::mail::{DeliveryId, MessageId, Owner, StreamName};
+use row::{LaneId, integer, kind};
+use tx::{Delta, LaneOf, OutChange};
+use writer::store_error;
+
+/// Reads that wait for the disk at one time.
+const READERS_MAX: usize = 4;
+
+/// The database of one relay.
 #[derive(Debug, Clone)]
-pub struct Accept {
-    /// The prepared message.
-    pub message: Arc<Message>,
-    /// How it enters the queue, one for each recipient of the envelope, in its order.
-    pub entries: Vec<Entry>,
+pub struct Store {
+    shared: Arc<Shared>,
+    /// Closes the writer when the last clone goes.
+    _closer: Arc<Closer>,
 }
 
-/// How one delivery enters the queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry {
-    /// For a later claim.
-    Waiting {
-        /// Not before.
-        due: Timestamp,
-    },
-    /// Already begun: the first attempt is in the accept's own transaction.
-    Begun(Beginning),
+#[derive(Debug)]
+struct Closer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// One begun attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Beginning {
-    /// The call.
-    pub attempt: AttemptId,
-    /// The ESP's name.
-    pub esp: String,
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+    }
 }
 
-/// What an accept did, per recipient in the envelope's order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entered {
-    /// It waits.
-    Waiting,
-    /// It is out; the courier may hand it over.
-    Begun,
-    /// It was suppressed since the verdict at RCPT; it is Done.
-    Suppressed,
+/// What the verbs and the writer have in common.
+#[derive(Debug)]
+struct Shared {
+    queue: writer::Queue,
+    readers: Readers,
+    space: space::Space,
+    owner: Owner,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+    lanes: Mutex<Arc<Vec<(LaneId, LaneOf)>>>,
+    book: Mutex<HashMap<DeliveryId, OutEntry>>,
+    /// Bodies on disk, in octets; below zero: not counted yet.
+    body_octets: AtomicI64,
 }
 
-/// A delivery that is due, and the state that a begin of it must name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// The state it was seen in: `Waiting`, or `Unsure` whose hold is over.
-    pub from: QueueState,
-    /// Dispatches so far.
-    pub tries: u32,
-    /// Attempts whose answer is open.
-    pub open_attempts: u32,
-    /// The ESP of the open attempt: it is bound to it.
-    pub bound_to: Option<String>,
-    /// The message's size.
-    pub size_octets: u64,
-    /// When it is given up.
-    pub expires_at: Timestamp,
+/// A delivery that is out.
+#[derive(Debug, Clone, Copy)]
+struct OutEntry {
+    lane: LaneId,
+    octets: u64,
+    foreign: bool,
 }
 
-/// A begin: which delivery, seen in which state, at which ESP, under which attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BeginRequest {
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// The state that it was chosen from.
-    pub from: QueueState,
-    /// The call.
-    pub beginning: Beginning,
+impl Store {
+    /// Opens `data_dir/postroad.db`, making folder (0700) and file (0600) where absent, brings its schema up to date
+    /// and starts the writer. `owner` is this start's boot id.
+    pub fn open(settings: Settings, owner: Owner, clock: Arc<dyn Clock>) -> Result<Store, OpenError> {
+        let (conn, path) = schema::open_writer(&settings.data_dir)?;
+        bodies::sweep_orphans(&conn, &path)?;
+        let shared = Arc::new(Shared {
+            queue: writer::Queue::new(),
+            readers: Readers::new(path.clone()),
+            space: space::Space::new(&settings),
+            owner,
+            clock,
+            settings,
+            lanes: Mutex::default(),
+            book: Mutex::default(),
+            body_octets: AtomicI64::new(-1),
+        });
+        shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
+        let writer = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("store".into())
+            .spawn(move || writer::run(conn, &writer))
+            .map_err(|error| OpenError::Folder { path, error })?;
+        let closer = Closer { shared: Arc::clone(&shared), thread: Mutex::new(Some(thread)) };
+        Ok(Store { shared, _closer: Arc::new(closer) })
+    }
+
+    /// Takes nothing more, does what waits, writes the log back and closes. Other clones get
+    /// [`StoreError::Stopping`] from now on.
+    pub async fn close(self) {
+        self.shared.queue.close();
+        let thread = self._closer.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.shared.readers.close();
+        if let Some(thread) = thread {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+
+    /// Whether a message of that size would find room now; the commit asks again.
+    ///
+    /// Errors: [`StoreError::Full`].
+    pub fn has_room(&self, octets: u64) -> Result<(), StoreError> {
+        self.shared.space.take(crate::mail::StreamKind::Transactional, octets, 0)
+    }
+
+    /// Undelivered mail in octets, as `queue_bytes` counts it.
+    pub fn queue_octets(&self) -> u64 {
+        self.shared.space.queue_octets()
+    }
+
+    /// Runs a read on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let _turn = self.shared.readers.turn.acquire().await.map_err(|_| StoreError::Stopping)?;
+        let shared = Arc::clone(&self.shared);
+        let done = tokio::task::spawn_blocking(move || {
+            let reader = shared.readers.take()?;
+            read(reader.conn())
+        });
+        match done.await {
+            Ok(result) => result.map_err(|error| store_error(&error)),
+            Err(error) => Err(StoreError::Failed(format!("the read ended early: {error}"))),
+        }
+    }
+
+    /// For tests of a full disk: the database may not grow past so many pages; 0: as large as it likes.
+    #[doc(hidden)]
+    pub async fn limit_pages(&self, pages: u32) -> Result<(), StoreError> {
+        let pages = if pages == 0 { i64::from(u32::MAX - 1) } else { i64::from(pages) };
+        self.pragma("max_page_count", pages).await
+    }
+
+    /// For tests of a disk that became read-only.
+    #[doc(hidden)]
+    pub async fn set_read_only(&self, on: bool) -> Result<(), StoreError> {
+        self.pragma("query_only", i64::from(on)).await
+    }
+
+    async fn pragma(&self, name: &'static str, value: i64) -> Result<(), StoreError> {
+        let set = move |conn: &Connection| {
+            conn.pragma_update_and_check(None, name, value, |_| Ok(())).or_else(none)
+        };
+        let set = self.shared.queue.control(set).await?;
+        set.map_err(|error| store_error(&error))
+    }
 }
 
-/// The answer to one attempt for one recipient, and what follows.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settle {
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// The attempt that is answered.
-    pub attempt: AttemptId,
-    /// Its ESP.
-    pub esp: String,
-    /// When it was begun.
-    pub begun_at: Timestamp,
-    /// When the answer came.
-    pub answered_at: Timestamp,
-    /// The answer.
-    pub outcome: Outcome,
-    /// The phase reached, where there was a line.
-    pub phase: Option<Phase>,
-    /// What follows.
-    pub step: Step,
+fn none(error: rusqlite::Error) -> rusqlite::Result<()> {
+    match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        error => Err(error),
+    }
 }
 
-/// What a settle did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// The queue moved to this state.
-    Moved(QueueState),
-    /// The queue stood elsewhere; the attempt's row took the answer.
-    RowOnly,
+impl Shared {
+    /// What is kept in memory, from what is in the database: lanes, what is out, octets that are queued.
+    fn look_around(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut statement = conn.prepare("SELECT id, stream, kind, pin FROM lanes")?;
+        let lanes = statement.query_map([], |row| {
+            let pin: String = row.get(3)?;
+            let stream = StreamName::new(row.get_ref(1)?.as_str()?);
+            Ok((
+                row.get(0)?,
+                LaneOf { stream, kind: kind(row.get(2)?), pin: (!pin.is_empty()).then_some(pin) },
+            ))
+        })?;
+        self.set_lanes(lanes.collect::<rusqlite::Result<_>>()?);
+        let queued: i64 = conn.query_row(
+            "SELECT coalesce(sum(octets), 0) FROM email_sends INDEXED BY email_sends_end
+             WHERE state IN (0, 2, 3, 4)",
+            [],
+            |row| row.get(0),
+        )?;
+        self.space.add_queue_octets(queued);
+        self.look_for_out(conn)
+    }
+
+    /// The rows that are out enter no index; retention says below which message all are done.
+    fn look_for_out(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut statement = conn.prepare(
+            "SELECT message, recipient, lane, octets, owner FROM email_sends
+             WHERE state = 1 AND message >= coalesce((SELECT value FROM meta WHERE key = 'unfinished_from'), 0)",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let octets = row.get::<_, i64>(3)?.unsigned_abs();
+            let foreign = row.get::<_, i64>(4)? != self.owner.number();
+            Ok((row::delivery_id(row, 0)?, OutEntry { lane: row.get(2)?, octets, foreign }))
+        })?;
+        let mut book = self.book();
+        for row in rows {
+            let (id, entry) = row?;
+            self.space.add_queue_octets(integer(entry.octets));
+            book.insert(id, entry);
+        }
+        Ok(())
+    }
+
+    /// Takes over what a committed transaction changed.
+    fn apply(&self, delta: Delta) {
+        let mut octets = delta.queue_octets;
+        if !delta.out.is_empty() {
+            let mut book = self.book();
+            for change in delta.out {
+                match change {
+                    OutChange::Out(id, lane, octets) => {
+                        book.insert(id, OutEntry { lane, octets, foreign: false });
+                    }
+                    OutChange::Back(id) => {
+                        book.remove(&id);
+                    }
+                    OutChange::Done(id) => {
+                        let gone = book.remove(&id).map_or(0, |entry| entry.octets);
+                        octets -= i64::try_from(gone).unwrap_or(0);
+                    }
+                }
+            }
+        }
+        self.space.add_queue_octets(octets);
+        if delta.body_octets != 0 && self.body_octets.load(Ordering::Relaxed) >= 0 {
+            self.body_octets.fetch_add(delta.body_octets, Ordering::Relaxed);
+        }
+    }
+
+    fn lanes(&self) -> Vec<(LaneId, LaneOf)> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).to_vec()
+    }
+
+    fn set_lanes(&self, lanes: Vec<(LaneId, LaneOf)>) {
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(lanes);
+    }
+
+    fn book(&self) -> std::sync::MutexGuard<'_, HashMap<DeliveryId, OutEntry>> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What an earlier owner left out in that lane.
+    fn foreign_out(&self, lane: LaneId) -> Vec<DeliveryId> {
+        let mut out: Vec<DeliveryId> =
+            self.book().iter().filter(|(_, e)| e.foreign && e.lane == lane).map(|(id, _)| *id).collect();
+        out.sort_unstable();
+        out
+    }
+
+    fn out_by_lane(&self) -> HashMap<LaneId, read::Tally> {
+        let mut tallies: HashMap<LaneId, read::Tally> = HashMap::new();
+        for (id, entry) in self.book().iter() {
+            let tally = tallies.entry(entry.lane).or_default();
+            tally.0 += 1;
+            let least = tally.1.map_or(id.message.number(), |least| least.min(id.message.number()));
+            tally.1 = Some(least);
+        }
+        tallies
+    }
+
+    /// The least message that has a delivery out.
+    fn least_out(&self) -> Option<MessageId> {
+        self.book().keys().map(|id| id.message).min()
+    }
 }
 
-/// A suppression, as far as a verdict needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Suppression {
-    /// The address's key.
-    pub key: String,
-    /// `hard_bounce`, `complaint`, `unsubscribe`, `manual`, …
-    pub reason: String,
-    /// The stream kind or name that it blocks; empty: every stream.
-    pub scope: String,
-    /// Since when.
-    pub since: Timestamp,
+/// A few connections that read, opened when they are needed.
+#[derive(Debug)]
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    turn: Semaphore,
 }
 
-/// One delivery as `queue list`, `queue show` and `explain` see it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeliveryView {
-    /// The delivery.
-    pub id: DeliveryId,
-    /// The recipient's wire form.
-    pub recipient: String,
-    /// Where it stands.
-    pub state: QueueState,
-    /// What is known.
-    pub known: Known,
-    /// Why it is Done.
-    pub reason: Option<Reason>,
-    /// What an operator asked.
-    pub mark: Mark,
-    /// The ESP of its latest attempt.
-    pub esp: Option<String>,
-    /// Dispatches so far.
-    pub tries: u32,
-    /// The last answer's words.
-    pub said: Option<String>,
-    /// Its stream.
-    pub stream: String,
-    /// The sender's wire form, empty for `<>`.
-    pub sender: String,
-    /// The message's size.
-    pub size_octets: u64,
-    /// When it was accepted.
-    pub accepted_at: Timestamp,
-    /// When it is given up.
-    pub expires_at: Timestamp,
+impl Readers {
+    fn new(path: PathBuf) -> Self {
+        Readers { path, idle: Mutex::default(), turn: Semaphore::new(READERS_MAX) }
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn take(&self) -> rusqlite::Result<Reader<'_>> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let conn = match idle {
+            Some(conn) => conn,
+            None => schema::open_reader(self.path())?,
+        };
+        Ok(Reader { pool: self, conn: Some(conn) })
+    }
+
+    fn close(&self) {
+        self.turn.close();
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
-/// One attempt for one recipient, as `explain` tells it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AttemptView {
-    /// The delivery.
-    pub delivery: DeliveryId,
-    /// The call.
-    pub attempt: AttemptId,
-    /// The ESP.
-    pub esp: String,
-    /// When it was begun.
-    pub begun_at: Timestamp,
-    /// When it was answered; `None`: still out.
-    pub answered_at: Option<Timestamp>,
-    /// `begun`, `accepted`, `refused`, `unfit` or `unsure`.
-    pub outcome: String,
-    /// Whose fault, where refused.
-    pub fault: Option<String>,
-    /// The phase reached.
-    pub phase: Option<String>,
-    /// The ESP's id.
-    pub remote_id: Option<String>,
-    /// The ESP's words.
-    pub said: String,
+/// One of the connections, back in the pool when dropped.
+struct Reader<'p> {
+    pool: &'p Readers,
+    conn: Option<Connection>,
 }
 
-/// One event of a delivery or message, as `explain` tells it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EventView {
-    /// When.
-    pub at: Timestamp,
-    /// `accepted`, `may_arrive_twice`, `crashed`, `expired`, `removed`, …
-    pub kind: String,
-    /// Which delivery, where one.
-    pub recipient: Option<u32>,
-    /// In words.
-    pub detail: String,
+impl Reader<'_> {
+    fn conn(&self) -> &Connection {
+        // Always there until drop.
+        match &self.conn {
+            Some(conn) => conn,
+            None => unreachable!("a reader keeps its connection until it is dropped"),
+        }
+    }
 }
 
-/// A message's whole life.
-#[derive(Debug, Clone)]
-pub struct MessageView {
-    /// The message without its body: `body.head` is empty.
-    pub message: Message,
-    /// Whether its body is still kept.
-    pub body_kept: bool,
-    /// Its deliveries.
-    pub deliveries: Vec<DeliveryView>,
-    /// Its attempts, oldest first.
-    pub attempts: Vec<AttemptView>,
-    /// Its events, oldest first.
-    pub events: Vec<EventView>,
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS_MAX && !self.pool.turn.is_closed() {
+            idle.extend(self.conn.take());
+        }
+    }
 }
-
-/// What an operator does to a message's deliveries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act {
-    /// Due now.
-    Flush,
-    /// Stop.
-    Pause,
-    /// Go on.
-    Release,
-    /// Take out.
-    Remove,
-}
-
-/// Which deliveries `list` shows, newest first.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Only these states: `waiting`, `out`, `unsure`, `paused`, `done`; empty: all but `done`.
-    pub states: Vec<String>,
-    /// Only this stream.
-    pub stream: Option<String>,
-    /// Only to this recipient (any spelling).
-    pub recipient: Option<String>,
-    /// Only older than this (the cursor of the page before).
-    pub before: Option<DeliveryId>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// How much waits, for metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueCount {
-    /// `waiting`, `out`, `unsure`, `paused`.
-    pub state: &'static str,
-    /// The stream.
-    pub stream: String,
-    /// Deliveries.
-    pub deliveries: u64,
-    /// When the oldest was accepted.
-    pub oldest: Option<Timestamp>,
-}
-
-#[doc(hidden)]
-pub fn _unused(_: Begin, _: Owner, _: MessageId) {}

@@ -1,14 +1,32 @@
 //! How bytes leave. Knows no ESP's meaning: it gets a request and brings back what was said.
 
+pub mod sandbox;
+pub mod smtp;
+
 use std::fmt::Debug;
 
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::mail::{Abort, Reply, Request};
+use crate::mail::{Abort, MessageId, Reply, Request};
+
+pub use sandbox::SandboxWire;
+pub use smtp::SmtpWire;
 
 /// One way out. An exchange always ends with a [`Reply`]: a lost line is an answer. It is never ended by dropping its
 /// future, only by asking its [`Abort`].
 pub trait Wire: Send + Sync + Debug {
     /// Sends and listens.
     fn exchange<'a>(&'a self, request: Request, abort: &'a Abort) -> BoxFuture<'a, Reply>;
+
+    /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// Where the part of a body lies that was too large for memory: the store, seen from here.
+pub trait Chunks: Send + Sync + Debug {
+    /// Chunk `n` of the message, counted from 0, at most [`crate::mail::body::CHUNK_OCTETS`]; or why it cannot be had.
+    fn chunk(&self, message: MessageId, n: u32) -> BoxFuture<'_, Result<Bytes, String>>;
 }

@@ -1,0 +1,192 @@
+//! `postroad queue …`
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::explain::state_in_words;
+use super::text::{Table, cut, relative, shown, size};
+use super::{Common, Failure, ListArguments, reach};
+use crate::clock::{Clock, System, Timestamp};
+use crate::http::messages::{IDS_MAX, PAGE_MAX};
+use crate::http::shape::{Acted, Delivery, Life, read_cursor};
+use crate::mail::MessageId;
+use crate::store::{Act, Filter};
+
+/// A last answer is cut to this in the table; `explain` has it whole.
+const SAID_SHOWN_CHARACTERS: usize = 60;
+
+/// `queue list`
+pub(super) async fn list(
+    common: &Common,
+    options: &ListArguments,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let source = reach::source(common).await?;
+    let mut filter = Filter {
+        states: options.state.clone(),
+        stream: options.stream.clone(),
+        recipient: options.to.clone(),
+        before: None,
+        limit: 0,
+    };
+    let mut left = if options.limit == 0 { usize::MAX } else { options.limit };
+    let now = System.now();
+    let mut listed = 0;
+    while left > 0 {
+        filter.limit = left.min(PAGE_MAX);
+        let page = source.list(&filter).await?;
+        left = left.saturating_sub(page.deliveries.len());
+        if common.json {
+            for delivery in &page.deliveries {
+                writeln!(out, "{}", json!(delivery))?;
+            }
+        } else if !page.deliveries.is_empty() {
+            table(&page.deliveries, now).write(out)?;
+        }
+        listed += page.deliveries.len();
+        filter.before = page.next.as_deref().and_then(read_cursor);
+        if filter.before.is_none() {
+            left = usize::MAX;
+            break;
+        }
+    }
+    if !common.json {
+        summary(out, listed, left == 0)?;
+    }
+    Ok(())
+}
+
+fn summary(out: &mut impl Write, listed: usize, more: bool) -> std::io::Result<()> {
+    match (listed, more) {
+        (0, _) => writeln!(out, "nothing in the queue"),
+        (n, true) => writeln!(out, "the newest {n}; --limit 0 lists all"),
+        (_, false) => Ok(()),
+    }
+}
+
+fn table(deliveries: &[Delivery], now: Timestamp) -> Table {
+    let mut table =
+        Table::new(&["ID", "STATE", "NEXT", "TRIES", "AGE", "SIZE", "STREAM", "FROM", "TO", "LAST ANSWER"]);
+    for delivery in deliveries {
+        let next = delivery.due.or(delivery.until).map_or_else(|| "-".into(), |at| relative(at.0, now));
+        let age = super::text::duration(now.since(delivery.accepted_at.0));
+        table.row([
+            delivery.id.clone(),
+            delivery.state.clone(),
+            next,
+            delivery.tries.to_string(),
+            age,
+            size(delivery.size),
+            delivery.stream.clone(),
+            format!("<{}>", delivery.sender),
+            format!("<{}>", delivery.recipient),
+            cut(delivery.said.as_deref().unwrap_or(""), SAID_SHOWN_CHARACTERS),
+        ]);
+    }
+    table
+}
+
+/// `queue show ID`
+pub(super) async fn show(common: &Common, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
+    let life = reach::source(common).await?.show(id).await?;
+    if common.json {
+        writeln!(out, "{}", json!(life))?;
+    } else {
+        write_show(&life, System.now(), out)?;
+    }
+    Ok(())
+}
+
+fn write_show(life: &Life, now: Timestamp, out: &mut impl Write) -> std::io::Result<()> {
+    writeln!(
+        out,
+        "{} from <{}>, {}, stream {}",
+        life.id,
+        shown(&life.sender),
+        size(life.size),
+        shown(&life.stream)
+    )?;
+    for delivery in &life.deliveries {
+        let state = state_in_words(life, delivery, now);
+        writeln!(out, "  <{}>  {state}", shown(&delivery.recipient))?;
+    }
+    let content =
+        if life.body_kept { "queue show --raw prints the content" } else { "the content is no longer kept" };
+    writeln!(out, "explain {} tells its whole life; {content}", life.id)
+}
+
+/// `queue show ID --raw`
+pub(super) async fn raw(common: &Common, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
+    reach::source(common).await?.raw(id, out).await
+}
+
+/// `queue flush`, `pause`, `release`, `rm`
+pub(super) async fn act(
+    common: &Common,
+    act: Act,
+    ids: &[MessageId],
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let client = reach::relay(common).await?;
+    let (path, done) = match act {
+        Act::Flush => ("/v1/queue/flush", "due now"),
+        Act::Pause => ("/v1/queue/pause", "paused"),
+        Act::Release => ("/v1/queue/release", "released"),
+        Act::Remove => ("/v1/queue/remove", "removed"),
+    };
+    if ids.is_empty() {
+        let acted: Acted = client.post(path, &json!({ "all": true })).await?;
+        return Ok(write_all_acted(common, &acted, done, out)?);
+    }
+    let mut missing = Vec::new();
+    for some in ids.chunks(IDS_MAX) {
+        let ids: Vec<String> = some.iter().map(ToString::to_string).collect();
+        match client.post::<Acted>(path, &json!({ "ids": ids })).await {
+            Ok(acted) => write_acted(common, &acted, done, &mut missing, out)?,
+            Err(Failure::NotFound(_)) => missing.extend(ids),
+            Err(failure) => return Err(failure),
+        }
+    }
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::NotFound(format!("no message {}", missing.join(", "))))
+    }
+}
+
+fn write_all_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write) -> std::io::Result<()> {
+    if common.json {
+        return writeln!(out, "{}", json!({ "deliveries": acted.deliveries }));
+    }
+    writeln!(out, "{} {done}", deliveries(acted.deliveries))
+}
+
+fn write_acted(
+    common: &Common,
+    acted: &Acted,
+    done: &str,
+    missing: &mut Vec<String>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    for result in &acted.results {
+        if !result.found {
+            missing.push(result.id.clone());
+        }
+        if common.json {
+            writeln!(out, "{}", json!(result))?;
+        } else if result.deliveries > 0 {
+            writeln!(out, "{}: {} {done}", result.id, deliveries(result.deliveries))?;
+        } else if result.found {
+            writeln!(out, "{}: nothing to change; its deliveries stand elsewhere", result.id)?;
+        }
+    }
+    for warning in &acted.warnings {
+        let _ = writeln!(std::io::stderr(), "postroad: {warning}");
+    }
+    Ok(())
+}
+
+fn deliveries(n: u64) -> String {
+    if n == 1 { "1 delivery".into() } else { format!("{n} deliveries") }
+}

@@ -1,0 +1,328 @@
+//! How a command reaches the queue: the relay that holds the lock, by HTTP; where none runs, the database itself.
+
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Common, Failure, open_offline, settings};
+use crate::clock::monotonic;
+use crate::http::error::ErrorBody;
+use crate::http::shape::{Life, Page};
+use crate::http::{Queue, messages, reachable};
+use crate::lock::{self, Lock, LockError, Running};
+use crate::mail::MessageId;
+use crate::secret::Secret;
+use crate::store::Filter;
+
+/// To connect.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+/// Longer than the relay's own limit, whose answer says more.
+const ANSWER_MAX: Duration = Duration::from_secs(40);
+/// A relay that starts has the lock before it has its HTTP port.
+const START_MAX: Duration = Duration::from_secs(5);
+const START_PAUSE: Duration = Duration::from_millis(50);
+
+/// A relay that is reached by HTTP.
+#[derive(Debug)]
+pub(super) struct Client {
+    base: String,
+    token: Secret,
+    http: reqwest::Client,
+}
+
+/// What a reading command reads from.
+pub(super) enum Source {
+    /// A relay.
+    Relay(Client),
+    /// The database, with no relay running.
+    Database {
+        /// It.
+        queue: Box<dyn Queue>,
+        /// Keeps a relay from starting meanwhile.
+        _lock: Lock,
+    },
+}
+
+/// The relay, for a command that needs one.
+pub(super) async fn relay(common: &Common) -> Result<Client, Failure> {
+    if let Some(url) = &common.url {
+        let Some(token) = &common.token else {
+            return Err(Failure::Usage(
+                "--url wants --token (or $POSTROAD_TOKEN): the token of that relay".into(),
+            ));
+        };
+        return Client::new(url, token.clone());
+    }
+    relay_of(common, &location(common)?).await
+}
+
+async fn relay_of(common: &Common, location: &settings::Location) -> Result<Client, Failure> {
+    match running(&location.data_dir).await? {
+        Some(address) => local(common, location, address),
+        None => Err(Failure::NoRelay(format!(
+            "no relay runs on {}; start one with: postroad serve",
+            shown(&location.data_dir)
+        ))),
+    }
+}
+
+/// The relay or, where none runs, its database.
+pub(super) async fn source(common: &Common) -> Result<Source, Failure> {
+    if common.url.is_some() {
+        return relay(common).await.map(Source::Relay);
+    }
+    source_of(common, &location(common)?).await
+}
+
+async fn source_of(common: &Common, location: &settings::Location) -> Result<Source, Failure> {
+    if let Some(address) = running(&location.data_dir).await? {
+        return local(common, location, address).map(Source::Relay);
+    }
+    if !location.data_dir.join("postroad.db").exists() {
+        return Err(Failure::NoRelay(format!(
+            "no relay runs on {0}, and there is no database in {0}",
+            shown(&location.data_dir)
+        )));
+    }
+    let lock = match Lock::take(&location.data_dir) {
+        Ok(lock) => lock,
+        // A relay started at this very moment.
+        Err(LockError::Held { .. }) => return relay_of(common, location).await.map(Source::Relay),
+        Err(error @ LockError::Io { .. }) => return Err(Failure::Failed(error.to_string())),
+    };
+    let queue = open_offline(&location.data_dir).map_err(|e| Failure::Failed(format!("{e:#}")))?;
+    Ok(Source::Database { queue, _lock: lock })
+}
+
+fn location(common: &Common) -> Result<settings::Location, Failure> {
+    settings::location(common.config.as_deref()).map_err(Failure::Usage)
+}
+
+/// The base URL of the relay that holds the lock; `None` when it is free.
+async fn running(data_dir: &Path) -> Result<Option<String>, Failure> {
+    let started = monotonic();
+    loop {
+        let running = lock::read(data_dir)
+            .map_err(|e| Failure::Failed(format!("the lock in {} cannot be read: {e}", shown(data_dir))))?;
+        match running {
+            None => return Ok(None),
+            Some(Running { http_address: Some(address), .. }) => {
+                return Ok(Some(format!("http://{}", reachable(address))));
+            }
+            Some(Running { pid, .. }) if started.elapsed() > START_MAX => {
+                let pid = pid.map_or_else(|| "a process".into(), |pid| format!("pid {pid}"));
+                return Err(Failure::NoRelay(format!(
+                    "{pid} holds {} and has no HTTP port",
+                    shown(data_dir)
+                )));
+            }
+            Some(_) => tokio::time::sleep(START_PAUSE).await,
+        }
+    }
+}
+
+fn local(common: &Common, location: &settings::Location, base: String) -> Result<Client, Failure> {
+    let given = common.token.clone().or_else(|| location.http.admin_token.clone());
+    let token = match given {
+        Some(token) => token,
+        None => lock::read_admin_token(&location.data_dir)
+            .map_err(|e| {
+                Failure::Failed(format!("admin.token cannot be read: {e}; run this as the relay's user"))
+            })?
+            .ok_or_else(|| Failure::Failed(format!("no admin.token in {}", shown(&location.data_dir))))?,
+    };
+    Client::new(&base, token)
+}
+
+fn shown(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
+impl Client {
+    /// No redirects (the token goes to nobody else) and no proxy from the environment.
+    fn new(base: &str, token: Secret) -> Result<Self, Failure> {
+        if !base.starts_with("http://") && !base.starts_with("https://") {
+            return Err(Failure::Usage(format!("{base:?} is no URL such as http://127.0.0.1:8025")));
+        }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(CONNECT_MAX)
+            .read_timeout(ANSWER_MAX)
+            .build()
+            .map_err(|e| Failure::Failed(reasons(&e)))?;
+        Ok(Client { base: base.trim_end_matches('/').to_owned(), token, http })
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, String)]) -> Result<reqwest::Response, Failure> {
+        self.send(self.http.request(Method::GET, format!("{}{path}", self.base)).query(query)).await
+    }
+
+    /// Posts JSON and reads JSON.
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let request = self.http.request(Method::POST, format!("{}{path}", self.base)).json(body);
+        self.read(self.send(request).await?).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
+        let response = request.bearer_auth(self.token.expose()).send().await.map_err(|e| self.silent(&e))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|e| self.silent(&e))?;
+        let Ok(ErrorBody { error }) = serde_json::from_slice(&body) else {
+            return Err(Failure::Failed(format!(
+                "{} answered {status}, and not as Postroad does",
+                self.base
+            )));
+        };
+        let mut message = error.message;
+        for field in error.fields {
+            message.push_str(&format!("\n  {}: {}", field.field, field.message));
+        }
+        Err(match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => Failure::NotFound(message),
+            StatusCode::BAD_REQUEST => Failure::Usage(message),
+            _ => Failure::Failed(message),
+        })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, response: reqwest::Response) -> Result<T, Failure> {
+        let body = response.bytes().await.map_err(|e| self.silent(&e))?;
+        serde_json::from_slice(&body).map_err(|e| {
+            Failure::Failed(format!("{} answered what this version cannot read: {e}", self.base))
+        })
+    }
+
+    fn silent(&self, error: &reqwest::Error) -> Failure {
+        Failure::NoRelay(format!("no answer from {}: {}", self.base, reasons(error)))
+    }
+}
+
+/// An error with its causes, without the URL that the caller names.
+fn reasons(error: &dyn std::error::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}
+
+impl Source {
+    /// One page of the queue.
+    pub(super) async fn list(&self, filter: &Filter) -> Result<Page, Failure> {
+        match self {
+            Source::Relay(client) => {
+                let mut query = vec![("limit", filter.limit.to_string())];
+                if !filter.states.is_empty() {
+                    query.push(("state", filter.states.join(",")));
+                }
+                query.extend(filter.stream.clone().map(|stream| ("stream", stream)));
+                query.extend(filter.recipient.clone().map(|recipient| ("recipient", recipient)));
+                query.extend(filter.before.map(|id| ("cursor", format!("{}.{}", id.message, id.recipient))));
+                client.read(client.get("/v1/messages", &query).await?).await
+            }
+            Source::Database { queue, .. } => messages::page(&**queue, filter.clone()).await.map_err(broken),
+        }
+    }
+
+    /// A message's life.
+    pub(super) async fn show(&self, id: MessageId) -> Result<Life, Failure> {
+        match self {
+            Source::Relay(client) => client.read(client.get(&format!("/v1/messages/{id}"), &[]).await?).await,
+            Source::Database { queue, .. } => {
+                queue.show(id).await.map_err(broken)?.map(Into::into).ok_or_else(|| no_such(id))
+            }
+        }
+    }
+
+    /// Writes a message's content to `out`.
+    pub(super) async fn raw(&self, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
+        match self {
+            Source::Relay(client) => {
+                let mut response = client.get(&format!("/v1/messages/{id}/raw"), &[]).await?;
+                while let Some(piece) = response.chunk().await.map_err(|e| client.silent(&e))? {
+                    out.write_all(&piece)?;
+                }
+                Ok(())
+            }
+            Source::Database { queue, .. } => {
+                let content = queue.body(id).await.map_err(broken)?.ok_or_else(|| no_such(id))?;
+                Ok(out.write_all(&content)?)
+            }
+        }
+    }
+}
+
+fn no_such(id: MessageId) -> Failure {
+    Failure::NotFound(format!("no message {id}, or its content is no longer kept"))
+}
+
+fn broken(error: crate::store::StoreError) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::HttpSettings;
+
+    fn location(data_dir: &Path) -> settings::Location {
+        let http = HttpSettings { address: ([127, 0, 0, 1], 0).into(), admin_token: None };
+        settings::Location { data_dir: data_dir.to_owned(), http, path: None }
+    }
+
+    #[tokio::test]
+    async fn the_lock_says_where_the_relay_is_and_the_token_is_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (common, location) = (Common::default(), location(dir.path()));
+        assert!(matches!(relay_of(&common, &location).await.unwrap_err(), Failure::NoRelay(_)));
+        let lock = Lock::take(dir.path()).unwrap();
+        lock.write("0.0.0.0:8025".parse().unwrap()).unwrap();
+        let failure = relay_of(&common, &location).await.unwrap_err();
+        assert!(failure.message().unwrap().contains("no admin.token"), "{failure:?}");
+        let token = lock::admin_token(dir.path()).unwrap();
+        let client = relay_of(&common, &location).await.unwrap();
+        assert_eq!((client.base.as_str(), &client.token), ("http://127.0.0.1:8025", &token));
+        assert!(matches!(source_of(&common, &location).await, Ok(Source::Relay(_))));
+    }
+
+    #[tokio::test]
+    async fn without_a_relay_or_a_database_there_is_nothing_to_read_and_nothing_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = dir.path().join("data");
+        let found = source_of(&Common::default(), &location(&nowhere)).await;
+        assert!(matches!(found, Err(Failure::NoRelay(_))));
+        assert!(!nowhere.exists());
+    }
+
+    #[tokio::test]
+    async fn a_url_wants_a_token_of_its_own_and_silence_is_exit_code_4() {
+        let mut common = Common { url: Some("http://127.0.0.1:1".into()), ..Common::default() };
+        assert!(
+            matches!(relay(&common).await.unwrap_err(), Failure::Usage(_)),
+            "the local token goes nowhere else"
+        );
+        common.token = Some(Secret::new("t"));
+        let client = relay(&common).await.unwrap();
+        let failure = client.get("/v1/messages", &[]).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 4);
+        assert!(failure.message().unwrap().starts_with("no answer from http://127.0.0.1:1: "), "{failure:?}");
+        common.url = Some("ftp://x".into());
+        assert!(matches!(relay(&common).await.unwrap_err(), Failure::Usage(_)));
+    }
+}

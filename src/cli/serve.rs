@@ -1,0 +1,21 @@
+//! `postroad serve`
+
+use super::{Common, Failure, ServeArguments, settings};
+use crate::{journal, relay};
+
+/// Runs the relay until it is told to stop.
+pub(super) fn serve(common: &Common, options: &ServeArguments) -> Result<(), Failure> {
+    let loaded = settings::load(common.config.as_deref()).map_err(Failure::Usage)?;
+    let log = journal::install(options.log_format.into(), options.log_level.into())
+        .map_err(|e| Failure::Failed(format!("the log cannot be started: {e}")))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
+    loaded.warnings.iter().for_each(|warning| journal::odd(&warning.to_string()));
+    let ended = runtime.block_on(relay::run(loaded.config));
+    // Look-ups that hang must not hold up the end: what matters has been committed by now.
+    runtime.shutdown_background();
+    log.flush();
+    ended.map_err(|e| Failure::Failed(format!("{e:#}")))
+}

@@ -1,0 +1,158 @@
+//! `[[listener]]` and `[[credential]]`: who may hand in mail, where and how. No open relay by accident.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::kinds;
+use super::reader::{Reader, TableReader};
+use super::streams;
+use super::written::Table;
+use crate::policy::streams::StreamSettings;
+use crate::smtp::{AuthMode, BareNewline, CertificateFiles, Credential, ListenerSettings, Password, TlsMode};
+
+const DEFAULT_ADDRESS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2525);
+const TLS: &[(&str, TlsMode)] =
+    &[("off", TlsMode::Off), ("starttls", TlsMode::StartTls), ("implicit", TlsMode::Implicit)];
+const AUTH: &[(&str, AuthMode)] =
+    &[("off", AuthMode::Off), ("optional", AuthMode::Optional), ("required", AuthMode::Required)];
+const BARE_NEWLINE: &[(&str, BareNewline)] =
+    &[("reject", BareNewline::Reject), ("normalize", BareNewline::Normalize)];
+/// Linux gives a process at most so many files (`fs.nr_open`).
+const CONNECTIONS_MAX: usize = 1_048_576;
+const RECIPIENTS_MAX: usize = 100_000;
+/// RFC 4954 gives no limit; a name that is longer was pasted into the wrong key.
+const USERNAME_OCTETS_MAX: usize = 255;
+
+/// Every `[[credential]]`.
+pub(super) fn credentials(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> Vec<Credential> {
+    let mut credentials: Vec<Credential> = Vec::new();
+    for (n, table) in reader.tables("credential").into_iter().enumerate() {
+        let mut t = reader.nth("credential", n, Some(table));
+        let username = t.required("username", kinds::text, "\"shop\"");
+        if let Some(username) = &username {
+            if username.len() > USERNAME_OCTETS_MAX {
+                t.problem("username", format!("is longer than {USERNAME_OCTETS_MAX} octets"));
+            }
+            if credentials.iter().any(|other| other.username == *username) {
+                t.problem("username", "another [[credential]] above has the same");
+            }
+        }
+        let password = password(&mut t);
+        let stream = t.optional("stream", streams::named(streams));
+        t.finish(&[]);
+        if let (Some(username), Some(password)) = (username, password) {
+            credentials.push(Credential { username, password, stream });
+        }
+    }
+    credentials
+}
+
+fn password(t: &mut TableReader<'_, '_>) -> Option<Password> {
+    match (t.is_written("password"), t.is_written("password_hash")) {
+        (true, true) => t.problem("password_hash", "stands beside password; write one of the two"),
+        (false, false) => t.problem(
+            "",
+            "has neither password nor password_hash; write password = \"env:NAME\" and set NAME in .env",
+        ),
+        _ => {}
+    }
+    let hash = t.optional("password_hash", kinds::password_hash).map(Password::Hash);
+    let plain = if t.is_written("password") {
+        t.required("password", kinds::secret, "\"env:NAME\"").map(Password::Plain)
+    } else {
+        t.optional("password", kinds::secret).map(Password::Plain)
+    };
+    plain.or(hash)
+}
+
+/// Every `[[listener]]`; the default one where none is written.
+pub(super) fn listeners(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> Vec<ListenerSettings> {
+    let mut tables: Vec<Option<&Table>> = reader.tables("listener").into_iter().map(Some).collect();
+    if tables.is_empty() {
+        tables.push(None);
+    }
+    let anyone_logs_in = !reader.tables("credential").is_empty();
+    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    for (n, table) in tables.into_iter().enumerate() {
+        let mut t = reader.nth("listener", n, table);
+        let listener = listener(&mut t, streams);
+        check_access(&mut t, &listener, anyone_logs_in);
+        let taken = |other: &ListenerSettings| other.address == listener.address && other.address.port() != 0;
+        if listeners.iter().any(taken) {
+            t.problem("address", "another [[listener]] above has the same");
+        }
+        t.finish(&[]);
+        listeners.push(listener);
+    }
+    listeners
+}
+
+fn listener(t: &mut TableReader<'_, '_>, streams: &[StreamSettings]) -> ListenerSettings {
+    let address = t.read("address", kinds::socket_address(), DEFAULT_ADDRESS);
+    let tls = t.read("tls", kinds::one_of(TLS), TlsMode::Off);
+    let loopback = || vec!["127.0.0.0/8", "::1/128"].into_iter().filter_map(|net| net.parse().ok()).collect();
+    ListenerSettings {
+        name: address.to_string(),
+        address,
+        tls,
+        certificate: certificate(t, tls),
+        auth: t.read("auth", kinds::one_of(AUTH), AuthMode::Off),
+        auth_plaintext: t.read("auth_plaintext", kinds::boolean, false),
+        allow: t.read("allow", kinds::list_of(kinds::network()), loopback()),
+        stream: t.optional("stream", streams::named(streams)),
+        bare_newline: t.read("bare_newline", kinds::one_of(BARE_NEWLINE), BareNewline::Reject),
+        strict_envelope: t.read("strict_envelope", kinds::boolean, false),
+        max_connections: t.read("max_connections", kinds::integer(1..=CONNECTIONS_MAX), 1_000),
+        max_connections_per_address: t.read(
+            "max_connections_per_address",
+            kinds::integer(1..=CONNECTIONS_MAX),
+            50,
+        ),
+        max_message_size_octets: t.read("max_message_size", kinds::size(), 25_000_000),
+        max_recipients: t.read("max_recipients", kinds::integer(1..=RECIPIENTS_MAX), 1_000),
+        max_errors: t.read("max_errors", kinds::integer(1..=10_000), 20),
+        idle_timeout: t.read("idle_timeout", kinds::duration(), Duration::from_secs(300)),
+    }
+}
+
+fn certificate(t: &mut TableReader<'_, '_>, tls: TlsMode) -> Option<CertificateFiles> {
+    let (chain, key) = (t.optional("cert", kinds::path), t.optional("key", kinds::path));
+    for (name, missing, such_as) in [
+        ("cert", chain.is_none(), "\"/etc/postroad/tls.crt\""),
+        ("key", key.is_none(), "\"/etc/postroad/tls.key\""),
+    ] {
+        if tls != TlsMode::Off && missing {
+            t.problem(name, format!("is missing, and tls needs it; write {name} = {such_as} (PEM)"));
+        } else if tls == TlsMode::Off && !missing {
+            t.warning(name, "is not used: tls is off");
+        }
+    }
+    let both = chain.zip(key).filter(|_| tls != TlsMode::Off);
+    both.map(|(chain, key)| CertificateFiles { chain, key })
+}
+
+/// What an open relay, or a door that nobody can pass, would look like.
+fn check_access(t: &mut TableReader<'_, '_>, listener: &ListenerSettings, anyone_logs_in: bool) {
+    let exposed = !listener.address.ip().is_loopback();
+    if exposed && listener.auth != AuthMode::Required && !t.is_written("allow") {
+        t.problem(
+            "address",
+            "others than this host can reach it: write auth = \"required\", or write allow out \
+             (such as allow = [\"10.0.0.0/8\"])",
+        );
+    }
+    if listener.auth == AuthMode::Off {
+        return;
+    }
+    if !anyone_logs_in {
+        t.problem("auth", "there is no [[credential]] to log in with; write one, or auth = \"off\"");
+    }
+    if exposed && listener.tls == TlsMode::Off && !listener.auth_plaintext {
+        t.warning(
+            "auth",
+            "clients from other hosts are not offered AUTH: without TLS it is for loopback only; \
+             set tls, or auth_plaintext = true on a network that nobody listens to",
+        );
+    }
+}

@@ -1,0 +1,166 @@
+//! `[[esp]]`: who carries the mail on. AUTH never goes over an unverified line, except on loopback.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::kinds;
+use super::later::LATER_ESP_TYPES;
+use super::problem::did_you_mean;
+use super::reader::{Reader, TableReader};
+use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
+use crate::smtp::ListenerSettings;
+
+const TLS: &[(&str, SmtpTls)] =
+    &[("starttls", SmtpTls::StartTls), ("implicit", SmtpTls::Implicit), ("off", SmtpTls::Off)];
+/// What `type` may be.
+const TYPES: [&str; 2] = ["smtp", "sandbox"];
+const SMTP_KEYS: [&str; 5] = ["address", "tls", "username", "password", "ca_file"];
+/// Messages that a sandbox remembers where nothing is written.
+const SANDBOX_KEEP: usize = 1_000;
+const SANDBOX_KEEP_MAX: usize = 1_000_000;
+const CONNECTIONS_MAX: usize = 1_000;
+/// The port of implicit TLS (RFC 8314).
+const SUBMISSIONS: u16 = 465;
+
+/// Every `[[esp]]`; one sandbox where none is written.
+pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> Vec<EspSettings> {
+    let tables = reader.tables("esp");
+    if tables.is_empty() {
+        let kind = EspKind::Sandbox { keep: SANDBOX_KEEP };
+        return vec![EspSettings { name: "sandbox".into(), priority: 1, weight: 100, kind }];
+    }
+    let mut esps: Vec<EspSettings> = Vec::new();
+    for (n, table) in tables.into_iter().enumerate() {
+        let mut t = reader.nth("esp", n, Some(table));
+        let name = t.required("name", kinds::name(false), "\"main\"");
+        if let Some(name) = &name
+            && esps.iter().any(|other| other.name == *name)
+        {
+            t.problem("name", "another [[esp]] above has the same");
+        }
+        let priority = t.read("priority", kinds::integer(0..=1_000_000), 1);
+        let weight = t.read("weight", kinds::integer(1..=1_000_000), 100);
+        let kind = kind(t, listeners);
+        if let (Some(name), Some(kind)) = (name, kind) {
+            esps.push(EspSettings { name, priority, weight, kind });
+        }
+    }
+    esps
+}
+
+/// Reads what belongs to the type, and ends the reading of the table.
+fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings]) -> Option<EspKind> {
+    let parse = |text: &str| match TYPES.iter().chain(LATER_ESP_TYPES).find(|known| **known == text) {
+        Some(known) => Ok(*known),
+        None => Err(format!("is not one of \"smtp\", \"sandbox\"{}", did_you_mean(text, TYPES))),
+    };
+    let connections = Connections::read(&mut t);
+    match t.required("type", kinds::parsed(parse), "\"smtp\" or \"sandbox\"") {
+        Some("smtp") => {
+            let smtp = smtp(&mut t, connections, listeners);
+            t.finish(&[("keep", "type = \"sandbox\"")]);
+            smtp.map(EspKind::Smtp)
+        }
+        Some("sandbox") => {
+            let keep = t.read("keep", kinds::integer(1..=SANDBOX_KEEP_MAX), SANDBOX_KEEP);
+            t.finish(&SMTP_KEYS.map(|key| (key, "type = \"smtp\"")));
+            Some(EspKind::Sandbox { keep })
+        }
+        Some(later) => {
+            let what = "is not available in this version; use type = \"smtp\" with that ESP's SMTP endpoint";
+            t.problem("type", format!("{later:?} {what}"));
+            None
+        }
+        None => {
+            t.pass_over(&SMTP_KEYS);
+            t.pass_over(&["keep"]);
+            t.finish(&[]);
+            None
+        }
+    }
+}
+
+/// How lines are used: the same for every type that has lines.
+struct Connections {
+    max: usize,
+    messages_each: u32,
+    idle_timeout: Duration,
+    timeout: Duration,
+    data_timeout: Duration,
+}
+
+impl Connections {
+    fn read(t: &mut TableReader<'_, '_>) -> Self {
+        let seconds = Duration::from_secs;
+        Connections {
+            max: t.read("max_connections", kinds::integer(1..=CONNECTIONS_MAX), 10),
+            messages_each: t.read("messages_per_connection", kinds::integer(1..=1_000_000), 100),
+            idle_timeout: t.read("idle_timeout", kinds::duration(), seconds(5)),
+            timeout: t.read("timeout", kinds::duration(), seconds(30)),
+            data_timeout: t.read("data_timeout", kinds::duration(), seconds(600)),
+        }
+    }
+}
+
+fn smtp(
+    t: &mut TableReader<'_, '_>,
+    connections: Connections,
+    listeners: &[ListenerSettings],
+) -> Option<SmtpEspSettings> {
+    let address = t.required("address", kinds::host_and_port(), "\"smtp.example.net:587\"");
+    let tls = t.read("tls", kinds::one_of(TLS), SmtpTls::StartTls);
+    let username = t.optional("username", kinds::text);
+    let password = t.optional("password", kinds::secret);
+    let ca_file = t.optional("ca_file", kinds::path);
+    match (t.is_set("username"), t.is_set("password")) {
+        (true, false) => t.problem("username", "has no password beside it; write password = \"env:NAME\""),
+        (false, true) => t.problem("password", "has no username beside it"),
+        _ => {}
+    }
+    let (host, port) = address?;
+    check_line(t, &host, port, tls, listeners);
+    Some(SmtpEspSettings {
+        host,
+        port,
+        tls,
+        username,
+        password,
+        ca_file,
+        max_connections: connections.max,
+        messages_per_connection: connections.messages_each,
+        idle_timeout: connections.idle_timeout,
+        timeout: connections.timeout,
+        data_timeout: connections.data_timeout,
+    })
+}
+
+/// What would put a password or mail where it should not go.
+fn check_line(
+    t: &mut TableReader<'_, '_>,
+    host: &str,
+    port: u16,
+    tls: SmtpTls,
+    listeners: &[ListenerSettings],
+) {
+    let ip = host.parse::<IpAddr>().ok();
+    let on_loopback = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback());
+    if tls == SmtpTls::Off && !on_loopback {
+        if t.is_set("username") {
+            let what =
+                "\"off\" would send the password over an unverified line; write \"starttls\" or \"implicit\"";
+            t.problem("tls", what);
+        } else {
+            t.warning("tls", "\"off\" sends mail in the clear to another host");
+        }
+    }
+    if tls == SmtpTls::Off && t.is_set("ca_file") {
+        t.warning("ca_file", "is not used: tls is off");
+    }
+    if tls == SmtpTls::StartTls && port == SUBMISSIONS {
+        t.warning("tls", "port 465 usually wants tls = \"implicit\"");
+    }
+    let own = |listener: &ListenerSettings| listener.address.port() == port && on_loopback;
+    if listeners.iter().any(own) {
+        t.warning("address", "is this relay's own [[listener]]: mail would go in a circle");
+    }
+}

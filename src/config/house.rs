@@ -1,0 +1,78 @@
+//! `[server]`, `[http]`, `[limits]` and `[retention]`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::kinds;
+use super::reader::{Reader, TableReader};
+use super::{LongLines, ServerSettings};
+use crate::address::domain_ok;
+use crate::http::settings::HttpSettings;
+use crate::store;
+
+const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8025);
+const LONG_LINES: &[(&str, LongLines)] = &[("reencode", LongLines::Reencode), ("refuse", LongLines::Refuse)];
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// `[server]`.
+pub(super) fn server(reader: &mut Reader<'_>, host_name: &str) -> ServerSettings {
+    let mut t = reader.one("server");
+    let hostname = t.optional("hostname", kinds::host_name());
+    if hostname.is_none() && !t.is_set("hostname") && !domain_ok(host_name) {
+        t.warning(
+            "hostname",
+            "this host has no usable name; \"localhost\" is taken, which other servers may refuse",
+        );
+    }
+    let of_host = || if domain_ok(host_name) { host_name.to_string() } else { "localhost".into() };
+    let server = ServerSettings {
+        hostname: hostname.unwrap_or_else(of_host),
+        data_dir: data_dir(&mut t),
+        long_lines: t.read("long_lines", kinds::one_of(LONG_LINES), LongLines::Reencode),
+    };
+    t.finish(&[]);
+    server
+}
+
+/// `[server] data_dir`.
+pub(super) fn data_dir(t: &mut TableReader<'_, '_>) -> PathBuf {
+    t.read("data_dir", kinds::path, PathBuf::from("data"))
+}
+
+/// `[http]`.
+pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
+    let mut t = reader.one("http");
+    let address = t.read("address", kinds::socket_address(), DEFAULT_ADDRESS);
+    let admin_token = t.optional("admin_token", kinds::secret);
+    if !address.ip().is_loopback() && !t.is_set("admin_token") {
+        t.problem(
+            "address",
+            "others than this host can reach it: set admin_token, such as \"env:POSTROAD_ADMIN_TOKEN\"",
+        );
+    }
+    t.finish(&[]);
+    HttpSettings { address, admin_token }
+}
+
+/// `[limits]` and `[retention]`: the memory for messages in flight in octets, and what the store keeps.
+pub(super) fn limits(reader: &mut Reader<'_>, data_dir: PathBuf) -> (u64, store::Settings) {
+    let mut t = reader.one("limits");
+    let memory_octets = t.read("memory", kinds::size(), 256_000_000);
+    let queue_octets_max = t.read("queue_bytes", kinds::size(), 10_000_000_000);
+    let min_free_octets = t.read("min_free", kinds::size_or_zero(), 200_000_000);
+    t.finish(&[]);
+    let mut t = reader.one("retention");
+    let settings = store::Settings {
+        data_dir,
+        queue_octets_max,
+        min_free_octets,
+        keep_bodies: t.read("bodies", kinds::duration_or_zero(), DAY),
+        keep_bodies_octets: t.read("bodies_bytes", kinds::size_or_zero(), 1_000_000_000),
+        keep_messages: t.read("messages", kinds::duration(), 30 * DAY),
+        keep_attempts: t.read("attempts", kinds::duration(), 30 * DAY),
+        keep_events: t.read("events", kinds::duration(), 90 * DAY),
+    };
+    t.finish(&[]);
+    (memory_octets, settings)
+}

@@ -1,0 +1,123 @@
+//! What is wrong with a configuration, and where: all of it at once, never the value of a secret.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Where a value was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The file as a whole.
+    File(Arc<str>),
+    /// A line of a file, from 1.
+    Line {
+        /// The file's path, as it was named.
+        file: Arc<str>,
+        /// The line.
+        line: usize,
+    },
+    /// An environment variable.
+    Variable(Arc<str>),
+    /// Nowhere: a default.
+    BuiltIn,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::File(file) => f.write_str(file),
+            Place::Line { file, line } => write!(f, "{file}:{line}"),
+            Place::Variable(name) => write!(f, "${name}"),
+            Place::BuiltIn => f.write_str("built-in defaults"),
+        }
+    }
+}
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Where it is written.
+    pub place: Place,
+    /// The key, such as `listener[0].address`; empty where no key is to blame.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.place, self.what),
+            key => write!(f, "{}: {key}: {}", self.place, self.what),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration, in the file's order; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// These problems, sorted; `None` where there are none.
+    pub(super) fn of(mut problems: Vec<Problem>) -> Option<Self> {
+        problems.sort();
+        problems.dedup();
+        (!problems.is_empty()).then_some(Problems(problems))
+    }
+
+    /// A file that cannot be used at all.
+    pub(super) fn of_file(file: &str, what: impl Into<String>) -> Self {
+        let place = Place::File(file.into());
+        Problems(vec![Problem { place, key: String::new(), what: what.into() }])
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
+        self.0.iter()
+    }
+}
+
+/// One a line.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, problem) in self.0.iter().enumerate() {
+            if n > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// The candidate that was most likely meant, where one is near enough.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    const NEAR_ENOUGH: f64 = 0.5;
+    let word = word.to_lowercase().replace('-', "_");
+    candidates
+        .into_iter()
+        .map(|c| (strsim::normalized_damerau_levenshtein(&word, &c.replace('-', "_")), c))
+        .filter(|(likeness, _)| *likeness >= NEAR_ENOUGH)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c)
+}
+
+/// `; did you mean …?`, or nothing.
+pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map_or_else(String::new, |near| format!("; did you mean {near}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_name_is_found_and_a_far_one_is_not_offered() {
+        let keys = ["address", "tls", "max_message_size", "max_connections"];
+        assert_eq!(nearest("adress", keys), Some("address"));
+        assert_eq!(nearest("Max-Connection", keys), Some("max_connections"));
+        assert_eq!(nearest("max_size", keys), Some("max_message_size"));
+        assert_eq!(nearest("colour", keys), None);
+    }
+}

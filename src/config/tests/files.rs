@@ -1,0 +1,62 @@
+//! The files under `config/`: good as they are, complete, and true about the defaults.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const CONFIG_FILE: &str = include_str!("../../../config/postroad.toml");
+
+/// The keys of `config/postroad.toml`, also those in comments (`#key = value`, without a blank), by section.
+pub(super) fn keys_of_config_file() -> BTreeSet<(String, String)> {
+    let mut section = String::new();
+    let mut keys = BTreeSet::new();
+    for line in CONFIG_FILE.lines() {
+        let line = line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line);
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']).to_string();
+        } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+            keys.insert((section.clone(), key.to_string()));
+        }
+    }
+    keys
+}
+
+#[test]
+fn the_file_to_start_from_says_the_defaults() {
+    assert_eq!(read(CONFIG_FILE), read(""));
+}
+
+#[test]
+fn the_file_to_start_from_has_every_key_and_no_other() {
+    let folder = Folder::with(&[("postroad.toml", &uncommented())])
+        .set("SHOP_PASSWORD", "x")
+        .set("ESP_PASSWORD", "x")
+        .set("POSTROAD_ADMIN_TOKEN", "x");
+    let document = Document::find(None, &folder.environment).unwrap();
+    let mut reader = Reader::new(&document.root, &document.sources);
+    Config::read(&mut reader, "host.test");
+    assert_eq!(reader.problems, [], "an example in a comment is wrong");
+    let owned = |(section, key): &(&str, &str)| ((*section).to_string(), (*key).to_string());
+    assert_eq!(keys_of_config_file(), reader.known.iter().map(owned).collect());
+}
+
+/// The file with its commented examples made real.
+fn uncommented() -> String {
+    let real = |line: &str| match line.strip_prefix('#') {
+        Some(example) if !example.starts_with([' ', '#']) => format!("{example}\n"),
+        _ => format!("{line}\n"),
+    };
+    CONFIG_FILE.lines().map(real).collect()
+}
+
+#[test]
+fn the_file_for_production_is_good() {
+    let toml = include_str!("../../../config/production.toml");
+    let names = toml.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next());
+    let mut folder = Folder::with(&[("postroad.toml", toml)]);
+    for name in names {
+        folder = folder.set(name, "secret");
+    }
+    let loaded = folder.load().unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(loaded.warnings, []);
+}

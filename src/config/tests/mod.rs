@@ -1,0 +1,409 @@
+//! Whole configurations: what they mean.
+
+use std::time::Duration;
+
+use super::*;
+use crate::esp::settings::SmtpTls;
+use crate::mail::StreamKind;
+use crate::secret::Secret;
+use crate::smtp::{AuthMode, Password};
+
+mod files;
+mod properties;
+
+/// A folder with these files, and an environment in it.
+struct Folder {
+    dir: tempfile::TempDir,
+    environment: Environment,
+}
+
+impl Folder {
+    fn with(files: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let environment = Environment::empty(dir.path());
+        Folder { dir, environment }
+    }
+
+    fn set(mut self, name: &str, value: &str) -> Self {
+        self.environment.variables.insert(name.into(), value.into());
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, Problems> {
+        Config::load(None, &self.environment)
+    }
+
+    fn config(&self) -> Config {
+        self.load().unwrap_or_else(|problems| panic!("{problems}")).config
+    }
+
+    fn problems(&self) -> String {
+        self.load().expect_err("the configuration is good").to_string()
+    }
+}
+
+/// The meaning of one file.
+fn read(toml: &str) -> Config {
+    Folder::with(&[("postroad.toml", toml)]).config()
+}
+
+/// All that is wrong with one file.
+fn wrong(toml: &str) -> String {
+    Folder::with(&[("postroad.toml", toml)]).problems()
+}
+
+fn plain(config: &Config, n: usize) -> &str {
+    match &config.credentials[n].password {
+        Password::Plain(secret) => secret.expose(),
+        Password::Hash(_) => panic!("credential {n} has a hash"),
+    }
+}
+
+#[test]
+fn without_a_file_everything_has_a_default() {
+    let folder = Folder::with(&[]);
+    let loaded = folder.load().unwrap();
+    let config = loaded.config;
+    assert_eq!(loaded.path, None);
+    assert_eq!(config, read(""));
+    assert_eq!(config.server.hostname, "relay.test");
+    assert_eq!(config.listeners[0].name, "127.0.0.1:2525");
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.http.address.to_string(), "127.0.0.1:8025");
+    assert_eq!(config.esps[0].kind, EspKind::Sandbox { keep: 1000 });
+    let streams: Vec<_> = config.streams.iter().map(|s| (s.name.as_str(), s.kind)).collect();
+    assert_eq!(streams, [("transactional", StreamKind::Transactional), ("broadcast", StreamKind::Broadcast)]);
+}
+
+#[test]
+fn a_host_without_a_usable_name_is_localhost_with_a_warning() {
+    let mut folder = Folder::with(&[]);
+    folder.environment.host_name = "no good".into();
+    let loaded = folder.load().unwrap();
+    assert_eq!(loaded.config.server.hostname, "localhost");
+    assert_eq!(loaded.warnings[0].key, "server.hostname");
+}
+
+#[test]
+fn every_key_says_what_it_means() {
+    let folder = Folder::with(&[
+        (
+            "postroad.toml",
+            r#"
+        [server]
+        hostname = "mx.example.com"
+        data_dir = "/var/lib/postroad"
+        long_lines = "refuse"
+        [[listener]]
+        address = "0.0.0.0:0"
+        tls = "implicit"
+        cert = "tls.crt"
+        key = "tls.key"
+        auth = "required"
+        auth_plaintext = true
+        allow = ["10.0.0.0/8", "2001:db8::1"]
+        stream = "newsletter"
+        bare_newline = "normalize"
+        strict_envelope = true
+        max_connections = 7
+        max_connections_per_address = 6
+        max_message_size = "5MiB"
+        max_recipients = 4
+        max_errors = 3
+        idle_timeout = "2m"
+        [[credential]]
+        username = "shop"
+        password = "env:SHOP"
+        stream = "broadcast"
+        [[stream]]
+        name = "newsletter"
+        kind = "broadcast"
+        retry = "2m*2, 1h"
+        [[stream]]
+        name = "transactional"
+        max_age = "10m"
+        unsure_hold = "1s"
+        [[esp]]
+        name = "main"
+        type = "smtp"
+        priority = 2
+        weight = 50
+        address = "[2001:db8::25]:465"
+        tls = "implicit"
+        username = "u"
+        password = "literal:env:x"
+        ca_file = "ca.pem"
+        max_connections = 4
+        messages_per_connection = 20
+        idle_timeout = "1s"
+        timeout = "2s"
+        data_timeout = "3s"
+        [[esp]]
+        name = "trap"
+        type = "sandbox"
+        keep = 5
+        [http]
+        address = "0.0.0.0:80"
+        admin_token = "file:token"
+        [limits]
+        memory = "64MB"
+        queue_bytes = "1GB"
+        min_free = "0B"
+        [retention]
+        bodies = "0s"
+        bodies_bytes = "1KB"
+        messages = "1d"
+        attempts = "2d"
+        events = "3d"
+        "#,
+        ),
+        (".env", "SHOP=pa#ss$w%rd"),
+        ("token", "t0ken\r\n"),
+    ]);
+    let c = folder.config();
+    assert_eq!((c.server.hostname.as_str(), c.server.long_lines), ("mx.example.com", LongLines::Refuse));
+    let l = &c.listeners[0];
+    assert_eq!(l.name, "0.0.0.0:0");
+    assert_eq!(l.certificate.as_ref().unwrap().key, Path::new("tls.key"));
+    assert_eq!((l.auth, l.auth_plaintext, l.strict_envelope), (AuthMode::Required, true, true));
+    assert_eq!(
+        l.allow.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.0.0.0/8", "2001:db8::1/128"]
+    );
+    assert_eq!(l.stream.as_ref().unwrap().as_str(), "newsletter");
+    assert_eq!(
+        (l.max_connections, l.max_connections_per_address, l.max_recipients, l.max_errors),
+        (7, 6, 4, 3)
+    );
+    assert_eq!((l.max_message_size_octets, l.idle_timeout.as_secs()), (5 << 20, 120));
+    assert_eq!(
+        (plain(&c, 0), c.credentials[0].stream.as_ref().unwrap().as_str()),
+        ("pa#ss$w%rd", "broadcast")
+    );
+    assert_eq!(
+        c.streams.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["transactional", "broadcast", "newsletter"]
+    );
+    assert_eq!((c.streams[0].max_age.as_secs(), c.streams[0].unsure_hold.as_secs()), (600, 1));
+    assert_eq!(c.streams[2].retry.nth(3), Duration::from_secs(3600));
+    assert_eq!(c.streams[2].max_age, Duration::from_secs(5 * 86_400), "the default of its kind");
+    let EspKind::Smtp(smtp) = &c.esps[0].kind else { panic!("{:?}", c.esps[0]) };
+    assert_eq!((smtp.host.as_str(), smtp.port, smtp.tls), ("2001:db8::25", 465, SmtpTls::Implicit));
+    assert_eq!(smtp.password, Some(Secret::new("env:x")));
+    assert_eq!((smtp.max_connections, smtp.messages_per_connection), (4, 20));
+    assert_eq!([smtp.idle_timeout, smtp.timeout, smtp.data_timeout].map(|d| d.as_secs()), [1, 2, 3]);
+    assert_eq!((c.esps[0].priority, c.esps[0].weight), (2, 50));
+    assert_eq!(c.esps[1].kind, EspKind::Sandbox { keep: 5 });
+    assert_eq!(c.http.admin_token, Some(Secret::new("t0ken")));
+    assert_eq!(
+        (c.memory_octets, c.store.queue_octets_max, c.store.min_free_octets),
+        (64_000_000, 1_000_000_000, 0)
+    );
+    assert_eq!((c.store.keep_bodies, c.store.keep_bodies_octets), (Duration::ZERO, 1000));
+    let days =
+        [c.store.keep_messages, c.store.keep_attempts, c.store.keep_events].map(|d| d.as_secs() / 86_400);
+    assert_eq!(days, [1, 2, 3]);
+    assert_eq!(c.store.data_dir, Path::new("/var/lib/postroad"));
+    let paths = c.paths();
+    assert!(paths.iter().all(|(_, path)| path.is_absolute()));
+    assert_eq!(
+        paths.iter().map(|(key, _)| key.as_str()).collect::<Vec<_>>(),
+        ["server.data_dir", "listener[0].cert", "listener[0].key", "esp[0].ca_file"]
+    );
+}
+
+#[test]
+fn passwords_reach_their_credential_byte_for_byte() {
+    // Cut at #, expanded at $, decoded at % or unquoted by one layer too many, each would fail with a bare 535.
+    let passwords = [
+        ("A", "9mW.#Qr%57T;}k2$Lp_NA/+", "9mW.#Qr%57T;}k2$Lp_NA/+"),
+        ("B", "'<7Vc~:R m$j#z\"F'", "<7Vc~:R m$j#z\"F"),
+        ("C", r#""a'b\"c\\d""#, r#"a'b"c\d"#),
+        ("D", "${HOME}`id`!*", "${HOME}`id`!*"),
+        ("E", "literal:#", "literal:#"),
+    ];
+    let dotenv: String = passwords.iter().map(|(name, typed, _)| format!("{name}={typed}\n")).collect();
+    let table = |(name, ..): &(&str, &str, &str)| {
+        format!("[[credential]]\nusername = \"{name}\"\npassword = \"env:{name}\"\n")
+    };
+    let toml: String = passwords.iter().map(table).collect();
+    let config = Folder::with(&[("config/postroad.toml", &toml), ("config/.env", &dotenv)]).config();
+    for (n, (name, _, password)) in passwords.iter().enumerate() {
+        assert_eq!(plain(&config, n), *password, "{name}");
+    }
+}
+
+#[test]
+fn the_file_is_looked_for_in_order() {
+    let named = |name: &str| format!("[server]\nhostname = \"{name}.test\"");
+    let (a, b, c, d) = (named("a"), named("b"), named("c"), named("d"));
+    let mut folder = Folder::with(&[
+        ("postroad.toml", &a),
+        ("config/postroad.toml", &b),
+        ("etc.toml", &c),
+        ("x.toml", &d),
+    ]);
+    folder.environment.system_file = folder.dir.path().join("etc.toml");
+    let host = |folder: &Folder, path: Option<&str>| {
+        Config::load(path.map(Path::new), &folder.environment).unwrap().config.server.hostname
+    };
+    assert_eq!(host(&folder, Some("x.toml")), "d.test");
+    let folder = folder.set("POSTROAD_CONFIG", "x.toml");
+    assert_eq!(host(&folder, None), "d.test");
+    assert_eq!(host(&folder, Some("etc.toml")), "c.test");
+    let folder = folder.set("POSTROAD_CONFIG", "");
+    for (file, expected) in
+        [("postroad.toml", "a.test"), ("config/postroad.toml", "b.test"), ("etc.toml", "c.test")]
+    {
+        assert_eq!(host(&folder, None), expected);
+        std::fs::remove_file(folder.dir.path().join(file)).unwrap();
+    }
+    assert_eq!(host(&folder, None), "relay.test");
+}
+
+#[test]
+fn an_explicit_file_must_be_there() {
+    let folder = Folder::with(&[("postroad.toml", ""), ("dir/x", "")]);
+    let error = Config::load(Some(Path::new("no.toml")), &folder.environment).unwrap_err().to_string();
+    assert_eq!(error, "no.toml: there is no such file; it was named by --config");
+    let error = Config::load(Some(Path::new("dir")), &folder.environment).unwrap_err().to_string();
+    assert!(error.starts_with("dir: cannot be read"), "{error}");
+    let error = folder.set("POSTROAD_CONFIG", "/no/such").problems();
+    assert_eq!(error, "/no/such: there is no such file; it was named by $POSTROAD_CONFIG");
+}
+
+#[test]
+fn twins_stand_in_for_keys() {
+    let toml = "[server]\nhostname = \"file.test\"\n[[listener]]\n[[esp]]\nname = \"ses-main\"\ntype = \"sandbox\"\n[[esp]]\nname = \"ses\"\ntype = \"sandbox\"\n";
+    let folder = Folder::with(&[
+        ("postroad.toml", toml),
+        (".env", "POSTROAD__HTTP__ADDRESS=127.0.0.1:1\nPOSTROAD__SERVER__HOSTNAME=dotenv.test"),
+    ])
+    .set("POSTROAD__SERVER__HOSTNAME", "twin.test")
+    .set("POSTROAD__LISTENER__0__ADDRESS", "127.0.0.1:26")
+    .set("POSTROAD__LISTENER__0__ALLOW", "127.0.0.1, ::1")
+    .set("POSTROAD__LISTENER__1__MAX_ERRORS", "7")
+    .set("POSTROAD__LISTENER__1__ADDRESS", "127.0.0.1:27")
+    .set("POSTROAD__LISTENER__1__STRICT_ENVELOPE", "true")
+    .set("POSTROAD__ESP__SES_MAIN__KEEP", "env:KEEP")
+    .set("KEEP", "8")
+    .set("POSTROAD__CREDENTIAL__0__USERNAME", "shop")
+    .set("POSTROAD__CREDENTIAL__0__PASSWORD", "pa,ss")
+    .set("POSTROAD__SERVER__ORIGIN", "")
+    .set("POSTROAD__ESP__SES__KEEP", "9");
+    let config = folder.config();
+    assert_eq!(config.server.hostname, "twin.test");
+    assert_eq!(config.http.address.port(), 1);
+    assert_eq!(config.listeners[0].allow.len(), 2);
+    assert_eq!((config.listeners[1].max_errors, config.listeners[1].strict_envelope), (7, true));
+    assert_eq!(config.esps[0].kind, EspKind::Sandbox { keep: 8 });
+    assert_eq!(config.esps[1].kind, EspKind::Sandbox { keep: 9 });
+    assert_eq!(plain(&config, 0), "pa,ss");
+}
+
+#[test]
+fn ten_tables_by_twins_come_in_the_order_of_their_numbers() {
+    let mut folder = Folder::with(&[]);
+    for n in 0..12 {
+        folder = folder.set(&format!("POSTROAD__LISTENER__{n}__ADDRESS"), &format!("127.0.0.1:{}", 100 + n));
+    }
+    let ports: Vec<u16> = folder.config().listeners.iter().map(|l| l.address.port()).collect();
+    assert_eq!(ports, (100..112).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_wrong_twin_is_named_by_its_variable() {
+    let toml = "[[esp]]\nname = \"main\"\ntype = \"sandbox\"\n";
+    let folder = Folder::with(&[("postroad.toml", toml)])
+        .set("POSTROAD__SERVR__HOSTNAME", "x")
+        .set("POSTROAD__SERVER__HOSTNAM", "x")
+        .set("POSTROAD__SERVER", "x")
+        .set("POSTROAD__LISTENER__2__ADDRESS", "127.0.0.1:1")
+        .set("POSTROAD__LISTENER__ADDRESS", "127.0.0.1:1")
+        .set("POSTROAD__ESP__MIAN__KEEP", "1")
+        .set("POSTROAD__ESP__MAIN__KEEP", "many")
+        .set("POSTROAD__ESP__MAIN__RATE", "14/s")
+        .set("POSTROAD__HTTP__ADDRESS", "hunter2");
+    let problems = folder.problems();
+    for expected in [
+        "$POSTROAD__SERVR__HOSTNAME: there is no section servr; did you mean server?",
+        "$POSTROAD__SERVER__HOSTNAM: server.hostnam: unknown key; did you mean hostname?",
+        "$POSTROAD__SERVER: names no key of server",
+        "$POSTROAD__LISTENER__2__ADDRESS: there are 0 [[listener]] tables; the next one's number is 0",
+        "$POSTROAD__LISTENER__ADDRESS: wants the number of a [[listener]], from 0, and a key",
+        "$POSTROAD__ESP__MIAN__KEEP: no [[esp]] in the file has the name mian; did you mean main?",
+        "$POSTROAD__ESP__MAIN__KEEP: esp[0].keep: must be a whole number from 1 to 1000000",
+        "$POSTROAD__ESP__MAIN__RATE: esp[0].rate: is not available in this version",
+        "$POSTROAD__HTTP__ADDRESS: http.address: the value of $POSTROAD__HTTP__ADDRESS is not an IP address",
+    ] {
+        assert!(problems.contains(expected), "{expected}\nis not in\n{problems}");
+    }
+    assert_eq!(problems.lines().count(), 9, "{problems}");
+}
+
+#[test]
+fn a_command_finds_the_relay_whatever_else_is_wrong() {
+    let toml = "[server]\nhostname = \"env:NO\"\nnonsense = 1\ndata_dir = \"env:DIR\"\n[http]\naddress = \"127.0.0.1:0\"\n[[credential]]\npassword = \"env:NO\"\n";
+    let folder = Folder::with(&[("postroad.toml", toml)]).set("DIR", "/srv");
+    let location = Config::load_location(None, &folder.environment).unwrap();
+    assert_eq!(location.data_dir, Path::new("/srv"));
+    assert_eq!(location.http.address.port(), 0);
+    assert_eq!(location.path.as_deref(), Some(Path::new("postroad.toml")));
+    assert!(folder.load().is_err());
+    let folder = Folder::with(&[("postroad.toml", toml)]);
+    let problems = Config::load_location(None, &folder.environment).unwrap_err().to_string();
+    assert!(
+        problems.starts_with("postroad.toml:4: server.data_dir:") && problems.contains(" DIR is not set")
+    );
+}
+
+#[test]
+fn what_is_odd_but_lawful_is_a_warning() {
+    let toml = "[[listener]]\nallow = []\naddress = \"0.0.0.0:25\"\nauth = \"required\"\ncert = \"x\"\n[[credential]]\nusername = \"u\"\npassword = \"p\"\n[[esp]]\nname = \"a\"\ntype = \"smtp\"\naddress = \"localhost:25\"\ntls = \"off\"\nca_file = \"x\"\n[[esp]]\nname = \"b\"\ntype = \"smtp\"\naddress = \"mx.example.com:465\"\n[[esp]]\nname = \"c\"\ntype = \"smtp\"\naddress = \"mx.example.com:25\"\ntls = \"off\"\n";
+    let loaded = Folder::with(&[("postroad.toml", toml), (".env", "what\nX='")]).load().unwrap();
+    let keys: Vec<&str> = loaded.warnings.iter().map(|w| w.key.as_str()).collect();
+    let expected = [
+        "",
+        "listener[0].cert",
+        "listener[0].auth",
+        "esp[0].ca_file",
+        "esp[0].address",
+        "esp[1].tls",
+        "esp[2].tls",
+    ];
+    assert_eq!(keys, expected, "{:?}", loaded.warnings);
+    assert_eq!(loaded.warnings[0].to_string(), ".env:1: is no NAME=value and was passed over");
+}
+
+#[test]
+fn a_password_on_loopback_needs_no_tls() {
+    let smtp = |address: &str| {
+        format!(
+            "[[esp]]\nname = \"a\"\ntype = \"smtp\"\naddress = \"{address}\"\ntls = \"off\"\nusername = \"u\"\npassword = \"p\"\n"
+        )
+    };
+    for loopback in ["127.0.0.1:26", "[::1]:26", "localhost:26"] {
+        read(&smtp(loopback));
+    }
+    for other in ["10.0.0.1:26", "localhost.example.com:26", "smtp.example.net:26"] {
+        assert!(wrong(&smtp(other)).contains("postroad.toml:5: esp[0].tls: \"off\" would send the password"));
+    }
+}
+
+#[test]
+fn later_keys_are_taken_with_their_default_only() {
+    let toml = "[server]\norigin = \"\"\ndsn = \"auto\"\nallow_vendor_headers = false\n[dns]\nresolvers = []\n[[stream]]\nname = \"broadcast\"\nsuppressed = \"reject\"\nunsubscribe = true\n[[esp]]\nname = \"a\"\ntype = \"sandbox\"\ndaily_limit = 0\nwarmup = {}\n";
+    read(toml);
+    let problems =
+        wrong(&toml.replace("\"reject\"", "\"drop\"").replace("daily_limit = 0", "daily_limit = 9"));
+    assert!(
+        problems.contains("postroad.toml:9: stream[0].suppressed: is not available in this version"),
+        "{problems}"
+    );
+    assert!(problems.contains("postroad.toml:14: esp[0].daily_limit: is not available"), "{problems}");
+}

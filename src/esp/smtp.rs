@@ -1,0 +1,442 @@
+//! Any SMTP server that takes mail for others: what its replies mean, by phase, code and words.
+//!
+//! Codes: RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6. Vendors' words are quoted beside the row that knows them.
+
+use std::time::Duration;
+
+use memchr::memmem;
+
+use super::{Esp, Parcel, Unfit};
+use crate::address::Address;
+use crate::clock::Timestamp;
+use crate::mail::{Answer, Envelope, Fault, Message, Outcome, Phase, Reply, Request, ReversePath};
+use crate::mail::{SmtpReply, SmtpRequest, Throttle};
+
+/// When a spent quota is asked about again: no server tells when its window ends.
+const QUOTA_WAIT: Duration = Duration::from_secs(3600);
+
+/// The ESP of `type = "smtp"`.
+#[derive(Debug, Clone, Default)]
+pub struct Smtp {
+    /// MAIL FROM instead of the sender's own; `<>` always stays, or failures would be answered by failures.
+    pub envelope_from: Option<Address>,
+}
+
+impl Esp for Smtp {
+    fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
+        let message = parcel.message;
+        let sender = match (&message.envelope.sender, &self.envelope_from) {
+            (ReversePath::Mailbox(_), Some(fixed)) => ReversePath::Mailbox(fixed.clone()),
+            (sender, _) => sender.clone(),
+        };
+        Ok(Request::Smtp(SmtpRequest {
+            smtputf8: needs_smtputf8(message, &sender, parcel.recipients),
+            sender,
+            recipients: parcel.recipients.to_vec(),
+            body: message.body.clone(),
+        }))
+    }
+
+    fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
+        (0..parcel.recipients.len()).map(|n| outcome(reply, n, now)).collect()
+    }
+}
+
+/// Only where the client asked for SMTPUTF8 and something is there that needs it.
+fn needs_smtputf8(message: &Message, sender: &ReversePath, recipients: &[Address]) -> bool {
+    let Envelope { smtputf8, .. } = message.envelope;
+    let named = |a: &Address| a.needs_smtputf8();
+    let sender_named = matches!(sender, ReversePath::Mailbox(a) if named(a));
+    smtputf8 && (sender_named || recipients.iter().any(named) || eight_bit_headers(message))
+}
+
+fn eight_bit_headers(message: &Message) -> bool {
+    let head = &message.body.head;
+    let end = memmem::find(head, b"\r\n\r\n").unwrap_or(head.len());
+    message.body.facts.eight_bit && !head[..end].is_ascii()
+}
+
+/// What a reply means for the recipient at `n`.
+fn outcome(reply: &Reply, n: usize, now: Timestamp) -> Outcome {
+    match reply {
+        Reply::Smtp(smtp) => answered(smtp, n, now),
+        Reply::Lost { handed_over: true, phase, said } => {
+            Outcome::Unsure { said: format!("no answer at {}: {said}", phase.word()) }
+        }
+        Reply::Lost { handed_over: false, phase, said } => Outcome::Refused {
+            fault: Fault::Path,
+            lasting: false,
+            wait: None,
+            said: format!("lost at {}: {said}", phase.word()),
+        },
+        Reply::Unfit { why } => Outcome::Unfit { why: why.clone() },
+        Reply::Kept => {
+            Outcome::Refused { fault: Fault::Path, lasting: false, wait: None, said: "kept, not sent".into() }
+        }
+    }
+}
+
+/// A recipient's own refusal counts for it, whatever became of the rest.
+fn answered(smtp: &SmtpReply, n: usize, now: Timestamp) -> Outcome {
+    match smtp.recipients.get(n) {
+        Some(own) if !own.positive() => refused(Phase::Rcpt, own, now),
+        _ if smtp.phase == Phase::Dot && smtp.last.positive() => {
+            Outcome::Accepted { remote_id: remote_id(&smtp.last.text), said: smtp.last.to_string() }
+        }
+        // Taken, but the transaction ended at another one's RCPT: no word about this recipient.
+        Some(_) if smtp.phase == Phase::Rcpt => refused(Phase::Ehlo, &smtp.last, now),
+        _ => refused(smtp.phase, &smtp.last, now),
+    }
+}
+
+fn refused(phase: Phase, answer: &Answer, now: Timestamp) -> Outcome {
+    let said = answer.to_string();
+    let Some(fault) = fault(phase, answer, now) else { return Outcome::Unfit { why: said } };
+    let wait = match fault {
+        Fault::Throttled(Throttle::Window(_)) => Some(QUOTA_WAIT),
+        _ => None,
+    };
+    let lasting = answer.lasting() && !matches!(fault, Fault::Throttled(_)) && !too_many_recipients(answer);
+    Outcome::Refused { fault, lasting, wait, said }
+}
+
+/// What is 452 by today's rules was 552 by older ones (RFC 5321 section 4.5.3.1.10).
+fn too_many_recipients(answer: &Answer) -> bool {
+    let told = answer.enhanced == Some([5, 5, 3]);
+    answer.code == 552 && (told || answer.text.to_ascii_lowercase().contains("too many recipients"))
+}
+
+/// Whose fault a refusal is; `None`: nobody's, the message does not fit. The first row that applies counts.
+fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
+    let words = Words::of(answer);
+    let code = answer.code;
+    let throttled = Fault::Throttled(Throttle::Rate);
+    Some(match phase {
+        // 530 authentication required, 535 credentials invalid, at whatever command they come (RFC 4954 section 6).
+        _ if matches!(code, 530 | 535) => Fault::Account,
+        Phase::Auth if answer.lasting() => Fault::Account,
+        // A full mailbox is "over quota" too: at RCPT only words about speed count.
+        Phase::Rcpt => return Some(recipient_fault(answer, &words)),
+        // Google: "550 5.4.5 Daily user sending limit exceeded"; SES: "454 Throttling failure: Daily message quota
+        // exceeded".
+        _ if words.quota() => Fault::Throttled(Throttle::Window(now.plus(QUOTA_WAIT))),
+        _ if !answer.lasting() && (words.throttle() || words.is(421, [4, 7, 0])) => throttled,
+        Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Auth => Fault::Path,
+        _ if words.does_not_fit() => return None,
+        // At MAIL a server has seen nothing but the sender, so a lasting no is about the sender: 550 5.1.8, 553 5.7.1
+        // and whatever text. Another ESP may know it.
+        Phase::Mail if answer.lasting() => Fault::Sender,
+        Phase::Mail => Fault::Path,
+        Phase::Data | Phase::Body | Phase::Dot if words.sender_unknown() => Fault::Sender,
+        Phase::Data | Phase::Body | Phase::Dot if answer.lasting() || words.content() => Fault::Message,
+        Phase::Data | Phase::Body | Phase::Dot => Fault::Path,
+    })
+}
+
+fn recipient_fault(answer: &Answer, words: &Words) -> Fault {
+    match answer.code {
+        421 if words.throttle() || words.is(421, [4, 7, 0]) => Fault::Throttled(Throttle::Rate),
+        // The connection's end, not the recipient's.
+        421 => Fault::Path,
+        // Postfix: "554 5.7.1 <a@b>: Relay access denied": we are nobody there. Must not count against the address.
+        500.. if words.has("relay access denied") || words.has("relaying denied") => Fault::Account,
+        _ => Fault::Recipient,
+    }
+}
+
+/// A reply's text, looked at for what codes do not tell.
+struct Words {
+    code: u16,
+    enhanced: Option<[u8; 3]>,
+    text: String,
+}
+
+impl Words {
+    fn of(answer: &Answer) -> Self {
+        Words { code: answer.code, enhanced: answer.enhanced, text: answer.text.to_ascii_lowercase() }
+    }
+
+    fn is(&self, code: u16, enhanced: [u8; 3]) -> bool {
+        self.code == code && self.enhanced == Some(enhanced)
+    }
+
+    fn has(&self, phrase: &str) -> bool {
+        self.text.contains(phrase)
+    }
+
+    /// Whole words, so that "operate" and "generated" are not about a rate.
+    fn word(&self, test: impl Fn(&str) -> bool) -> bool {
+        self.text.split(|c: char| !c.is_ascii_alphanumeric()).any(test)
+    }
+
+    /// "Too many concurrent connections", "Maximum sending rate exceeded", "rate-limited", "slow down".
+    fn throttle(&self) -> bool {
+        self.word(|w| w == "rate" || w.starts_with("throttl") || w.starts_with("ratelimit"))
+            || self.word(|w| matches!(w, "limit" | "limits" | "limited" | "quota"))
+            || ["too many", "too fast", "slow down"].iter().any(|p| self.has(p))
+    }
+
+    fn quota(&self) -> bool {
+        let window = self.word(|w| matches!(w, "daily" | "hourly" | "monthly"));
+        window && self.word(|w| matches!(w, "quota" | "limit" | "limits" | "sending"))
+    }
+
+    /// RFC 3463: 5.3.4 too big for the system, 5.2.3 for the mailbox, 5.6.7 needs SMTPUTF8, 5.6.3 needs conversion.
+    /// A bare 552 is about size; 552 5.7.0 (Google, for content) is not.
+    fn does_not_fit(&self) -> bool {
+        let told = matches!(self.enhanced, Some([5, 3, 4] | [5, 2, 3] | [5, 6, 7] | [5, 6, 3]));
+        told || (self.code == 552 && self.enhanced.is_none())
+    }
+
+    /// SES: "554 Message rejected: Email address is not verified. The following identities failed the check"; SendGrid:
+    /// "550 The from address does not match a verified Sender Identity".
+    fn sender_unknown(&self) -> bool {
+        self.code >= 500 && (self.has("is not verified") || self.has("verified sender identity"))
+    }
+
+    /// 4.6.x: the content, for now.
+    fn content(&self) -> bool {
+        matches!(self.enhanced, Some([4, 6, _]))
+    }
+}
+
+/// The ESP's own id out of its words after the final dot, as well as can be told.
+fn remote_id(text: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    let after = |mark: &str| lower.find(mark).map(|at| &text[at + mark.len()..]);
+    let candidate = match after("queued as ").or_else(|| after("id=")) {
+        Some(rest) => rest.split_ascii_whitespace().next(),
+        // Amazon SES: "Ok 0100018c…-000000"; Google: "OK  1699999999 af79cd13-…123 - gsmtp".
+        None => lower.starts_with("ok").then(|| longest_id(&text[2..])).flatten(),
+    };
+    let id = candidate?.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// Of several words that look like an id the longest one: others are times and counts.
+fn longest_id(words: &str) -> Option<&str> {
+    let id_like = |w: &&str| w.len() >= 6 && w.bytes().any(|b| b.is_ascii_digit());
+    words.split_ascii_whitespace().filter(id_like).max_by_key(|w| w.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Grammar;
+    use crate::mail::{AttemptId, Body, MessageId, Protocol, Source, StreamKind, StreamName};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+    fn address(text: &str) -> Address {
+        Address::parse(text, Grammar::Strict).unwrap()
+    }
+
+    fn message(smtputf8: bool, sender: ReversePath, content: &str) -> Message {
+        Message {
+            id: MessageId::from_number(1),
+            envelope: Envelope { sender, recipients: Vec::new(), body: Default::default(), smtputf8 },
+            stream: StreamName::new(StreamName::TRANSACTIONAL),
+            kind: StreamKind::Transactional,
+            body: Body::whole(content.to_owned()),
+            accepted_at: NOW,
+            expires_at: NOW,
+            tags: Vec::new(),
+            metadata: Vec::new(),
+            pin: None,
+            source: Source {
+                listener: "l".into(),
+                peer: std::net::Ipv4Addr::LOCALHOST.into(),
+                helo: "c".into(),
+                credential: None,
+                protocol: Protocol::Smtp,
+            },
+        }
+    }
+
+    fn answer(line: &str) -> Answer {
+        let (code, rest) = line.split_at(3);
+        let rest = rest.trim_start();
+        let parts = rest.split(' ').next().unwrap_or("");
+        let numbers: Option<Vec<u8>> = parts.split('.').map(|p| p.parse().ok()).collect();
+        let enhanced = numbers.and_then(|n| <[u8; 3]>::try_from(n).ok());
+        let text = if enhanced.is_some() { rest[parts.len()..].trim_start() } else { rest };
+        Answer { code: code.parse().unwrap(), enhanced, text: text.into() }
+    }
+
+    fn read(reply: &Reply, recipients: usize) -> Vec<Outcome> {
+        let message = message(false, ReversePath::Null, "x: y\r\n\r\n");
+        let recipients = vec![address("a@example.com"); recipients];
+        let parcel =
+            Parcel { message: &message, recipients: &recipients, attempt: AttemptId::from_number(1) };
+        Smtp::default().read(parcel, reply, NOW)
+    }
+
+    fn ended(phase: Phase, last: &str, recipients: &[&str]) -> Reply {
+        let recipients: Vec<Answer> = recipients.iter().map(|r| answer(r)).collect();
+        Reply::Smtp(SmtpReply { phase, last: answer(last), recipients })
+    }
+
+    /// Word of the fault and whether it lasts; "accepted", "unfit" and "unsure" for the others.
+    fn word(outcome: &Outcome) -> String {
+        match outcome {
+            Outcome::Refused { fault: Fault::Throttled(Throttle::Window(_)), .. } => "window".into(),
+            Outcome::Refused { fault, lasting: true, .. } => format!("{} lasting", fault.word()),
+            Outcome::Refused { fault, .. } => fault.word().into(),
+            other => other.word().into(),
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_its_fault() {
+        use Phase::{Auth, Banner, Body, Data, Dot, Ehlo, Mail, Rcpt, Tls};
+        for (phase, last, expected) in [
+            (Banner, "554 no SMTP service here", "path lasting"),
+            (Banner, "421 4.3.2 shutting down", "path"),
+            (Banner, "421 4.7.0 Too many concurrent connections", "throttled"),
+            (Ehlo, "550 go away", "path lasting"),
+            (Tls, "454 4.7.0 TLS not available", "path"),
+            (Auth, "535 5.7.8 bad credentials", "account lasting"),
+            (Auth, "534 5.7.9 use an application password", "account lasting"),
+            (Auth, "454 4.7.0 temporary authentication failure", "path"),
+            (Mail, "530 5.7.0 Authentication required", "account lasting"),
+            (Mail, "550 5.1.8 sender domain unknown", "sender lasting"),
+            (Mail, "553 5.7.1 not owned by user", "sender lasting"),
+            (Mail, "501 5.1.7 bad sender", "sender lasting"),
+            (Mail, "552 5.3.4 message too big", "unfit"),
+            (Mail, "552 size limit exceeded", "unfit"),
+            (Mail, "553 5.6.7 SMTPUTF8 needed", "unfit"),
+            (Mail, "451 4.3.0 try later", "path"),
+            (Mail, "451 4.3.0 internal operation failed, error generated", "path"),
+            (Mail, "452 4.3.1 insufficient storage", "path"),
+            (Mail, "421 4.7.0 try again later", "throttled"),
+            (Mail, "450 4.7.1 sending rate exceeded", "throttled"),
+            (Mail, "454 Throttling failure: Maximum sending rate exceeded.", "throttled"),
+            (Mail, "454 Throttling failure: Daily message quota exceeded.", "window"),
+            (Mail, "451 4.7.1 You are rate-limited, slow down", "throttled"),
+            (Rcpt, "550 5.1.1 unknown", "recipient lasting"),
+            (Rcpt, "554 5.7.1 policy", "recipient lasting"),
+            (Rcpt, "450 4.2.1 greylisted", "recipient"),
+            (Rcpt, "452 4.5.3 too many recipients", "recipient"),
+            (Rcpt, "452 4.2.2 over quota", "recipient"),
+            (Rcpt, "552 5.2.2 mailbox full", "recipient lasting"),
+            (Rcpt, "552 too many recipients", "recipient"),
+            (Rcpt, "421 4.3.2 going down", "path"),
+            (Rcpt, "421 4.7.0 too many", "throttled"),
+            (Rcpt, "554 5.7.1 <a@example.com>: Relay access denied", "account lasting"),
+            (Rcpt, "530 5.7.0 log in first", "account lasting"),
+            (Data, "554 5.5.1 no", "message lasting"),
+            (Data, "451 4.3.0 later", "path"),
+            (Body, "552 5.3.4 too big", "unfit"),
+            (Dot, "554 5.7.1 spam", "message lasting"),
+            (Dot, "552 5.7.0 content blocked", "message lasting"),
+            (Dot, "552 5.3.4 too big", "unfit"),
+            (Dot, "550 5.4.5 Daily user sending limit exceeded", "window"),
+            (Dot, "554 Message rejected: Email address is not verified.", "sender lasting"),
+            (Dot, "451 4.6.0 content scanner busy", "message"),
+            (Dot, "451 4.3.0 queue file write error", "path"),
+            (Dot, "452 4.3.1 too many messages", "throttled"),
+            (Dot, "421 4.4.2 timeout", "path"),
+        ] {
+            let recipients: &[&str] = match phase {
+                Rcpt => &[last],
+                Data | Body | Dot => &["250 ok"],
+                _ => &[],
+            };
+            assert_eq!(
+                word(&read(&ended(phase, last, recipients), 1)[0]),
+                expected,
+                "{} {last}",
+                phase.word()
+            );
+        }
+    }
+
+    #[test]
+    fn each_recipient_has_its_own_answer() {
+        let words = |reply| read(&reply, 3).iter().map(word).collect::<Vec<_>>();
+        let recipients = ["250 ok", "550 5.1.1 no", "450 4.2.0 later"];
+        assert_eq!(
+            words(ended(Phase::Dot, "250 ok", &recipients)),
+            ["accepted", "recipient lasting", "recipient"]
+        );
+        assert_eq!(
+            words(ended(Phase::Dot, "554 5.7.1 spam", &recipients)),
+            ["message lasting", "recipient lasting", "recipient"]
+        );
+        let cut = ["250 ok", "550 5.1.1 no", "421 4.3.2 going"];
+        assert_eq!(words(ended(Phase::Rcpt, "421 4.3.2 going", &cut)), ["path", "recipient lasting", "path"]);
+        assert_eq!(words(ended(Phase::Mail, "550 no", &[])), ["sender lasting"; 3]);
+    }
+
+    #[test]
+    fn a_lost_line_is_refused_before_the_hand_over_and_unsure_after() {
+        let lost = |handed_over| Reply::Lost { phase: Phase::Dot, handed_over, said: "closed".into() };
+        assert_eq!(word(&read(&lost(false), 1)[0]), "path");
+        assert_eq!(word(&read(&lost(true), 1)[0]), "unsure");
+        assert_eq!(word(&read(&Reply::Unfit { why: "SIZE".into() }, 1)[0]), "unfit");
+    }
+
+    #[test]
+    fn a_spent_quota_is_asked_about_again_later_and_does_not_last() {
+        let reply = ended(Phase::Dot, "550 5.4.5 Daily user sending limit exceeded", &["250 ok"]);
+        let until = NOW.plus(QUOTA_WAIT);
+        assert!(matches!(
+            &read(&reply, 1)[0],
+            Outcome::Refused { fault: Fault::Throttled(Throttle::Window(at)), lasting: false, wait: Some(QUOTA_WAIT), .. } if *at == until
+        ));
+    }
+
+    #[test]
+    fn the_remote_id_is_found_in_many_words() {
+        for (text, id) in [
+            ("Ok: queued as 4Rs9Xy1zABz", Some("4Rs9Xy1zABz")),
+            ("ok queued as <abc@x>.", Some("abc@x")),
+            ("Ok 0100018c2b5d-1f2e-000000", Some("0100018c2b5d-1f2e-000000")),
+            ("OK  1699999999 af79cd13be357-7789abc123si.4 - gsmtp", Some("af79cd13be357-7789abc123si.4")),
+            ("OK id=1rABcd-0001Xy-2k", Some("1rABcd-0001Xy-2k")),
+            ("Great success", None),
+            ("ok", None),
+            ("", None),
+        ] {
+            assert_eq!(remote_id(text).as_deref(), id, "{text}");
+        }
+    }
+
+    fn composed(esp: &Smtp, message: &Message, recipient: &str) -> SmtpRequest {
+        let recipients = [address(recipient)];
+        let parcel = Parcel { message, recipients: &recipients, attempt: AttemptId::from_number(1) };
+        match esp.compose(parcel, NOW) {
+            Ok(Request::Smtp(request)) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn smtputf8_is_asked_for_where_the_client_did_and_something_needs_it() {
+        let (plain, utf8) = ("x: y\r\n\r\n\u{fc}\r\n", "x: \u{fc}\r\n\r\nbody\r\n");
+        for (asked, content, recipient, needed) in [
+            (true, plain, "a@example.com", false),
+            (true, plain, "gr\u{fc}n@example.com", true),
+            (true, utf8, "a@example.com", true),
+            (false, utf8, "a@example.com", false),
+            (true, plain, "a@b\u{fc}cher.example", false),
+        ] {
+            let message = message(asked, ReversePath::Null, content);
+            assert_eq!(
+                composed(&Smtp::default(), &message, recipient).smtputf8,
+                needed,
+                "{content:?} {recipient}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fixed_envelope_sender_replaces_all_but_the_null_one() {
+        let esp = Smtp { envelope_from: Some(address("relay@example.net")) };
+        let own = ReversePath::Mailbox(address("a@example.org"));
+        let sender = |own| composed(&esp, &message(false, own, "x: y\r\n\r\n"), "b@example.com").sender;
+        assert_eq!(sender(own.clone()).wire(), "relay@example.net");
+        assert_eq!(sender(ReversePath::Null), ReversePath::Null);
+        assert_eq!(composed(&Smtp::default(), &message(false, own.clone(), ""), "b@example.com").sender, own);
+    }
+}

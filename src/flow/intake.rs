@@ -1,0 +1,313 @@
+//! Intake: the door's questions answered, and the one moment at which mail becomes ours.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use metrics::{Counter, counter};
+
+use super::courier::Courier;
+use super::prepare::{self, NotPrepared, Prepared};
+use crate::address::Address;
+use crate::clock::Clock;
+use crate::journal;
+use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
+use crate::mail::{
+    Body, Budget, Envelope, IdMint, Message, MessageId, ReversePath, Source, StreamName, Submission,
+};
+use crate::metrics as names;
+use crate::policy::streams::StreamSettings;
+use crate::policy::{Verdict, judge};
+use crate::smtp::{Client, Gatekeeper, Reply};
+use crate::store::{Accept, Entry, Store, StoreError};
+
+/// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier.
+#[derive(Debug)]
+pub struct Intake {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    mint: Arc<IdMint>,
+    budget: Arc<Budget>,
+    courier: Arc<Courier>,
+    rules: prepare::Settings,
+    accepted: HashMap<(String, StreamName), Counter>,
+    streams: HashMap<StreamName, StreamSettings>,
+}
+
+/// What an intake is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The ids.
+    pub mint: Arc<IdMint>,
+    /// Memory for messages.
+    pub budget: Arc<Budget>,
+    /// Who takes accepted mail on.
+    pub courier: Arc<Courier>,
+    /// What is done to a message.
+    pub rules: prepare::Settings,
+    /// The streams.
+    pub streams: Vec<StreamSettings>,
+    /// The listeners' names, for metrics.
+    pub listeners: Vec<String>,
+}
+
+impl Intake {
+    /// An intake ready to answer.
+    pub fn new(parts: Parts) -> Self {
+        let mut accepted = HashMap::new();
+        for listener in &parts.listeners {
+            for stream in &parts.streams {
+                let labels = [("listener", listener.clone()), ("stream", stream.name.to_string())];
+                let handle = counter!(names::MESSAGES_ACCEPTED, &labels);
+                accepted.insert((listener.clone(), stream.name.clone()), handle);
+            }
+        }
+        Intake {
+            store: parts.store,
+            clock: parts.clock,
+            mint: parts.mint,
+            budget: parts.budget,
+            courier: parts.courier,
+            rules: parts.rules,
+            accepted,
+            streams: parts.streams.into_iter().map(|s| (s.name.clone(), s)).collect(),
+        }
+    }
+
+    /// Takes a submission in. `Ok` means: committed.
+    pub async fn submit(&self, submission: Submission) -> Result<MessageId, Reply> {
+        let stream = self.stream(submission.stream.as_ref())?;
+        let now = self.clock.now();
+        let id = submission.raw.rest.map_or_else(|| self.mint.message(&*self.clock), |rest| rest.message);
+        let prepared = self.prepare(id, &submission).await?;
+        let message = Arc::new(Message {
+            id,
+            envelope: submission.envelope,
+            stream: stream.name.clone(),
+            kind: stream.kind,
+            body: prepared,
+            accepted_at: now,
+            expires_at: now.plus(stream.max_age),
+            tags: submission.tags,
+            metadata: submission.metadata,
+            pin: submission.pin,
+            source: submission.source,
+        });
+        self.accept(message).await
+    }
+
+    /// Commits the message with every recipient. At the instant the commit returns the mail is ours.
+    async fn accept(&self, message: Arc<Message>) -> Result<MessageId, Reply> {
+        let planned =
+            self.courier.plan(&message).map(|(outlet, room)| (outlet, room, self.courier.beginning(outlet)));
+        let entry = match &planned {
+            Some((_, _, beginning)) => Entry::Begun(beginning.clone()),
+            None => Entry::Waiting { due: message.accepted_at },
+        };
+        let entries = vec![entry; message.envelope.recipients.len()];
+        let accept = Accept { message: Arc::clone(&message), entries };
+        let entered = match self.store.accept(vec![accept]).await.pop() {
+            Some(Ok(entered)) => entered,
+            Some(Err(error)) => return Err(not_taken(&error)),
+            None => return Err(not_taken(&StoreError::Stopping)),
+        };
+        self.count(&message);
+        journal::accepted(&message);
+        let id = message.id;
+        let begun = planned.map(|(outlet, room, beginning)| (outlet, room, beginning.attempt));
+        self.courier.hand_over(message, begun, &entered);
+        Ok(id)
+    }
+
+    fn count(&self, message: &Message) {
+        let key = (message.source.listener.clone(), message.stream.clone());
+        if let Some(counter) = self.accepted.get(&key) {
+            counter.increment(1);
+        }
+    }
+
+    /// Headers edited, long lines mended, loops refused. Content that was spilled is read back only when a line of it
+    /// has to be mended.
+    async fn prepare(&self, id: MessageId, submission: &Submission) -> Result<Body, Reply> {
+        let now = self.clock.now();
+        match prepare::prepare(submission, id, now, &self.rules, &self.budget) {
+            Ok(prepared) => Ok(told(id, prepared)),
+            Err(NotPrepared::Refused(reply)) => Err(reply),
+            Err(NotPrepared::NeedsAll { octets }) => {
+                let octets = usize::try_from(octets).unwrap_or(usize::MAX);
+                let _share = self.budget.take(octets).ok_or_else(no_memory)?;
+                let whole = self.read_back(&submission.raw, octets).await?;
+                let prepared = prepare::prepare_all(submission, &whole, id, now, &self.rules, &self.budget)?;
+                self.spill_again(id, told(id, prepared)).await
+            }
+        }
+    }
+
+    /// All of a spilled body in memory.
+    async fn read_back(&self, raw: &Body, octets: usize) -> Result<Vec<u8>, Reply> {
+        let mut whole = Vec::with_capacity(octets);
+        whole.extend_from_slice(&raw.head);
+        if let Some(rest) = raw.rest {
+            for n in 0..rest.chunks {
+                let chunk = self.store.chunk(rest.message, n).await.map_err(|e| not_taken(&e))?;
+                whole.extend_from_slice(&chunk);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// What is too large for memory goes back to disk in pieces, in place of those that were read.
+    async fn spill_again(&self, id: MessageId, body: Body) -> Result<Body, Reply> {
+        self.store.discard(id).await.map_err(|e| not_taken(&e))?;
+        let mut rest = Spilled { message: id, chunks: 0, octets: 0 };
+        let (head, mut tail) = split(body.head);
+        while !tail.is_empty() {
+            let piece = tail.split_to(tail.len().min(CHUNK_OCTETS));
+            rest.octets += piece.len() as u64;
+            self.store.spill(id, rest.chunks, piece).await.map_err(|e| not_taken(&e))?;
+            rest.chunks += 1;
+        }
+        let permit = self.budget.take(head.len()).map(Arc::new).ok_or_else(no_memory)?;
+        let head = Bytes::copy_from_slice(&head);
+        Ok(Body { head, rest: (rest.chunks > 0).then_some(rest), facts: body.facts, permit: Some(permit) })
+    }
+
+    fn stream(&self, asked: Option<&StreamName>) -> Result<&StreamSettings, Reply> {
+        let name = asked.cloned().unwrap_or_else(|| StreamName::new(StreamName::TRANSACTIONAL));
+        self.streams.get(&name).ok_or_else(|| {
+            let text =
+                format!("there is no stream named {name}; see [[stream]] in the relay's configuration");
+            Reply::told(550, (5, 7, 1), text)
+        })
+    }
+}
+
+impl Gatekeeper for Intake {
+    async fn sender(&self, _: &Client, _: &ReversePath, announced_octets: Option<u64>) -> Reply {
+        match self.store.has_room(announced_octets.unwrap_or(0)) {
+            Ok(()) => Reply::new(250, (2, 1, 0), "sender ok"),
+            Err(error) => not_taken(&error),
+        }
+    }
+
+    async fn recipient(&self, client: &Client, recipient: &Address) -> Reply {
+        let stream = match self.stream(asked_stream(client)) {
+            Ok(stream) => stream,
+            Err(reply) => return reply,
+        };
+        let key = recipient.key();
+        let found = match self.store.suppression(&[key.as_str()]) {
+            Ok(found) => found,
+            Err(error) => return not_taken(&error),
+        };
+        match judge(found.first().and_then(Option::as_ref), &stream.name, stream.kind) {
+            Verdict::Send => Reply::new(250, (2, 1, 5), "recipient ok"),
+            Verdict::Suppressed { code, enhanced, why } => {
+                let reason = if client.trusted { format!(" ({why})") } else { String::new() };
+                let text = format!("<{recipient}>: suppressed{reason} [postroad:suppressed]");
+                refused(client, recipient, stream, &text);
+                Reply::told(code, enhanced, text)
+            }
+        }
+    }
+
+    async fn spill(&self, message: Option<MessageId>, piece: u32, octets: Bytes) -> Result<MessageId, Reply> {
+        let id = message.unwrap_or_else(|| self.mint.message(&*self.clock));
+        self.store.spill(id, piece, octets).await.map(|()| id).map_err(|e| not_taken(&e))
+    }
+
+    async fn message(&self, client: &Client, envelope: Envelope, body: Body) -> Reply {
+        let spilled = body.rest.map(|r| r.message);
+        let submission = Submission {
+            envelope,
+            raw: body,
+            stream: asked_stream(client).cloned(),
+            tags: Vec::new(),
+            metadata: Vec::new(),
+            key: None,
+            send_at: None,
+            pin: None,
+            source: Source {
+                listener: client.listener.clone(),
+                peer: client.peer,
+                helo: client.helo.clone(),
+                credential: client.credential.as_ref().map(|c| c.0.clone()),
+                protocol: client.protocol,
+            },
+        };
+        match self.submit(submission).await {
+            Ok(id) => Reply::told(250, (2, 0, 0), format!("queued as {id}")),
+            Err(reply) => {
+                if let Some(id) = spilled {
+                    Gatekeeper::discard(self, id).await;
+                }
+                reply
+            }
+        }
+    }
+
+    async fn discard(&self, message: MessageId) {
+        // What stays behind is swept at the next start.
+        if let Err(error) = self.store.discard(message).await {
+            journal::trouble("discarding a message that was given up", &error.to_string());
+        }
+    }
+}
+
+/// Counts and logs a recipient that may not be mailed.
+fn refused(client: &Client, recipient: &Address, stream: &StreamSettings, reply: &str) {
+    counter!(names::RECIPIENTS_REFUSED, "stream" => stream.name.to_string(), "reason" => "suppressed")
+        .increment(1);
+    journal::refused(&journal::Refusal {
+        listener: &client.listener,
+        client: &client.peer.to_string(),
+        helo: &client.helo,
+        to: Some(recipient.wire()),
+        stream: Some(stream.name.as_str()),
+        reason: "suppressed",
+        reply,
+        ..journal::Refusal::default()
+    });
+}
+
+/// The stream that the credential binds, else the listener's.
+fn asked_stream(client: &Client) -> Option<&StreamName> {
+    client.credential.as_ref().and_then(|c| c.1.as_ref()).or(client.listener_stream.as_ref())
+}
+
+/// The first part, which stays in memory and holds the header block, and what is kept in chunks.
+fn split(mut whole: Bytes) -> (Bytes, Bytes) {
+    let head = whole.split_to(whole.len().min(SPILL_OCTETS));
+    (head, whole)
+}
+
+/// Logs what was taken out of the header block.
+fn told(id: MessageId, prepared: Prepared) -> Body {
+    if !prepared.removed.is_empty() {
+        journal::removed(id, &prepared.removed);
+    }
+    prepared.body
+}
+
+fn no_memory() -> Reply {
+    Reply::new(452, (4, 3, 1), "too many messages in flight for the relay's memory; try again in a minute")
+}
+
+/// Nothing was kept; the client still has the message and tries again.
+fn not_taken(error: &StoreError) -> Reply {
+    match error {
+        StoreError::Full(why) => Reply::told(
+            452,
+            (4, 3, 1),
+            format!("the relay has no room for mail now ({why}); try again later"),
+        ),
+        StoreError::Failed(_) => {
+            Reply::new(451, (4, 3, 0), "the relay could not store the message; try again, its log says why")
+        }
+        StoreError::Stopping => Reply::new(421, (4, 3, 2), "the relay is stopping; try again in a minute"),
+    }
+}

@@ -1,0 +1,122 @@
+//! One ESP at work: what composes and reads, what carries, how much may be begun ahead, and the calls that wait for a
+//! free connection.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{Notify, Semaphore};
+
+use super::call::Call;
+use super::meter::Meter;
+use crate::esp::Esp;
+use crate::wire::Wire;
+
+/// However fast an ESP is, no more is begun ahead: after a crash this many calls are `Unsure`.
+pub const BEGUN_AHEAD_MAX: usize = 256;
+
+/// One `[[esp]]` that carries mail.
+#[derive(Debug)]
+pub struct Outlet {
+    /// Its name: identity in history, logs and metrics.
+    pub name: Arc<str>,
+    /// Lower first.
+    pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
+    /// What it needs and what its answers mean.
+    pub esp: Box<dyn Esp>,
+    /// How bytes get there.
+    pub wire: Arc<dyn Wire>,
+    /// Calls at a time.
+    pub connections: usize,
+    /// What it is measured by.
+    pub meter: Meter,
+    begun: AtomicUsize,
+    begun_max: AtomicUsize,
+    queue: Mutex<VecDeque<Call>>,
+    ready: Semaphore,
+    /// Rung when room is given back.
+    freed: Arc<Notify>,
+}
+
+/// Room for one begun call; given back when dropped.
+#[derive(Debug)]
+pub struct Room(Arc<Outlet>);
+
+impl Outlet {
+    /// An outlet with `connections` calls at a time; `freed` is rung whenever a call ends.
+    pub fn new(
+        name: &str,
+        (priority, weight): (u32, u32),
+        esp: Box<dyn Esp>,
+        wire: Arc<dyn Wire>,
+        connections: usize,
+        freed: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new(Outlet {
+            name: name.into(),
+            priority,
+            weight,
+            esp,
+            wire,
+            connections,
+            meter: Meter::new(name),
+            begun: AtomicUsize::new(0),
+            begun_max: AtomicUsize::new((connections * 2).max(1)),
+            queue: Mutex::default(),
+            ready: Semaphore::new(0),
+            freed,
+        })
+    }
+
+    /// Room for one more begun call, if there is any.
+    pub fn room(self: &Arc<Self>) -> Option<Room> {
+        let max = self.begun_max.load(Ordering::Relaxed);
+        let fits = |begun: usize| (begun < max).then_some(begun + 1);
+        self.begun
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits)
+            .ok()
+            .map(|_| Room(Arc::clone(self)))
+    }
+
+    /// How many more calls may be begun now.
+    pub fn free(&self) -> usize {
+        self.begun_max.load(Ordering::Relaxed).saturating_sub(self.begun.load(Ordering::Relaxed))
+    }
+
+    /// Sets how much is begun ahead: twice what leaves during one commit, never less than two for each connection.
+    pub fn tune(&self, calls_per_second: f64, commit_seconds: f64) {
+        let ahead = (2.0 * calls_per_second * commit_seconds).min(BEGUN_AHEAD_MAX as f64) as usize;
+        self.begun_max.store(ahead.max(self.connections * 2).max(1), Ordering::Relaxed);
+    }
+
+    /// Hands a begun call over to the next free connection.
+    pub fn push(&self, call: Call) {
+        self.calls().push_back(call);
+        self.ready.add_permits(1);
+    }
+
+    /// The next call; `None` when the outlet is closed.
+    pub async fn next(&self) -> Option<Call> {
+        self.ready.acquire().await.ok()?.forget();
+        self.calls().pop_front()
+    }
+
+    /// No further call is started; those that were not started are returned.
+    pub fn close(&self) -> Vec<Call> {
+        self.ready.close();
+        self.calls().drain(..).collect()
+    }
+
+    fn calls(&self) -> std::sync::MutexGuard<'_, VecDeque<Call>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.begun.fetch_sub(1, Ordering::AcqRel);
+        self.0.freed.notify_one();
+    }
+}

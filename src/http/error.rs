@@ -1,0 +1,107 @@
+//! What a request got instead of its answer: `{"error":{"code","message","fields":[…]}}` and a fitting status.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::store::StoreError;
+
+/// Seconds after which a request that found no room is worth repeating.
+const RETRY_AFTER_SECS: u32 = 5;
+
+/// A request that was not done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// What programs read and show.
+    pub error: ErrorDetail,
+}
+
+/// The body of every error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The only key.
+    pub error: ErrorDetail,
+}
+
+/// What was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// One word for programs.
+    pub code: String,
+    /// A sentence for people: what was wrong and what to do.
+    pub message: String,
+    /// Each field that was wrong, all at once.
+    #[serde(default)]
+    pub fields: Vec<FieldProblem>,
+}
+
+/// One field that was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldProblem {
+    /// Its place: `ids[2]`, `limit`.
+    pub field: String,
+    /// What was wrong with it.
+    pub message: String,
+}
+
+impl FieldProblem {
+    /// One problem.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        FieldProblem { field: field.into(), message: message.into() }
+    }
+}
+
+impl Problem {
+    /// A problem without fields.
+    pub fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        Problem {
+            status,
+            error: ErrorDetail { code: code.into(), message: message.into(), fields: Vec::new() },
+        }
+    }
+
+    /// 400 for fields that were wrong.
+    pub fn fields(fields: Vec<FieldProblem>) -> Self {
+        let mut problem =
+            Problem::new(StatusCode::BAD_REQUEST, "invalid", "the request has fields that are wrong");
+        problem.error.fields = fields;
+        problem
+    }
+
+    /// 404 for an id that nothing has.
+    pub fn no_such_message() -> Self {
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "no such message: it never was, or retention let it go",
+        )
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match error {
+            StoreError::Full(_) => "full",
+            StoreError::Failed(_) => "store_failed",
+            StoreError::Stopping => "stopping",
+        };
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
+        let headers = response.headers_mut();
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postroad\""));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,225 @@
+//! A queue in memory, for tests of the routes and the commands.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::{Door, Queue, Relay};
+use crate::address::{Address, Grammar};
+use crate::clock::{Manual, Timestamp};
+use crate::mail::delivery::Mark;
+use crate::mail::{
+    AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, Owner,
+    Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName,
+};
+use crate::secret::Secret;
+use crate::store::{Act, AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
+
+/// 2026-11-25T10:20:34.005Z
+pub const ACCEPTED: Timestamp = Timestamp::from_millis(1_795_602_034_005);
+/// Four minutes later.
+pub const DUE: Timestamp = Timestamp::from_millis(1_795_602_034_005 + 240_000);
+
+/// What opens a port on it.
+pub const TOKEN: &str = "tok-en";
+
+/// What it was told, and what it has.
+#[derive(Default)]
+pub struct Fake {
+    pub messages: Mutex<BTreeMap<MessageId, MessageView>>,
+    pub bodies: Mutex<BTreeMap<MessageId, Bytes>>,
+    pub acts: Mutex<Vec<(Act, Option<Vec<MessageId>>)>>,
+    pub counts: Mutex<Vec<QueueCount>>,
+    /// Every verb fails.
+    pub broken: AtomicBool,
+    pub probes: AtomicUsize,
+}
+
+pub fn id(n: i64) -> MessageId {
+    MessageId::from_number(n)
+}
+
+pub fn attempt(n: i64) -> AttemptId {
+    AttemptId::from_number(n)
+}
+
+impl Fake {
+    /// Three messages: 1 waits after a refusal, 2 was handed to the sandbox, 3 is held.
+    pub fn with_three() -> Self {
+        let fake = Fake::default();
+        let waiting = QueueState::Waiting { due: DUE };
+        fake.add(message(1, waiting, "451 4.7.1 try later\u{1b}[2J"), b"Subject: one\r\n\r\nhello\r\n");
+        fake.add(message(2, QueueState::Done, "kept"), b"two");
+        fake.add(message(3, QueueState::Unsure { attempt: attempt(31), until: DUE }, "line lost"), b"three");
+        fake
+    }
+
+    pub fn add(&self, view: MessageView, body: &'static [u8]) {
+        self.bodies.lock().unwrap().insert(view.message.id, Bytes::from_static(body));
+        self.messages.lock().unwrap().insert(view.message.id, view);
+    }
+
+    fn ok<T>(&self, value: T) -> Result<T, StoreError> {
+        match self.broken.load(Ordering::SeqCst) {
+            true => Err(StoreError::Full("the disk has 0 B left".into())),
+            false => Ok(value),
+        }
+    }
+}
+
+/// A message to one recipient, after one attempt.
+pub fn message(n: i64, state: QueueState, said: &str) -> MessageView {
+    let delivery = DeliveryId { message: id(n), recipient: 0 };
+    let sender = Address::parse("app@example.com", Grammar::Strict).unwrap();
+    let recipient = Address::parse("a@example.org", Grammar::Strict).unwrap();
+    let done = state == QueueState::Done;
+    let outcome = match state {
+        QueueState::Done => "accepted",
+        QueueState::Unsure { .. } => "unsure",
+        QueueState::Waiting { .. } | QueueState::Out { .. } | QueueState::Paused { .. } => "refused",
+    };
+    MessageView {
+        message: Message {
+            id: id(n),
+            envelope: Envelope {
+                sender: ReversePath::Mailbox(sender),
+                recipients: vec![recipient],
+                body: BodyKind::SevenBit,
+                smtputf8: false,
+            },
+            stream: StreamName::new("transactional"),
+            kind: StreamKind::Transactional,
+            body: Body {
+                head: Bytes::new(),
+                rest: None,
+                facts: BodyFacts { size_octets: 4096, ..BodyFacts::default() },
+                permit: None,
+            },
+            accepted_at: ACCEPTED,
+            expires_at: ACCEPTED.plus(std::time::Duration::from_secs(86_400)),
+            tags: vec!["receipt".into()],
+            metadata: vec![("order".into(), "7".into())],
+            pin: None,
+            source: Source {
+                listener: "127.0.0.1:2525".into(),
+                peer: "127.0.0.1".parse().unwrap(),
+                helo: "laptop\u{1b}]0;x".into(),
+                credential: Some("shop".into()),
+                protocol: Protocol::Esmtp { tls: true, auth: true, utf8: false },
+            },
+        },
+        body_kept: true,
+        deliveries: vec![DeliveryView {
+            id: delivery,
+            recipient: "a@example.org".into(),
+            state,
+            known: if done { Known::Handed } else { Known::Nothing },
+            reason: None,
+            mark: Mark::None,
+            esp: Some("sandbox".into()),
+            tries: 1,
+            said: Some(said.into()),
+            stream: "transactional".into(),
+            sender: "app@example.com".into(),
+            size_octets: 4096,
+            accepted_at: ACCEPTED,
+            expires_at: ACCEPTED,
+        }],
+        attempts: vec![AttemptView {
+            delivery,
+            attempt: attempt(n * 10 + 1),
+            esp: "sandbox".into(),
+            begun_at: ACCEPTED,
+            answered_at: Some(ACCEPTED.plus(std::time::Duration::from_millis(20))),
+            outcome: outcome.into(),
+            fault: (outcome == "refused").then(|| "path".into()),
+            phase: (outcome == "refused").then(|| "connect".into()),
+            remote_id: done.then(|| "sandbox-2".into()),
+            said: said.into(),
+        }],
+        events: vec![EventView {
+            at: ACCEPTED,
+            kind: "accepted".into(),
+            recipient: None,
+            detail: String::new(),
+        }],
+    }
+}
+
+impl Queue for Fake {
+    fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>> {
+        let messages = self.messages.lock().unwrap();
+        let wanted = |d: &&DeliveryView| {
+            let done = d.state == QueueState::Done;
+            filter.before.is_none_or(|before| d.id < before)
+                && (if filter.states.is_empty() {
+                    !done
+                } else {
+                    filter.states.contains(&"done".into()) == done
+                })
+        };
+        let deliveries = messages.values().rev().flat_map(|m| &m.deliveries).filter(wanted);
+        let found = deliveries.take(filter.limit).cloned().collect();
+        std::future::ready(self.ok(found)).boxed()
+    }
+
+    fn show(&self, id: MessageId) -> BoxFuture<'_, Result<Option<MessageView>, StoreError>> {
+        let found = self.messages.lock().unwrap().get(&id).cloned();
+        std::future::ready(self.ok(found)).boxed()
+    }
+
+    fn body(&self, id: MessageId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        let found = self.bodies.lock().unwrap().get(&id).cloned();
+        std::future::ready(self.ok(found)).boxed()
+    }
+
+    fn act(
+        &self,
+        act: Act,
+        ids: Option<Vec<MessageId>>,
+    ) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
+        self.acts.lock().unwrap().push((act, ids.clone()));
+        let mut messages = self.messages.lock().unwrap();
+        let ids = ids.unwrap_or_else(|| messages.keys().copied().collect());
+        let mut done = Vec::new();
+        for id in ids {
+            let open = messages.get_mut(&id).and_then(|m| m.deliveries.first_mut());
+            let Some(delivery) = open.filter(|d| d.state != QueueState::Done) else { continue };
+            if act == Act::Remove {
+                (delivery.state, delivery.reason) = (QueueState::Done, Some(Reason::Removed));
+            }
+            done.push((id, 1));
+        }
+        std::future::ready(self.ok(done)).boxed()
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>> {
+        std::future::ready(self.ok(self.counts.lock().unwrap().clone())).boxed()
+    }
+
+    fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.probes.fetch_add(1, Ordering::SeqCst);
+        std::future::ready(self.ok(())).boxed()
+    }
+}
+
+/// An `Out` state, for tests of words.
+pub fn out(n: i64) -> QueueState {
+    QueueState::Out { owner: Owner::from_number(1), attempt: attempt(n) }
+}
+
+/// What a port on this queue works with.
+pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
+    Relay {
+        queue,
+        clock: Arc::new(Manual::at(DUE)),
+        metrics: crate::metrics::for_tests(),
+        budget: Budget::new(1000),
+        doors,
+        admin_token: Secret::new(TOKEN),
+    }
+}

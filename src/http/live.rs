@@ -1,0 +1,101 @@
+//! The queue as the routes and commands see it, over the real store.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use super::Queue;
+use crate::flow::courier::Courier;
+use crate::journal;
+use crate::mail::MessageId;
+use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, Store, StoreError};
+
+/// A store, and the courier that has to know when an operator changes something; offline there is none.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The database.
+    pub store: Store,
+    /// Who looks at the queue.
+    pub courier: Option<Arc<Courier>>,
+}
+
+impl Live {
+    async fn whole(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
+        let Some(loaded) = self.store.load(vec![id]).await.pop() else { return Ok(None) };
+        let Some(message) = loaded? else { return Ok(None) };
+        let Some(rest) = message.body.rest else { return Ok(Some(message.body.head)) };
+        let mut whole = BytesMut::from(&message.body.head[..]);
+        for n in 0..rest.chunks {
+            whole.extend_from_slice(&self.store.chunk(rest.message, n).await?);
+        }
+        Ok(Some(whole.freeze()))
+    }
+
+    async fn acted(
+        &self,
+        act: Act,
+        ids: Option<Vec<MessageId>>,
+    ) -> Result<Vec<(MessageId, u64)>, StoreError> {
+        let mut changed = Vec::new();
+        match ids {
+            Some(ids) => {
+                for (id, acted) in ids.iter().zip(self.store.act(act, ids.clone()).await) {
+                    let acted = acted?;
+                    if acted.found {
+                        changed.push((*id, u64::from(acted.changed)));
+                        journal::acted(word(act), Some(*id), u64::from(acted.changed));
+                    }
+                }
+            }
+            None => {
+                let deliveries = self.store.flush_all().await?;
+                journal::acted(word(act), None, deliveries);
+            }
+        }
+        if let Some(courier) = &self.courier {
+            courier.look_now();
+        }
+        Ok(changed)
+    }
+}
+
+fn word(act: Act) -> &'static str {
+    match act {
+        Act::Flush => "flush",
+        Act::Pause => "pause",
+        Act::Release => "release",
+        Act::Remove => "remove",
+    }
+}
+
+impl Queue for Live {
+    fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>> {
+        self.store.list(filter).boxed()
+    }
+
+    fn show(&self, id: MessageId) -> BoxFuture<'_, Result<Option<MessageView>, StoreError>> {
+        self.store.show(id).boxed()
+    }
+
+    fn body(&self, id: MessageId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>> {
+        self.whole(id).boxed()
+    }
+
+    fn act(
+        &self,
+        act: Act,
+        ids: Option<Vec<MessageId>>,
+    ) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
+        self.acted(act, ids).boxed()
+    }
+
+    fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>> {
+        self.store.counts().boxed()
+    }
+
+    fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.probe_write().boxed()
+    }
+}

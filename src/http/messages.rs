@@ -1,0 +1,263 @@
+//! `/v1/messages` and `/v1/queue`: what is in the queue, a message's life, and what an operator does to it.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::error::{FieldProblem, Problem};
+use super::shape::{Acted, ActedOn, Life, Page, STATES, read_cursor};
+use super::{App, Queue};
+use crate::journal;
+use crate::mail::{MessageId, QueueState};
+use crate::store::{Act, Filter};
+
+/// Deliveries on one page, where the client does not say.
+const PAGE_DEFAULT: usize = 100;
+/// And at most.
+pub const PAGE_MAX: usize = 1000;
+/// Messages that one act names.
+pub const IDS_MAX: usize = 500;
+/// Contents that are read at a time: each lies whole in memory until the client has it.
+const RAW_AT_ONCE: usize = 2;
+
+/// Bounds the memory of `…/raw`.
+pub(super) struct RawLimit(Arc<Semaphore>);
+
+impl Default for RawLimit {
+    fn default() -> Self {
+        RawLimit(Arc::new(Semaphore::new(RAW_AT_ONCE)))
+    }
+}
+
+type Pairs = Vec<(String, String)>;
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Pairs>, QueryRejection>,
+) -> Result<Json<Page>, Problem> {
+    let Query(pairs) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_query", e.body_text()))?;
+    let filter = read_filter(pairs)?;
+    Ok(Json(page(&*app.relay.queue, filter).await?))
+}
+
+/// One page of the queue.
+pub async fn page(queue: &dyn Queue, filter: Filter) -> Result<Page, crate::store::StoreError> {
+    let limit = filter.limit;
+    let deliveries: Vec<super::shape::Delivery> =
+        queue.list(filter).await?.into_iter().map(Into::into).collect();
+    let next = deliveries.last().filter(|_| deliveries.len() >= limit).map(super::shape::Delivery::cursor);
+    Ok(Page { deliveries, next })
+}
+
+fn read_filter(pairs: Pairs) -> Result<Filter, Problem> {
+    let mut filter = Filter { limit: PAGE_DEFAULT, ..Filter::default() };
+    let mut wrong = Vec::new();
+    for (key, value) in pairs {
+        match key.as_str() {
+            "state" => {
+                for state in value.split(',') {
+                    if !STATES.contains(&state) {
+                        let message = format!("{state:?} is no state; there are {}", STATES.join(", "));
+                        wrong.push(FieldProblem::new("state", message));
+                    }
+                    filter.states.push(state.to_owned());
+                }
+            }
+            "stream" => filter.stream = Some(value),
+            "recipient" => filter.recipient = Some(value),
+            "cursor" => {
+                filter.before = read_cursor(&value);
+                if filter.before.is_none() {
+                    wrong.push(FieldProblem::new("cursor", "not a cursor: take the next of the page before"));
+                }
+            }
+            "limit" => match value.parse() {
+                Ok(limit) if (1..=PAGE_MAX).contains(&limit) => filter.limit = limit,
+                Ok(_) | Err(_) => {
+                    wrong.push(FieldProblem::new("limit", format!("not a number from 1 to {PAGE_MAX}")));
+                }
+            },
+            _ => wrong.push(FieldProblem::new(
+                key,
+                "no such parameter; there are state, stream, recipient, limit and cursor",
+            )),
+        }
+    }
+    if wrong.is_empty() { Ok(filter) } else { Err(Problem::fields(wrong)) }
+}
+
+fn read_id(path: Result<Path<String>, PathRejection>) -> Result<MessageId, Problem> {
+    let Path(text) = path.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_path", e.body_text()))?;
+    text.parse()
+        .map_err(|e: crate::mail::id::BadId| Problem::fields(vec![FieldProblem::new("id", e.to_string())]))
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Life>, Problem> {
+    let life = app.relay.queue.show(read_id(id)?).await?;
+    life.map(|view| Json(view.into())).ok_or_else(Problem::no_such_message)
+}
+
+pub(super) async fn raw(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let id = read_id(id)?;
+    let permit = Arc::clone(&app.raw.0).acquire_owned().await;
+    let permit = permit
+        .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "the relay is stopping"))?;
+    let queue = &app.relay.queue;
+    let Some(content) = queue.body(id).await? else {
+        return Err(match queue.show(id).await? {
+            Some(_) => {
+                let message = "the content is no longer kept: retention.bodies let it go";
+                Problem::new(StatusCode::GONE, "gone", message)
+            }
+            None => Problem::no_such_message(),
+        });
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "message/rfc822".to_owned()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{id}.eml\"")),
+    ];
+    let content = Bytes::from_owner(Sending { content, _permit: permit });
+    Ok((headers, Body::from(content)).into_response())
+}
+
+/// Holds its place among [`RAW_AT_ONCE`] until the last octet is written.
+struct Sending {
+    content: Bytes,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Sending {
+    fn as_ref(&self) -> &[u8] {
+        &self.content
+    }
+}
+
+pub(super) async fn act(
+    State(app): State<Arc<App>>,
+    act: Act,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Acted>, Problem> {
+    let body = body.map_err(|e| match e.status() {
+        status @ StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(status, "too_large", "a request may have 1 MiB; send fewer ids at a time")
+        }
+        status => Problem::new(status, "bad_body", e.body_text()),
+    })?;
+    let queue = &*app.relay.queue;
+    match read_whom(&body, act == Act::Flush)? {
+        Whom::All => {
+            let deliveries = queue.act(act, None).await?.iter().map(|(_, n)| n).sum();
+            journal::acted(act_word(act), None, deliveries);
+            Ok(Json(Acted { deliveries, results: Vec::new(), warnings: Vec::new() }))
+        }
+        Whom::Ids(ids) => Ok(Json(act_on(queue, act, ids).await?)),
+    }
+}
+
+async fn act_on(queue: &dyn Queue, act: Act, ids: Vec<MessageId>) -> Result<Acted, Problem> {
+    let mut warnings = Vec::new();
+    if act == Act::Release {
+        for id in &ids {
+            warnings.extend(twice_warning(queue, *id).await?);
+        }
+    }
+    let done = queue.act(act, Some(ids.clone())).await?;
+    let mut results = Vec::with_capacity(ids.len());
+    for id in ids {
+        let deliveries = done.iter().filter(|(of, _)| *of == id).map(|(_, n)| n).sum();
+        let found = deliveries > 0 || queue.show(id).await?.is_some();
+        if deliveries > 0 {
+            journal::acted(act_word(act), Some(id), deliveries);
+        }
+        results.push(ActedOn { id: id.to_string(), deliveries, found });
+    }
+    if results.iter().all(|r| !r.found) {
+        return Err(Problem::no_such_message());
+    }
+    Ok(Acted { deliveries: results.iter().map(|r| r.deliveries).sum(), results, warnings })
+}
+
+async fn twice_warning(queue: &dyn Queue, id: MessageId) -> Result<Option<String>, Problem> {
+    let Some(view) = queue.show(id).await? else { return Ok(None) };
+    let unsure = view.deliveries.iter().filter(|d| matches!(d.state, QueueState::Unsure { .. })).count();
+    let warning = format!(
+        "{id}: the answer to an attempt for {unsure} of its recipients was lost; it may arrive twice"
+    );
+    Ok((unsure > 0).then_some(warning))
+}
+
+fn act_word(act: Act) -> &'static str {
+    match act {
+        Act::Flush => "flush",
+        Act::Pause => "pause",
+        Act::Release => "release",
+        Act::Remove => "remove",
+    }
+}
+
+/// Whose deliveries an act is for.
+enum Whom {
+    All,
+    Ids(Vec<MessageId>),
+}
+
+fn read_whom(body: &[u8], all_allowed: bool) -> Result<Whom, Problem> {
+    let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, "bad_json", message);
+    let value: Value = serde_json::from_slice(body).map_err(|e| bad(format!("the body is not JSON: {e}")))?;
+    let Value::Object(members) = value else {
+        return Err(bad("the body is not a JSON object such as {\"ids\":[\"01jd3k5v9m2xq\"]}".into()));
+    };
+    let (mut ids, mut all, mut wrong) = (None, false, Vec::new());
+    for (key, value) in &members {
+        match (key.as_str(), value) {
+            ("ids", Value::Array(list)) if list.len() <= IDS_MAX => ids = Some(read_ids(list, &mut wrong)),
+            ("ids", Value::Array(_)) => {
+                wrong.push(FieldProblem::new("ids", format!("more than {IDS_MAX} at a time")))
+            }
+            ("ids", _) => wrong.push(FieldProblem::new("ids", "not a list of ids")),
+            ("all", Value::Bool(value)) if all_allowed => all = *value,
+            ("all", _) if all_allowed => wrong.push(FieldProblem::new("all", "neither true nor false")),
+            (_, _) => wrong.push(FieldProblem::new(key.as_str(), "no such field")),
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Problem::fields(wrong));
+    }
+    match (ids, all) {
+        (None, true) => Ok(Whom::All),
+        (Some(ids), false) if !ids.is_empty() => Ok(Whom::Ids(ids)),
+        (Some(ids), true) if !ids.is_empty() => {
+            Err(Problem::fields(vec![FieldProblem::new("all", "name ids or all, not both")]))
+        }
+        (_, _) => Err(Problem::fields(vec![FieldProblem::new("ids", "name at least one message")])),
+    }
+}
+
+/// Each id once.
+fn read_ids(list: &[Value], wrong: &mut Vec<FieldProblem>) -> Vec<MessageId> {
+    let mut ids = Vec::with_capacity(list.len());
+    for (n, value) in list.iter().enumerate() {
+        match value.as_str().map(str::parse::<MessageId>) {
+            Some(Ok(id)) if ids.contains(&id) => {}
+            Some(Ok(id)) => ids.push(id),
+            Some(Err(e)) => wrong.push(FieldProblem::new(format!("ids[{n}]"), e.to_string())),
+            None => wrong.push(FieldProblem::new(format!("ids[{n}]"), "not a text")),
+        }
+    }
+    ids
+}

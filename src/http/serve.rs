@@ -1,0 +1,85 @@
+//! The HTTP port's connections: how many, how long, and how they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Relay, router};
+
+/// Connections at a time; more wait in the system's queue.
+const CONNECTIONS_MAX: usize = 256;
+/// A request's head, and the wait for the next one.
+const HEAD_MAX: Duration = Duration::from_secs(10);
+const HEAD_OCTETS_MAX: usize = 64 * 1024;
+/// Then a connection ends after its present request, so that slow readers do not hold places for ever.
+const CONNECTION_MAX: Duration = Duration::from_secs(300);
+/// What that last request may take.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(35);
+/// What requests under way may take when the relay stops.
+const STOP_MAX: Duration = Duration::from_secs(5);
+/// After an accept that failed (no descriptors left): it would fail again at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often histograms are folded.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// Serves until `stop`, then lets requests under way end, for a bounded time.
+pub async fn serve(relay: Relay, listener: TcpListener, stop: CancellationToken) {
+    let metrics = relay.metrics.clone();
+    let app = router(relay);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    let mut upkeep = tokio::time::interval(UPKEEP);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = upkeep.tick() => metrics.upkeep(),
+            accepted = accept(&listener, &places) => match accepted {
+                Ok((stream, _, place)) => {
+                    connections.spawn(connection(stream, app.clone(), place, stop.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(target: "postroad", %error, "the HTTP port cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    connections.close();
+    let _ = tokio::time::timeout(STOP_MAX, connections.wait()).await;
+}
+
+/// A place first, then the connection: both waits can be dropped without losing either.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
+async fn connection(stream: TcpStream, app: Router, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let _ = stream.set_nodelay(true);
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        .max_buf_size(HEAD_OCTETS_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    tokio::pin!(serving);
+    let last = tokio::select! {
+        _ = serving.as_mut() => return,
+        () = stop.cancelled() => STOP_MAX,
+        () = tokio::time::sleep(CONNECTION_MAX) => LAST_REQUEST_MAX,
+    };
+    serving.as_mut().graceful_shutdown();
+    let _ = tokio::time::timeout(last, serving).await;
+}

@@ -1,0 +1,65 @@
+//! An alert: said once when a state turns bad, once when it is over, however often it is looked at between.
+
+use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// One thing that can be wrong, and whether it is.
+#[derive(Debug)]
+pub struct Alert {
+    kind: &'static str,
+    raised: AtomicBool,
+}
+
+impl Alert {
+    /// One that is not raised. `kind` is its word in `postroad_alerts_total`: `disk_full`, `unfit_everywhere`, …
+    pub const fn new(kind: &'static str) -> Self {
+        Alert { kind, raised: AtomicBool::new(false) }
+    }
+
+    /// It is wrong. `true` when it was not before: then there is an error line and a count, and the caller records
+    /// the event.
+    pub fn raise(&self, detail: impl Display) -> bool {
+        let changed = !self.raised.swap(true, Ordering::AcqRel);
+        if changed {
+            ::metrics::counter!(crate::metrics::ALERTS, "kind" => self.kind).increment(1);
+            tracing::error!(target: "postroad", kind = %self.kind, detail = display(detail), "alert");
+        }
+        changed
+    }
+
+    /// It is well again. `true` when it was not before.
+    pub fn clear(&self, detail: impl Display) -> bool {
+        let changed = self.raised.swap(false, Ordering::AcqRel);
+        if changed {
+            tracing::info!(target: "postroad", kind = %self.kind, detail = display(detail), "alert over");
+        }
+        changed
+    }
+
+    /// Whether it is wrong now.
+    pub fn raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    #[test]
+    fn an_alert_counts_once_a_change() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        ::metrics::with_local_recorder(&recorder, || {
+            let alert = Alert::new("disk_full");
+            assert!(!alert.clear("never was"));
+            assert!(alert.raise("no room"));
+            assert!(!alert.raise("still no room"));
+            assert!(alert.raised());
+            assert!(alert.clear("room again"));
+            assert!(alert.raise("no room"));
+        });
+        let text = recorder.handle().render();
+        assert!(text.contains(r#"postroad_alerts_total{kind="disk_full"} 2"#), "{text}");
+    }
+}

@@ -1,0 +1,57 @@
+//! What the relay says about itself: start, stop, trouble.
+
+use std::net::SocketAddr;
+
+use crate::mail::MessageId;
+
+/// A door is open.
+pub fn listening(listener: &str, address: SocketAddr) {
+    tracing::info!(target: "postroad", listener = %listener, address = %address, "listening for SMTP");
+}
+
+/// The side port is open.
+pub fn serving(address: SocketAddr) {
+    tracing::info!(target: "postroad", address = %address, "serving HTTP");
+}
+
+/// No ESP is configured.
+pub fn only_sandbox() {
+    tracing::warn!(
+        target: "postroad",
+        "no [[esp]] is configured: mail is kept in the sandbox and nothing leaves this machine"
+    );
+}
+
+/// Something of the configuration is lawful but odd.
+pub fn odd(what: &str) {
+    tracing::warn!(target: "postroad", what, "configuration");
+}
+
+/// What an earlier start left without an answer is held.
+pub fn recovered(deliveries: u64) {
+    tracing::warn!(
+        target: "postroad",
+        deliveries,
+        "an earlier start ended while these were out: held until their outcome is known or the hold is over"
+    );
+}
+
+/// A signal came: no new mail.
+pub fn stopping(signal: &str) {
+    tracing::info!(target: "postroad", signal = %signal, "stopping");
+}
+
+/// All parts have ended.
+pub fn stopped() {
+    tracing::info!(target: "postroad", "stopped");
+}
+
+/// Something did not work and is tried again.
+pub fn trouble(doing: &str, error: &str) {
+    tracing::warn!(target: "postroad", doing = %doing, error, "trouble");
+}
+
+/// Header fields that were taken out of a message, by name.
+pub fn removed(id: MessageId, fields: &[String]) {
+    tracing::info!(target: "postroad", id = %id, fields = %fields.join(","), "header fields removed");
+}

@@ -1,0 +1,269 @@
+//! Who has the data directory: `postroad.lock`, and the token that commands show to the relay that holds it.
+//!
+//! The lock is the kernel's (`flock`): it ends with the process, whatever its end, so a file that is left behind
+//! says nothing. The file is never unlinked: two processes could then each lock a file of that name. It has two
+//! lines, `pid 4711` and, once the relay listens, `http 127.0.0.1:8025`.
+
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustix::fs::FlockOperation;
+
+use crate::secret::Secret;
+
+const LOCK_FILE: &str = "postroad.lock";
+const TOKEN_FILE: &str = "admin.token";
+const TOKEN_OCTETS: usize = 32;
+/// More than this is not read of a lock or token file.
+const FILE_OCTETS_MAX: u64 = 4096;
+/// [`read`] holds the lock for an instant to see whether it is free, and commands hold it for a look at the database:
+/// so a take tries so often, with [`TAKE_PAUSE`] between.
+const TAKE_TRIES: u32 = 20;
+const TAKE_PAUSE: Duration = Duration::from_millis(25);
+
+/// The data directory is this process's until the lock is dropped.
+#[derive(Debug)]
+pub struct Lock {
+    file: File,
+    path: PathBuf,
+}
+
+/// The process that has the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Its process id; `None` in the instant before it has written it.
+    pub pid: Option<u32>,
+    /// Where its HTTP port really is (also when port 0 was asked for); `None` before it listens, and for a command
+    /// that works on the database.
+    pub http_address: Option<SocketAddr>,
+}
+
+/// Why the data directory was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("{path} is locked by another process{}", held_by(.running))]
+    Held {
+        /// The lock file.
+        path: PathBuf,
+        /// What it wrote there.
+        running: Running,
+    },
+    /// The directory or file cannot be made or read.
+    #[error("{path}: {error}")]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+fn held_by(running: &Running) -> String {
+    running.pid.map_or_else(String::new, |pid| format!(": pid {pid}"))
+}
+
+impl Lock {
+    /// Takes the data directory, made (0700) where it is absent. Blocks for up to half a second.
+    pub fn take(data_dir: &Path) -> Result<Self, LockError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |error| LockError::Io { path, error }
+        };
+        make_dir(data_dir).map_err(at(data_dir))?;
+        let path = data_dir.join(LOCK_FILE);
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(at(&path))?;
+        for attempt in 1.. {
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if attempt < TAKE_TRIES => std::thread::sleep(TAKE_PAUSE),
+                Err(rustix::io::Errno::WOULDBLOCK) => {
+                    let running = parse(&read_text(&file).unwrap_or_default());
+                    return Err(LockError::Held { path, running });
+                }
+                Err(errno) => return Err(LockError::Io { path, error: errno.into() }),
+            }
+        }
+        let lock = Lock { file, path };
+        lock.put(&format!("pid {}\n", std::process::id())).map_err(at(&lock.path))?;
+        Ok(lock)
+    }
+
+    /// Says where the relay's HTTP port really is.
+    pub fn write(&self, http_address: SocketAddr) -> io::Result<()> {
+        self.put(&format!("pid {}\nhttp {http_address}\n", std::process::id()))
+    }
+
+    /// Overwrites, then cuts: a reader in between sees the new lines first, and the first of a kind counts.
+    fn put(&self, text: &str) -> io::Result<()> {
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The process that really holds the lock of this data directory; `None` when it is free.
+pub fn read(data_dir: &Path) -> io::Result<Option<Running>> {
+    let file = match File::open(data_dir.join(LOCK_FILE)) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(parse(&read_text(&file)?))),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn parse(text: &str) -> Running {
+    let value = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '));
+    Running {
+        pid: value("pid").and_then(|v| v.parse().ok()),
+        http_address: value("http").and_then(|v| v.parse().ok()),
+    }
+}
+
+/// The token in `admin.token`, made (0600) where it is absent. For the relay, with the lock held.
+pub fn admin_token(data_dir: &Path) -> io::Result<Secret> {
+    if let Some(token) = read_admin_token(data_dir)? {
+        return Ok(token);
+    }
+    make_dir(data_dir)?;
+    let mut octets = [0; TOKEN_OCTETS];
+    SystemRandom::new().fill(&mut octets).map_err(|_| io::Error::other("no random numbers"))?;
+    let token = URL_SAFE_NO_PAD.encode(octets);
+    // Written beside and renamed: a command never reads half a token, and a crash leaves none.
+    let beside = data_dir.join(format!("{TOKEN_FILE}.new"));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all_at(format!("{token}\n").as_bytes(), 0)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, data_dir.join(TOKEN_FILE))?;
+    Ok(Secret::new(token))
+}
+
+/// The token in `admin.token`; `None` where there is none. One that others may read is closed to them first.
+pub fn read_admin_token(data_dir: &Path) -> io::Result<Option<Secret>> {
+    let path = data_dir.join(TOKEN_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    let text = read_text(&file)?;
+    let token = text.trim();
+    if token.is_empty() {
+        let says = format!("{} is empty; delete it and start the relay again", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidData, says));
+    }
+    Ok(Some(Secret::new(token)))
+}
+
+fn make_dir(data_dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)
+}
+
+fn read_text(file: &File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(FILE_OCTETS_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn the_lock_is_one_process_s_and_says_where_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("not/yet");
+        assert_eq!(read(&data).unwrap(), None);
+        let lock = Lock::take(&data).unwrap();
+        let me = Some(std::process::id());
+        assert_eq!(read(&data).unwrap(), Some(Running { pid: me, http_address: None }));
+        let http = "[::1]:8025".parse().unwrap();
+        lock.write(http).unwrap();
+        assert_eq!(read(&data).unwrap(), Some(Running { pid: me, http_address: Some(http) }));
+        let refused = Lock::take(&data).unwrap_err();
+        assert!(refused.to_string().contains(&format!("pid {}", std::process::id())), "{refused}");
+        assert_eq!(mode(&data.join(LOCK_FILE)), 0o600);
+        assert_eq!(mode(&data), 0o700);
+        drop(lock);
+        assert_eq!(read(&data).unwrap(), None);
+        Lock::take(&data).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_was_left_behind_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(LOCK_FILE), "pid 1\nhttp 127.0.0.1:1\n").unwrap();
+        assert_eq!(read(dir.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_look_at_the_lock_does_not_keep_a_relay_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Lock::take(dir.path()).unwrap());
+        let looked = File::open(dir.path().join(LOCK_FILE)).unwrap();
+        rustix::fs::flock(&looked, FlockOperation::NonBlockingLockShared).unwrap();
+        std::thread::scope(|s| {
+            let taken = s.spawn(|| Lock::take(dir.path()).map(drop));
+            std::thread::sleep(TAKE_PAUSE * 2);
+            drop(looked);
+            taken.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_shorter_text_leaves_nothing_of_a_longer_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        lock.write("[2001:db8:0:0:0:0:0:1]:65535".parse().unwrap()).unwrap();
+        lock.put("pid 1\n").unwrap();
+        assert_eq!(parse(&read_text(&lock.file).unwrap_or_default()), parse("pid 1\n"));
+        assert_eq!(parse("pid 1\np 127.0.0.1:80\n").http_address, None, "the tail in between");
+    }
+
+    #[test]
+    fn the_token_is_made_once_and_is_nobody_else_s() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_admin_token(dir.path()).unwrap(), None);
+        let token = admin_token(dir.path()).unwrap();
+        assert_eq!(token.expose().len(), 43);
+        assert_eq!(admin_token(dir.path()).unwrap(), token);
+        let path = dir.path().join(TOKEN_FILE);
+        assert_eq!(mode(&path), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(read_admin_token(dir.path()).unwrap(), Some(token));
+        assert_eq!(mode(&path), 0o600);
+        std::fs::write(&path, "\n").unwrap();
+        assert!(admin_token(dir.path()).is_err());
+    }
+}

@@ -1,0 +1,565 @@
+//! One connection: bytes in and out around a [`Session`]. All waiting is here, and all time-outs.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::content::Content;
+use super::line::{Frame, Framer, LineFault};
+use super::listener::{Limits, Shared};
+use super::reply::{self, Reply};
+use super::room::Guest;
+use super::session::{Question, Rules, Session, Step};
+use super::{Gatekeeper, tls::Certificates};
+use crate::clock::monotonic;
+
+/// What an idle connection has for input.
+const READ_OCTETS_MIN: usize = 1024;
+/// What content is read into at first; kept for the next message.
+const READ_OCTETS_DATA: usize = 8 * 1024;
+/// What content is read into where it comes fast.
+const READ_OCTETS_MAX: usize = 64 * 1024;
+/// Replies are held back for one write, up to so much.
+const REPLIES_OCTETS_MAX: usize = 16 * 1024;
+/// What is read and thrown away behind a last reply, so that it is not lost in a reset.
+const LINGER_OCTETS_MAX: usize = 256 * 1024;
+/// For how long.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What all connections of a listener share.
+#[derive(Debug)]
+pub(super) struct Context<G> {
+    pub gatekeeper: Arc<G>,
+    pub shared: Shared,
+    pub rules: Arc<Rules>,
+    pub certificates: Option<Arc<Certificates>>,
+}
+
+/// How a conversation ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The other side is gone, or does not read.
+    Gone,
+    /// QUIT.
+    Quit,
+    /// We ended it; the last reply is on its way.
+    Cut,
+    /// TLS comes next.
+    Tls,
+}
+
+/// A stream with its buffers.
+struct Io<S> {
+    stream: S,
+    input: Vec<u8>,
+    /// The front of `input` that is used up.
+    used: usize,
+    /// The size of the next read.
+    read_octets: usize,
+    output: String,
+    write_timeout: Duration,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io<S> {
+    fn new(stream: S, write_timeout: Duration) -> Self {
+        Io {
+            stream,
+            input: Vec::new(),
+            used: 0,
+            read_octets: READ_OCTETS_MIN,
+            output: String::new(),
+            write_timeout,
+        }
+    }
+
+    fn buffered(&self) -> &[u8] {
+        &self.input[self.used..]
+    }
+
+    fn consume(&mut self, octets: usize) {
+        self.used += octets;
+        if self.used >= self.input.len() {
+            self.input.clear();
+            self.used = 0;
+        }
+    }
+
+    /// Gives back what a fast message took, when nothing is buffered.
+    fn shrink(&mut self) {
+        if self.input.is_empty() && self.input.capacity() > READ_OCTETS_DATA {
+            self.input = Vec::new();
+            self.read_octets = READ_OCTETS_DATA;
+        }
+    }
+
+    /// Reads more; 0 at the end. May be dropped and begun again.
+    async fn fill(&mut self) -> Result<usize, End> {
+        if self.used > 0 {
+            self.input.drain(..self.used);
+            self.used = 0;
+        }
+        let spare = self.input.capacity() - self.input.len();
+        if spare < READ_OCTETS_MIN / 2 || spare < self.read_octets / 2 {
+            self.input.reserve_exact(self.read_octets);
+        }
+        let spare = self.input.capacity() - self.input.len();
+        let read = self.stream.read_buf(&mut self.input).await.map_err(|_| End::Gone)?;
+        if read == spare {
+            self.read_octets = (self.read_octets * 2).min(READ_OCTETS_MAX);
+        }
+        Ok(read)
+    }
+
+    /// Sends all replies that are held back, in one write.
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let sending = async {
+            self.stream.write_all(self.output.as_bytes()).await?;
+            self.stream.flush().await
+        };
+        let sent = timeout(self.write_timeout, sending).await;
+        if self.output.capacity() > READ_OCTETS_MIN {
+            self.output = String::new();
+        }
+        self.output.clear();
+        match sent {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(End::Gone),
+        }
+    }
+
+    async fn say(&mut self, reply: &Reply) -> Result<(), End> {
+        reply.write(&mut self.output);
+        if reply.close {
+            self.flush().await?;
+            return Err(if reply.code == 221 { End::Quit } else { End::Cut });
+        }
+        if self.output.len() >= REPLIES_OCTETS_MAX {
+            self.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Closes in order. After a reply of ours that the client did not ask for, what it still sends is read for a
+    /// moment: else the kernel answers it with a reset, and the reply is lost with that.
+    async fn close(mut self, end: End) {
+        if end == End::Gone {
+            return;
+        }
+        let closing = async {
+            let _ = self.stream.shutdown().await;
+            let (mut left, mut scrap) = (if end == End::Cut { LINGER_OCTETS_MAX } else { 0 }, [0; 512]);
+            while left > 0 {
+                match self.stream.read(&mut scrap).await {
+                    Ok(n) if n > 0 => left = left.saturating_sub(n),
+                    Ok(_) | Err(_) => break,
+                }
+            }
+        };
+        let _ = timeout(LINGER, closing).await;
+    }
+}
+
+/// Lets `future` answer at once; where it does not, what was said so far is sent before it is waited for.
+async fn answer_of<S, F>(io: &mut Io<S>, mut future: Pin<&mut F>) -> Result<Option<F::Output>, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    F: Future,
+{
+    let first = std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
+    match first {
+        Poll::Ready(answer) => Ok(Some(answer)),
+        Poll::Pending => io.flush().await.map(|()| None),
+    }
+}
+
+/// The deadline of content or of skipped octets: it moves with what arrived, so that a trickle is cut off.
+struct Pace {
+    began: Instant,
+    received_octets: u64,
+}
+
+impl Pace {
+    fn deadline(&self, limits: &Limits) -> Instant {
+        let earned = self.received_octets / limits.data_octets_per_second_min.max(1);
+        self.began + limits.data_grace + Duration::from_secs(earned)
+    }
+}
+
+/// A session with its stream and all that it needs.
+pub(super) struct Conversation<'a, S, G> {
+    io: Io<S>,
+    session: Session,
+    framer: Framer,
+    context: &'a Context<G>,
+    guest: &'a Guest,
+    /// When the line that is waited for must be there.
+    line_due: Option<Instant>,
+    session_due: Instant,
+}
+
+impl<'a, S, G> Conversation<'a, S, G>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    G: Gatekeeper,
+{
+    /// A session on a stream.
+    pub fn new(
+        stream: S,
+        session: Session,
+        context: &'a Context<G>,
+        guest: &'a Guest,
+        session_due: Instant,
+    ) -> Self {
+        Conversation {
+            io: Io::new(stream, context.rules.settings.idle_timeout),
+            session,
+            framer: Framer::default(),
+            context,
+            guest,
+            line_due: None,
+            session_due,
+        }
+    }
+
+    /// Says 220.
+    pub async fn greet(&mut self) -> Result<(), End> {
+        let banner = self.session.banner();
+        self.io.say(&banner).await
+    }
+
+    /// Talks until there is an end.
+    pub async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.turn().await {
+                return end;
+            }
+        }
+    }
+
+    /// The stream and the session, for TLS to go on with.
+    pub fn into_parts(self) -> (S, Session) {
+        (self.io.stream, self.session)
+    }
+
+    /// Closes the stream after `end`.
+    pub async fn close(self, end: End) {
+        self.io.close(end).await;
+    }
+
+    /// One line, or one wait for more of it.
+    async fn turn(&mut self) -> Result<(), End> {
+        if let Some(reply) = self.guest.seat().dismissed() {
+            return self.io.say(&reply).await;
+        }
+        let limit = self.session.line_limit(self.io.buffered());
+        match self.framer.next(self.io.buffered(), limit) {
+            Frame::More { taken } => {
+                self.io.consume(taken);
+                return self.more().await;
+            }
+            Frame::Line(octets) => {
+                let step = self.session.line(&self.io.buffered()[..octets]);
+                self.io.consume(octets + 2);
+                self.step(step).await?;
+            }
+            Frame::Refused { taken, fault } => {
+                self.io.consume(taken);
+                self.refuse(fault).await?;
+            }
+        }
+        self.line_due = None;
+        self.guest.busy(self.session.in_transaction());
+        self.overrun().await
+    }
+
+    async fn refuse(&mut self, fault: LineFault) -> Result<(), End> {
+        let reply = self.session.refused_line(fault);
+        self.io.say(&reply).await
+    }
+
+    async fn overrun(&mut self) -> Result<(), End> {
+        match self.session.overrun() {
+            Some(reply) => self.io.say(&reply).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for more of a command. The deadline is the whole line's: trickling does not move it.
+    async fn more(&mut self) -> Result<(), End> {
+        if self.session.is_fresh() && self.io.buffered().first() == Some(&TLS_HANDSHAKE) {
+            return self.io.say(&reply::TLS_ON_PLAIN).await;
+        }
+        self.io.flush().await?;
+        self.io.shrink();
+        let now = monotonic();
+        let line_due = *self.line_due.get_or_insert_with(|| {
+            self.guest.idle();
+            now + self.context.rules.settings.idle_timeout
+        });
+        let after_lf = self.framer.waits_after_lf(self.io.buffered());
+        let lf_due = if after_lf { now + self.context.shared.limits.bare_lf_grace } else { line_due };
+        let due = line_due.min(self.session_due).min(lf_due);
+        tokio::select! {
+            read = self.io.fill() => match read? {
+                0 => Err(End::Gone),
+                _ => Ok(()),
+            },
+            () = self.guest.seat().called() => Ok(()),
+            () = sleep_until(due) => self.overdue(after_lf && due == lf_due).await,
+        }
+    }
+
+    async fn overdue(&mut self, after_lf: bool) -> Result<(), End> {
+        if monotonic() >= self.session_due {
+            return self.io.say(&reply::SESSION_OVER).await;
+        }
+        if !after_lf {
+            return self.io.say(&reply::IDLE).await;
+        }
+        // The client ended its line with LF and waits: it is told, and what it sends next is another line.
+        self.framer.give_up();
+        self.io.consume(self.io.buffered().len());
+        self.line_due = None;
+        self.refuse(LineFault::BareLf).await?;
+        self.overrun().await
+    }
+
+    async fn step(&mut self, step: Step) -> Result<(), End> {
+        match step {
+            Step::Say(reply) => self.io.say(&reply).await,
+            Step::Ask => {
+                let answer = self.ask().await?;
+                let reply = self.session.answered(answer);
+                self.io.say(&reply).await
+            }
+            Step::Login(login) => {
+                self.io.flush().await?;
+                let peer = self.session.client().peer;
+                let authenticator = &self.context.shared.authenticator;
+                let result = authenticator.check(peer, &login.username, &login.password).await;
+                let reply = self.session.logged_in(result);
+                self.io.say(&reply).await
+            }
+            Step::Receive(reply) => {
+                self.io.say(&reply).await?;
+                self.guest.busy(true);
+                self.receive().await
+            }
+            Step::Eat(reply, octets) => {
+                self.io.say(&reply).await?;
+                self.eat(octets).await
+            }
+            Step::StartTls(reply) => {
+                if !self.io.buffered().is_empty() {
+                    return self.io.say(&reply::TLS_INJECTION).await;
+                }
+                self.io.say(&reply).await?;
+                self.io.flush().await?;
+                Err(End::Tls)
+            }
+        }
+    }
+
+    /// Puts the session's question to the Gatekeeper. Nothing is read meanwhile.
+    async fn ask(&mut self) -> Result<Reply, End> {
+        let Conversation { io, session, context, .. } = self;
+        let patience = context.shared.limits.ask_timeout;
+        let client = session.client();
+        match session.question() {
+            None => Ok(reply::UNDECIDED),
+            Some(Question::Sender(sender, octets)) => {
+                patient(io, patience, context.gatekeeper.sender(client, sender, octets)).await
+            }
+            Some(Question::Recipient(recipient)) => {
+                patient(io, patience, context.gatekeeper.recipient(client, recipient)).await
+            }
+        }
+    }
+
+    /// Skips octets that belong to no command.
+    async fn eat(&mut self, octets: u64) -> Result<(), End> {
+        let mut pace = Pace { began: monotonic(), received_octets: 0 };
+        let mut left = octets;
+        while left > 0 {
+            let here = self.io.buffered().len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            self.io.consume(here);
+            left -= here as u64;
+            if left > 0 {
+                self.read_content(&mut pace).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Content to its end, and the reply to it.
+    async fn receive(&mut self) -> Result<(), End> {
+        self.io.read_octets = self.io.read_octets.max(READ_OCTETS_DATA);
+        let settings = &self.context.rules.settings;
+        let mut content = Content::new(settings, Arc::clone(&self.context.shared.budget));
+        if let Err(end) = self.read_to_end(&mut content).await {
+            if let Some(message) = content.written_id() {
+                self.context.gatekeeper.discard(message).await;
+            }
+            return Err(end);
+        }
+        let reply = match (content.finish(), self.session.take_envelope()) {
+            (Ok(body), Some(envelope)) => {
+                let Conversation { io, session, context, .. } = self;
+                let mut accepting = pin!(context.gatekeeper.message(session.client(), envelope, body));
+                // Whatever becomes of the connection: what was begun is carried to its end, never dropped half-way.
+                match answer_of(io, accepting.as_mut()).await {
+                    Ok(Some(reply)) => reply,
+                    Ok(None) => accepting.await,
+                    Err(end) => {
+                        accepting.await;
+                        return Err(end);
+                    }
+                }
+            }
+            (Err(refusal), _) => {
+                if let Some(message) = refusal.spilled {
+                    self.context.gatekeeper.discard(message).await;
+                }
+                refusal.reply
+            }
+            (Ok(_), None) => reply::MAIL_FIRST,
+        };
+        self.session.received(reply.code / 100 == 2);
+        self.io.say(&reply).await
+    }
+
+    async fn read_to_end(&mut self, content: &mut Content) -> Result<(), End> {
+        let mut pace = Pace { began: monotonic(), received_octets: 0 };
+        loop {
+            while !self.io.buffered().is_empty() {
+                let fed = content.feed(self.io.buffered());
+                self.io.consume(fed.taken);
+                while let Some(piece) = content.piece() {
+                    pace.began += self.spill(content, piece).await?;
+                }
+                if fed.ended {
+                    if let Some(piece) = content.last_piece() {
+                        self.spill(content, piece).await?;
+                    }
+                    return Ok(());
+                }
+            }
+            self.read_content(&mut pace).await?;
+        }
+    }
+
+    /// Has a piece written before more is read; gives how long that took, which is no fault of the client's.
+    async fn spill(
+        &mut self,
+        content: &mut Content,
+        (message, number, octets): (Option<crate::mail::MessageId>, u32, bytes::Bytes),
+    ) -> Result<Duration, End> {
+        let began = monotonic();
+        let length = octets.len();
+        let result = self.context.gatekeeper.spill(message, number, octets).await;
+        content.written(length, result);
+        Ok(monotonic() - began)
+    }
+
+    async fn read_content(&mut self, pace: &mut Pace) -> Result<(), End> {
+        self.io.flush().await?;
+        let idle_due = monotonic() + self.context.rules.settings.idle_timeout;
+        let due = pace.deadline(&self.context.shared.limits).min(idle_due).min(self.session_due);
+        match timeout_at(due, self.io.fill()).await {
+            Ok(Ok(0)) => Err(End::Gone),
+            Ok(Ok(octets)) => {
+                pace.received_octets += octets as u64;
+                Ok(())
+            }
+            Ok(Err(end)) => Err(end),
+            Err(_) => self.io.say(&reply::SLOW).await,
+        }
+    }
+}
+
+/// The first octet of a TLS record that begins a handshake (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 0x16;
+
+/// The answer to a question, or 451 when it does not come in time.
+async fn patient<S, F>(io: &mut Io<S>, patience: Duration, question: F) -> Result<Reply, End>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    F: Future<Output = Reply>,
+{
+    let mut question = pin!(question);
+    if let Some(answer) = answer_of(io, question.as_mut()).await? {
+        return Ok(answer);
+    }
+    Ok(timeout(patience, question).await.unwrap_or(reply::UNDECIDED))
+}
+
+/// Serves one client from its first octet to its last.
+pub(super) async fn serve<S, G>(stream: S, context: Arc<Context<G>>, guest: Guest)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    G: Gatekeeper,
+{
+    let session_due = monotonic() + context.shared.limits.session_max;
+    let implicit = context.rules.settings.tls == super::TlsMode::Implicit;
+    let session = Session::new(Arc::clone(&context.rules), guest.peer(), implicit);
+    if implicit {
+        return Box::pin(under_tls(stream, session, &context, &guest, session_due)).await;
+    }
+    let mut plain = Conversation::new(stream, session, &*context, &guest, session_due);
+    let end = match plain.greet().await {
+        Ok(()) => plain.run().await,
+        Err(end) => end,
+    };
+    if end != End::Tls {
+        return plain.close(end).await;
+    }
+    let (stream, mut session) = plain.into_parts();
+    session.tls_started();
+    guest.busy(false);
+    Box::pin(under_tls(stream, session, &context, &guest, session_due)).await;
+}
+
+/// The handshake, and the conversation under it. After STARTTLS there is no second 220 (RFC 3207 section 4.2).
+async fn under_tls<S, G>(
+    stream: S,
+    session: Session,
+    context: &Context<G>,
+    guest: &Guest,
+    session_due: Instant,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    G: Gatekeeper,
+{
+    let Some(certificates) = &context.certificates else { return };
+    let handshake = certificates.acceptor().accept(stream);
+    let stream = tokio::select! {
+        done = timeout(context.shared.limits.handshake_timeout, handshake) => match done {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                tracing::info!(peer = %guest.peer(), %error, "TLS handshake failed");
+                return;
+            }
+            Err(_) => return,
+        },
+        () = guest.seat().called() => return,
+    };
+    let implicit = context.rules.settings.tls == super::TlsMode::Implicit;
+    let mut conversation = Conversation::new(stream, session, context, guest, session_due);
+    let end = match if implicit { conversation.greet().await } else { Ok(()) } {
+        Ok(()) => conversation.run().await,
+        Err(end) => end,
+    };
+    conversation.close(end).await;
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

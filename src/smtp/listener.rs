@@ -1,0 +1,260 @@
+//! A listener: binds, accepts, lets clients in or makes room, and stops in order.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Gauge;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::auth::Authenticator;
+use super::connection::{Context, serve};
+use super::reply::Reply;
+use super::room::{Guest, Room};
+use super::session::Rules;
+use super::tls::{CertificateError, Certificates};
+use super::{Gatekeeper, ListenerSettings, TlsMode};
+use crate::mail::Budget;
+
+/// Connections at a time, label `listener`: near `max_connections`, clients are about to be sent away.
+pub const CONNECTIONS: &str = "postroad_smtp_connections";
+/// Connections that the kernel holds ready; its own limit (`net.core.somaxconn`) may be lower.
+const BACKLOG: i32 = 4096;
+/// The pause after an accept that failed for want of files or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What all listeners share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The relay's name in greetings.
+    pub hostname: String,
+    /// `[server] origin`: completes bare names in the envelope; `None`: bare senders stay, bare recipients are refused.
+    pub origin: Option<String>,
+    /// Checks passwords.
+    pub authenticator: Arc<Authenticator>,
+    /// Memory for messages in flight.
+    pub budget: Arc<Budget>,
+    /// Time limits.
+    pub limits: Limits,
+}
+
+/// Time limits that no configuration key sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For the Gatekeeper's answer to MAIL and RCPT; then 451.
+    pub ask_timeout: Duration,
+    /// For a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// What a message may take before it must keep the pace of `data_octets_per_second_min`.
+    pub data_grace: Duration,
+    /// The slowest pace of content (Postfix: smtpd_min_data_rate).
+    pub data_octets_per_second_min: u64,
+    /// For the rest of a command behind a bare LF: then its client seems to wait, and is told.
+    pub bare_lf_grace: Duration,
+    /// For a whole connection.
+    pub session_max: Duration,
+    /// For the sessions that are left after a stop; then they are cut.
+    pub stop_grace: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            ask_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(30),
+            data_grace: Duration::from_secs(60),
+            data_octets_per_second_min: 500,
+            bare_lf_grace: Duration::from_secs(1),
+            session_max: Duration::from_secs(24 * 3600),
+            stop_grace: Duration::from_secs(25),
+        }
+    }
+}
+
+/// Why a listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {error}; {advice}")]
+    Address {
+        /// Where.
+        address: SocketAddr,
+        /// In the system's words.
+        error: io::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The certificate cannot be used.
+    #[error("cannot listen on {address}: {error}")]
+    Certificate {
+        /// Where.
+        address: SocketAddr,
+        /// What is wrong with it.
+        error: CertificateError,
+    },
+    /// `tls` is on and there is no certificate.
+    #[error("cannot listen on {address} with TLS: no certificate; set cert and key of this listener")]
+    NoCertificate {
+        /// Where.
+        address: SocketAddr,
+    },
+}
+
+/// A bound listener.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    rules: Arc<Rules>,
+    shared: Shared,
+    certificates: Option<Arc<Certificates>>,
+    room: Arc<Room>,
+}
+
+impl Listener {
+    /// Binds the address and reads the certificate.
+    pub fn bind(settings: ListenerSettings, shared: Shared) -> Result<Self, BindError> {
+        let address = settings.address;
+        let certificates = match (settings.tls, &settings.certificate) {
+            (TlsMode::Off, _) => None,
+            (TlsMode::StartTls | TlsMode::Implicit, None) => {
+                return Err(BindError::NoCertificate { address });
+            }
+            (TlsMode::StartTls | TlsMode::Implicit, Some(files)) => Some(Arc::new(
+                Certificates::load(files.clone())
+                    .map_err(|error| BindError::Certificate { address, error })?,
+            )),
+        };
+        let socket = listen(address).map_err(|error| BindError::Address {
+            address,
+            advice: advice(error.kind()),
+            error,
+        })?;
+        let room = Room::new(settings.max_connections, settings.max_connections_per_address);
+        let rules =
+            Arc::new(Rules { settings, hostname: shared.hostname.clone(), origin: shared.origin.clone() });
+        Ok(Listener { socket, rules, shared, certificates, room })
+    }
+
+    /// Where it really listens: port 0 was filled in.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Its certificate, to be read again on a reload.
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.certificates.clone()
+    }
+
+    /// Serves until `stop`: then nobody is let in, who is between commands gets 421, a message half-way is taken to its
+    /// reply. Returns when all sessions have ended, or after `stop_grace`.
+    pub async fn run<G: Gatekeeper>(self, gatekeeper: Arc<G>, stop: CancellationToken) {
+        let Listener { socket, rules, shared, certificates, room } = self;
+        let stop_grace = shared.limits.stop_grace;
+        let connections = metrics::gauge!(CONNECTIONS, "listener" => rules.settings.name.clone());
+        let context = Arc::new(Context { gatekeeper, shared, rules, certificates });
+        let mut sessions = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                Some(ended) = sessions.join_next() => note(ended),
+                accepted = socket.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        if let Some(guest) = admit(&room, &context, &stream, peer, &connections) {
+                            sessions.spawn(serve(stream, Arc::clone(&context), guest));
+                        }
+                    }
+                    Err(error) => accept_failed(&error, &room).await,
+                },
+            }
+        }
+        drop(socket);
+        room.stop();
+        let all = async {
+            while let Some(ended) = sessions.join_next().await {
+                note(ended)
+            }
+        };
+        if tokio::time::timeout(stop_grace, all).await.is_err() {
+            tracing::warn!(listener = %context.rules.settings.name, left = room.count(), "sessions cut at the stop");
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => "another program listens there: stop it, or choose another port",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE: give it, or choose another port"
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address: choose another",
+        _ => "choose another address",
+    }
+}
+
+/// Lets a client in, or tells it why not. Never waits.
+fn admit<G>(
+    room: &Arc<Room>,
+    context: &Context<G>,
+    stream: &TcpStream,
+    peer: SocketAddr,
+    connections: &Gauge,
+) -> Option<Guest> {
+    // Replies are written whole: waiting for more to send would only delay them.
+    let _ = stream.set_nodelay(true);
+    match room.enter(canonical(peer.ip())) {
+        Ok(guest) => Some(guest.counted(connections.clone())),
+        Err(reply) => {
+            turn_away(context, stream, &reply);
+            None
+        }
+    }
+}
+
+/// Under implicit TLS nothing can be said before the handshake, which would cost more than the client gets.
+fn turn_away<G>(context: &Context<G>, stream: &TcpStream, reply: &Reply) {
+    if context.rules.settings.tls != TlsMode::Implicit {
+        let _ = stream.try_write(reply.wire().as_bytes());
+    }
+}
+
+/// An IPv4 client of a dual-stack listener is an IPv4 client.
+fn canonical(peer: IpAddr) -> IpAddr {
+    peer.to_canonical()
+}
+
+/// A client that is gone again is nothing; no files or memory left is a reason to make room and wait a moment.
+async fn accept_failed(error: &io::Error, room: &Room) {
+    let gone = matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset);
+    if gone || error.kind() == io::ErrorKind::Interrupted {
+        return;
+    }
+    let made_room = room.make_room();
+    tracing::error!(%error, made_room, "cannot accept a connection; raise the limit on open files");
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// A session that panicked ends alone.
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a session ended by a fault in the relay; please report it");
+    }
+}
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

@@ -1,0 +1,532 @@
+//! A session: lines in, replies and questions out. Pure: no socket, no clock, no policy.
+//!
+//! ```text
+//!                line()                what the connection does, and what it tells the session after it
+//! Step::Say      a reply               writes it
+//! Step::Ask      question()            puts it to the Gatekeeper: answered(its reply) gives what to write
+//! Step::Login    name, password        has them checked: logged_in(result) gives what to write
+//! Step::Receive  a reply (354)         reads content to its end: received() forgets the transaction
+//! Step::Eat      a reply and octets    writes it and skips so many octets
+//! Step::StartTls a reply (220)         TLS: tls_started() forgets all that was said in plain text
+//! ```
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::auth::{Denied, Granted};
+use super::command::{Command, Mail};
+use super::line::{AUTH_OCTETS_MAX, COMMAND_OCTETS_MAX, LineFault};
+use super::path::Path;
+use super::reply::{self, Reply};
+use super::sasl::{Dialogue, Login, Next};
+use super::{AuthMode, Client, ListenerSettings, TlsMode};
+use crate::address::{Address, Grammar};
+use crate::mail::{BodyKind, Envelope, Protocol, ReversePath};
+
+/// Commands that move nothing (NOOP, RSET, VRFY, EHLO …) since the last message; each further one is an error.
+pub const JUNK_COMMANDS_MAX: u32 = 100;
+/// Messages of one connection.
+pub const TRANSACTIONS_MAX: u32 = 100_000;
+/// Failed logins of one connection.
+pub const LOGIN_FAILURES_MAX: u32 = 3;
+/// What is kept of the name in EHLO.
+const HELO_OCTETS_MAX: usize = 255;
+
+/// What all sessions of a listener go by.
+#[derive(Debug)]
+pub struct Rules {
+    /// The listener.
+    pub settings: ListenerSettings,
+    /// The relay's name in the greeting.
+    pub hostname: String,
+    /// Completes bare names.
+    pub origin: Option<String>,
+}
+
+/// What the connection does next.
+#[derive(Debug)]
+pub enum Step {
+    /// Write this.
+    Say(Reply),
+    /// Put [`Session::question`] to the Gatekeeper.
+    Ask,
+    /// Check a password.
+    Login(Login),
+    /// Write this and read content.
+    Receive(Reply),
+    /// Write this and skip so many octets.
+    Eat(Reply, u64),
+    /// Write this and begin TLS.
+    StartTls(Reply),
+}
+
+/// What the Gatekeeper is asked.
+#[derive(Debug)]
+pub enum Question<'a> {
+    /// May this one send, so much?
+    Sender(&'a ReversePath, Option<u64>),
+    /// May this one be mailed?
+    Recipient(&'a Address),
+}
+
+#[derive(Debug)]
+struct Transaction {
+    envelope: Envelope,
+    announced_octets: Option<u64>,
+    known: HashSet<u64>,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Sender(Transaction),
+    Recipient(Address, u64),
+}
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    rules: Arc<Rules>,
+    client: Client,
+    greeted: bool,
+    tls: bool,
+    dialogue: Option<Dialogue>,
+    transaction: Option<Transaction>,
+    pending: Option<Pending>,
+    hasher: RandomState,
+    errors: u32,
+    junk: u32,
+    transactions: u32,
+    login_failures: u32,
+}
+
+impl Session {
+    /// A client that just connected, under implicit TLS or in plain text.
+    pub fn new(rules: Arc<Rules>, peer: IpAddr, tls: bool) -> Self {
+        let settings = &rules.settings;
+        let client = Client {
+            listener: settings.name.clone(),
+            peer,
+            helo: String::new(),
+            protocol: Protocol::Smtp,
+            credential: None,
+            listener_stream: settings.stream.clone(),
+            trusted: peer.is_loopback() || settings.allow.iter().any(|net| net.contains(&peer)),
+        };
+        Session {
+            client,
+            greeted: false,
+            tls,
+            dialogue: None,
+            transaction: None,
+            pending: None,
+            hasher: RandomState::new(),
+            errors: 0,
+            junk: 0,
+            transactions: 0,
+            login_failures: 0,
+            rules,
+        }
+    }
+
+    /// The 220 at the start.
+    pub fn banner(&self) -> Reply {
+        reply::plain(220, format!("{} ESMTP Postroad", self.rules.hostname).into())
+    }
+
+    /// Who it is by now.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The octets that the next line may have with its CRLF. `front` is what is there of it.
+    pub fn line_limit(&self, front: &[u8]) -> usize {
+        let auth = front.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        if auth || self.dialogue.is_some() { AUTH_OCTETS_MAX } else { COMMAND_OCTETS_MAX }
+    }
+
+    /// Whether a message is begun: such a client is not asked to make room.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Whether nothing was understood yet.
+    pub fn is_fresh(&self) -> bool {
+        !self.greeted && self.errors == 0
+    }
+
+    /// One line without its CRLF.
+    pub fn line(&mut self, line: &[u8]) -> Step {
+        if let Some(dialogue) = self.dialogue.take() {
+            return self.dialogue_step(dialogue.response(line));
+        }
+        let command = match Command::parse(line, self.grammar()) {
+            Ok(command) => command,
+            Err(reply) => return self.refuse(reply),
+        };
+        match command {
+            Command::Ehlo(name) => self.greet(name, true),
+            Command::Helo(name) => self.greet(name, false),
+            Command::Mail(mail) => self.mail(mail),
+            Command::Rcpt(path) => self.rcpt(path),
+            Command::Data => self.data(),
+            Command::Auth(mechanism, initial) => self.auth(mechanism, initial),
+            Command::StartTls => self.start_tls(),
+            Command::Bdat(octets) => {
+                self.errors += 1;
+                Step::Eat(reply::NO_BDAT, octets)
+            }
+            Command::Rset => {
+                self.transaction = None;
+                self.junk(reply::FLUSHED)
+            }
+            Command::Noop => self.junk(reply::FINE),
+            Command::Vrfy => self.junk(reply::CANNOT_VERIFY),
+            Command::Help => self.junk(reply::HELP),
+            Command::Expn => self.refuse(reply::NO_EXPN),
+            Command::Quit => Step::Say(reply::BYE),
+        }
+    }
+
+    /// A line that the framing refused.
+    pub fn refused_line(&mut self, fault: LineFault) -> Reply {
+        self.dialogue = None;
+        self.errors += 1;
+        match fault {
+            LineFault::BareLf => reply::COMMAND_BARE_LF,
+            LineFault::Stray => reply::COMMAND_STRAY,
+            LineFault::TooLong => reply::LINE_TOO_LONG,
+            LineFault::Endless => reply::LINE_ENDLESS,
+        }
+    }
+
+    /// What ends the connection after the present reply, if anything does.
+    pub fn overrun(&self) -> Option<Reply> {
+        let errors = self.errors >= self.rules.settings.max_errors.max(1);
+        errors.then_some(reply::TOO_MANY_ERRORS)
+    }
+
+    /// What [`Step::Ask`] asks.
+    pub fn question(&self) -> Option<Question<'_>> {
+        Some(match self.pending.as_ref()? {
+            Pending::Sender(t) => Question::Sender(&t.envelope.sender, t.announced_octets),
+            Pending::Recipient(address, _) => Question::Recipient(address),
+        })
+    }
+
+    /// The Gatekeeper's answer; it goes to the client as it is. A refusal is no error of the client's: a list may
+    /// have many recipients that are not mailed.
+    pub fn answered(&mut self, answer: Reply) -> Reply {
+        let pending = self.pending.take();
+        if answer.code / 100 != 2 {
+            return answer;
+        }
+        match (pending, &mut self.transaction) {
+            (Some(Pending::Sender(transaction)), _) => self.begin(transaction),
+            (Some(Pending::Recipient(address, hash)), Some(transaction)) => {
+                transaction.known.insert(hash);
+                transaction.envelope.recipients.push(address);
+            }
+            (Some(Pending::Recipient(..)) | None, _) => {}
+        }
+        answer
+    }
+
+    /// The result of [`Step::Login`].
+    pub fn logged_in(&mut self, result: Result<Granted, Denied>) -> Reply {
+        match result {
+            Ok(granted) => {
+                self.client.credential = Some((granted.username, granted.stream));
+                self.client.trusted = true;
+                self.client.protocol = self.protocol(self.is_esmtp(), false);
+                reply::LOGGED_IN
+            }
+            Err(Denied::Undecided) => reply::LOGIN_UNDECIDED,
+            Err(Denied::Limited) => reply::LOGIN_LIMITED,
+            Err(Denied::Wrong) => {
+                self.errors += 1;
+                self.login_failures += 1;
+                let last = self.login_failures >= LOGIN_FAILURES_MAX;
+                if last { reply::LOGIN_WRONG_LAST } else { reply::LOGIN_WRONG }
+            }
+        }
+    }
+
+    /// Takes the envelope when the content is whole.
+    pub fn take_envelope(&mut self) -> Option<Envelope> {
+        self.transaction.take().map(|t| t.envelope)
+    }
+
+    /// The content came to its end and was answered: `taken` when the message is ours.
+    pub fn received(&mut self, taken: bool) {
+        self.transaction = None;
+        if taken {
+            self.junk = 0;
+        }
+        let smtp = self.is_esmtp();
+        self.client.protocol = self.protocol(smtp, false);
+    }
+
+    /// TLS is on: everything from before is forgotten (RFC 3207 section 4.2), but not the errors.
+    pub fn tls_started(&mut self) {
+        let fresh = Session::new(Arc::clone(&self.rules), self.client.peer, true);
+        let (errors, junk) = (self.errors, self.junk);
+        *self = Session { errors, junk, ..fresh };
+    }
+
+    fn settings(&self) -> &ListenerSettings {
+        &self.rules.settings
+    }
+
+    fn grammar(&self) -> Grammar {
+        if self.settings().strict_envelope { Grammar::Strict } else { Grammar::Lenient }
+    }
+
+    fn refuse(&mut self, reply: Reply) -> Step {
+        self.errors += 1;
+        Step::Say(reply)
+    }
+
+    fn junk(&mut self, reply: Reply) -> Step {
+        self.junk += 1;
+        if self.junk > JUNK_COMMANDS_MAX {
+            self.errors += 1;
+        }
+        Step::Say(reply)
+    }
+
+    fn is_esmtp(&self) -> bool {
+        matches!(self.client.protocol, Protocol::Esmtp { .. })
+    }
+
+    fn protocol(&self, esmtp: bool, utf8: bool) -> Protocol {
+        if esmtp {
+            Protocol::Esmtp { tls: self.tls, auth: self.client.credential.is_some(), utf8 }
+        } else {
+            Protocol::Smtp
+        }
+    }
+
+    /// EHLO or HELO: any name will do (RFC 5321 section 4.1.4).
+    fn greet(&mut self, name: &[u8], esmtp: bool) -> Step {
+        self.transaction = None;
+        self.greeted = true;
+        self.client.helo = clean_name(name);
+        self.client.protocol = self.protocol(esmtp, false);
+        let text = if esmtp { self.extensions() } else { self.rules.hostname.clone() };
+        self.junk(reply::plain(250, text.into()))
+    }
+
+    fn extensions(&self) -> String {
+        let settings = self.settings();
+        let mut text = format!(
+            "{}\nPIPELINING\nSIZE {}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nLIMITS RCPTMAX={}",
+            self.rules.hostname, settings.max_message_size_octets, settings.max_recipients
+        );
+        if settings.tls == TlsMode::StartTls && !self.tls {
+            text.push_str("\nSTARTTLS");
+        }
+        if settings.auth != AuthMode::Off && self.auth_is_safe() {
+            text.push_str("\nAUTH PLAIN LOGIN");
+        }
+        text
+    }
+
+    fn auth_is_safe(&self) -> bool {
+        self.tls || self.client.peer.is_loopback() || self.settings().auth_plaintext
+    }
+
+    fn may_relay(&self) -> bool {
+        self.client.credential.is_some()
+            || (self.settings().auth != AuthMode::Required
+                && self.settings().allow.iter().any(|net| net.contains(&self.client.peer)))
+    }
+
+    fn mail(&mut self, mail: Mail) -> Step {
+        if !self.greeted {
+            return self.refuse(reply::HELLO_FIRST);
+        }
+        if self.settings().auth == AuthMode::Required && self.client.credential.is_none() {
+            let safe = self.auth_is_safe();
+            return self.refuse(if safe { reply::AUTH_REQUIRED } else { reply::TLS_THEN_AUTH });
+        }
+        if self.transaction.is_some() {
+            return self.refuse(reply::MAIL_TWICE);
+        }
+        if self.transactions >= TRANSACTIONS_MAX {
+            return Step::Say(reply::TOO_MANY_MESSAGES);
+        }
+        if mail.announced_octets.is_some_and(|n| n > self.settings().max_message_size_octets) {
+            return self.refuse(reply::TOO_LARGE);
+        }
+        let sender = match self.sender(mail.path) {
+            Ok(sender) => sender,
+            Err(reply) => return self.refuse(reply),
+        };
+        if !mail.smtputf8 && !sender.wire().is_ascii() {
+            return self.refuse(reply::NEEDS_SMTPUTF8);
+        }
+        self.ask_sender(sender, mail.announced_octets, mail.body, mail.smtputf8)
+    }
+
+    fn ask_sender(
+        &mut self,
+        sender: ReversePath,
+        announced_octets: Option<u64>,
+        body: BodyKind,
+        smtputf8: bool,
+    ) -> Step {
+        let envelope = Envelope { sender, recipients: Vec::new(), body, smtputf8 };
+        let transaction = Transaction { envelope, announced_octets, known: HashSet::new() };
+        self.client.protocol = self.protocol(self.is_esmtp(), smtputf8);
+        if self.may_relay() {
+            self.pending = Some(Pending::Sender(transaction));
+            return Step::Ask;
+        }
+        // Who may not relay learns it at RCPT, and nothing about senders before.
+        self.begin(transaction);
+        Step::Say(reply::SENDER_OK)
+    }
+
+    fn begin(&mut self, transaction: Transaction) {
+        self.transactions += 1;
+        self.transaction = Some(transaction);
+    }
+
+    fn sender(&self, path: Path) -> Result<ReversePath, Reply> {
+        match path {
+            Path::Null => Ok(ReversePath::Null),
+            Path::Mailbox(address) => Ok(ReversePath::Mailbox(address)),
+            Path::Bare(name) => match self.completed(&name) {
+                Some(address) => Ok(ReversePath::Mailbox(address)),
+                None if self.settings().strict_envelope => Err(reply::BAD_MAIL),
+                None => Ok(ReversePath::Mailbox(name)),
+            },
+        }
+    }
+
+    /// A bare name with `origin` as its domain.
+    fn completed(&self, name: &Address) -> Option<Address> {
+        let origin = self.rules.origin.as_deref().filter(|o| !o.is_empty())?;
+        Address::parse(&format!("{name}@{origin}"), self.grammar()).ok()
+    }
+
+    fn rcpt(&mut self, path: Path) -> Step {
+        let Some(transaction) = &self.transaction else {
+            return self.refuse(if self.greeted { reply::MAIL_FIRST } else { reply::HELLO_FIRST });
+        };
+        let address = match path {
+            Path::Null => return self.refuse(reply::NULL_RECIPIENT),
+            Path::Mailbox(address) => address,
+            Path::Bare(name) => match self.completed(&name) {
+                Some(address) => address,
+                // RFC 5321 section 4.5.1.
+                None if name.wire().eq_ignore_ascii_case("postmaster") => name,
+                None => return self.refuse(reply::BARE_RECIPIENT),
+            },
+        };
+        if !transaction.envelope.smtputf8 && !address.wire().is_ascii() {
+            return self.refuse(reply::NEEDS_SMTPUTF8);
+        }
+        if !self.may_relay() {
+            return self.refuse(reply::RELAY_DENIED);
+        }
+        let hash = self.hash(&address);
+        if transaction.known.contains(&hash)
+            && transaction.envelope.recipients.iter().any(|r| same(r, &address))
+        {
+            return Step::Say(reply::RECIPIENT_KNOWN);
+        }
+        if transaction.envelope.recipients.len() >= self.settings().max_recipients {
+            return Step::Say(reply::TOO_MANY_RECIPIENTS);
+        }
+        self.pending = Some(Pending::Recipient(address, hash));
+        Step::Ask
+    }
+
+    fn hash(&self, address: &Address) -> u64 {
+        self.hasher.hash_one((address.local(), address.domain().map(str::to_ascii_lowercase)))
+    }
+
+    fn data(&mut self) -> Step {
+        match &self.transaction {
+            None if !self.greeted => self.refuse(reply::HELLO_FIRST),
+            None => self.refuse(reply::MAIL_FIRST),
+            Some(t) if t.envelope.recipients.is_empty() => self.refuse(reply::NO_RECIPIENT),
+            Some(_) => Step::Receive(reply::GO_AHEAD),
+        }
+    }
+
+    fn start_tls(&mut self) -> Step {
+        if self.tls {
+            return self.refuse(reply::TLS_TWICE);
+        }
+        if self.settings().tls != TlsMode::StartTls {
+            return self.refuse(reply::NO_TLS);
+        }
+        Step::StartTls(reply::TLS_READY)
+    }
+
+    fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Step {
+        if self.settings().auth == AuthMode::Off {
+            return self.refuse(reply::NO_AUTH);
+        }
+        if !self.auth_is_safe() {
+            return self.refuse(reply::AUTH_NEEDS_TLS);
+        }
+        if !self.greeted {
+            return self.refuse(reply::HELLO_FIRST);
+        }
+        if self.client.credential.is_some() {
+            return self.refuse(reply::AUTH_TWICE);
+        }
+        if self.transaction.is_some() {
+            return self.refuse(reply::AUTH_IN_MAIL);
+        }
+        match Dialogue::begin(mechanism, initial) {
+            Ok(next) => self.dialogue_step(next),
+            Err(reply) => self.refuse(reply),
+        }
+    }
+
+    fn dialogue_step(&mut self, next: Next) -> Step {
+        match next {
+            Next::Challenge(challenge, dialogue) => {
+                self.dialogue = Some(dialogue);
+                Step::Say(reply::plain(334, challenge.into()))
+            }
+            Next::Login(login) => Step::Login(login),
+            Next::Refuse(reply) => self.refuse(reply),
+        }
+    }
+}
+
+/// RFC 5321 section 2.4: case counts before the @, not behind it.
+fn same(a: &Address, b: &Address) -> bool {
+    let domains = match (a.domain(), b.domain()) {
+        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+        (a, b) => a.is_none() && b.is_none(),
+    };
+    domains && a.local() == b.local()
+}
+
+/// The name of a client as it may stand in `Received` and in a log: what could end a line, a comment or a word there
+/// becomes `?`.
+fn clean_name(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let mut clean: String = text
+        .chars()
+        .map(
+            |c| if c.is_control() || c.is_whitespace() || "()<>\"\\;,\u{fffd}".contains(c) { '?' } else { c },
+        )
+        .collect();
+    while clean.len() > HELO_OCTETS_MAX {
+        clean.pop();
+    }
+    clean
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

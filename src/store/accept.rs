@@ -1,0 +1,167 @@
+//! The door: a message, its body and one delivery a recipient in one transaction. Once it is committed the mail is
+//! ours.
+
+use rusqlite::params;
+
+use super::Store;
+use super::row::{self, LaneId, integer, state, state_columns};
+use super::tx::{OutChange, Tx};
+use super::types::{Accept, Entered, Entry, StoreError};
+use super::writer::Lane;
+use crate::address::Address;
+use crate::mail::{DeliveryId, Known, Message, QueueState, Reason};
+
+pub(super) const INSERT_MESSAGE: &str =
+    "INSERT INTO messages (id, lane, sender, recipients, body_kind, smtputf8, \
+     size, longest_line, eight_bit, chunks, chunk_octets, accepted_at, expires_at, source, tags, metadata)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+     ON CONFLICT (id) DO NOTHING";
+
+pub(super) const INSERT_DELIVERY: &str =
+    "INSERT INTO email_sends (message, recipient, state, at, lane, ends_at, \
+     tries, known, reason, mark, octets, owner, attempt, begun_at, esp, address, key)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 0, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+
+impl Store {
+    /// Commits messages, each with its body and its deliveries, each judged against the suppressions in the same
+    /// transaction. **When this returns `Ok` for one, that mail is ours: on disk, with every recipient.**
+    ///
+    /// One result a message, one [`Entered`] a recipient in the envelope's order.
+    ///
+    /// Errors: [`StoreError::Full`] where `queue_bytes` or `min_free` is reached or the disk is full,
+    /// [`StoreError::Failed`] where the database did not take it, [`StoreError::Stopping`]; nothing of that message
+    /// was kept then. May be run again: a message that is there already is left as it is and told as it stands.
+    pub async fn accept(&self, items: Vec<Accept>) -> Vec<Result<Vec<Entered>, StoreError>> {
+        let count = items.len();
+        let rows = items.iter().map(|a| 1 + a.entries.len() + a.message.body.head.len() / (64 * 1024)).sum();
+        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| accept(tx, item)).collect();
+        let done: Result<Vec<_>, StoreError> = self.shared.queue.run(Lane::Mail, rows, run).await;
+        done.unwrap_or_else(|error| vec![Err(error); count])
+    }
+}
+
+/// The outer error ends the operation; the inner one is told for this message alone.
+fn accept(tx: &mut Tx<'_, '_>, item: &Accept) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
+    let message = &*item.message;
+    if item.entries.len() != message.envelope.recipients.len() || item.entries.is_empty() {
+        return Ok(Err(StoreError::Failed("a message must enter with one entry for each recipient".into())));
+    }
+    let size = message.body.size_octets();
+    if let Err(full) = tx.shared.space.take(message.kind, size, tx.delta.queue_octets) {
+        // It may be a repeat: what is there needs no room.
+        return again(tx, item).map(|there| there.ok_or(full));
+    }
+    let lane = tx.lane(&message.stream, message.kind, message.pin.as_deref())?;
+    if !insert_message(tx, message, lane)? {
+        let there = again(tx, item)?;
+        return Ok(there.ok_or_else(|| StoreError::Failed("another message has that id".into())));
+    }
+    tx.hot.insert_body.execute(params![message.id.number(), &message.body.head[..]])?;
+    tx.delta.body_octets += integer(size);
+    let share = size.div_ceil(item.entries.len() as u64);
+    let mut entered = Vec::with_capacity(item.entries.len());
+    for (recipient, (entry, address)) in (0..).zip(item.entries.iter().zip(&message.envelope.recipients)) {
+        let place = Place { id: DeliveryId { message: message.id, recipient }, lane, share, address };
+        entered.push(enter(tx, message, &place, entry)?);
+    }
+    Ok(Ok(entered))
+}
+
+fn insert_message(tx: &mut Tx<'_, '_>, message: &Message, lane: LaneId) -> rusqlite::Result<bool> {
+    let envelope = &message.envelope;
+    let changed = tx.hot.insert_message.execute(params![
+        message.id.number(),
+        lane,
+        envelope.sender.wire(),
+        integer(envelope.recipients.len()),
+        matches!(envelope.body, crate::mail::BodyKind::EightBit),
+        envelope.smtputf8,
+        integer(message.body.size_octets()),
+        integer(message.body.facts.longest_line_octets),
+        message.body.facts.eight_bit,
+        message.body.rest.map_or(0, |r| r.chunks),
+        integer(message.body.rest.map_or(0, |r| r.octets)),
+        message.accepted_at.millis(),
+        message.expires_at.millis(),
+        row::source_column(&message.source),
+        row::list_column(&message.tags),
+        row::list_column(&message.metadata),
+    ])?;
+    Ok(changed > 0)
+}
+
+/// Where one delivery stands.
+struct Place<'m> {
+    id: DeliveryId,
+    lane: LaneId,
+    share: u64,
+    address: &'m Address,
+}
+
+fn enter(
+    tx: &mut Tx<'_, '_>,
+    message: &Message,
+    place: &Place<'_>,
+    entry: &Entry,
+) -> rusqlite::Result<Entered> {
+    let key = place.address.key();
+    let suppressed = tx.suppressed(&key, message.stream.as_str(), message.kind)?;
+    let (to, begun, entered) = match (&suppressed, entry) {
+        (Some(_), _) => (QueueState::Done, None, Entered::Suppressed),
+        (None, Entry::Waiting { due }) => (QueueState::Waiting { due: *due }, None, Entered::Waiting),
+        (None, Entry::Begun(b)) => {
+            (QueueState::Out { owner: tx.shared.owner, attempt: b.attempt }, Some(b), Entered::Begun)
+        }
+    };
+    let columns = state_columns(to, tx.now);
+    tx.hot.insert_delivery.execute(params![
+        place.id.message.number(),
+        place.id.recipient,
+        columns.code,
+        columns.at.unwrap_or(message.accepted_at.millis()),
+        place.lane,
+        message.expires_at.millis(),
+        u32::from(begun.is_some()),
+        row::known_code(Known::Nothing),
+        suppressed.as_ref().map(|_| row::reason_code(Reason::Suppressed)),
+        integer(place.share),
+        columns.owner,
+        columns.attempt,
+        begun.map(|_| tx.now.millis()),
+        begun.map(|b| b.esp.as_str()),
+        place.address.wire(),
+        (key != place.address.wire()).then_some(&key),
+    ])?;
+    match (suppressed, begun) {
+        (Some(why), _) => tx.delivery_event(place.id, "suppressed", None, None, &why)?,
+        (None, begun) => {
+            tx.delta.queue_octets += integer(place.share);
+            if begun.is_some() {
+                tx.delta.out.push(OutChange::Out(place.id, place.lane, place.share));
+            }
+        }
+    }
+    Ok(entered)
+}
+
+/// How a message that is there already entered; `None`: it is not there.
+fn again(tx: &mut Tx<'_, '_>, item: &Accept) -> rusqlite::Result<Option<Vec<Entered>>> {
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT state, reason, attempt FROM email_sends WHERE message = ?1 ORDER BY recipient",
+    )?;
+    let rows = statement.query_map([item.message.id.number()], |row| {
+        let suppressed = row.get::<_, Option<i64>>(1)? == Some(row::reason_code(Reason::Suppressed));
+        Ok((row.get::<_, i64>(0)?, suppressed, row.get::<_, Option<i64>>(2)?))
+    })?;
+    let mut entered = Vec::new();
+    for (row, entry) in rows.zip(&item.entries) {
+        let (state, suppressed, attempt) = row?;
+        let ours = matches!(entry, Entry::Begun(b) if Some(b.attempt.number()) == attempt);
+        entered.push(match state {
+            state::DONE if suppressed => Entered::Suppressed,
+            state::OUT if ours => Entered::Begun,
+            _ => Entered::Waiting,
+        });
+    }
+    Ok((entered.len() == item.entries.len()).then_some(entered))
+}

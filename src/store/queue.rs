@@ -1,0 +1,263 @@
+//! The courier's moves: begin, un-begin, settle. What each does to a delivery is said by `mail::delivery`; here it is
+//! made durable.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use rusqlite::params;
+use tokio::sync::oneshot;
+
+use super::Store;
+use super::row::{self, Queued};
+use super::tx::{OutChange, Tx};
+use super::types::{BeginRequest, Settle, Settled, StoreError};
+use super::writer::Lane;
+use crate::clock::Timestamp;
+use crate::mail::delivery::{Begin, NotBegun};
+use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Step};
+
+/// More of an ESP's words is cut off.
+const SAID_OCTETS_MAX: usize = Answer::TEXT_OCTETS_MAX;
+
+/// An answer never changes; only `unsure` may still become one.
+pub(super) const INSERT_ATTEMPT: &str = "INSERT INTO attempts (message, recipient, attempt, esp, begun_at, \
+     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+     ON CONFLICT (message, recipient, attempt) DO UPDATE SET answered_at = excluded.answered_at,
+         outcome = excluded.outcome, fault = excluded.fault, lasting = excluded.lasting, phase = excluded.phase,
+         remote_id = excluded.remote_id, said = excluded.said, crashed = 0
+     WHERE outcome = 'unsure' AND excluded.outcome <> 'unsure'";
+
+/// `Delivery::settle(attempt, Step::Done)` for a row that stands at `Out{attempt}`: whatever its mark, it is Done and
+/// known to be handed over. A property test holds both together.
+pub(super) const SETTLE_ACCEPTED: &str = "UPDATE email_sends
+     SET state = 5, at = ?4, known = max(known, 1), reason = NULL, mark = 0
+     WHERE message = ?1 AND recipient = ?2 AND state = 1 AND attempt = ?3";
+
+impl Store {
+    /// Begins attempts (DELIVERY rules 1 to 4): each names the state that it was chosen from, is judged against what
+    /// is known and against the suppressions, and is committed before bytes leave. A begin beside an open attempt
+    /// records `may_arrive_twice` in the same transaction.
+    ///
+    /// Errors: [`StoreError::Full`], [`StoreError::Failed`] or [`StoreError::Stopping`] for all of them; nothing was
+    /// begun. May be run again: a repeat with the same attempt succeeds.
+    pub async fn begin(&self, requests: Vec<BeginRequest>) -> Vec<Result<Begin, StoreError>> {
+        let count = requests.len();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            requests.iter().map(|request| begin(tx, request)).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        match self.shared.queue.run(Lane::Mail, count, run).await {
+            Ok(begun) => begun.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    /// Takes back begins whose call did not start: they wait again from `due` on, or return to the hold of an attempt
+    /// that is still open (rule 9). `false`: it did not stand at that attempt.
+    ///
+    /// Errors: as [`Store::begin`]; then they stay out, and are unsure at the next start. May be run again.
+    pub async fn unbegin(
+        &self,
+        items: Vec<(DeliveryId, AttemptId)>,
+        due: Timestamp,
+    ) -> Vec<Result<bool, StoreError>> {
+        let count = items.len();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            let each = items.iter().map(|(id, attempt)| unbegin(tx, *id, *attempt, due));
+            each.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        match self.shared.queue.run(Lane::Mail, count, run).await {
+            Ok(taken_back) => taken_back.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); count],
+        }
+    }
+
+    /// Writes answers and moves the queue, in one transaction; enqueued at once, also where the returned future is
+    /// not awaited. The attempt's row always takes the answer; the queue moves only where it stands at that attempt
+    /// (rule 5). What cannot commit (a full disk) is kept and tried again until it can, before `min_free` as well.
+    ///
+    /// Errors: [`StoreError::Stopping`] only: the relay stopped before it could be written; the next start finds
+    /// these deliveries unsure. May be run again: an answer never changes.
+    pub fn settle(&self, settles: Vec<Settle>) -> Settling {
+        let count = settles.len();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            settles.iter().map(|settle| settle_one(tx, settle)).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        Settling(self.shared.queue.run_kept(count, run))
+    }
+}
+
+/// The commit of a settle, when it comes.
+#[derive(Debug)]
+pub struct Settling(oneshot::Receiver<Result<Vec<Settled>, StoreError>>);
+
+impl Future for Settling {
+    type Output = Result<Vec<Settled>, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(|answer| answer.unwrap_or(Err(StoreError::Stopping)))
+    }
+}
+
+fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin> {
+    let Some(before) = tx.read(request.delivery)? else { return Ok(Begin::Not(NotBegun::Moved)) };
+    let attempt = request.beginning.attempt;
+    let (open, _) = tx.open_attempts(&before)?;
+    let lane = tx.lanes.get(before.lane).cloned();
+    let why = match &lane {
+        Some(lane) => tx.suppressed(&before.key, lane.stream.as_str(), lane.kind)?,
+        None => None,
+    };
+    let mut after = before.clone();
+    after.delivery.open_attempts = open;
+    let begun = after.delivery.begin(request.from, tx.shared.owner, attempt, why.is_some());
+    if after.delivery.state == before.delivery.state {
+        return Ok(begun);
+    }
+    if let Begin::Begun { .. } = begun {
+        after.tries += 1;
+        after.begun_at = Some(tx.now);
+        after.esp = Some(request.beginning.esp.clone());
+    }
+    tx.write(&before, &after)?;
+    match begun {
+        Begin::Begun { twice: true } => {
+            let esp = Some(request.beginning.esp.as_str());
+            tx.delivery_event(before.id, "may_arrive_twice", Some(attempt), esp, &twice(open))?;
+        }
+        Begin::Not(NotBegun::Suppressed) => {
+            tx.delivery_event(before.id, "suppressed", None, None, &why.unwrap_or_default())?;
+        }
+        Begin::Begun { twice: false } | Begin::Not(NotBegun::Moved | NotBegun::Known) => {}
+    }
+    Ok(begun)
+}
+
+fn twice(open: u32) -> String {
+    format!("begun while the answer to {open} earlier attempt{} is open", if open == 1 { "" } else { "s" })
+}
+
+fn unbegin(
+    tx: &mut Tx<'_, '_>,
+    id: DeliveryId,
+    attempt: AttemptId,
+    due: Timestamp,
+) -> rusqlite::Result<bool> {
+    let Some(before) = tx.read(id)? else { return Ok(false) };
+    let bound = tx.open_attempts(&before)?.1.map(|open| (open, before.at));
+    let mut after = before.clone();
+    if !after.delivery.unbegin(attempt, due, bound) {
+        return Ok(false);
+    }
+    // The call did not start: it is no dispatch.
+    after.tries = after.tries.saturating_sub(1);
+    tx.write(&before, &after)?;
+    Ok(true)
+}
+
+fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled> {
+    if !insert_answer(tx, settle)? && !answered_alike(tx, settle)? {
+        return Ok(Settled::RowOnly);
+    }
+    if settle.step == Step::Done && settle_accepted(tx, settle)? {
+        return Ok(Settled::Moved(QueueState::Done));
+    }
+    let Some(before) = tx.read(settle.delivery)? else { return Ok(Settled::RowOnly) };
+    let mut after = before.clone();
+    let moved = after.delivery.settle(settle.attempt, settle.step);
+    if after.delivery != before.delivery {
+        tx.write(&before, &after)?;
+    }
+    Ok(if moved { Settled::Moved(after.delivery.state) } else { Settled::RowOnly })
+}
+
+/// `false`: the row has an answer already.
+fn insert_answer(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<bool> {
+    let (fault, lasting, remote_id) = match &settle.outcome {
+        Outcome::Accepted { remote_id, .. } => (None, None, remote_id.as_deref()),
+        Outcome::Refused { fault, lasting, .. } => (Some(fault.word()), Some(*lasting), None),
+        Outcome::Unfit { .. } | Outcome::Unsure { .. } => (None, None, None),
+    };
+    let changed = tx.hot.insert_attempt.execute(params![
+        settle.delivery.message.number(),
+        settle.delivery.recipient,
+        settle.attempt.number(),
+        settle.esp,
+        settle.begun_at.millis(),
+        settle.answered_at.millis(),
+        settle.outcome.word(),
+        fault,
+        lasting,
+        settle.phase.map(|p| p.word()),
+        remote_id,
+        cut(settle.outcome.said(), SAID_OCTETS_MAX),
+        false,
+    ])?;
+    Ok(changed > 0)
+}
+
+/// Whether the answer that is there already is this one: a repeat, or unsure told once more.
+fn answered_alike(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<bool> {
+    let mut statement = tx.conn.prepare_cached(
+        "SELECT outcome = ?4 FROM attempts WHERE message = ?1 AND recipient = ?2 AND attempt = ?3",
+    )?;
+    statement.query_row(
+        params![
+            settle.delivery.message.number(),
+            settle.delivery.recipient,
+            settle.attempt.number(),
+            settle.outcome.word()
+        ],
+        |row| row.get(0),
+    )
+}
+
+/// The way of nearly all mail; `false`: the queue does not stand at `Out` with that attempt.
+fn settle_accepted(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<bool> {
+    let moved = tx.hot.settle_accepted.execute(params![
+        settle.delivery.message.number(),
+        settle.delivery.recipient,
+        settle.attempt.number(),
+        tx.now.millis(),
+    ])?;
+    if moved > 0 {
+        tx.delta.out.push(OutChange::Done(settle.delivery));
+    }
+    Ok(moved > 0)
+}
+
+/// At most so many octets of it, whole characters.
+pub(super) fn cut(text: &str, octets_max: usize) -> &str {
+    if text.len() <= octets_max {
+        return text;
+    }
+    let end = (0..=octets_max).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[..end]
+}
+
+/// Writes the row of an attempt that nobody saw the end of.
+pub(super) fn insert_crashed(
+    tx: &mut Tx<'_, '_>,
+    of: &Queued,
+    attempt: AttemptId,
+    detail: &str,
+) -> rusqlite::Result<()> {
+    let begun_at = of.begun_at.unwrap_or(tx.now);
+    tx.hot.insert_attempt.execute(params![
+        of.id.message.number(),
+        of.id.recipient,
+        attempt.number(),
+        of.esp.as_deref().unwrap_or_default(),
+        begun_at.millis(),
+        tx.now.millis(),
+        row::UNSURE_WORD,
+        None::<&str>,
+        None::<bool>,
+        None::<&str>,
+        None::<&str>,
+        detail,
+        true,
+    ])?;
+    Ok(())
+}

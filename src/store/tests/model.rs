@@ -1,0 +1,1 @@
+//! Random verbs against the state functions: both end alike.

@@ -1,0 +1,1 @@
+//! What finished mail leaves behind goes after its time, and nothing else does.

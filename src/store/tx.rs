@@ -1,0 +1,305 @@
+//! What an operation has in its hands inside the writer's transaction: the connection, the hot statements, the lanes,
+//! and the changes to what is kept in memory, which count only after the commit.
+
+use rusqlite::{Connection, OptionalExtension, Statement, params};
+
+use super::Shared;
+use super::row::{self, LaneId, QUEUED, Queued, integer, known_code, mark_code, reason_code, state_columns};
+use super::types::NewEvent;
+use crate::clock::Timestamp;
+use crate::mail::{AttemptId, DeliveryId, QueueState, StreamKind, StreamName};
+
+/// What moves together: a stream and a pin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LaneOf {
+    pub stream: StreamName,
+    pub kind: StreamKind,
+    pub pin: Option<String>,
+}
+
+/// The lanes as the writer has them; those of an open transaction come last and go where it does not commit.
+pub(super) struct Lanes {
+    all: Vec<(LaneId, LaneOf)>,
+    committed: usize,
+}
+
+impl Lanes {
+    pub(super) fn new(all: Vec<(LaneId, LaneOf)>) -> Self {
+        let committed = all.len();
+        Lanes { all, committed }
+    }
+
+    /// The transaction was committed.
+    pub(super) fn keep(&mut self, shared: &Shared) {
+        if self.committed < self.all.len() {
+            self.committed = self.all.len();
+            shared.set_lanes(self.all.clone());
+        }
+    }
+
+    /// The transaction is gone.
+    pub(super) fn forget(&mut self) {
+        self.all.truncate(self.committed);
+    }
+
+    pub(super) fn get(&self, id: LaneId) -> Option<&LaneOf> {
+        self.all.iter().find(|(i, _)| *i == id).map(|(_, lane)| lane)
+    }
+
+    fn find(&self, stream: &StreamName, kind: StreamKind, pin: Option<&str>) -> Option<LaneId> {
+        let same = |l: &LaneOf| l.kind == kind && l.stream == *stream && l.pin.as_deref() == pin;
+        self.all.iter().find(|(_, lane)| same(lane)).map(|(id, _)| *id)
+    }
+}
+
+/// The statements that every message runs, prepared once.
+pub(super) struct Hot<'c> {
+    pub begin: Statement<'c>,
+    pub commit: Statement<'c>,
+    pub rollback: Statement<'c>,
+    pub insert_message: Statement<'c>,
+    pub insert_body: Statement<'c>,
+    pub insert_delivery: Statement<'c>,
+    pub suppressions_of: Statement<'c>,
+    pub insert_attempt: Statement<'c>,
+    pub settle_accepted: Statement<'c>,
+}
+
+impl<'c> Hot<'c> {
+    pub(super) fn new(conn: &'c Connection) -> rusqlite::Result<Self> {
+        Ok(Hot {
+            begin: conn.prepare("BEGIN IMMEDIATE")?,
+            commit: conn.prepare("COMMIT")?,
+            rollback: conn.prepare("ROLLBACK")?,
+            insert_message: conn.prepare(super::accept::INSERT_MESSAGE)?,
+            insert_body: conn.prepare("INSERT INTO bodies (message, bytes) VALUES (?1, ?2)")?,
+            insert_delivery: conn.prepare(super::accept::INSERT_DELIVERY)?,
+            suppressions_of: conn
+                .prepare("SELECT scope, reason, created_at, expires_at FROM suppressions WHERE key = ?1")?,
+            insert_attempt: conn.prepare(super::queue::INSERT_ATTEMPT)?,
+            settle_accepted: conn.prepare(super::queue::SETTLE_ACCEPTED)?,
+        })
+    }
+}
+
+/// A change to the book of what is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutChange {
+    /// It is out now.
+    Out(DeliveryId, LaneId, u64),
+    /// It is out no more, and not done.
+    Back(DeliveryId),
+    /// It is out no more, and done: its octets leave the queue.
+    Done(DeliveryId),
+}
+
+/// What a transaction changes in memory, once it is committed.
+#[derive(Debug, Default)]
+pub(super) struct Delta {
+    pub queue_octets: i64,
+    pub body_octets: i64,
+    pub out: Vec<OutChange>,
+}
+
+/// One transaction.
+pub(super) struct Tx<'a, 'c> {
+    pub conn: &'c Connection,
+    pub hot: &'a mut Hot<'c>,
+    pub lanes: &'a mut Lanes,
+    pub shared: &'a Shared,
+    pub delta: Delta,
+    /// The time of the transaction.
+    pub now: Timestamp,
+}
+
+impl<'a, 'c> Tx<'a, 'c> {
+    pub(super) fn new(
+        conn: &'c Connection,
+        hot: &'a mut Hot<'c>,
+        lanes: &'a mut Lanes,
+        shared: &'a Shared,
+    ) -> Self {
+        Tx { conn, hot, lanes, shared, delta: Delta::default(), now: shared.clock.now() }
+    }
+
+    pub(super) fn into_delta(self) -> Delta {
+        self.delta
+    }
+
+    /// Runs `f` in a savepoint: where it fails nothing of it stays, unless the transaction itself is gone.
+    pub(super) fn guarded<T>(
+        &mut self,
+        f: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.conn.prepare_cached("SAVEPOINT op")?.execute([])?;
+        let (octets, bodies, out) = (self.delta.queue_octets, self.delta.body_octets, self.delta.out.len());
+        let lanes = self.lanes.all.len();
+        let result = f(self);
+        if result.is_err() {
+            self.delta.queue_octets = octets;
+            self.delta.body_octets = bodies;
+            self.delta.out.truncate(out);
+            self.lanes.all.truncate(lanes);
+            if self.conn.is_autocommit() {
+                return result;
+            }
+            self.conn.prepare_cached("ROLLBACK TO op")?.execute([])?;
+        }
+        self.conn.prepare_cached("RELEASE op")?.execute([])?;
+        result
+    }
+
+    /// The lane of that stream and pin; a new one gets a row.
+    pub(super) fn lane(
+        &mut self,
+        stream: &StreamName,
+        kind: StreamKind,
+        pin: Option<&str>,
+    ) -> rusqlite::Result<LaneId> {
+        if let Some(id) = self.lanes.find(stream, kind, pin) {
+            return Ok(id);
+        }
+        let id = self
+            .conn
+            .prepare_cached("INSERT INTO lanes (stream, kind, pin) VALUES (?1, ?2, ?3)")?
+            .insert(params![stream.as_str(), row::kind_code(kind), pin.unwrap_or_default()])?;
+        let lane = LaneOf { stream: stream.clone(), kind, pin: pin.map(str::to_owned) };
+        self.lanes.all.push((id, lane));
+        Ok(id)
+    }
+
+    /// Why a recipient may not be mailed in that stream; `None`: it may. A row without scope blocks every stream, one
+    /// with a scope the stream of that kind or name.
+    pub(super) fn suppressed(
+        &mut self,
+        key: &str,
+        stream: &str,
+        kind: StreamKind,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut rows = self.hot.suppressions_of.query([key])?;
+        while let Some(row) = rows.next()? {
+            let scope = row.get_ref(0)?.as_str()?;
+            let blocks = scope.is_empty() || scope == stream || scope == row::kind_word(kind);
+            let over = row.get::<_, Option<i64>>(3)?.is_some_and(|at| at <= self.now.millis());
+            if blocks && !over {
+                return row.get(1).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The delivery as it stands in this transaction.
+    pub(super) fn read(&self, id: DeliveryId) -> rusqlite::Result<Option<Queued>> {
+        self.conn
+            .prepare_cached(&format!(
+                "SELECT {QUEUED} FROM email_sends WHERE message = ?1 AND recipient = ?2"
+            ))?
+            .query_row(params![id.message.number(), id.recipient], Queued::read)
+            .optional()
+    }
+
+    /// Attempts whose answer is open, and the latest of them (rule 11: counted in the journal).
+    pub(super) fn open_attempts(&self, of: &Queued) -> rusqlite::Result<(u32, Option<AttemptId>)> {
+        if of.tries == 0 || (of.is_out() && of.tries == 1) {
+            return Ok((0, None));
+        }
+        self.conn
+            .prepare_cached(
+                "SELECT count(*), max(attempt) FROM attempts
+                 WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure'",
+            )?
+            .query_row(params![of.id.message.number(), of.id.recipient], |row| {
+                let latest = row.get::<_, Option<i64>>(1)?.map(AttemptId::from_number);
+                Ok((row.get(0)?, latest))
+            })
+    }
+
+    /// Writes what has changed from `before` to `after`; what is not a matter of state stays.
+    pub(super) fn write(&mut self, before: &Queued, after: &Queued) -> rusqlite::Result<()> {
+        let to = state_columns(after.delivery.state, self.now);
+        self.conn
+            .prepare_cached(
+                "UPDATE email_sends SET state = ?3, at = coalesce(?4, at), owner = coalesce(?5, owner),
+                     attempt = coalesce(?6, attempt), known = ?7, reason = ?8, mark = ?9, tries = ?10,
+                     begun_at = coalesce(?11, begun_at), esp = coalesce(?12, esp)
+                 WHERE message = ?1 AND recipient = ?2",
+            )?
+            .execute(params![
+                after.id.message.number(),
+                after.id.recipient,
+                to.code,
+                to.at,
+                to.owner,
+                to.attempt,
+                known_code(after.delivery.known),
+                after.delivery.reason.map(reason_code),
+                mark_code(after.delivery.mark),
+                after.tries,
+                after.begun_at.map(Timestamp::millis),
+                after.esp,
+            ])?;
+        self.moved(before, after.delivery.state);
+        Ok(())
+    }
+
+    /// Keeps book of a move.
+    fn moved(&mut self, before: &Queued, to: QueueState) {
+        let out = matches!(to, QueueState::Out { .. });
+        let done = to == QueueState::Done;
+        match (before.is_out(), out) {
+            (true, false) if done => self.delta.out.push(OutChange::Done(before.id)),
+            (true, false) => self.delta.out.push(OutChange::Back(before.id)),
+            (false, true) => self.delta.out.push(OutChange::Out(before.id, before.lane, before.octets)),
+            (false, false) if done && !before.is_done() => {
+                self.delta.queue_octets -= integer(before.octets);
+            }
+            _ => {}
+        }
+    }
+
+    /// Records an event; `false`: one with that key is there already.
+    pub(super) fn event(&mut self, event: &NewEvent) -> rusqlite::Result<bool> {
+        let changed = self
+            .conn
+            .prepare_cached(
+                "INSERT INTO events (message, recipient, attempt, esp, kind, at, event_key, remote_id, raw, detail,
+                     confidence)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (event_key) WHERE event_key IS NOT NULL DO NOTHING",
+            )?
+            .execute(params![
+                event.message.map(|m| m.number()),
+                event.recipient,
+                event.attempt.map(|a| a.number()),
+                event.esp,
+                event.kind,
+                event.at.millis(),
+                event.event_key,
+                event.remote_id,
+                event.raw,
+                event.detail,
+                event.confidence,
+            ])?;
+        Ok(changed > 0)
+    }
+
+    /// An event of one delivery.
+    pub(super) fn delivery_event(
+        &mut self,
+        id: DeliveryId,
+        kind: &str,
+        attempt: Option<AttemptId>,
+        esp: Option<&str>,
+        detail: &str,
+    ) -> rusqlite::Result<()> {
+        let event = NewEvent {
+            message: Some(id.message),
+            recipient: Some(id.recipient),
+            attempt,
+            esp: esp.map(str::to_owned),
+            detail: detail.to_owned(),
+            ..NewEvent::new(kind, self.now)
+        };
+        self.event(&event).map(|_| ())
+    }
+}

@@ -1,0 +1,413 @@
+//! What the store's verbs take and give: domain types, no SQL notion.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::mail::delivery::Mark;
+use crate::mail::{
+    AttemptId, DeliveryId, Known, Message, MessageId, Outcome, Phase, QueueState, Reason, Step, StreamKind,
+    StreamName,
+};
+
+/// Where the database lies and how far it may grow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The folder with `postroad.db`.
+    pub data_dir: PathBuf,
+    /// Undelivered mail, logically; past it 452 (broadcast at 80 %).
+    pub queue_octets_max: u64,
+    /// Free disk (the database's free pages count as free) below which nothing is accepted.
+    pub min_free_octets: u64,
+    /// How long finished bodies stay.
+    pub keep_bodies: Duration,
+    /// How much of them stays.
+    pub keep_bodies_octets: u64,
+    /// How long finished messages stay.
+    pub keep_messages: Duration,
+    /// How long attempts stay.
+    pub keep_attempts: Duration,
+    /// How long events stay.
+    pub keep_events: Duration,
+}
+
+impl Settings {
+    /// For looking into a database that nothing is accepted into or let go from.
+    pub fn to_read(data_dir: PathBuf) -> Self {
+        let always = Duration::from_secs(u32::MAX as u64);
+        Settings {
+            data_dir,
+            queue_octets_max: u64::MAX,
+            min_free_octets: 0,
+            keep_bodies: always,
+            keep_bodies_octets: u64::MAX,
+            keep_messages: always,
+            keep_attempts: always,
+            keep_events: always,
+        }
+    }
+}
+
+/// Why the store did not do what was asked. Nothing of that item was kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk, `min_free` or `queue_bytes` is reached. Passing.
+    #[error("no room: {0}")]
+    Full(String),
+    /// The database did not take it. Passing.
+    #[error("the database did not take it: {0}")]
+    Failed(String),
+    /// The relay is stopping.
+    #[error("the relay is stopping")]
+    Stopping,
+}
+
+/// A message to accept, with what happens to each recipient.
+#[derive(Debug, Clone)]
+pub struct Accept {
+    /// The prepared message.
+    pub message: Arc<Message>,
+    /// How it enters the queue, one for each recipient of the envelope, in its order.
+    pub entries: Vec<Entry>,
+}
+
+/// How one delivery enters the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// For a later claim.
+    Waiting {
+        /// Not before.
+        due: Timestamp,
+    },
+    /// Already begun: the first attempt is in the accept's own transaction.
+    Begun(Beginning),
+}
+
+/// One begun attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beginning {
+    /// The call.
+    pub attempt: AttemptId,
+    /// The ESP's name.
+    pub esp: String,
+}
+
+/// What an accept did, per recipient in the envelope's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entered {
+    /// It waits.
+    Waiting,
+    /// It is out; the courier may hand it over.
+    Begun,
+    /// It was suppressed since the verdict at RCPT; it is Done.
+    Suppressed,
+}
+
+/// A delivery that is due, and the state that a begin of it must name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The state it was seen in: `Waiting`, or `Unsure` whose hold is over.
+    pub from: QueueState,
+    /// Dispatches so far.
+    pub tries: u32,
+    /// Attempts whose answer is open.
+    pub open_attempts: u32,
+    /// How many of those are open only because the relay went down (DELIVERY rule 12).
+    pub open_by_crash: u32,
+    /// The ESP of the open attempt: it is bound to it.
+    pub bound_to: Option<String>,
+    /// The message's size.
+    pub size_octets: u64,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+    /// Its stream.
+    pub stream: StreamName,
+    /// That stream's kind.
+    pub kind: StreamKind,
+    /// The one ESP that may carry it.
+    pub pin: Option<String>,
+}
+
+/// A begin: which delivery, seen in which state, at which ESP, under which attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeginRequest {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The state that it was chosen from.
+    pub from: QueueState,
+    /// The call.
+    pub beginning: Beginning,
+}
+
+/// The answer to one attempt for one recipient, and what follows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settle {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The attempt that is answered.
+    pub attempt: AttemptId,
+    /// Its ESP.
+    pub esp: String,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When the answer came.
+    pub answered_at: Timestamp,
+    /// The answer.
+    pub outcome: Outcome,
+    /// The phase reached, where there was a line.
+    pub phase: Option<Phase>,
+    /// What follows.
+    pub step: Step,
+}
+
+/// What a settle did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The queue moved to this state.
+    Moved(QueueState),
+    /// The queue stood elsewhere; the attempt's row took the answer.
+    RowOnly,
+}
+
+/// A suppression, as far as a verdict needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suppression {
+    /// The address's key.
+    pub key: String,
+    /// `hard_bounce`, `complaint`, `unsubscribe`, `manual`, …
+    pub reason: String,
+    /// The stream kind or name that it blocks; empty: every stream.
+    pub scope: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// One delivery as `queue list`, `queue show` and `explain` see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeliveryView {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// The recipient's wire form.
+    pub recipient: String,
+    /// Where it stands.
+    pub state: QueueState,
+    /// What is known.
+    pub known: Known,
+    /// Why it is Done.
+    pub reason: Option<Reason>,
+    /// What an operator asked.
+    pub mark: Mark,
+    /// The ESP of its latest attempt.
+    pub esp: Option<String>,
+    /// Dispatches so far.
+    pub tries: u32,
+    /// The last answer's words.
+    pub said: Option<String>,
+    /// Its stream.
+    pub stream: String,
+    /// The sender's wire form, empty for `<>`.
+    pub sender: String,
+    /// The message's size.
+    pub size_octets: u64,
+    /// When it was accepted.
+    pub accepted_at: Timestamp,
+    /// When it is given up.
+    pub expires_at: Timestamp,
+}
+
+/// One attempt for one recipient, as `explain` tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttemptView {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The call.
+    pub attempt: AttemptId,
+    /// The ESP.
+    pub esp: String,
+    /// When it was begun.
+    pub begun_at: Timestamp,
+    /// When it was answered; `None`: still out.
+    pub answered_at: Option<Timestamp>,
+    /// `begun`, `accepted`, `refused`, `unfit` or `unsure`.
+    pub outcome: String,
+    /// Whose fault, where refused.
+    pub fault: Option<String>,
+    /// The phase reached.
+    pub phase: Option<String>,
+    /// The ESP's id.
+    pub remote_id: Option<String>,
+    /// The ESP's words.
+    pub said: String,
+}
+
+/// One event of a delivery or message, as `explain` tells it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventView {
+    /// When.
+    pub at: Timestamp,
+    /// `accepted`, `may_arrive_twice`, `crashed`, `expired`, `removed`, …
+    pub kind: String,
+    /// Which delivery, where one.
+    pub recipient: Option<u32>,
+    /// In words.
+    pub detail: String,
+}
+
+/// A message's whole life.
+#[derive(Debug, Clone)]
+pub struct MessageView {
+    /// The message without its body: `body.head` is empty.
+    pub message: Message,
+    /// Whether its body is still kept.
+    pub body_kept: bool,
+    /// Its deliveries.
+    pub deliveries: Vec<DeliveryView>,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<AttemptView>,
+    /// Its events, oldest first.
+    pub events: Vec<EventView>,
+}
+
+/// What an operator does to a message's deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Due now.
+    Flush,
+    /// Stop.
+    Pause,
+    /// Go on.
+    Release,
+    /// Take out.
+    Remove,
+}
+
+/// Which deliveries `list` shows, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only these states: `waiting`, `out`, `unsure`, `paused`, `done`; empty: all but `done`.
+    pub states: Vec<String>,
+    /// Only this stream.
+    pub stream: Option<String>,
+    /// Only to this recipient (any spelling).
+    pub recipient: Option<String>,
+    /// Only older than this (the cursor of the page before).
+    pub before: Option<DeliveryId>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// How much waits, for metrics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueCount {
+    /// `waiting`, `out`, `unsure`, `paused`.
+    pub state: &'static str,
+    /// The stream.
+    pub stream: String,
+    /// Deliveries.
+    pub deliveries: u64,
+    /// When the oldest was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// What a start found that the relay before it had left (DELIVERY rule 12).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Recovered {
+    /// Deliveries that were out: unsure now.
+    pub crashed: u64,
+    /// Holds that were about to end: webhooks could not arrive while the relay was down.
+    pub holds_extended: u64,
+}
+
+/// What an operator's act did to one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Acted {
+    /// Whether there is such a message.
+    pub found: bool,
+    /// Deliveries that changed, or were marked while out.
+    pub changed: u32,
+}
+
+/// An event to record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    /// Its message, where known.
+    pub message: Option<MessageId>,
+    /// Which of its recipients.
+    pub recipient: Option<u32>,
+    /// The attempt that it tells of.
+    pub attempt: Option<AttemptId>,
+    /// The ESP that told it.
+    pub esp: Option<String>,
+    /// What happened: `suppressed`, `expired`, `delivered`, …
+    pub kind: String,
+    /// When it happened.
+    pub at: Timestamp,
+    /// One event with this key is taken once; `None`: always.
+    pub event_key: Option<String>,
+    /// The ESP's id of the message.
+    pub remote_id: Option<String>,
+    /// As it arrived.
+    pub raw: Option<Vec<u8>>,
+    /// In words.
+    pub detail: String,
+    /// How sure its match to the delivery is, 0 to 1; `None`: it named it.
+    pub confidence: Option<f64>,
+}
+
+impl NewEvent {
+    /// An event of that kind at that moment, and nothing else.
+    pub fn new(kind: &str, at: Timestamp) -> Self {
+        NewEvent {
+            message: None,
+            recipient: None,
+            attempt: None,
+            esp: None,
+            kind: kind.to_owned(),
+            at,
+            event_key: None,
+            remote_id: None,
+            raw: None,
+            detail: String::new(),
+            confidence: None,
+        }
+    }
+}
+
+/// A suppression to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSuppression {
+    /// The address's key.
+    pub key: String,
+    /// The address as it was given.
+    pub address: String,
+    /// `hard_bounce`, `complaint`, `unsubscribe`, `manual`, …
+    pub reason: String,
+    /// The stream kind or name that it blocks; empty: every stream.
+    pub scope: String,
+    /// Who said so: an ESP's name, `operator`, `import`.
+    pub source: String,
+    /// Its proof, in words.
+    pub evidence: Option<String>,
+    /// Since when.
+    pub created_at: Timestamp,
+    /// Until when; `None`: for good.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// What a round of retention let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retained {
+    /// Bodies of finished messages.
+    pub bodies: u64,
+    /// Finished messages with all that belongs to them.
+    pub messages: u64,
+    /// Attempts of finished messages.
+    pub attempts: u64,
+    /// Events.
+    pub events: u64,
+    /// Pages given back to the disk.
+    pub pages: u64,
+}

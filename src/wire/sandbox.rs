@@ -1,0 +1,34 @@
+//! The way that leads nowhere: the sandbox keeps the mail, and keeping is all that happens.
+
+use futures_util::future::BoxFuture;
+
+use super::Wire;
+use crate::mail::{Abort, Phase, Reply, Request};
+
+/// Answers [`Request::Keep`] with [`Reply::Kept`].
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SandboxWire;
+
+impl Wire for SandboxWire {
+    fn exchange<'a>(&'a self, request: Request, _abort: &'a Abort) -> BoxFuture<'a, Reply> {
+        let reply = match request {
+            Request::Keep => Reply::Kept,
+            Request::Smtp(_) => Reply::Lost {
+                phase: Phase::Connect,
+                handed_over: false,
+                said: "the sandbox has no SMTP line".into(),
+            },
+        };
+        Box::pin(std::future::ready(reply))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_to_be_kept_is_kept() {
+        assert_eq!(SandboxWire.exchange(Request::Keep, &Abort::default()).await, Reply::Kept);
+    }
+}

@@ -1,0 +1,117 @@
+//! SMTP towards an upstream: one exchange is one transaction, on a connection from the pool or a new one.
+//!
+//! Promise: `Lost { handed_over: false }` means that the last octets of the content were never written, so the message
+//! cannot have arrived. The flag is set before the write that holds them, and that write holds no command.
+
+mod auth;
+mod connect;
+mod content;
+mod dialogue;
+mod ehlo;
+mod line;
+mod pool;
+mod reply;
+mod settings;
+mod stuffing;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use settings::{Login, Settings, Tls};
+
+use super::{Chunks, Wire};
+use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest};
+use connect::{Connection, lost};
+use dialogue::Halt;
+use pool::Pool;
+
+/// One SMTP upstream.
+#[derive(Debug)]
+pub struct SmtpWire {
+    settings: Settings,
+    chunks: Arc<dyn Chunks>,
+    tls: tls::Connector,
+    pool: Arc<Pool>,
+}
+
+impl SmtpWire {
+    /// A wire to that upstream. Nothing is opened or loaded before the first exchange.
+    pub fn new(mut settings: Settings, chunks: Arc<dyn Chunks>) -> Self {
+        // The configuration has checked it; a command is never made of more than was meant.
+        settings.helo.retain(|c| c.is_ascii_graphic());
+        let pool = Pool::new(&settings);
+        SmtpWire { settings, chunks, tls: tls::Connector::default(), pool }
+    }
+
+    async fn transact(&self, request: &SmtpRequest, abort: &Abort) -> Reply {
+        let mut pooled = self.pool.take();
+        loop {
+            let reused = pooled.is_some();
+            let mut phase = Phase::Connect;
+            let ready = tokio::select! {
+                biased;
+                () = abort.wait() => Err(Halt::Ended(lost(phase, &"the relay stopped it"))),
+                ready = self.until_hand_over(pooled.take(), request, &mut phase) => ready,
+            };
+            match ready {
+                Ok((connection, recipients)) => return self.hand_over(connection, recipients).await,
+                Err(Halt::Ended(reply)) => return reply,
+                // A new connection is not stale; should it say so, that is its answer.
+                Err(Halt::Stale(said)) if !reused => return lost(phase, &said),
+                Err(Halt::Stale(_)) => {}
+            }
+        }
+    }
+
+    /// All that an abort may cut short: afterwards only the last octets are left to write.
+    async fn until_hand_over(
+        &self,
+        pooled: Option<Connection>,
+        request: &SmtpRequest,
+        phase: &mut Phase,
+    ) -> Result<(Connection, Vec<Answer>), Halt> {
+        let mut connection = match pooled {
+            Some(connection) => connection,
+            None => match connect::open(&self.settings, &self.tls, phase).await {
+                Ok(connection) => connection,
+                Err(failure) => return Err(Halt::Ended(failure.into_reply(*phase))),
+            },
+        };
+        match dialogue::envelope(&mut connection, request, phase).await {
+            Ok(recipients) => {
+                let chunks = &*self.chunks;
+                content::all_but_last(&mut connection, &request.body, chunks, &recipients).await?;
+                Ok((connection, recipients))
+            }
+            Err(halt) => {
+                self.pool.put(connection);
+                Err(halt)
+            }
+        }
+    }
+
+    async fn hand_over(&self, mut connection: Connection, recipients: Vec<Answer>) -> Reply {
+        let reply = content::hand_over(&mut connection, recipients, self.settings.data_timeout).await;
+        self.pool.put(connection);
+        reply
+    }
+}
+
+impl Wire for SmtpWire {
+    fn exchange<'a>(&'a self, request: Request, abort: &'a Abort) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            match request {
+                Request::Smtp(request) => self.transact(&request, abort).await,
+                Request::Keep => lost(Phase::Connect, &"an SMTP line keeps nothing"),
+            }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.pool.close())
+    }
+}

@@ -1,0 +1,164 @@
+//! An upstream's replies, read with a bound: whole or not yet, well-formed or garbage.
+
+use crate::mail::Answer;
+
+/// More octets than this are no reply.
+pub(super) const REPLY_OCTETS_MAX: usize = 64 * 1024;
+/// More lines than this are no reply.
+const REPLY_LINES_MAX: usize = 100;
+/// So much of what is no reply is shown.
+const EXCERPT_CHARS_MAX: usize = 100;
+
+/// A whole reply at the start of the input.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Whole {
+    /// The code of its last line.
+    pub code: u16,
+    /// Its octets, all lines.
+    pub octets: usize,
+}
+
+/// What stands there is no SMTP reply; an excerpt for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Garbage(pub String);
+
+/// Looks for a whole reply at the start of `input`; `None` when more has to come.
+pub(super) fn whole(input: &[u8]) -> Result<Option<Whole>, Garbage> {
+    let mut at = 0;
+    for _ in 0..REPLY_LINES_MAX {
+        let Some(end) = memchr::memchr(b'\n', &input[at..]) else {
+            return if input.len() > REPLY_OCTETS_MAX { Err(garbage(input)) } else { Ok(None) };
+        };
+        let line = trim(&input[at..at + end]);
+        let code = code(line).ok_or_else(|| garbage(&input[at..]))?;
+        at += end + 1;
+        if line.get(3) != Some(&b'-') {
+            return Ok(Some(Whole { code, octets: at }));
+        }
+    }
+    Err(Garbage(format!("a reply of over {REPLY_LINES_MAX} lines")))
+}
+
+/// `250`, `250 text` or `250-text`; no other class exists (RFC 5321 section 4.2).
+fn code(line: &[u8]) -> Option<u16> {
+    let digits = line.get(..3)?;
+    let well = (b'2'..=b'5').contains(&digits[0]) && digits[1..].iter().all(u8::is_ascii_digit);
+    let ends = matches!(line.get(3), None | Some(b' ' | b'-'));
+    (well && ends).then(|| digits.iter().fold(0, |n, d| n * 10 + u16::from(d - b'0')))
+}
+
+fn trim(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// The texts of a whole reply's lines, without codes.
+pub(super) fn texts(reply: &[u8]) -> impl Iterator<Item = &[u8]> {
+    reply.split(|b| *b == b'\n').filter_map(|line| trim(line).get(3..)).map(|t| t.get(1..).unwrap_or(t))
+}
+
+/// A whole reply as the courier gets it.
+pub(super) fn answer(code: u16, reply: &[u8]) -> Answer {
+    let mut enhanced = None;
+    let mut text = String::new();
+    for (n, line) in texts(reply).enumerate() {
+        let (told, rest) = split_enhanced(code, line);
+        if n == 0 {
+            enhanced = told;
+        }
+        if !text.is_empty() && !rest.is_empty() {
+            text.push(' ');
+        }
+        text.extend(String::from_utf8_lossy(rest).chars().map(|c| if c.is_control() { ' ' } else { c }));
+        if text.len() > Answer::TEXT_OCTETS_MAX {
+            break;
+        }
+    }
+    text.truncate(text.floor_char_boundary(Answer::TEXT_OCTETS_MAX));
+    text.truncate(text.trim_end().len());
+    Answer { code, enhanced, text }
+}
+
+/// RFC 2034: `5.1.1 text`; the class must be the code's, else it is text.
+fn split_enhanced(code: u16, line: &[u8]) -> (Option<[u8; 3]>, &[u8]) {
+    let end = line.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(line.len());
+    let mut parts = line[..end].split(|b| *b == b'.');
+    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u8>().ok();
+    let (Some(a), Some(b), Some(c)) = (number(), number(), number()) else { return (None, line) };
+    if parts.next().is_some() || u16::from(a) != code / 100 || !matches!(line.get(end), None | Some(b' ')) {
+        return (None, line);
+    }
+    (Some([a, b, c]), line[end..].trim_ascii_start())
+}
+
+fn garbage(input: &[u8]) -> Garbage {
+    Garbage(excerpt(input))
+}
+
+/// The start of foreign bytes, safe to log.
+pub(super) fn excerpt(input: &[u8]) -> String {
+    let shown = &input[..input.len().min(4 * EXCERPT_CHARS_MAX)];
+    String::from_utf8_lossy(shown).chars().take(EXCERPT_CHARS_MAX).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(input: &[u8]) -> Answer {
+        let found = whole(input).unwrap().unwrap();
+        answer(found.code, &input[..found.octets])
+    }
+
+    #[test]
+    fn replies_are_read_with_their_enhanced_codes() {
+        for (input, code, enhanced, text) in [
+            (&b"250 2.1.0 ok\r\n"[..], 250, Some([2, 1, 0]), "ok"),
+            (b"250\r\n", 250, None, ""),
+            (b"250 \r\n", 250, None, ""),
+            (b"354 go\n", 354, None, "go"),
+            (b"550-5.1.1 no such\r\n550 5.1.1 user\r\n", 550, Some([5, 1, 1]), "no such user"),
+            (b"550 4.1.1 wrong class\r\n", 550, None, "4.1.1 wrong class"),
+            (b"550 5.1 half\r\n", 550, None, "5.1 half"),
+            (b"550 5.1.1.1 more\r\n", 550, None, "5.1.1.1 more"),
+            (b"250 10.0.0.1 hi\r\n", 250, None, "10.0.0.1 hi"),
+            (b"550 5.7.999 big\r\n", 550, None, "5.7.999 big"),
+            (b"550 5.7.1\r\n", 550, Some([5, 7, 1]), ""),
+            (b"550 a\x1bb\xffc\r\n", 550, None, "a b\u{fffd}c"),
+        ] {
+            let got = read(input);
+            assert_eq!((got.code, got.enhanced, got.text.as_str()), (code, enhanced, text), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_reply_is_garbage_and_what_is_unfinished_waits() {
+        for bad in ["HTTP/1.1 400 Bad\r\n", "25 x\r\n", "999 x\r\n", "2500 x\r\n", "\r\n", "250-a\r\nxyz\r\n"]
+        {
+            assert!(whole(bad.as_bytes()).is_err(), "{bad:?} was taken");
+        }
+        for open in ["", "2", "250 ok", "250-a\r\n", "250-a\r\n250"] {
+            assert_eq!(whole(open.as_bytes()), Ok(None), "{open:?}");
+        }
+    }
+
+    #[test]
+    fn a_reply_has_bounds() {
+        assert!(whole(&vec![b'2'; REPLY_OCTETS_MAX + 1]).is_err());
+        assert!(whole("250-x\r\n".repeat(REPLY_LINES_MAX).as_bytes()).is_err());
+        let long = format!("250 {}\r\n", "ü".repeat(2000));
+        assert_eq!(read(long.as_bytes()).text.len(), Answer::TEXT_OCTETS_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics_and_a_whole_reply_is_found_in_any_split(input in proptest::collection::vec(any::<u8>(), 0..200), line in "[ -~]{0,40}") {
+            let _ = whole(&input);
+            let reply = format!("250-{line}\r\n250 {line}\r\n");
+            for cut in 0..reply.len() {
+                prop_assert_eq!(whole(&reply.as_bytes()[..cut]), Ok(None));
+            }
+            prop_assert_eq!(whole(reply.as_bytes()), Ok(Some(Whole { code: 250, octets: reply.len() })));
+        }
+    }
+}
