@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::content::Content;
+use super::io::{End, Io};
 use super::line::{Frame, Framer, LineFault};
 use super::listener::{Limits, Shared};
 use super::reply::{self, Reply};
@@ -17,19 +18,6 @@ use super::room::Guest;
 use super::session::{Question, Rules, Session, Step};
 use super::{Gatekeeper, tls::Certificates};
 use crate::clock::monotonic;
-
-/// What an idle connection has for input.
-const READ_OCTETS_MIN: usize = 1024;
-/// What content is read into at first; kept for the next message.
-const READ_OCTETS_DATA: usize = 8 * 1024;
-/// What content is read into where it comes fast.
-const READ_OCTETS_MAX: usize = 64 * 1024;
-/// Replies are held back for one write, up to so much.
-const REPLIES_OCTETS_MAX: usize = 16 * 1024;
-/// What is read and thrown away behind a last reply, so that it is not lost in a reset.
-const LINGER_OCTETS_MAX: usize = 256 * 1024;
-/// For how long.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -40,135 +28,8 @@ pub(super) struct Context<G> {
     pub certificates: Option<Arc<Certificates>>,
 }
 
-/// How a conversation ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// The other side is gone, or does not read.
-    Gone,
-    /// QUIT.
-    Quit,
-    /// We ended it; the last reply is on its way.
-    Cut,
-    /// TLS comes next.
-    Tls,
-}
-
-/// A stream with its buffers.
-struct Io<S> {
-    stream: S,
-    input: Vec<u8>,
-    /// The front of `input` that is used up.
-    used: usize,
-    /// The size of the next read.
-    read_octets: usize,
-    output: String,
-    write_timeout: Duration,
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Io<S> {
-    fn new(stream: S, write_timeout: Duration) -> Self {
-        Io {
-            stream,
-            input: Vec::new(),
-            used: 0,
-            read_octets: READ_OCTETS_MIN,
-            output: String::new(),
-            write_timeout,
-        }
-    }
-
-    fn buffered(&self) -> &[u8] {
-        &self.input[self.used..]
-    }
-
-    fn consume(&mut self, octets: usize) {
-        self.used += octets;
-        if self.used >= self.input.len() {
-            self.input.clear();
-            self.used = 0;
-        }
-    }
-
-    /// Gives back what a fast message took, when nothing is buffered.
-    fn shrink(&mut self) {
-        if self.input.is_empty() && self.input.capacity() > READ_OCTETS_DATA {
-            self.input = Vec::new();
-            self.read_octets = READ_OCTETS_DATA;
-        }
-    }
-
-    /// Reads more; 0 at the end. May be dropped and begun again.
-    async fn fill(&mut self) -> Result<usize, End> {
-        if self.used > 0 {
-            self.input.drain(..self.used);
-            self.used = 0;
-        }
-        let spare = self.input.capacity() - self.input.len();
-        if spare < READ_OCTETS_MIN / 2 || spare < self.read_octets / 2 {
-            self.input.reserve_exact(self.read_octets);
-        }
-        let spare = self.input.capacity() - self.input.len();
-        let read = self.stream.read_buf(&mut self.input).await.map_err(|_| End::Gone)?;
-        if read == spare {
-            self.read_octets = (self.read_octets * 2).min(READ_OCTETS_MAX);
-        }
-        Ok(read)
-    }
-
-    /// Sends all replies that are held back, in one write.
-    async fn flush(&mut self) -> Result<(), End> {
-        if self.output.is_empty() {
-            return Ok(());
-        }
-        let sending = async {
-            self.stream.write_all(self.output.as_bytes()).await?;
-            self.stream.flush().await
-        };
-        let sent = timeout(self.write_timeout, sending).await;
-        if self.output.capacity() > READ_OCTETS_MIN {
-            self.output = String::new();
-        }
-        self.output.clear();
-        match sent {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(_)) | Err(_) => Err(End::Gone),
-        }
-    }
-
-    async fn say(&mut self, reply: &Reply) -> Result<(), End> {
-        reply.write(&mut self.output);
-        if reply.close {
-            self.flush().await?;
-            return Err(if reply.code == 221 { End::Quit } else { End::Cut });
-        }
-        if self.output.len() >= REPLIES_OCTETS_MAX {
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
-    /// Closes in order. After a reply of ours that the client did not ask for, what it still sends is read for a
-    /// moment: else the kernel answers it with a reset, and the reply is lost with that.
-    async fn close(mut self, end: End) {
-        if end == End::Gone {
-            return;
-        }
-        let closing = async {
-            let _ = self.stream.shutdown().await;
-            let (mut left, mut scrap) = (if end == End::Cut { LINGER_OCTETS_MAX } else { 0 }, [0; 512]);
-            while left > 0 {
-                match self.stream.read(&mut scrap).await {
-                    Ok(n) if n > 0 => left = left.saturating_sub(n),
-                    Ok(_) | Err(_) => break,
-                }
-            }
-        };
-        let _ = timeout(LINGER, closing).await;
-    }
-}
-
 /// Lets `future` answer at once; where it does not, what was said so far is sent before it is waited for.
-async fn answer_of<S, F>(io: &mut Io<S>, mut future: Pin<&mut F>) -> Result<Option<F::Output>, End>
+async fn answer_of<S, F>(io: &mut Io<'_, S>, mut future: Pin<&mut F>) -> Result<Option<F::Output>, End>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     F: Future,
@@ -195,7 +56,7 @@ impl Pace {
 
 /// A session with its stream and all that it needs.
 pub(super) struct Conversation<'a, S, G> {
-    io: Io<S>,
+    io: Io<'a, S>,
     session: Session,
     framer: Framer,
     context: &'a Context<G>,
@@ -219,7 +80,7 @@ where
         session_due: Instant,
     ) -> Self {
         Conversation {
-            io: Io::new(stream, context.rules.settings.idle_timeout),
+            io: Io::new(stream, guest, context.rules.settings.idle_timeout),
             session,
             framer: Framer::default(),
             context,
@@ -308,6 +169,7 @@ where
         let lf_due = if after_lf { now + self.context.shared.limits.bare_lf_grace } else { line_due };
         let due = line_due.min(self.session_due).min(lf_due);
         tokio::select! {
+            biased;
             read = self.io.fill() => match read? {
                 0 => Err(End::Gone),
                 _ => Ok(()),
@@ -393,7 +255,7 @@ where
             self.io.consume(here);
             left -= here as u64;
             if left > 0 {
-                self.read_content(&mut pace).await?;
+                self.read_on(&mut pace, true).await?;
             }
         }
         Ok(())
@@ -401,7 +263,7 @@ where
 
     /// Content to its end, and the reply to it.
     async fn receive(&mut self) -> Result<(), End> {
-        self.io.read_octets = self.io.read_octets.max(READ_OCTETS_DATA);
+        self.io.widen();
         let settings = &self.context.rules.settings;
         let mut content = Content::new(settings, Arc::clone(&self.context.shared.budget));
         if let Err(end) = self.read_to_end(&mut content).await {
@@ -452,7 +314,7 @@ where
                     return Ok(());
                 }
             }
-            self.read_content(&mut pace).await?;
+            self.read_on(&mut pace, false).await?;
         }
     }
 
@@ -469,18 +331,26 @@ where
         Ok(monotonic() - began)
     }
 
-    async fn read_content(&mut self, pace: &mut Pace) -> Result<(), End> {
+    /// Reads more of content, or of what is skipped: only this is given up when the client has to leave.
+    async fn read_on(&mut self, pace: &mut Pace, may_leave: bool) -> Result<(), End> {
         self.io.flush().await?;
         let idle_due = monotonic() + self.context.rules.settings.idle_timeout;
         let due = pace.deadline(&self.context.shared.limits).min(idle_due).min(self.session_due);
-        match timeout_at(due, self.io.fill()).await {
-            Ok(Ok(0)) => Err(End::Gone),
-            Ok(Ok(octets)) => {
-                pace.received_octets += octets as u64;
-                Ok(())
-            }
-            Ok(Err(end)) => Err(end),
-            Err(_) => self.io.say(&reply::SLOW).await,
+        let seat = self.guest.seat();
+        if let Some(reply) = seat.dismissed().filter(|_| may_leave) {
+            return self.io.say(&reply).await;
+        }
+        tokio::select! {
+            biased;
+            read = self.io.fill() => match read? {
+                0 => Err(End::Gone),
+                octets => {
+                    pace.received_octets += octets as u64;
+                    Ok(())
+                }
+            },
+            () = seat.called(), if may_leave => Ok(()),
+            () = sleep_until(due) => self.io.say(&reply::SLOW).await,
         }
     }
 }
@@ -489,7 +359,7 @@ where
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// The answer to a question, or 451 when it does not come in time.
-async fn patient<S, F>(io: &mut Io<S>, patience: Duration, question: F) -> Result<Reply, End>
+async fn patient<S, F>(io: &mut Io<'_, S>, patience: Duration, question: F) -> Result<Reply, End>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     F: Future<Output = Reply>,

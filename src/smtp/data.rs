@@ -242,6 +242,7 @@ fn is_received(line: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::testing::pieces;
     use proptest::prelude::*;
 
     #[derive(Debug, Clone, PartialEq, Eq)]
@@ -425,14 +426,7 @@ mod tests {
 
         #[test]
         fn splitting_changes_nothing(input in stuff(), cuts in proptest::collection::vec(1usize..5, 1..20)) {
-            let mut pieces = Vec::new();
-            let mut rest = &input[..];
-            for cut in cuts.iter().cycle() {
-                if rest.is_empty() { break; }
-                let (piece, tail) = rest.split_at((*cut).min(rest.len()));
-                pieces.push(piece);
-                rest = tail;
-            }
+            let pieces = pieces(&input, &cuts);
             for mode in [BareNewline::Reject, BareNewline::Normalize] {
                 prop_assert_eq!(decode(mode, [&input[..]]), decode(mode, pieces.iter().copied()));
             }

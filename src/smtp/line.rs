@@ -117,6 +117,7 @@ fn fault(line: &[u8]) -> Option<LineFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::smtp::testing::pieces;
     use proptest::prelude::*;
 
     /// Lines and faults of `input`, arriving in pieces.
@@ -188,14 +189,7 @@ mod tests {
             input in "[a\\r\\n\\x00]{0,60}(\\r\\n)?[a\\r\\n]{0,30}",
             cuts in proptest::collection::vec(1usize..9, 1..20),
         ) {
-            let mut pieces = Vec::new();
-            let mut rest = input.as_bytes();
-            for cut in cuts.iter().cycle() {
-                if rest.is_empty() { break; }
-                let (piece, tail) = rest.split_at((*cut).min(rest.len()));
-                pieces.push(piece);
-                rest = tail;
-            }
+            let pieces = pieces(input.as_bytes(), &cuts);
             prop_assert_eq!(frames([input.as_bytes()], 16), frames(pieces, 16));
         }
     }

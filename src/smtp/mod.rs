@@ -1,7 +1,7 @@
 //! The server's side of SMTP: framing, grammar, session, TLS and AUTH. Not policy: it asks a [`Gatekeeper`].
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,12 +14,14 @@ use crate::secret::Secret;
 
 pub mod auth;
 pub mod command;
-pub mod connection;
+mod connection;
 pub mod content;
 pub mod data;
+mod io;
 pub mod line;
 pub mod listener;
 pub mod path;
+pub mod replay;
 pub mod reply;
 pub mod room;
 pub mod sasl;
@@ -68,6 +70,34 @@ pub struct ListenerSettings {
     pub max_errors: u32,
     /// Silence a connection may keep.
     pub idle_timeout: Duration,
+}
+
+impl ListenerSettings {
+    /// The defaults that the manual names, at `address`.
+    pub fn at(address: SocketAddr) -> Self {
+        let net = |ip: IpAddr, prefix| IpNet::new(ip, prefix).ok();
+        ListenerSettings {
+            name: address.to_string(),
+            address,
+            tls: TlsMode::Off,
+            certificate: None,
+            auth: AuthMode::Off,
+            auth_plaintext: false,
+            allow: net(IpAddr::from([127, 0, 0, 0]), 8)
+                .into_iter()
+                .chain(net(Ipv6Addr::LOCALHOST.into(), 128))
+                .collect(),
+            stream: None,
+            bare_newline: BareNewline::Reject,
+            strict_envelope: false,
+            max_connections: 1000,
+            max_connections_per_address: 50,
+            max_message_size_octets: 25_000_000,
+            max_recipients: 1000,
+            max_errors: 20,
+            idle_timeout: Duration::from_secs(300),
+        }
+    }
 }
 
 /// `tls = …`

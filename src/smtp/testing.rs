@@ -6,33 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    AuthMode, Authenticator, BareNewline, Client, Credential, Gatekeeper, Limits, ListenerSettings, Password,
-    Reply, Shared, TlsMode,
+    Authenticator, Client, Credential, Gatekeeper, Limits, ListenerSettings, Password, Reply, Shared,
 };
 use crate::address::Address;
 use crate::mail::{Body, Budget, Envelope, MessageId, ReversePath};
 use crate::secret::Secret;
 
-/// The defaults of INTERFACES on loopback, port 0.
+/// The defaults on loopback, port 0.
 pub fn settings() -> ListenerSettings {
-    ListenerSettings {
-        name: "127.0.0.1:0".into(),
-        address: "127.0.0.1:0".parse().unwrap(),
-        tls: TlsMode::Off,
-        certificate: None,
-        auth: AuthMode::Off,
-        auth_plaintext: false,
-        allow: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
-        stream: None,
-        bare_newline: BareNewline::Reject,
-        strict_envelope: false,
-        max_connections: 1000,
-        max_connections_per_address: 50,
-        max_message_size_octets: 25_000_000,
-        max_recipients: 1000,
-        max_errors: 20,
-        idle_timeout: Duration::from_secs(300),
-    }
+    ListenerSettings::at("127.0.0.1:0".parse().unwrap())
 }
 
 /// What all listeners share, with one credential `user` / `secret`.
@@ -49,6 +31,20 @@ pub fn shared() -> Shared {
         budget: Budget::new(64_000_000),
         limits: Limits::default(),
     }
+}
+
+/// `input` cut into pieces of these sizes, over and over.
+pub fn pieces<'a>(input: &'a [u8], sizes: &[usize]) -> Vec<&'a [u8]> {
+    let (mut pieces, mut rest) = (Vec::new(), input);
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, tail) = rest.split_at((*size).min(rest.len()));
+        pieces.push(piece);
+        rest = tail;
+    }
+    pieces
 }
 
 /// A Gatekeeper that notes what it is asked. It refuses recipients whose local part is `no`, never answers for `hang`,

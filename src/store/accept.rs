@@ -5,7 +5,7 @@ use rusqlite::params;
 
 use super::Store;
 use super::row::{self, LaneId, integer, state, state_columns};
-use super::tx::{OutChange, Tx};
+use super::tx::Tx;
 use super::types::{Accept, Entered, Entry, StoreError};
 use super::writer::Lane;
 use crate::address::Address;
@@ -137,7 +137,7 @@ fn enter(
         (None, begun) => {
             tx.delta.queue_octets += integer(place.share);
             if begun.is_some() {
-                tx.delta.out.push(OutChange::Out(place.id, place.lane, place.share));
+                tx.goes_out(place.id, place.lane, place.share)?;
             }
         }
     }

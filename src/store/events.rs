@@ -45,26 +45,13 @@ impl Store {
     /// Errors: [`StoreError::Failed`]. May be run again.
     pub fn suppression(&self, keys: &[&str]) -> Result<Vec<Option<Suppression>>, StoreError> {
         let now = self.shared.clock.now().millis();
-        let reader = self.shared.readers.take().map_err(|error| store_error(&error))?;
-        let found = (|| {
-            let mut statement = reader.conn().prepare_cached(
+        let found = self.shared.readers.run(|conn| {
+            let mut statement = conn.prepare_cached(
                 "SELECT key, reason, scope, created_at FROM suppressions
                  WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2) ORDER BY scope, reason LIMIT 1",
             )?;
-            let each = keys.iter().map(|key| {
-                statement
-                    .query_row(params![key, now], |row| {
-                        Ok(Suppression {
-                            key: row.get(0)?,
-                            reason: row.get(1)?,
-                            scope: row.get(2)?,
-                            since: row.get(3).map(Timestamp::from_millis)?,
-                        })
-                    })
-                    .optional()
-            });
-            each.collect::<rusqlite::Result<Vec<_>>>()
-        })();
+            keys.iter().map(|key| statement.query_row(params![key, now], in_force).optional()).collect()
+        });
         found.map_err(|error| store_error(&error))
     }
 
@@ -81,6 +68,15 @@ impl Store {
         };
         self.shared.queue.run(Lane::Mail, 1, run).await
     }
+}
+
+fn in_force(row: &rusqlite::Row<'_>) -> rusqlite::Result<Suppression> {
+    Ok(Suppression {
+        key: row.get(0)?,
+        reason: row.get(1)?,
+        scope: row.get(2)?,
+        since: row.get(3).map(Timestamp::from_millis)?,
+    })
 }
 
 fn suppress(tx: &mut Tx<'_, '_>, s: &NewSuppression) -> rusqlite::Result<bool> {

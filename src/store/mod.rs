@@ -22,12 +22,12 @@ mod types;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
 
 pub use queue::Settling;
@@ -74,6 +74,8 @@ struct Shared {
     settings: Settings,
     lanes: Mutex<Arc<Vec<(LaneId, LaneOf)>>>,
     book: Mutex<HashMap<DeliveryId, OutEntry>>,
+    /// From this message on a start looks for what is out.
+    out_from: AtomicI64,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
 }
@@ -101,6 +103,7 @@ impl Store {
             settings,
             lanes: Mutex::default(),
             book: Mutex::default(),
+            out_from: AtomicI64::new(0),
             body_octets: AtomicI64::new(-1),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
@@ -143,11 +146,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let _turn = self.shared.readers.turn.acquire().await.map_err(|_| StoreError::Stopping)?;
         let shared = Arc::clone(&self.shared);
-        let done = tokio::task::spawn_blocking(move || {
-            let reader = shared.readers.take()?;
-            read(reader.conn())
-        });
-        match done.await {
+        match tokio::task::spawn_blocking(move || shared.readers.run(read)).await {
             Ok(result) => result.map_err(|error| store_error(&error)),
             Err(error) => Err(StoreError::Failed(format!("the read ended early: {error}"))),
         }
@@ -205,13 +204,15 @@ impl Shared {
         self.look_for_out(conn)
     }
 
-    /// The rows that are out enter no index; retention says below which message all are done.
+    /// The rows that are out enter no index; a mark says below which message there is none.
     fn look_for_out(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let mark = conn.query_row("SELECT value FROM meta WHERE key = 'out_from'", [], |row| row.get(0));
+        self.out_from.store(mark.optional()?.unwrap_or(0), Ordering::Relaxed);
         let mut statement = conn.prepare(
             "SELECT message, recipient, lane, octets, owner FROM email_sends
-             WHERE state = 1 AND message >= coalesce((SELECT value FROM meta WHERE key = 'unfinished_from'), 0)",
+             WHERE state = 1 AND message >= ?1",
         )?;
-        let rows = statement.query_map([], |row| {
+        let rows = statement.query_map([self.out_from().number()], |row| {
             let octets = row.get::<_, i64>(3)?.unsigned_abs();
             let foreign = row.get::<_, i64>(4)? != self.owner.number();
             Ok((row::delivery_id(row, 0)?, OutEntry { lane: row.get(2)?, octets, foreign }))
@@ -246,6 +247,9 @@ impl Shared {
             }
         }
         self.space.add_queue_octets(octets);
+        if let Some(from) = delta.out_from {
+            self.out_from.store(from.number(), Ordering::Relaxed);
+        }
         if delta.body_octets != 0 && self.body_octets.load(Ordering::Relaxed) >= 0 {
             self.body_octets.fetch_add(delta.body_octets, Ordering::Relaxed);
         }
@@ -282,6 +286,11 @@ impl Shared {
         tallies
     }
 
+    /// Below this message nothing is out.
+    fn out_from(&self) -> MessageId {
+        MessageId::from_number(self.out_from.load(Ordering::Relaxed))
+    }
+
     /// The least message that has a delivery out.
     fn least_out(&self) -> Option<MessageId> {
         self.book().keys().map(|id| id.message).min()
@@ -301,46 +310,23 @@ impl Readers {
         Readers { path, idle: Mutex::default(), turn: Semaphore::new(READERS_MAX) }
     }
 
-    fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn take(&self) -> rusqlite::Result<Reader<'_>> {
+    /// Runs a read on one of them.
+    fn run<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let conn = match idle {
             Some(conn) => conn,
-            None => schema::open_reader(self.path())?,
+            None => schema::open_reader(&self.path)?,
         };
-        Ok(Reader { pool: self, conn: Some(conn) })
+        let result = read(&conn);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < READERS_MAX && !self.turn.is_closed() {
+            idle.push(conn);
+        }
+        result
     }
 
     fn close(&self) {
         self.turn.close();
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-}
-
-/// One of the connections, back in the pool when dropped.
-struct Reader<'p> {
-    pool: &'p Readers,
-    conn: Option<Connection>,
-}
-
-impl Reader<'_> {
-    fn conn(&self) -> &Connection {
-        // Always there until drop.
-        match &self.conn {
-            Some(conn) => conn,
-            None => unreachable!("a reader keeps its connection until it is dropped"),
-        }
-    }
-}
-
-impl Drop for Reader<'_> {
-    fn drop(&mut self) {
-        let mut idle = self.pool.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < READERS_MAX && !self.pool.turn.is_closed() {
-            idle.extend(self.conn.take());
-        }
     }
 }

@@ -163,7 +163,10 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     if settle.step == Step::Done && settle_accepted(tx, settle)? {
         return Ok(Settled::Moved(QueueState::Done));
     }
-    let Some(before) = tx.read(settle.delivery)? else { return Ok(Settled::RowOnly) };
+    let Some(before) = tx.read(settle.delivery)? else {
+        forget_answer(tx, settle)?;
+        return Ok(Settled::RowOnly);
+    };
     let mut after = before.clone();
     let moved = after.delivery.settle(settle.attempt, settle.step);
     if after.delivery != before.delivery {
@@ -195,6 +198,15 @@ fn insert_answer(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<bool>
         false,
     ])?;
     Ok(changed > 0)
+}
+
+/// The message is gone, after its time: a row of its attempt would stay for ever.
+fn forget_answer(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<()> {
+    let id = settle.delivery;
+    tx.conn
+        .prepare_cached("DELETE FROM attempts WHERE message = ?1 AND recipient = ?2 AND attempt = ?3")?
+        .execute(params![id.message.number(), id.recipient, settle.attempt.number()])?;
+    Ok(())
 }
 
 /// Whether the answer that is there already is this one: a repeat, or unsure told once more.

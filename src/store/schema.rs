@@ -76,10 +76,9 @@ pub(super) fn open_writer(data_dir: &Path) -> Result<(Connection, PathBuf), Open
             false => folder(error),
         }
     })?;
-    let conn = Connection::open_with_flags(&path, flags())
-        .and_then(|conn| prepare(conn).map(|(conn, found)| (conn, found)))
+    let (mut conn, found) = Connection::open_with_flags(&path, flags())
+        .and_then(prepare)
         .map_err(|error| OpenError::database(&path, error))?;
-    let (mut conn, found) = conn;
     judge(&path, found)?;
     migrate(&mut conn, found.version).map_err(|error| OpenError::database(&path, error))?;
     Ok((conn, path))

@@ -7,7 +7,7 @@ use super::Shared;
 use super::row::{self, LaneId, QUEUED, Queued, integer, known_code, mark_code, reason_code, state_columns};
 use super::types::NewEvent;
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, DeliveryId, QueueState, StreamKind, StreamName};
+use crate::mail::{AttemptId, DeliveryId, MessageId, QueueState, StreamKind, StreamName};
 
 /// What moves together: a stream and a pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +99,7 @@ pub(super) struct Delta {
     pub queue_octets: i64,
     pub body_octets: i64,
     pub out: Vec<OutChange>,
+    pub out_from: Option<MessageId>,
 }
 
 /// One transaction.
@@ -133,12 +134,14 @@ impl<'a, 'c> Tx<'a, 'c> {
     ) -> rusqlite::Result<T> {
         self.conn.prepare_cached("SAVEPOINT op")?.execute([])?;
         let (octets, bodies, out) = (self.delta.queue_octets, self.delta.body_octets, self.delta.out.len());
+        let out_from = self.delta.out_from;
         let lanes = self.lanes.all.len();
         let result = f(self);
         if result.is_err() {
             self.delta.queue_octets = octets;
             self.delta.body_octets = bodies;
             self.delta.out.truncate(out);
+            self.delta.out_from = out_from;
             self.lanes.all.truncate(lanes);
             if self.conn.is_autocommit() {
                 return result;
@@ -238,23 +241,48 @@ impl<'a, 'c> Tx<'a, 'c> {
                 after.begun_at.map(Timestamp::millis),
                 after.esp,
             ])?;
-        self.moved(before, after.delivery.state);
-        Ok(())
+        self.moved(before, after.delivery.state)
     }
 
     /// Keeps book of a move.
-    fn moved(&mut self, before: &Queued, to: QueueState) {
+    fn moved(&mut self, before: &Queued, to: QueueState) -> rusqlite::Result<()> {
         let out = matches!(to, QueueState::Out { .. });
         let done = to == QueueState::Done;
         match (before.is_out(), out) {
             (true, false) if done => self.delta.out.push(OutChange::Done(before.id)),
             (true, false) => self.delta.out.push(OutChange::Back(before.id)),
-            (false, true) => self.delta.out.push(OutChange::Out(before.id, before.lane, before.octets)),
+            (false, true) => return self.goes_out(before.id, before.lane, before.octets),
             (false, false) if done && !before.is_done() => {
                 self.delta.queue_octets -= integer(before.octets);
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Keeps book of what is out, and sees to it that the next start will look there.
+    pub(super) fn goes_out(&mut self, id: DeliveryId, lane: LaneId, octets: u64) -> rusqlite::Result<()> {
+        self.delta.out.push(OutChange::Out(id, lane, octets));
+        let from = self.delta.out_from.unwrap_or_else(|| self.shared.out_from());
+        if id.message < from { self.set_out_from(id.message) } else { Ok(()) }
+    }
+
+    /// From this message on a start looks for what is out: such rows enter no index.
+    pub(super) fn set_out_from(&mut self, from: MessageId) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('out_from', ?1)")?
+            .execute([from.number()])?;
+        self.delta.out_from = Some(from);
+        Ok(())
+    }
+
+    /// The least message with a delivery that is out, this transaction's own among them.
+    pub(super) fn least_out(&self) -> Option<MessageId> {
+        let own = self.delta.out.iter().filter_map(|change| match change {
+            OutChange::Out(id, ..) => Some(id.message),
+            OutChange::Back(_) | OutChange::Done(_) => None,
+        });
+        own.chain(self.shared.least_out()).min()
     }
 
     /// Records an event; `false`: one with that key is there already.

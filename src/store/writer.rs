@@ -178,13 +178,7 @@ impl Queue {
         let control: Control = Box::new(move |conn| {
             let _ = reply.send(run(conn));
         });
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(StoreError::Stopping);
-        }
-        waiting.controls.push_back(control);
-        drop(waiting);
-        self.wake.notify_one();
+        self.enqueue(|waiting| waiting.controls.push_back(control))?;
         answer.await.map_err(|_| StoreError::Stopping)
     }
 
@@ -197,14 +191,18 @@ impl Queue {
     }
 
     fn push(&self, lane: Lane, work: Box<dyn Work>) -> Result<(), StoreError> {
+        self.enqueue(|waiting| match lane {
+            Lane::Mail => waiting.mail.push_back(work),
+            Lane::Bulk => waiting.bulk.push_back(work),
+        })
+    }
+
+    fn enqueue(&self, put: impl FnOnce(&mut Waiting)) -> Result<(), StoreError> {
         let mut waiting = self.lock();
         if waiting.closed {
             return Err(StoreError::Stopping);
         }
-        match lane {
-            Lane::Mail => waiting.mail.push_back(work),
-            Lane::Bulk => waiting.bulk.push_back(work),
-        }
+        put(&mut waiting);
         drop(waiting);
         self.wake.notify_one();
         Ok(())

@@ -5,6 +5,7 @@ mod life;
 mod model;
 mod retain;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;

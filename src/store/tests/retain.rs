@@ -1,1 +1,122 @@
 //! What finished mail leaves behind goes after its time, and nothing else does.
+
+use super::*;
+
+/// Accepted as begun and settled as handed over.
+async fn sent(store: &Store, bench: &Bench, octets: usize) -> MessageId {
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, octets);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(store, accept).await;
+    store.settle(vec![bench.settle(first(&message), &beginning, accepted(), Step::Done)]).await.unwrap();
+    message.id
+}
+
+async fn has_body(store: &Store, id: MessageId) -> bool {
+    store.show(id).await.unwrap().unwrap().body_kept
+}
+
+#[tokio::test]
+async fn bodies_go_first_then_all_of_a_message_but_never_what_is_not_done() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let waits = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let entries = vec![Entry::Waiting { due: START.plus(Duration::from_secs(1 << 30)) }];
+    accept_one(&store, Accept { message: waits.clone(), entries }).await;
+    let done = sent(&store, &bench, 100).await;
+    store.record_events(vec![NewEvent { message: Some(done), ..NewEvent::new("delivered", START) }]).await;
+    assert_eq!(store.retain(bench.now()).await.unwrap(), Retained::default());
+
+    bench.clock.advance(Duration::from_secs(3_600));
+    let young = sent(&store, &bench, 100).await;
+    assert_eq!(store.retain(bench.now()).await.unwrap(), Retained { bodies: 1, ..Retained::default() });
+    assert!(!has_body(&store, done).await);
+    assert!(has_body(&store, young).await && has_body(&store, waits.id).await);
+    assert!(store.load(vec![done]).await.remove(0).unwrap().is_none());
+
+    bench.clock.advance(Duration::from_secs(86_400 - 3_600));
+    assert_eq!(
+        store.retain(bench.now()).await.unwrap(),
+        Retained { bodies: 1, messages: 1, ..Retained::default() }
+    );
+    assert!(store.show(done).await.unwrap().is_none());
+    bench.clock.advance(Duration::from_secs(2 * 86_400));
+    let last = store.retain(bench.now()).await.unwrap();
+    assert_eq!((last.messages, last.events), (1, 1));
+    assert!(has_body(&store, waits.id).await);
+    assert_eq!(store.queue_octets(), 10);
+}
+
+#[tokio::test]
+async fn attempts_may_go_before_their_message() {
+    let bench = Bench::new();
+    let settings = Settings { keep_attempts: Duration::from_secs(60), ..bench.settings() };
+    let store = Store::open(settings, ME, bench.clock.clone()).unwrap();
+    let done = sent(&store, &bench, 100).await;
+    bench.clock.advance(Duration::from_secs(61));
+    assert_eq!(store.retain(bench.now()).await.unwrap(), Retained { attempts: 1, ..Retained::default() });
+    assert!(store.show(done).await.unwrap().unwrap().attempts.is_empty());
+}
+
+#[tokio::test]
+async fn over_the_octets_the_oldest_bodies_go() {
+    let bench = Bench::new();
+    let settings = Settings { keep_bodies_octets: 10_000, ..bench.settings() };
+    let store = Store::open(settings.clone(), ME, bench.clock.clone()).unwrap();
+    let waits = bench.message(&["a@x.example"], StreamKind::Transactional, 50_000);
+    accept_one(&store, bench.waiting(&waits)).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(sent(&store, &bench, 4_000).await);
+    }
+    assert_eq!(store.retain(bench.now()).await.unwrap().bodies, 3, "what is queued is not counted");
+    let mut kept = Vec::new();
+    for id in &ids {
+        kept.push(has_body(&store, *id).await);
+    }
+    assert_eq!(kept, [false, false, false, true, true]);
+    sent(&store, &bench, 4_000).await;
+    assert_eq!(store.retain(bench.now()).await.unwrap().bodies, 1, "the count goes on");
+    store.close().await;
+    let store = Store::open(settings, ME, bench.clock.clone()).unwrap();
+    assert_eq!(store.retain(bench.now()).await.unwrap().bodies, 0, "and is taken anew at a start");
+}
+
+#[tokio::test]
+async fn the_file_shrinks() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for _ in 0..30 {
+        sent(&store, &bench, 1_000_000).await;
+    }
+    bench.clock.advance(Duration::from_secs(86_400));
+    let gone = store.retain(bench.now()).await.unwrap();
+    assert_eq!(gone.bodies, 30);
+    assert!(gone.pages > 4_000, "{gone:?}");
+    store.close().await;
+    let octets = std::fs::metadata(bench.settings().data_dir.join("postroad.db")).unwrap().len();
+    assert!(octets < 10_000_000, "{octets}");
+}
+
+#[tokio::test]
+async fn a_start_finds_what_is_out_also_below_the_mark() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let old = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    accept_one(&store, bench.waiting(&old)).await;
+    let late = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    bench.clock.advance(Duration::from_secs(10_000));
+    store.retain(bench.now()).await.unwrap();
+    assert!(store.shared.out_from() > late.id, "the mark has passed both");
+    accept_one(&store, bench.begun(&late).0).await;
+    let from = state_of(&store, first(&old)).await.state;
+    let beginning = Beginning { attempt: bench.attempt(), esp: "one".into() };
+    store.begin(vec![BeginRequest { delivery: first(&old), from, beginning }]).await.remove(0).unwrap();
+    store.close().await;
+    let store = bench.open_as(NEXT);
+    store.retain(bench.now()).await.unwrap();
+    store.close().await;
+    let store = bench.open_as(NEXT);
+    assert_eq!(recover(&store).await.crashed, 2);
+    store.retain(bench.now()).await.unwrap();
+    assert!(store.shared.out_from() > late.id, "nothing is out: the mark rises again");
+}

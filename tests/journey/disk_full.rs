@@ -1,0 +1,210 @@
+//! The disk fills: 452, nothing lost; room comes back: mail is taken again, without a restart.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::partial_recipients::FAST;
+use crate::support::mailgen::{plain, sized};
+use crate::support::wait::holds_within;
+use crate::support::{Relay, Upstream, skip, wait_until};
+
+/// A small file system of its own, unmounted at the end.
+struct SmallDisk {
+    folder: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount(megabytes: u32) -> Option<SmallDisk> {
+        let folder = tempfile::tempdir().unwrap();
+        let status = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "postroad-test"])
+            .arg(folder.path())
+            .status();
+        status.is_ok_and(|s| s.success()).then_some(SmallDisk { folder })
+    }
+
+    fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Writes until nothing more goes, but `leave` octets.
+    fn fill(&self, leave: usize) -> PathBuf {
+        let path = self.folder.path().join("filler");
+        let mut written = 0;
+        let chunk = vec![0u8; 64 * 1024];
+        let mut file = std::fs::File::create(&path).unwrap();
+        while std::io::Write::write_all(&mut file, &chunk).is_ok() {
+            written += chunk.len();
+        }
+        file.set_len(written.saturating_sub(leave) as u64).unwrap();
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.folder.path()).status();
+    }
+}
+
+#[test]
+fn at_min_free_mail_is_told_452_and_taken_again_when_there_is_room() {
+    let Some(disk) = SmallDisk::mount(32) else {
+        return skip("a full disk", "no tmpfs can be mounted here (not root?)");
+    };
+    let mut upstream = Upstream::start();
+    let relay = Relay::setup()
+        .upstream(&upstream, "")
+        .tables(FAST)
+        .limits("min_free = \"4MB\"")
+        .data_dir(&disk.data())
+        .start();
+    upstream.shut();
+    relay.submit("a@example.org", &["ok@example.com"], &plain("before"));
+    let filler = disk.fill(2_000_000);
+    let mut refused = String::new();
+    wait_until("452", Duration::from_secs(20), || {
+        let said = relay.client().try_submit(
+            "a@example.org",
+            &["ok@example.com"],
+            &plain("full"),
+            Duration::from_secs(20),
+        );
+        refused = said.err().unwrap_or_default();
+        refused.starts_with("452")
+    });
+    assert!(refused.starts_with("452 4.3.1"), "{refused}");
+    let loud = relay.log().lines().any(|l| l.to_ascii_lowercase().contains("error"));
+    assert!(loud, "a full disk is told loudly:\n{}", relay.log());
+    // Not ready while it takes nothing, and what it has still leaves.
+    upstream.reopen();
+    relay.cli(&["queue", "flush"]);
+    upstream.wait_for_within(1, Duration::from_secs(20));
+
+    std::fs::remove_file(filler).unwrap();
+    wait_until("room again", Duration::from_secs(30), || {
+        relay
+            .client()
+            .try_submit("a@example.org", &["ok@example.com"], &plain("after"), Duration::from_secs(20))
+            .is_ok()
+    });
+    wait_until("the one after", Duration::from_secs(20), || {
+        upstream.received().iter().any(|r| r.header("Subject").as_deref() == Some("after"))
+    });
+}
+
+#[test]
+fn a_disk_without_one_octet_left_loses_nothing() {
+    let Some(disk) = SmallDisk::mount(24) else {
+        return skip("a disk without one octet left", "no tmpfs can be mounted here (not root?)");
+    };
+    let upstream = Upstream::start();
+    let setup = Relay::setup()
+        .upstream(&upstream, "")
+        .tables(FAST)
+        .limits("min_free = \"0MB\"")
+        .data_dir(&disk.data());
+    fills_and_recovers(setup.start(), upstream, || {
+        let filler = disk.fill(300_000);
+        Box::new(move || std::fs::remove_file(&filler).unwrap())
+    });
+}
+
+/// Submits past the end of the room that `fill` leaves, makes room again, and sees that all acknowledged arrive.
+fn fills_and_recovers(mut relay: Relay, upstream: Upstream, fill: impl Fn() -> Box<dyn FnOnce()>) {
+    let mut acknowledged = Vec::new();
+    let mut refused = 0;
+    let mut make_room = Some(fill());
+    for n in 0..400 {
+        let subject = format!("e{n}");
+        let Ok(mut client) = crate::support::Client::try_connect(relay.smtp(), None) else { break };
+        if client.reply_within(Duration::from_secs(20)).is_err() {
+            continue;
+        }
+        let _ = client.say("EHLO c").reply_within(Duration::from_secs(20));
+        match client.try_submit(
+            "a@example.org",
+            &["ok@example.com"],
+            &sized(&subject, 20_000),
+            Duration::from_secs(20),
+        ) {
+            Ok(_) => acknowledged.push(subject),
+            Err(said) => {
+                // A process that stops at a failed sync hangs up; else it is 452.
+                assert!(
+                    said.starts_with("452") || said.starts_with("the conn") || said.starts_with("no reply"),
+                    "{said}"
+                );
+                refused += 1;
+            }
+        }
+        if refused >= 10
+            && let Some(make_room) = make_room.take()
+        {
+            make_room();
+        }
+        if refused >= 10 && acknowledged.len() > 20 {
+            break;
+        }
+    }
+    if let Some(make_room) = make_room.take() {
+        make_room();
+    }
+    assert!(refused > 0, "it never filled: {} accepted", acknowledged.len());
+    if relay.ended_within(Duration::ZERO).is_some() {
+        relay.restart();
+    }
+    let all_there = holds_within(Duration::from_secs(60), || {
+        let received = upstream.received();
+        acknowledged.iter().all(|s| received.iter().any(|r| r.header("Subject").as_deref() == Some(s)))
+    });
+    assert!(all_there, "{} acknowledged, {} arrived", acknowledged.len(), upstream.count());
+    assert!(acknowledged.len() > 3, "{} acknowledged, {refused} refused", acknowledged.len());
+    let went_on = relay.client().try_submit(
+        "a@example.org",
+        &["ok@example.com"],
+        &plain("end"),
+        Duration::from_secs(20),
+    );
+    assert!(went_on.is_ok(), "{went_on:?}");
+}
+
+#[test]
+fn a_file_that_may_not_grow_loses_nothing() {
+    // A limit of the process on the size of its files: without root, and it never grows again.
+    let limit = ["sh", "-c", "trap '' XFSZ; ulimit -f 6000; exec \"$@\"", "sh"];
+    let upstream = Upstream::start();
+    let mut relay = Relay::setup().upstream(&upstream, "").tables(FAST).under(&limit).start();
+    let mut acknowledged = Vec::new();
+    let mut refused = Vec::new();
+    for n in 0..200 {
+        let subject = format!("g{n}");
+        let Ok(mut client) = crate::support::Client::try_connect(relay.smtp(), None) else { break };
+        let bound = Duration::from_secs(20);
+        if client.reply_within(bound).is_err() || client.say("EHLO c").reply_within(bound).is_err() {
+            break;
+        }
+        match client.try_submit("a@example.org", &["ok@example.com"], &sized(&subject, 200_000), bound) {
+            Ok(_) => acknowledged.push(subject),
+            Err(said) => refused.push(said),
+        }
+        if refused.len() >= 3 {
+            break;
+        }
+    }
+    if refused.is_empty() {
+        return skip("a file that may not grow", "its free pages were enough for all of it");
+    }
+    assert!(refused.iter().all(|r| r.starts_with("452") || !r.starts_with('2')), "{refused:?}");
+    relay.kill();
+    let config = relay.folder().join("postroad.toml");
+    assert!(Path::new(&config).exists());
+    relay.unlimited();
+    relay.restart();
+    let all_there = holds_within(Duration::from_secs(60), || {
+        let received = upstream.received();
+        acknowledged.iter().all(|s| received.iter().any(|r| r.header("Subject").as_deref() == Some(s)))
+    });
+    assert!(all_there, "{} acknowledged, {} arrived", acknowledged.len(), upstream.count());
+}

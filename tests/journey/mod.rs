@@ -1,0 +1,21 @@
+//! What the relay promises, one file a behaviour.
+
+mod accepts_then_sends;
+mod certificate_reload;
+mod changes_only_what_it_may;
+mod crash;
+mod disk_full;
+mod env_file;
+mod explains;
+mod graceful_stop;
+mod limits;
+mod loops;
+mod next_hop;
+mod operators_hand;
+mod partial_recipients;
+mod readyz;
+mod sandbox_keeps_mail;
+mod splits;
+mod syncs_before_250;
+mod unsure;
+mod waits_and_retries;

@@ -1,0 +1,84 @@
+//! An attempt whose outcome nobody knows is held, never taken for a failure: it goes again after its hold, once.
+
+use std::time::Duration;
+
+use super::partial_recipients::FAST;
+use crate::support::mailgen::plain;
+use crate::support::wait::holds_within;
+use crate::support::{Fault, Point, Relay, Upstream, wait_until};
+
+fn life(relay: &Relay, id: &str) -> serde_json::Value {
+    relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default()
+}
+
+#[test]
+fn a_line_that_dies_after_the_dot_is_held_not_failed() {
+    for fault in [Fault::Close, Fault::Reset, Fault::Half] {
+        let upstream = Upstream::start();
+        upstream.fail_always(Point::Dot, fault);
+        let long = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"1h\"\n";
+        let relay = Relay::setup().upstream(&upstream, "").tables(long).start();
+        let id = relay.submit("a@example.org", &["ok@example.com"], &plain("held"));
+        wait_until("it is held", Duration::from_secs(15), || {
+            life(&relay, &id)["deliveries"][0]["state"] == "unsure"
+        });
+        let again = holds_within(Duration::from_millis(2500), || upstream.unanswered().len() > 1);
+        assert!(!again, "{fault:?}: sent again inside its hold");
+        let text = relay.cli(&["explain", &id]).must(0).out;
+        assert!(text.contains("unsure") || text.contains("held"), "{text}");
+    }
+}
+
+#[test]
+fn after_its_hold_it_goes_once_more() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Close, 1);
+    let relay = Relay::setup().upstream(&upstream, "").tables(FAST).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("again"));
+    upstream.wait_for_within(1, Duration::from_secs(20));
+    wait_until("it is done", Duration::from_secs(10), || {
+        life(&relay, &id)["deliveries"][0]["known"] == "handed"
+    });
+    let life = life(&relay, &id);
+    let outcomes: Vec<_> =
+        life["attempts"].as_array().unwrap().iter().filter_map(|a| a["outcome"].as_str()).collect();
+    assert_eq!(outcomes, ["unsure", "accepted"], "{life}");
+}
+
+#[test]
+fn a_second_open_end_is_taken_as_sent() {
+    let upstream = Upstream::start();
+    upstream.fail_always(Point::Dot, Fault::Close);
+    let relay = Relay::setup().upstream(&upstream, "").tables(FAST).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("twice"));
+    wait_until("it is taken as sent", Duration::from_secs(30), || {
+        let life = life(&relay, &id);
+        life["deliveries"][0]["state"] == "done" && life["deliveries"][0]["reason"] == "assumed"
+    });
+    assert_eq!(upstream.unanswered().len(), 2, "two attempts, no third");
+}
+
+#[test]
+fn a_line_that_dies_in_the_body_was_not_handed_over() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Body(200_000), Fault::Reset, 1);
+    let long = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"1h\"\n";
+    let relay = Relay::setup().upstream(&upstream, "").tables(long).start();
+    let raw = crate::support::mailgen::sized("body", 8_000_000);
+    relay.submit("a@example.org", &["ok@example.com"], &raw);
+    let received = upstream.wait_for_within(1, Duration::from_secs(30));
+    crate::support::mailgen::assert_unchanged(&raw, &received[0].data);
+}
+
+#[test]
+fn a_slow_answer_to_the_dot_is_waited_for() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Slow(Duration::from_secs(4)), 1);
+    // Shorter than the answer: the hold runs, and the exchange goes on listening.
+    let relay =
+        Relay::setup().upstream(&upstream, "timeout = \"1s\"\ndata_timeout = \"60s\"").tables(FAST).start();
+    relay.submit("a@example.org", &["ok@example.com"], &plain("slow"));
+    upstream.wait_for_within(1, Duration::from_secs(20));
+    let twice = holds_within(Duration::from_secs(3), || upstream.count() > 1);
+    assert!(!twice, "sent twice though the answer came");
+}
