@@ -117,6 +117,8 @@ impl Bench {
             keep_events: Duration::MAX,
         };
         let store = Store::open(settings, Owner::from_number(1), Arc::new(System))?;
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        say(status.lines().find(|l| l.starts_with("VmRSS")).unwrap_or_default());
         Ok(Bench { store, dir })
     }
 

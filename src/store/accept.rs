@@ -7,7 +7,7 @@ use super::Store;
 use super::row::{self, LaneId, integer, state, state_columns};
 use super::tx::Tx;
 use super::types::{Accept, Entered, Entry, StoreError};
-use super::writer::Lane;
+use super::waiting::Lane;
 use crate::address::Address;
 use crate::mail::{DeliveryId, Known, Message, QueueState, Reason};
 
@@ -34,20 +34,34 @@ impl Store {
     pub async fn accept(&self, items: Vec<Accept>) -> Vec<Result<Vec<Entered>, StoreError>> {
         let count = items.len();
         let rows = items.iter().map(|a| 1 + a.entries.len() + a.message.body.head.len() / (64 * 1024)).sum();
-        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| accept(tx, item)).collect();
+        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| accept(tx, item, Bound::Held)).collect();
         let done: Result<Vec<_>, StoreError> = self.shared.queue.run(Lane::Mail, rows, run).await;
         done.unwrap_or_else(|error| vec![Err(error); count])
     }
 }
 
+/// Whether `queue_bytes` and `min_free` hold for a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    Held,
+    /// For what the relay owes already.
+    Waived,
+}
+
 /// The outer error ends the operation; the inner one is told for this message alone.
-fn accept(tx: &mut Tx<'_, '_>, item: &Accept) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
+pub(super) fn accept(
+    tx: &mut Tx<'_, '_>,
+    item: &Accept,
+    bound: Bound,
+) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
     let message = &*item.message;
     if item.entries.len() != message.envelope.recipients.len() || item.entries.is_empty() {
         return Ok(Err(StoreError::Failed("a message must enter with one entry for each recipient".into())));
     }
     let size = message.body.size_octets();
-    if let Err(full) = tx.shared.space.take(message.kind, size, tx.delta.queue_octets) {
+    if bound == Bound::Held
+        && let Err(full) = tx.shared.space.take(message.kind, size, tx.delta.queue_octets)
+    {
         // It may be a repeat: what is there needs no room.
         return again(tx, item).map(|there| there.ok_or(full));
     }

@@ -6,7 +6,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::row::{self, kind};
 use super::tx::Tx;
 use super::types::StoreError;
-use super::writer::{Lane, store_error};
+use super::waiting::Lane;
+use super::writer::store_error;
 use super::{OpenError, Store};
 use crate::clock::Timestamp;
 use crate::mail::body::Spilled;
@@ -22,14 +23,16 @@ impl Store {
     /// Errors: [`StoreError::Full`] (also below `min_free`), [`StoreError::Failed`], [`StoreError::Stopping`]; the
     /// piece was not kept then. May be run again with the same bytes.
     pub async fn spill(&self, message: MessageId, piece: u32, bytes: Bytes) -> Result<(), StoreError> {
-        self.shared.space.disk()?;
         let run = move |tx: &mut Tx<'_, '_>| {
+            if let Err(full) = tx.shared.space.disk() {
+                return Ok(Err(full));
+            }
             tx.conn
                 .prepare_cached("INSERT OR REPLACE INTO body_chunks (message, n, bytes) VALUES (?1, ?2, ?3)")?
-                .execute(params![message.number(), piece, &bytes[..]])
-                .map(|_| ())
+                .execute(params![message.number(), piece, &bytes[..]])?;
+            Ok(Ok(()))
         };
-        self.shared.queue.run(Lane::Mail, CHUNK_ROWS, run).await
+        self.shared.queue.run(Lane::Mail, CHUNK_ROWS, run).await?
     }
 
     /// Takes away the pieces of a message that was not accepted; those of an accepted one stay.

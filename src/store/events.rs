@@ -5,7 +5,8 @@ use rusqlite::{OptionalExtension, params};
 use super::Store;
 use super::tx::Tx;
 use super::types::{NewEvent, NewSuppression, StoreError, Suppression};
-use super::writer::{Lane, store_error};
+use super::waiting::Lane;
+use super::writer::store_error;
 use crate::clock::Timestamp;
 
 impl Store {
@@ -59,14 +60,13 @@ impl Store {
     ///
     /// Errors: as [`Store::accept`]. May be run again.
     pub async fn probe_write(&self) -> Result<(), StoreError> {
-        self.shared.space.disk()?;
         let run = |tx: &mut Tx<'_, '_>| {
             tx.conn
                 .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('probed_at', ?1)")?
-                .execute([tx.now.millis()])
-                .map(|_| ())
+                .execute([tx.now.millis()])?;
+            Ok(tx.shared.space.disk())
         };
-        self.shared.queue.run(Lane::Mail, 1, run).await
+        self.shared.queue.run(Lane::Mail, 1, run).await?
     }
 }
 

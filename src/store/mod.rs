@@ -19,6 +19,7 @@ mod space;
 mod tests;
 mod tx;
 mod types;
+mod waiting;
 mod writer;
 
 use std::collections::HashMap;
@@ -66,7 +67,7 @@ impl Drop for Closer {
 /// What the verbs and the writer have in common.
 #[derive(Debug)]
 struct Shared {
-    queue: writer::Queue,
+    queue: waiting::Queue,
     readers: Readers,
     space: space::Space,
     owner: Owner,
@@ -95,7 +96,7 @@ impl Store {
         let (conn, path) = schema::open_writer(&settings.data_dir)?;
         bodies::sweep_orphans(&conn, &path)?;
         let shared = Arc::new(Shared {
-            queue: writer::Queue::new(),
+            queue: waiting::Queue::new(),
             readers: Readers::new(path.clone()),
             space: space::Space::new(&settings),
             owner,
@@ -273,6 +274,10 @@ impl Shared {
             self.book().iter().filter(|(_, e)| e.foreign && e.lane == lane).map(|(id, _)| *id).collect();
         out.sort_unstable();
         out
+    }
+
+    fn out_ids(&self) -> Vec<DeliveryId> {
+        self.book().keys().copied().collect()
     }
 
     fn out_by_lane(&self) -> HashMap<LaneId, read::Tally> {

@@ -6,11 +6,11 @@ use rusqlite::params;
 
 use super::Store;
 use super::queue::insert_crashed;
-use super::read::{VIEW, view};
+use super::read::{view, view_where};
 use super::row::{LaneId, QUEUED, Queued, integer};
 use super::tx::Tx;
 use super::types::{Act, Acted, DeliveryView, Recovered, StoreError};
-use super::writer::Lane;
+use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
 use crate::mail::{DeliveryId, MessageId, QueueState, Reason, StreamKind, StreamName};
@@ -176,8 +176,7 @@ fn sweep(tx: &mut Tx<'_, '_>, now: Timestamp, limit: usize) -> rusqlite::Result<
             _ => ("expired", "its time passed"),
         };
         tx.delivery_event(before.id, kind, None, before.esp.as_deref(), detail)?;
-        let mut statement =
-            tx.conn.prepare_cached(&format!("{VIEW} WHERE e.message = ?1 AND e.recipient = ?2"))?;
+        let mut statement = tx.conn.prepare_cached(&view_where("e.message = ?1 AND e.recipient = ?2"))?;
         ended.push(statement.query_row(params![before.id.message.number(), before.id.recipient], view)?);
     }
     Ok(ended)

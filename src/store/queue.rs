@@ -9,10 +9,11 @@ use rusqlite::params;
 use tokio::sync::oneshot;
 
 use super::Store;
+use super::accept::{Bound, accept};
 use super::row::{self, Queued};
 use super::tx::{OutChange, Tx};
-use super::types::{BeginRequest, Settle, Settled, StoreError};
-use super::writer::Lane;
+use super::types::{Accept, BeginRequest, Settle, Settled, StoreError};
+use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Begin, NotBegun};
 use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Step};
@@ -83,6 +84,27 @@ impl Store {
         let count = settles.len();
         let run = move |tx: &mut Tx<'_, '_>| {
             settles.iter().map(|settle| settle_one(tx, settle)).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        Settling(self.shared.queue.run_kept(count, run))
+    }
+
+    /// As [`Store::settle`], and where one ends its delivery as refused, the notice beside it (a DSN) is accepted in
+    /// the same transaction (rule 7), whatever `queue_bytes` says: it is owed already.
+    pub fn settle_with_notices(&self, settles: Vec<(Settle, Option<Accept>)>) -> Settling {
+        let count = settles.len();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            let mut settled = Vec::with_capacity(settles.len());
+            for (settle, notice) in &settles {
+                let one = settle_one(tx, settle)?;
+                if let (Settled::Moved(QueueState::Done), Step::Bounce, Some(notice)) =
+                    (one, settle.step, notice)
+                    && let Err(error) = accept(tx, notice, Bound::Waived)?
+                {
+                    tracing::error!(%error, id = %notice.message.id, "a notice of failure was not accepted");
+                }
+                settled.push(one);
+            }
+            Ok(settled)
         };
         Settling(self.shared.queue.run_kept(count, run))
     }

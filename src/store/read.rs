@@ -7,15 +7,17 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::Store;
 use super::bodies::read_message;
-use super::row::{LaneId, Queued, delivery_id, moment, state_codes, state_word};
+use super::row::{LaneId, Queued, delivery_id, moment, state, state_codes, state_word};
 use super::tx::LaneOf;
 use super::types::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
 use super::writer::store_error;
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, MessageId};
+use crate::mail::{AttemptId, DeliveryId, MessageId};
 
 /// A list never has more.
 const LIST_ROWS_MAX: usize = 10_000;
+/// Up to so many deliveries that wait, a list begins at them; past it, at the newest mail.
+const SHORT_QUEUE: usize = 20_000;
 
 impl Store {
     /// Deliveries, newest first.
@@ -23,7 +25,8 @@ impl Store {
     /// Errors: [`StoreError::Failed`]. May be run again.
     pub async fn list(&self, filter: Filter) -> Result<Vec<DeliveryView>, StoreError> {
         let lanes = self.shared.lanes();
-        self.read(move |conn| list(conn, &lanes, &filter)).await
+        let out = self.shared.out_ids();
+        self.read(move |conn| list(conn, &lanes, &filter, &out)).await
     }
 
     /// One message's whole life; `None`: there is none of that id.
@@ -43,14 +46,20 @@ impl Store {
     }
 }
 
-/// A delivery as [`view`] reads it.
-pub(super) const VIEW: &str =
-    "SELECT e.message, e.recipient, e.state, e.at, e.known, e.reason, e.mark, e.owner, \
-     e.attempt, e.lane, e.tries, e.octets, e.begun_at, e.esp, coalesce(e.key, e.address), e.address,
+const VIEW_COLUMNS: &str =
+    "e.message, e.recipient, e.state, e.at, e.known, e.reason, e.mark, e.owner, e.attempt, \
+     e.lane, e.tries, e.octets, e.begun_at, e.esp, coalesce(e.key, e.address), e.address,
          (SELECT a.said FROM attempts a WHERE a.message = e.message AND a.recipient = e.recipient
           ORDER BY a.attempt DESC LIMIT 1),
-         l.stream, m.sender, m.size, m.accepted_at, e.ends_at
-     FROM email_sends e JOIN messages m ON m.id = e.message JOIN lanes l ON l.id = e.lane";
+         l.stream, m.sender, m.size, m.accepted_at, e.ends_at";
+
+/// Deliveries as [`view`] reads them, by one condition.
+pub(super) fn view_where(condition: &str) -> String {
+    format!(
+        "SELECT {VIEW_COLUMNS} FROM email_sends e JOIN messages m ON m.id = e.message JOIN lanes l ON l.id = e.lane
+         WHERE {condition}"
+    )
+}
 
 pub(super) fn view(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     let queued = Queued::read(row)?;
@@ -76,14 +85,37 @@ fn list(
     conn: &Connection,
     lanes: &[(LaneId, LaneOf)],
     filter: &Filter,
+    out: &[DeliveryId],
 ) -> rusqlite::Result<Vec<DeliveryView>> {
-    let mut wheres: Vec<String> = Vec::new();
-    let mut values: Vec<Value> = Vec::new();
     let codes: Vec<i64> = match filter.states.is_empty() {
-        true => vec![0, 1, 2, 3, 4],
+        true => vec![state::WAITING, state::OUT, state::UNSURE, state::PAUSED, state::PAUSED_UNSURE],
         false => filter.states.iter().flat_map(|word| state_codes(word)).copied().collect(),
     };
-    wheres.push(format!("e.state IN ({})", joined(&codes)));
+    let (condition, mut values) = condition(lanes, filter, &codes);
+    let limit = filter.limit.min(LIST_ROWS_MAX);
+    let order = format!("ORDER BY e.message DESC, e.recipient DESC LIMIT {limit}");
+    let sql = if codes.contains(&state::DONE) || !queue_is_short(conn)? {
+        format!("{} {order}", view_where(&condition))
+    } else {
+        // Little is not done: it is found by its index and by the book of what is out, not among all that is.
+        values.push(Value::Text(ids_json(out)));
+        format!(
+            "WITH ids(message, recipient) AS MATERIALIZED (
+                 SELECT message, recipient FROM email_sends INDEXED BY email_sends_end WHERE state IN (0, 2, 3, 4)
+                 UNION SELECT value ->> 0, value ->> 1 FROM json_each(?{}))
+             SELECT {VIEW_COLUMNS} FROM ids CROSS JOIN email_sends e USING (message, recipient)
+                 JOIN messages m ON m.id = e.message JOIN lanes l ON l.id = e.lane
+             WHERE {condition} {order}",
+            values.len()
+        )
+    };
+    conn.prepare(&sql)?.query_map(params_from_iter(values), view)?.collect()
+}
+
+/// The filter as SQL over `email_sends e`, with its values.
+fn condition(lanes: &[(LaneId, LaneOf)], filter: &Filter, codes: &[i64]) -> (String, Vec<Value>) {
+    let mut wheres = vec![format!("e.state IN ({})", joined(codes))];
+    let mut values = Vec::new();
     if let Some(stream) = &filter.stream {
         let of_stream = lanes.iter().filter(|(_, lane)| lane.stream.as_str() == stream).map(|(id, _)| *id);
         wheres.push(format!("e.lane IN ({})", joined(&of_stream.collect::<Vec<_>>())));
@@ -98,14 +130,19 @@ fn list(
         values.push(Value::Integer(i64::from(before.recipient)));
         wheres.push(format!("(e.message, e.recipient) < (?{}, ?{})", values.len() - 1, values.len()));
     }
-    let limit = filter.limit.min(LIST_ROWS_MAX);
-    // What is not done is found by its index where it is little; the rest by the table itself.
+    (wheres.join(" AND "), values)
+}
+
+fn queue_is_short(conn: &Connection) -> rusqlite::Result<bool> {
     let sql = format!(
-        "{VIEW} WHERE {} ORDER BY e.message DESC, e.recipient DESC LIMIT {limit}",
-        wheres.join(" AND ")
+        "SELECT 1 FROM email_sends INDEXED BY email_sends_end WHERE state IN (0, 2, 3, 4) LIMIT 1 OFFSET {SHORT_QUEUE}"
     );
-    let mut statement = conn.prepare(&sql)?;
-    statement.query_map(params_from_iter(values), view)?.collect()
+    conn.prepare_cached(&sql)?.exists([]).map(|longer| !longer)
+}
+
+fn ids_json(ids: &[DeliveryId]) -> String {
+    let pairs: Vec<_> = ids.iter().map(|id| (id.message.number(), id.recipient)).collect();
+    serde_json::to_string(&pairs).unwrap_or_else(|_| "[]".into())
 }
 
 fn joined(numbers: &[i64]) -> String {
@@ -117,8 +154,7 @@ fn show(conn: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreEr
     let rest = || {
         let body_kept =
             conn.prepare_cached("SELECT 1 FROM bodies WHERE message = ?1")?.exists([id.number()])?;
-        let mut deliveries =
-            conn.prepare_cached(&format!("{VIEW} WHERE e.message = ?1 ORDER BY e.recipient"))?;
+        let mut deliveries = conn.prepare_cached(&view_where("e.message = ?1 ORDER BY e.recipient"))?;
         let deliveries = deliveries.query_map([id.number()], view)?.collect::<Result<Vec<_>, _>>()?;
         Ok((body_kept, deliveries, attempts(conn, id)?, events(conn, id)?))
     };

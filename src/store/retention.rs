@@ -11,7 +11,7 @@ use super::Store;
 use super::row::integer;
 use super::tx::Tx;
 use super::types::{Retained, StoreError};
-use super::writer::Lane;
+use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::MessageId;
 

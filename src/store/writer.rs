@@ -7,23 +7,21 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, ffi};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::Shared;
 use super::tx::{Delta, Hot, Lanes, Tx};
 use super::types::StoreError;
+use super::waiting::{Queue, Work};
 use crate::clock::monotonic;
 
-/// Rows that may wait for the writer in each lane; past it callers wait.
-const WAITING_ROWS_MAX: u32 = 8_192;
 /// A group takes no more mail after so many rows…
-const GROUP_ROWS_MAX: u32 = 512;
+pub(super) const GROUP_ROWS_MAX: u32 = 512;
 /// …or after so long.
 const GROUP_TIME_MAX: Duration = Duration::from_millis(5);
 /// Bulk work a group, after its mail.
@@ -46,172 +44,6 @@ const BUSY_TIME_MAX: Duration = Duration::from_secs(30);
 
 const COMMIT_SECONDS: &str = "postroad_commit_seconds";
 const COMMIT_BATCH_SIZE: &str = "postroad_commit_batch_size";
-
-/// Which lane an operation waits in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lane {
-    Mail,
-    Bulk,
-}
-
-/// One operation: it may be run twice when its group is run again, its result is told after the commit.
-trait Work: Send {
-    fn rows(&self) -> u32;
-    /// Kept and tried again where it cannot commit.
-    fn kept(&self) -> bool;
-    fn run(&mut self, tx: &mut Tx<'_, '_>) -> rusqlite::Result<()>;
-    fn finish(self: Box<Self>, failed: Option<StoreError>);
-}
-
-struct Task<F, T> {
-    run: F,
-    result: Option<T>,
-    reply: oneshot::Sender<Result<T, StoreError>>,
-    rows: u32,
-    kept: bool,
-    _room: Option<OwnedSemaphorePermit>,
-}
-
-impl<F, T> Work for Task<F, T>
-where
-    F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send,
-    T: Send,
-{
-    fn rows(&self) -> u32 {
-        self.rows
-    }
-
-    fn kept(&self) -> bool {
-        self.kept
-    }
-
-    fn run(&mut self, tx: &mut Tx<'_, '_>) -> rusqlite::Result<()> {
-        self.result = Some((self.run)(tx)?);
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, failed: Option<StoreError>) {
-        let answer = match (failed, self.result) {
-            (Some(error), _) => Err(error),
-            (None, Some(result)) => Ok(result),
-            (None, None) => Err(StoreError::Failed("the operation was not run".into())),
-        };
-        // Nobody listens any more where the caller went away; what was committed stays.
-        let _ = self.reply.send(answer);
-    }
-}
-
-/// Something for the connection itself, between groups.
-type Control = Box<dyn FnOnce(&Connection) + Send>;
-
-#[derive(Default)]
-struct Waiting {
-    mail: VecDeque<Box<dyn Work>>,
-    bulk: VecDeque<Box<dyn Work>>,
-    controls: VecDeque<Control>,
-    closed: bool,
-}
-
-/// What waits for the writer.
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Condvar,
-    mail_room: Arc<Semaphore>,
-    bulk_room: Arc<Semaphore>,
-}
-
-impl std::fmt::Debug for Queue {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queue").finish_non_exhaustive()
-    }
-}
-
-impl Queue {
-    pub(super) fn new() -> Self {
-        let room = || Arc::new(Semaphore::new(WAITING_ROWS_MAX as usize));
-        Queue {
-            waiting: Mutex::new(Waiting::default()),
-            wake: Condvar::new(),
-            mail_room: room(),
-            bulk_room: room(),
-        }
-    }
-
-    /// Waits for room in the lane, then for the commit that carries the operation.
-    pub(super) async fn run<T, F>(&self, lane: Lane, rows: usize, run: F) -> Result<T, StoreError>
-    where
-        F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX).clamp(1, GROUP_ROWS_MAX);
-        let room = match lane {
-            Lane::Mail => &self.mail_room,
-            Lane::Bulk => &self.bulk_room,
-        };
-        let room = Arc::clone(room).acquire_many_owned(rows).await.map_err(|_| StoreError::Stopping)?;
-        let (reply, answer) = oneshot::channel();
-        let task = Task { run, result: None, reply, rows, kept: false, _room: Some(room) };
-        self.push(lane, Box::new(task))?;
-        answer.await.unwrap_or(Err(StoreError::Stopping))
-    }
-
-    /// Enqueues at once, whatever waits: for settles, which are bounded by what was begun.
-    pub(super) fn run_kept<T, F>(&self, rows: usize, run: F) -> oneshot::Receiver<Result<T, StoreError>>
-    where
-        F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
-        T: Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX).max(1);
-        // A refused push drops the task and its reply: the receiver says so.
-        let _ =
-            self.push(Lane::Mail, Box::new(Task { run, result: None, reply, rows, kept: true, _room: None }));
-        answer
-    }
-
-    /// Runs something on the connection, outside any transaction.
-    pub(super) async fn control<T: Send + 'static>(
-        &self,
-        run: impl FnOnce(&Connection) -> T + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        let control: Control = Box::new(move |conn| {
-            let _ = reply.send(run(conn));
-        });
-        self.enqueue(|waiting| waiting.controls.push_back(control))?;
-        answer.await.map_err(|_| StoreError::Stopping)
-    }
-
-    /// Takes nothing more; what waits is still done.
-    pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.mail_room.close();
-        self.bulk_room.close();
-        self.wake.notify_one();
-    }
-
-    fn push(&self, lane: Lane, work: Box<dyn Work>) -> Result<(), StoreError> {
-        self.enqueue(|waiting| match lane {
-            Lane::Mail => waiting.mail.push_back(work),
-            Lane::Bulk => waiting.bulk.push_back(work),
-        })
-    }
-
-    fn enqueue(&self, put: impl FnOnce(&mut Waiting)) -> Result<(), StoreError> {
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(StoreError::Stopping);
-        }
-        put(&mut waiting);
-        drop(waiting);
-        self.wake.notify_one();
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// Nobody waits for a thread that is gone.
 struct Gone(Arc<Shared>);
@@ -313,7 +145,10 @@ impl<'c> Writer<'c> {
         for work in self.kept.drain(..) {
             work.finish(Some(StoreError::Stopping));
         }
-        self.note(self.conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), CheckpointMode::TRUNCATE).err());
+        let written_back = self.conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), CheckpointMode::TRUNCATE);
+        if let Err(error) = &written_back {
+            self.note(Some(error));
+        }
     }
 
     /// Waits until there is something to do; `false`: closed, and all is done.
@@ -376,13 +211,14 @@ impl<'c> Writer<'c> {
         let mut ran: Vec<Box<dyn Work>> = Vec::new();
         let mut taken = Taken::default();
         let Some(first) = self.next(&mut taken, started) else { return };
+        if let Err(error) = self.begin() {
+            return self.fail(vec![first], &error);
+        }
         let mut next = Some(first);
-        let mut failed = self.begin().err();
+        let mut failed = None;
         let mut tx = Tx::new(self.conn, &mut self.hot, &mut self.lanes, self.shared);
         while let Some(mut work) = next.take() {
-            if failed.is_none() {
-                failed = work.run(&mut tx).err();
-            }
+            failed = work.run(&mut tx).err();
             ran.push(work);
             if failed.is_some() {
                 break;
@@ -393,7 +229,7 @@ impl<'c> Writer<'c> {
         match failed {
             None => self.commit(ran, delta, taken.rows),
             Some(error) => {
-                self.note(Some(error));
+                self.note(Some(&error));
                 self.undo();
                 self.careful(ran);
             }
@@ -492,9 +328,7 @@ impl<'c> Writer<'c> {
                 work.finish(Some(told.clone()));
             }
         }
-        if let Some(error) = clone_error(error) {
-            self.note(Some(error));
-        }
+        self.note(Some(error));
     }
 
     fn checkpoint(&mut self) {
@@ -510,19 +344,21 @@ impl<'c> Writer<'c> {
             // A reader still needs the log's end: a little later again.
             Ok(_) => {}
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            Err(error) => self.note(Some(error)),
+            Err(error) => self.note(Some(&error)),
         }
     }
 
     /// Logs once a change; a failed sync ends the process, for what the disk holds is unknown then.
-    fn note(&mut self, error: Option<rusqlite::Error>) {
+    fn note(&mut self, error: Option<&rusqlite::Error>) {
         match error {
             Some(error) => {
-                if matches!(code(&error), ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) {
+                if matches!(code(error), ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) {
                     tracing::error!(%error, "the disk failed to sync: the relay stops at once, what it acknowledged is safe as far as the disk keeps its word");
                     std::process::abort();
                 }
-                if !std::mem::replace(&mut self.failing, true) {
+                if !is_of_the_disk(error) {
+                    tracing::error!(%error, "the database refused an operation; nothing of it was kept");
+                } else if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, "the database does not take writes: mail is refused with 452 until it does");
                 }
             }
@@ -572,11 +408,17 @@ fn code(error: &rusqlite::Error) -> i32 {
     error.sqlite_error().map_or(0, |e| e.extended_code)
 }
 
-fn clone_error(error: &rusqlite::Error) -> Option<rusqlite::Error> {
-    match error {
-        rusqlite::Error::SqliteFailure(e, text) => Some(rusqlite::Error::SqliteFailure(*e, text.clone())),
-        _ => None,
-    }
+/// Full, read-only, failing, locked: whatever is written meets it. Else it is one operation's own error.
+fn is_of_the_disk(error: &rusqlite::Error) -> bool {
+    !matches!(
+        error.sqlite_error_code(),
+        None | Some(
+            ErrorCode::ConstraintViolation
+                | ErrorCode::TypeMismatch
+                | ErrorCode::ApiMisuse
+                | ErrorCode::Unknown
+        )
+    )
 }
 
 /// What a caller is told.

@@ -170,12 +170,12 @@ async fn somebody_elses_lock_is_waited_for() {
     let other = Connection::open(bench.settings().data_dir.join("postroad.db")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let accept = bench.waiting(&bench.message(&["a@x.example"], StreamKind::Transactional, 10));
-    let task = tokio::spawn({
+    let mut task = tokio::spawn({
         let store = store.clone();
         async move { store.accept(vec![accept]).await.remove(0) }
     });
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(!task.is_finished());
+    let early = tokio::time::timeout(Duration::from_millis(50), &mut task).await;
+    assert!(early.is_err(), "it waits");
     other.execute_batch("COMMIT").unwrap();
     assert!(task.await.unwrap().is_ok(), "busy never reaches a user");
 }

@@ -287,6 +287,49 @@ async fn lists_are_filtered_and_go_on_where_they_ended() {
 }
 
 #[tokio::test]
+async fn a_list_without_a_wish_has_all_that_is_not_done_also_in_a_long_queue() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = |to: &str| bench.message(&[to], StreamKind::Transactional, 10);
+    let (done, out, waits) =
+        (message("done@x.example"), message("out@x.example"), message("waits@x.example"));
+    let (accept, beginning) = bench.begun(&done);
+    accept_one(&store, accept).await;
+    store.settle(vec![bench.settle(first(&done), &beginning, accepted(), Step::Done)]).await.unwrap();
+    accept_one(&store, bench.begun(&out).0).await;
+    accept_one(&store, bench.waiting(&waits)).await;
+    let all = Filter { limit: 10, ..Filter::default() };
+    let ids = |list: Vec<DeliveryView>| list.into_iter().map(|d| d.id).collect::<Vec<_>>();
+    assert_eq!(ids(store.list(all.clone()).await.unwrap()), [first(&waits), first(&out)]);
+    let only_done = Filter { states: vec!["done".into()], ..all.clone() };
+    assert_eq!(ids(store.list(only_done).await.unwrap()), [first(&done)]);
+    let many: Vec<String> = (0..20_001).map(|n| format!("u{n}@x.example")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    accept_one(&store, bench.waiting(&bench.message(&many, StreamKind::Broadcast, 10))).await;
+    let quiet = Filter { stream: Some("transactional".into()), ..all };
+    assert_eq!(ids(store.list(quiet).await.unwrap()), [first(&waits), first(&out)]);
+}
+
+#[tokio::test]
+async fn a_notice_is_accepted_with_the_settle_that_bounces_and_only_then() {
+    let bench = Bench::new();
+    let settings = Settings { queue_octets_max: 100, ..bench.settings() };
+    let store = Store::open(settings, ME, bench.clock.clone()).unwrap();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 100);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    let notice = bench.message(&["app@example.com"], StreamKind::Transactional, 500);
+    let bounce = bench.settle(first(&message), &beginning, refused(), Step::Bounce);
+    let settled = store.settle_with_notices(vec![(bounce.clone(), Some(bench.waiting(&notice)))]).await;
+    assert_eq!(settled, Ok(vec![Settled::Moved(QueueState::Done)]));
+    assert!(store.show(notice.id).await.unwrap().is_some());
+    let again = bench.message(&["app@example.com"], StreamKind::Transactional, 500);
+    let settled = store.settle_with_notices(vec![(bounce, Some(bench.waiting(&again)))]).await;
+    assert_eq!(settled, Ok(vec![Settled::RowOnly]));
+    assert!(store.show(again.id).await.unwrap().is_none(), "a repeat tells nobody twice");
+}
+
+#[tokio::test]
 async fn events_are_taken_once_by_their_key() {
     let bench = Bench::new();
     let store = bench.open();

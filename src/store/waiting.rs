@@ -1,0 +1,180 @@
+//! What waits for the writer: operations in two lanes, each with its bound, and the answers that they owe.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use super::tx::Tx;
+use super::types::StoreError;
+use super::writer::GROUP_ROWS_MAX;
+
+/// Rows that may wait for the writer in each lane; past it callers wait.
+const WAITING_ROWS_MAX: u32 = 8_192;
+
+/// Which lane an operation waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lane {
+    Mail,
+    Bulk,
+}
+
+/// One operation: it may be run twice when its group is run again, its result is told after the commit.
+pub(super) trait Work: Send {
+    fn rows(&self) -> u32;
+    /// Kept and tried again where it cannot commit.
+    fn kept(&self) -> bool;
+    fn run(&mut self, tx: &mut Tx<'_, '_>) -> rusqlite::Result<()>;
+    fn finish(self: Box<Self>, failed: Option<StoreError>);
+}
+
+struct Task<F, T> {
+    run: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    rows: u32,
+    kept: bool,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl<F, T> Work for Task<F, T>
+where
+    F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn rows(&self) -> u32 {
+        self.rows
+    }
+
+    fn kept(&self) -> bool {
+        self.kept
+    }
+
+    fn run(&mut self, tx: &mut Tx<'_, '_>) -> rusqlite::Result<()> {
+        self.result = Some((self.run)(tx)?);
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, failed: Option<StoreError>) {
+        let answer = match (failed, self.result) {
+            (Some(error), _) => Err(error),
+            (None, Some(result)) => Ok(result),
+            (None, None) => Err(StoreError::Failed("the operation was not run".into())),
+        };
+        // Nobody listens any more where the caller went away; what was committed stays.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Something for the connection itself, between groups.
+pub(super) type Control = Box<dyn FnOnce(&Connection) + Send>;
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub mail: VecDeque<Box<dyn Work>>,
+    pub bulk: VecDeque<Box<dyn Work>>,
+    pub controls: VecDeque<Control>,
+    pub closed: bool,
+}
+
+/// What waits for the writer.
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    pub wake: Condvar,
+    mail_room: Arc<Semaphore>,
+    bulk_room: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue").finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        let room = || Arc::new(Semaphore::new(WAITING_ROWS_MAX as usize));
+        Queue {
+            waiting: Mutex::new(Waiting::default()),
+            wake: Condvar::new(),
+            mail_room: room(),
+            bulk_room: room(),
+        }
+    }
+
+    /// Waits for room in the lane, then for the commit that carries the operation.
+    pub(super) async fn run<T, F>(&self, lane: Lane, rows: usize, run: F) -> Result<T, StoreError>
+    where
+        F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX).clamp(1, GROUP_ROWS_MAX);
+        let room = match lane {
+            Lane::Mail => &self.mail_room,
+            Lane::Bulk => &self.bulk_room,
+        };
+        let room = Arc::clone(room).acquire_many_owned(rows).await.map_err(|_| StoreError::Stopping)?;
+        let (reply, answer) = oneshot::channel();
+        let task = Task { run, result: None, reply, rows, kept: false, _room: Some(room) };
+        self.push(lane, Box::new(task))?;
+        answer.await.unwrap_or(Err(StoreError::Stopping))
+    }
+
+    /// Enqueues at once, whatever waits: for settles, which are bounded by what was begun.
+    pub(super) fn run_kept<T, F>(&self, rows: usize, run: F) -> oneshot::Receiver<Result<T, StoreError>>
+    where
+        F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX).max(1);
+        // A refused push drops the task and its reply: the receiver says so.
+        let _ =
+            self.push(Lane::Mail, Box::new(Task { run, result: None, reply, rows, kept: true, _room: None }));
+        answer
+    }
+
+    /// Runs something on the connection, outside any transaction.
+    pub(super) async fn control<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Connection) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let control: Control = Box::new(move |conn| {
+            let _ = reply.send(run(conn));
+        });
+        self.enqueue(|waiting| waiting.controls.push_back(control))?;
+        answer.await.map_err(|_| StoreError::Stopping)
+    }
+
+    /// Takes nothing more; what waits is still done.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.mail_room.close();
+        self.bulk_room.close();
+        self.wake.notify_one();
+    }
+
+    fn push(&self, lane: Lane, work: Box<dyn Work>) -> Result<(), StoreError> {
+        self.enqueue(|waiting| match lane {
+            Lane::Mail => waiting.mail.push_back(work),
+            Lane::Bulk => waiting.bulk.push_back(work),
+        })
+    }
+
+    fn enqueue(&self, put: impl FnOnce(&mut Waiting)) -> Result<(), StoreError> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(StoreError::Stopping);
+        }
+        put(&mut waiting);
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
