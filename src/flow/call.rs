@@ -60,6 +60,10 @@ impl Courier {
             Err(unfit) => (vec![Outcome::Unfit { why: unfit.0 }; recipients.len()], None),
             Ok(request) => {
                 let reply = outlet.wire.exchange(request, &self.abort).await;
+                if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
+                    // The stop ended it: nobody's fault, and nothing that the next start should wait for.
+                    return self.take_back(&[call]).await;
+                }
                 (outlet.esp.read(parcel, &reply, self.clock.now()), phase_of(&reply))
             }
         };

@@ -376,24 +376,27 @@ impl Courier {
     pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
         self.tasks.close();
-        let now = self.clock.now();
         let unstarted: Vec<Call> = self.outlets.iter().flat_map(|o| o.close()).collect();
-        let deliveries: Vec<_> = unstarted
-            .iter()
-            .flat_map(|c| c.passengers.iter().map(|p| (c.delivery(p), c.attempt)).collect::<Vec<_>>())
-            .collect();
-        if !deliveries.is_empty() {
-            let taken_back = self.store.unbegin(deliveries, now).await;
-            if let Some(Err(error)) = taken_back.into_iter().find(Result::is_err) {
-                journal::trouble("taking back what was not sent", &error.to_string());
-            }
-        }
+        self.take_back(&unstarted).await;
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             self.abort.ask();
             let _ = tokio::time::timeout(grace / 4, self.tasks.wait()).await;
         }
         for outlet in &self.outlets {
             outlet.wire.close().await;
+        }
+    }
+
+    /// Un-begins calls of which nothing was handed over.
+    pub(super) async fn take_back(&self, calls: &[Call]) {
+        let deliveries: Vec<_> =
+            calls.iter().flat_map(|c| c.passengers.iter().map(|p| (c.delivery(p), c.attempt))).collect();
+        if deliveries.is_empty() {
+            return;
+        }
+        let taken_back = self.store.unbegin(deliveries, self.clock.now()).await;
+        if let Some(Err(error)) = taken_back.into_iter().find(Result::is_err) {
+            journal::trouble("taking back what was not sent", &error.to_string());
         }
     }
 }

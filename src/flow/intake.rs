@@ -10,7 +10,7 @@ use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
 use crate::address::Address;
 use crate::clock::Clock;
-use crate::journal;
+use crate::journal::{self, Alert};
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
     Body, Budget, Envelope, IdMint, Message, MessageId, ReversePath, Source, StreamName, Submission,
@@ -32,6 +32,8 @@ pub struct Intake {
     rules: prepare::Settings,
     accepted: HashMap<(String, StreamName), Counter>,
     streams: HashMap<StreamName, StreamSettings>,
+    no_room: Alert,
+    not_stored: Alert,
 }
 
 /// What an intake is made of.
@@ -75,6 +77,8 @@ impl Intake {
             rules: parts.rules,
             accepted,
             streams: parts.streams.into_iter().map(|s| (s.name.clone(), s)).collect(),
+            no_room: Alert::new("no_room"),
+            not_stored: Alert::new("not_stored"),
         }
     }
 
@@ -112,15 +116,42 @@ impl Intake {
         let accept = Accept { message: Arc::clone(&message), entries };
         let entered = match self.store.accept(vec![accept]).await.pop() {
             Some(Ok(entered)) => entered,
-            Some(Err(error)) => return Err(not_taken(&error)),
-            None => return Err(not_taken(&StoreError::Stopping)),
+            Some(Err(error)) => return Err(self.not_taken(&error)),
+            None => return Err(self.not_taken(&StoreError::Stopping)),
         };
+        self.no_room.clear("mail is accepted again");
+        self.not_stored.clear("mail is accepted again");
         self.count(&message);
         journal::accepted(&message);
         let id = message.id;
         let begun = planned.map(|(outlet, room, beginning)| (outlet, room, beginning.attempt));
         self.courier.hand_over(message, begun, &entered);
         Ok(id)
+    }
+
+    /// Nothing was kept; the client still has the message and tries again. The operator hears of it once.
+    fn not_taken(&self, error: &StoreError) -> Reply {
+        match error {
+            StoreError::Full(why) => {
+                self.no_room.raise(format_args!("mail is refused with 452: {why}"));
+                Reply::told(
+                    452,
+                    (4, 3, 1),
+                    format!("the relay has no room for mail now ({why}); try again later"),
+                )
+            }
+            StoreError::Failed(why) => {
+                self.not_stored.raise(format_args!("mail is refused with 451: {why}"));
+                Reply::new(
+                    451,
+                    (4, 3, 0),
+                    "the relay could not store the message; try again, its log says why",
+                )
+            }
+            StoreError::Stopping => {
+                Reply::new(421, (4, 3, 2), "the relay is stopping; try again in a minute")
+            }
+        }
     }
 
     fn count(&self, message: &Message) {
@@ -153,7 +184,7 @@ impl Intake {
         whole.extend_from_slice(&raw.head);
         if let Some(rest) = raw.rest {
             for n in 0..rest.chunks {
-                let chunk = self.store.chunk(rest.message, n).await.map_err(|e| not_taken(&e))?;
+                let chunk = self.store.chunk(rest.message, n).await.map_err(|e| self.not_taken(&e))?;
                 whole.extend_from_slice(&chunk);
             }
         }
@@ -162,13 +193,13 @@ impl Intake {
 
     /// What is too large for memory goes back to disk in pieces, in place of those that were read.
     async fn spill_again(&self, id: MessageId, body: Body) -> Result<Body, Reply> {
-        self.store.discard(id).await.map_err(|e| not_taken(&e))?;
+        self.store.discard(id).await.map_err(|e| self.not_taken(&e))?;
         let mut rest = Spilled { message: id, chunks: 0, octets: 0 };
         let (head, mut tail) = split(body.head);
         while !tail.is_empty() {
             let piece = tail.split_to(tail.len().min(CHUNK_OCTETS));
             rest.octets += piece.len() as u64;
-            self.store.spill(id, rest.chunks, piece).await.map_err(|e| not_taken(&e))?;
+            self.store.spill(id, rest.chunks, piece).await.map_err(|e| self.not_taken(&e))?;
             rest.chunks += 1;
         }
         let permit = self.budget.take(head.len()).map(Arc::new).ok_or_else(no_memory)?;
@@ -190,7 +221,7 @@ impl Gatekeeper for Intake {
     async fn sender(&self, _: &Client, _: &ReversePath, announced_octets: Option<u64>) -> Reply {
         match self.store.has_room(announced_octets.unwrap_or(0)) {
             Ok(()) => Reply::new(250, (2, 1, 0), "sender ok"),
-            Err(error) => not_taken(&error),
+            Err(error) => self.not_taken(&error),
         }
     }
 
@@ -202,7 +233,7 @@ impl Gatekeeper for Intake {
         let key = recipient.key();
         let found = match self.store.suppression(&[key.as_str()]) {
             Ok(found) => found,
-            Err(error) => return not_taken(&error),
+            Err(error) => return self.not_taken(&error),
         };
         match judge(found.first().and_then(Option::as_ref), &stream.name, stream.kind) {
             Verdict::Send => Reply::new(250, (2, 1, 5), "recipient ok"),
@@ -217,7 +248,7 @@ impl Gatekeeper for Intake {
 
     async fn spill(&self, message: Option<MessageId>, piece: u32, octets: Bytes) -> Result<MessageId, Reply> {
         let id = message.unwrap_or_else(|| self.mint.message(&*self.clock));
-        self.store.spill(id, piece, octets).await.map(|()| id).map_err(|e| not_taken(&e))
+        self.store.spill(id, piece, octets).await.map(|()| id).map_err(|e| self.not_taken(&e))
     }
 
     async fn message(&self, client: &Client, envelope: Envelope, body: Body) -> Reply {
@@ -295,19 +326,4 @@ fn told(id: MessageId, prepared: Prepared) -> Body {
 
 fn no_memory() -> Reply {
     Reply::new(452, (4, 3, 1), "too many messages in flight for the relay's memory; try again in a minute")
-}
-
-/// Nothing was kept; the client still has the message and tries again.
-fn not_taken(error: &StoreError) -> Reply {
-    match error {
-        StoreError::Full(why) => Reply::told(
-            452,
-            (4, 3, 1),
-            format!("the relay has no room for mail now ({why}); try again later"),
-        ),
-        StoreError::Failed(_) => {
-            Reply::new(451, (4, 3, 0), "the relay could not store the message; try again, its log says why")
-        }
-        StoreError::Stopping => Reply::new(421, (4, 3, 2), "the relay is stopping; try again in a minute"),
-    }
 }

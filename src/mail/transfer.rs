@@ -193,8 +193,8 @@ mod tests {
         }
 
         #[test]
-        fn broken_lines_decode_alike(tokens in prop::collection::vec("[a-zA-Z .\\t-]|=[0-9A-F]{2}", 900..1200)) {
-            let line = format!("{}\r\n", tokens.concat());
+        fn broken_lines_decode_alike(tokens in prop::collection::vec("[a-zA-Z .\\t-]{1,4}|=[0-9A-F]{2}", 30..40)) {
+            let line = format!("{}\r\n", tokens.concat().repeat(20));
             let out = written(break_quoted_printable, line.as_bytes());
             prop_assert!(line.len() <= LINE_OCTETS_MAX + 2 || lines(&out).all(|l| l.len() <= ENCODED_LINE_OCTETS_MAX));
             prop_assert_eq!(quoted_printable_decode(&out), quoted_printable_decode(line.as_bytes()));

@@ -140,7 +140,7 @@ fn a_signed_body_with_bare_lf_is_refused_by_name_or_made_whole() {
         "{}MIME-Version: 1.0\r\nContent-Type: multipart/signed; boundary=\"----7A\";\r\n protocol=\"application/x-pkcs7-signature\"\r\n\r\n",
         head("lf")
     );
-    let body = "signed by a library\n\n------7A\nContent-Type: text/plain\n\nhello\n\n------7A\nContent-Type: application/x-pkcs7-signature\n\nMIIB\n\n------7A--\n";
+    let body = "signed by a library\n\n------7A\nContent-Type: text/plain\n\nhello\n\n------7A\nContent-Type: application/x-pkcs7-signature\n\nMIIB\n\n------7A--";
     let raw = format!("{header}{body}").into_bytes();
     let refused = offer(&mut relay.client(), &raw);
     assert!(refused.starts_with("550 5.6.11") && refused.contains("bare LF"), "{refused}");

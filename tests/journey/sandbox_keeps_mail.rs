@@ -78,10 +78,9 @@ fn an_empty_directory_is_enough() {
     let told = bare.run(&["explain", &id]).must(0).out;
     assert!(told.contains("ok@example.com") && told.contains("shop@example.org"), "{told}");
     let shown = bare.run(&["queue", "show", &id]).must(0).out;
-    assert!(
-        shown.contains(&id) && shown.contains("sandboxed") && shown.contains("hello"),
-        "show has the mail: {shown}"
-    );
+    assert!(shown.contains(&id) && shown.contains("ok@example.com"), "{shown}");
+    let content = bare.run(&["queue", "show", &id, "--raw"]).must(0).out;
+    assert!(content.contains("Subject: sandboxed") && content.contains("hello"), "{content}");
 
     let token = fs::read_to_string(bare.folder.path().join("data/admin.token")).unwrap();
     use std::os::unix::fs::PermissionsExt as _;

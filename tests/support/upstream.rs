@@ -101,10 +101,9 @@ impl Received {
 
     /// A header field's value, unfolded.
     pub fn header(&self, name: &str) -> Option<String> {
-        super::mailgen::fields(&self.data)
-            .into_iter()
-            .find(|f| f.name.eq_ignore_ascii_case(name))
-            .map(|f| String::from_utf8_lossy(&f.value).replace("\r\n", "").trim().to_owned())
+        super::mailgen::fields(&self.data).into_iter().find(|f| f.name.eq_ignore_ascii_case(name)).map(|f| {
+            String::from_utf8_lossy(&f.value).replace("\r\n", "").replace('\t', " ").trim().to_owned()
+        })
     }
 }
 

@@ -227,6 +227,8 @@ fn leaf() -> impl Strategy<Value = String> {
         .prop_map(|(fields, lines)| format!("{fields}\r\n{}", lines.join("\r\n").replace("--", "=-")))
 }
 
+/// mail-parser 0.11.9 loses its place (and asserts) in a message that is the whole body of an attached message, so the
+/// trees have none; [`deep_and_wide_structures_are_bounded`] does.
 fn tree() -> impl Strategy<Value = String> {
     leaf().prop_recursive(3, 12, 4, |inner| {
         let boundary = "[A-Za-z0-9]{12}";
@@ -235,7 +237,9 @@ fn tree() -> impl Strategy<Value = String> {
                 let parts: String = parts.iter().map(|p| format!("--{b}\r\n{p}\r\n")).collect();
                 format!("Content-Type: multipart/mixed; boundary=\"{b}\"\r\n\r\npreamble \r\n{parts}--{b}--\r\nepilogue \r\n")
             }),
-            1 => inner.prop_map(|message| format!("Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n{message}")),
+            1 => inner
+                .prop_filter("no message directly in a message", |m| !m.starts_with("Content-Type: message/"))
+                .prop_map(|m| format!("Content-Type: message/rfc822\r\n\r\nSubject: inner\r\n{m}")),
         ]
     })
 }
@@ -257,6 +261,8 @@ fn decoded(octets: &[u8]) -> Vec<String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn every_part_decodes_to_what_it_was_and_no_line_is_long(tree in tree()) {
         let message = format!("Subject: s\r\n{tree}\r\n");
