@@ -9,8 +9,8 @@ use super::courier::Courier;
 use crate::journal;
 use crate::mail::Reason;
 
-/// How much is begun ahead is set anew so often.
-const TUNE_EVERY: Duration = Duration::from_secs(1);
+/// How much is begun ahead is set anew so often: a burst is over in seconds.
+const TUNE_EVERY: Duration = Duration::from_millis(100);
 /// `max_age` and the ends of holds are swept so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Retention runs so often.
