@@ -251,10 +251,17 @@ fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Settings
 async fn wait_for_signal() -> anyhow::Result<&'static str> {
     let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    Ok(tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    })
+    // By itself it would end the process, at the end of the terminal's session for one.
+    let mut hup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok("SIGTERM"),
+            _ = int.recv() => return Ok("SIGINT"),
+            _ = hup.recv() => tracing::warn!(
+                "SIGHUP: a renewed certificate is used by itself; for any other change restart the relay"
+            ),
+        }
+    }
 }
 
 /// Each connection is an open file; the soft limit is often 1,024 while the hard one has room.

@@ -1,6 +1,6 @@
 //! The configuration: from what is written (TOML, `.env`, environment twins) to what it means.
 //!
-//! Two steps. [`written`] is the file as typed, each value with its line; twins are put into it. Then each section is
+//! Two steps. `written` is the file as typed, each value with its line; twins are put into it. Then each section is
 //! read once into the settings of the module that it is for, and whatever is wrong on the way is gathered, so that
 //! an operator sees all of it at once. Nobody below this floor knows that a file exists.
 

@@ -159,3 +159,40 @@ fn one_line_carries_many_messages() {
     }
     assert!(upstream.connections() <= 8, "{} connections for 25 messages", upstream.connections());
 }
+
+#[test]
+fn dots_survive_every_boundary() {
+    // Lines of dots of every small length, so that one lies across each boundary of a buffer or piece on the way.
+    let mut random = crate::support::random::Random::seeded("dots");
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let mut sent = Vec::new();
+    for n in 0..6 {
+        let mut raw = format!("{}\r\n", crate::support::mailgen::head(&format!("dots{n}"))).into_bytes();
+        let octets = random.between(200_000, 900_000) as usize;
+        while raw.len() < octets {
+            let line = [&b"."[..], b"..", b"", b"...", b".x", b"x."][random.between(0, 6) as usize];
+            raw.extend_from_slice(line);
+            raw.extend_from_slice(b"\r\n");
+        }
+        relay.submit("a@example.org", &["ok@example.com"], &raw);
+        sent.push(raw);
+    }
+    let received = upstream.wait_for(sent.len());
+    for (n, raw) in sent.iter().enumerate() {
+        assert_unchanged(raw, &with_subject(&received, &format!("dots{n}")).data);
+    }
+}
+
+#[test]
+fn large_mail_loses_the_same_fields_as_small() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let filler: String = (0..1000).map(|n| format!("X-Filler-{n}: {}\r\n", "f".repeat(60))).collect();
+    let raw =
+        format!("{filler}Bcc: hidden@example.net\r\n{}", String::from_utf8(sized("big", 700_000)).unwrap());
+    relay.submit("a@example.org", &["ok@example.com"], raw.as_bytes());
+    let received = upstream.wait_for(1);
+    assert_unchanged(raw.as_bytes(), &received[0].data);
+    assert!(!received[0].text().contains("hidden@"));
+}

@@ -70,3 +70,16 @@ fn what_was_begun_and_not_handed_over_is_unbegun() {
     }
     assert_eq!(upstream.count(), 6);
 }
+
+#[test]
+fn a_hang_up_of_the_terminal_is_no_stop_and_an_interrupt_is() {
+    let upstream = Upstream::start();
+    let mut relay = Relay::to(&upstream);
+    relay.signal(rustix::process::Signal::HUP);
+    relay.submit("a@example.org", &["ok@example.com"], &plain("hup"));
+    upstream.wait_for(1);
+    assert!(relay.ended_within(Duration::from_millis(300)).is_none(), "SIGHUP ended it");
+    relay.signal(rustix::process::Signal::INT);
+    let status = relay.ended_within(Duration::from_secs(30));
+    assert!(status.is_some_and(|s| s.success()), "{status:?}");
+}

@@ -233,3 +233,53 @@ fn guesses_at_a_password_are_slowed_and_cut() {
     assert!(answers.iter().all(|c| matches!(c, 535 | 421 | 454)), "{answers:?}");
     assert!(began.elapsed() > Duration::from_millis(500), "guessing is not slowed: {:?}", began.elapsed());
 }
+
+#[test]
+fn a_full_queue_is_452_until_it_has_emptied() {
+    let mut upstream = Upstream::start();
+    let relay = Relay::setup()
+        .upstream(&upstream, "")
+        .tables(super::partial_recipients::FAST)
+        .limits("queue_bytes = \"1MB\"")
+        .start();
+    upstream.shut();
+    let raw = sized("queued", 100_000);
+    let mut client = relay.client();
+    let mut taken = 0;
+    let refused = loop {
+        match client.try_submit("a@example.org", &["ok@example.com"], &raw, Duration::from_secs(20)) {
+            Ok(_) => taken += 1,
+            Err(said) => break said,
+        }
+        assert!(taken < 30, "no end of a queue of 1 MB");
+    };
+    assert!(refused.starts_with("452 4.3.1") && taken >= 5, "{taken} taken, then {refused}");
+    // What was refused ends that transaction alone.
+    client.say("NOOP").expect("250");
+    upstream.reopen();
+    upstream.wait_for(taken);
+    wait_until("room again", Duration::from_secs(20), || {
+        relay.client().try_submit("a@example.org", &["ok@example.com"], &raw, Duration::from_secs(20)).is_ok()
+    });
+}
+
+#[test]
+fn a_slow_next_hop_keeps_memory_flat() {
+    let upstream = Upstream::start();
+    upstream.fail_always(crate::support::Point::Dot, crate::support::Fault::Slow(Duration::from_secs(1)));
+    let relay = Relay::to(&upstream);
+    let mut client = relay.client();
+    let raw = sized("flat", 20_000);
+    let mut after_first_half = 0;
+    for n in 0..3_000 {
+        client.submit("a@example.org", &["ok@example.com"], &raw);
+        client.transcript.clear();
+        if n == 1_500 {
+            after_first_half = relay.memory_kilobytes("VmRSS").unwrap();
+        }
+    }
+    let at_end = relay.memory_kilobytes("VmRSS").unwrap();
+    println!("limits: 3,000 waiting messages of 20 kB, VmRSS {after_first_half} then {at_end} kB");
+    // The second half, thirty megabytes of mail, is on the disk.
+    assert!(at_end < after_first_half + 15_000, "{after_first_half} kB, then {at_end} kB");
+}

@@ -82,3 +82,29 @@ fn a_slow_answer_to_the_dot_is_waited_for() {
     let twice = holds_within(Duration::from_secs(3), || upstream.count() > 1);
     assert!(!twice, "sent twice though the answer came");
 }
+
+#[test]
+fn a_dot_that_is_never_answered_is_unsure_after_its_time_out() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Hang, 1);
+    let relay = Relay::setup().upstream(&upstream, "data_timeout = \"1s\"").tables(FAST).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("never"));
+    upstream.wait_for_within(1, Duration::from_secs(20));
+    wait_until("it is done", Duration::from_secs(10), || {
+        life(&relay, &id)["deliveries"][0]["known"] == "handed"
+    });
+    let life = life(&relay, &id);
+    assert_eq!(life["attempts"][0]["outcome"], "unsure", "{life}");
+}
+
+#[test]
+fn a_next_hop_that_stops_reading_in_the_body_was_not_handed_it() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Body(100_000), Fault::Stall, 1);
+    let long = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"1h\"\n";
+    let relay = Relay::setup().upstream(&upstream, "timeout = \"1s\"").tables(long).start();
+    let raw = crate::support::mailgen::sized("stalled", 20_000_000);
+    let id = relay.submit("a@example.org", &["ok@example.com"], &raw);
+    upstream.wait_for_within(1, Duration::from_secs(40));
+    assert_ne!(life(&relay, &id)["attempts"][0]["outcome"], "unsure");
+}

@@ -47,7 +47,10 @@ pub enum Fault {
     Half,
     /// The right reply, so much later.
     Slow(Duration),
+    /// Reads on and says nothing.
     Hang,
+    /// Neither reads nor says anything.
+    Stall,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -66,6 +69,10 @@ pub struct Manner {
     pub tls: Tls,
     /// Mechanisms, user, password.
     pub auth: Option<(&'static str, &'static str, &'static str)>,
+    /// Says 354 also where it took no recipient, as some servers do.
+    pub lax_data: bool,
+    /// Takes so many recipients a transaction, 452 for the rest.
+    pub recipients_max: usize,
 }
 
 impl Default for Manner {
@@ -76,6 +83,8 @@ impl Default for Manner {
             extensions: words.iter().map(|w| (*w).to_owned()).collect(),
             tls: Tls::Off,
             auth: None,
+            lax_data: false,
+            recipients_max: usize::MAX,
         }
     }
 }
@@ -426,6 +435,9 @@ impl Session {
             return self.answer(&[], "503 5.5.1 MAIL first");
         };
         transaction.asked += 1;
+        if transaction.to.len() >= self.manner.recipients_max {
+            return self.answer(&[], "452 4.5.3 too many recipients in one go");
+        }
         let points = [Point::Rcpt(transaction.asked)];
         let named = self.shared.rules.lock().unwrap().iter().find_map(|r| match r.point {
             Point::RcptOf(who) if path.contains(who) => Some(r.point),
@@ -444,7 +456,8 @@ impl Session {
     }
 
     fn data(&mut self) -> Next {
-        if self.transaction.as_ref().is_none_or(|t| t.to.is_empty()) {
+        let nobody = self.transaction.as_ref().is_none_or(|t| t.to.is_empty());
+        if nobody && !self.manner.lax_data {
             return self.answer(&[], "554 5.5.1 no valid recipients");
         }
         match self.rule(&[Point::Data]) {
@@ -457,11 +470,17 @@ impl Session {
         let Some(data) = self.read_body(in_body)? else { return Ok(false) };
         let transaction = self.transaction.take().unwrap_or_default();
         let (tls, user, connection) = (self.tls, self.user.clone(), self.number);
+        if nobody {
+            return self.answer(&[], "554 5.5.1 no valid recipients");
+        }
         let received = Received { mail: transaction.mail, to: transaction.to, data, tls, user, connection };
         match self.rule(&[Point::Dot]) {
             None => {}
             Some(Fault::Slow(d)) => self.sleep(d),
-            Some(Fault::Reply(text)) if !text.starts_with('2') => {
+            Some(Fault::Reply(text)) => {
+                if text.starts_with('2') {
+                    self.shared.received.lock().unwrap().push(received);
+                }
                 return self.go_wrong(Fault::Reply(text), "");
             }
             Some(fault) => {
@@ -543,6 +562,10 @@ impl Session {
                 self.sleep(d);
                 self.line.write(format!("{right}\r\n").as_bytes())?;
                 Ok(true)
+            }
+            Fault::Stall => {
+                self.sleep(Duration::from_secs(600));
+                Ok(false)
             }
             Fault::Hang => {
                 while !self.shared.stop.load(Ordering::SeqCst) {
