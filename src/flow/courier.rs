@@ -121,7 +121,7 @@ impl Courier {
 
     /// Takes fresh mail after its commit: what was begun with it goes to a connection, the rest waits.
     pub fn hand_over(
-        &self,
+        self: &Arc<Self>,
         message: Arc<Message>,
         begun: Option<(usize, Room, AttemptId)>,
         entered: &[Entered],
@@ -134,15 +134,10 @@ impl Courier {
         if let Some((outlet, room, attempt)) = begun {
             let passengers = of(Entered::Begun);
             if !passengers.is_empty() {
-                self.outlets[outlet].push(Call {
-                    message: Arc::clone(&message),
-                    passengers,
-                    attempt,
-                    begun_at: message.accepted_at,
-                    tried: vec![outlet],
-                    moved_for_recipient: false,
-                    room,
-                });
+                let (begun_at, message) = (message.accepted_at, Arc::clone(&message));
+                let (tried, moved_for_recipient) = (vec![outlet], false);
+                let call = Call { message, passengers, attempt, begun_at, tried, moved_for_recipient, room };
+                self.push(outlet, call);
             }
         }
         if !waiting.is_empty() {
@@ -156,6 +151,14 @@ impl Courier {
                 tried,
                 moved_for_recipient: false,
             });
+        }
+    }
+
+    /// To the next free connection; a stop that came between begin and here takes it back.
+    fn push(self: &Arc<Self>, outlet: usize, call: Call) {
+        if let Some(call) = self.outlets[outlet].push(call) {
+            let courier = Arc::clone(self);
+            self.tasks.spawn(async move { courier.take_back(&[call]).await });
         }
     }
 
@@ -295,15 +298,8 @@ impl Courier {
             let mut tried = pending.tried;
             tried.push(outlet);
             let (message, moved_for_recipient) = (pending.message, pending.moved_for_recipient);
-            self.outlets[outlet].push(Call {
-                message,
-                passengers,
-                attempt,
-                begun_at,
-                tried,
-                moved_for_recipient,
-                room,
-            });
+            let call = Call { message, passengers, attempt, begun_at, tried, moved_for_recipient, room };
+            self.push(outlet, call);
         }
         self.outlets.iter().for_each(|o| o.meter.commit(started.elapsed()));
         if refused {
@@ -371,17 +367,15 @@ impl Courier {
         Arc::new(message)
     }
 
-    /// Starts no further call, un-begins those that wait for a connection, and gives those on the wire `grace` to
-    /// end, then asks them to.
+    /// Starts no further call and un-begins those of which nothing was handed over: those that wait for a connection,
+    /// and those on the wire, which are asked to end. What was handed over has `grace` to be answered.
     pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
         self.tasks.close();
         let unstarted: Vec<Call> = self.outlets.iter().flat_map(|o| o.close()).collect();
         self.take_back(&unstarted).await;
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            self.abort.ask();
-            let _ = tokio::time::timeout(grace / 4, self.tasks.wait()).await;
-        }
+        self.abort.ask();
+        let _ = tokio::time::timeout(grace, self.tasks.wait()).await;
         for outlet in &self.outlets {
             outlet.wire.close().await;
         }

@@ -91,10 +91,16 @@ impl Outlet {
         self.begun_max.store(ahead.max(self.connections * 2).max(1), Ordering::Relaxed);
     }
 
-    /// Hands a begun call over to the next free connection.
-    pub fn push(&self, call: Call) {
-        self.calls().push_back(call);
+    /// Hands a begun call over to the next free connection; a closed outlet gives it back.
+    #[must_use]
+    pub fn push(&self, call: Call) -> Option<Call> {
+        let mut calls = self.calls();
+        if self.ready.is_closed() {
+            return Some(call);
+        }
+        calls.push_back(call);
         self.ready.add_permits(1);
+        None
     }
 
     /// The next call; `None` when the outlet is closed.
@@ -118,5 +124,79 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.0.begun.fetch_sub(1, Ordering::AcqRel);
         self.0.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{Address, Grammar};
+    use crate::clock::Timestamp;
+    use crate::esp::sandbox::Sandbox;
+    use crate::flow::pending::Passenger;
+    use crate::mail::{
+        AttemptId, Body, BodyKind, Envelope, Message, MessageId, Protocol, ReversePath, Source, StreamKind,
+        StreamName,
+    };
+    use crate::wire::SandboxWire;
+
+    fn outlet() -> Arc<Outlet> {
+        Outlet::new("s", (1, 100), Box::new(Sandbox), Arc::new(SandboxWire), 1, Arc::default())
+    }
+
+    fn call(room: Room) -> Call {
+        let at = Timestamp::from_millis(0);
+        let to = Address::parse("b@example.com", Grammar::Strict).unwrap();
+        let message = Message {
+            id: MessageId::from_number(1),
+            envelope: Envelope {
+                sender: ReversePath::Null,
+                recipients: vec![to],
+                body: BodyKind::SevenBit,
+                smtputf8: false,
+            },
+            stream: StreamName::new(StreamName::TRANSACTIONAL),
+            kind: StreamKind::Transactional,
+            body: Body::whole("\r\n"),
+            accepted_at: at,
+            expires_at: at,
+            tags: Vec::new(),
+            metadata: Vec::new(),
+            pin: None,
+            source: Source {
+                listener: "l".into(),
+                peer: std::net::Ipv4Addr::LOCALHOST.into(),
+                helo: "h".into(),
+                credential: None,
+                protocol: Protocol::Smtp,
+            },
+        };
+        Call {
+            message: Arc::new(message),
+            passengers: vec![Passenger { recipient: 0, tries: 0, open_attempts: 0, seen_unsure: 0 }],
+            attempt: AttemptId::from_number(2),
+            begun_at: at,
+            tried: vec![0],
+            moved_for_recipient: false,
+            room,
+        }
+    }
+
+    #[test]
+    fn a_begin_that_commits_after_the_close_is_given_back_and_none_is_forgotten() {
+        let outlet = outlet();
+        assert!(outlet.push(call(outlet.room().unwrap())).is_none());
+        assert_eq!(outlet.close().len(), 1, "what was not started comes back at the close");
+        assert!(outlet.push(call(outlet.room().unwrap())).is_some(), "and later ones at once");
+        assert_eq!(outlet.free(), 2, "their room is free again");
+    }
+
+    #[test]
+    fn no_more_is_begun_ahead_than_there_is_room() {
+        let outlet = outlet();
+        let taken = [outlet.room(), outlet.room()];
+        assert!(taken.iter().all(Option::is_some) && outlet.room().is_none());
+        outlet.tune(1e9, 1.0);
+        assert_eq!(outlet.free(), BEGUN_AHEAD_MAX - 2);
     }
 }
