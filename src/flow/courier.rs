@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::call::Call;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending, PendingQueue};
-use crate::clock::{Clock, Timestamp, monotonic};
+use crate::clock::{Clock, Timestamp};
 use crate::journal;
 use crate::mail::delivery::Begin;
 use crate::mail::{
@@ -267,7 +267,6 @@ impl Courier {
     }
 
     async fn begin(self: &Arc<Self>, batch: Vec<(Pending, usize, Room)>) {
-        let started = monotonic();
         let begun_at = self.clock.now();
         let attempts: Vec<AttemptId> = batch.iter().map(|_| self.mint.attempt(&*self.clock)).collect();
         let mut requests = Vec::new();
@@ -301,7 +300,6 @@ impl Courier {
             let call = Call { message, passengers, attempt, begun_at, tried, moved_for_recipient, room };
             self.push(outlet, call);
         }
-        self.outlets.iter().for_each(|o| o.meter.commit(started.elapsed()));
         if refused {
             self.queue().note_more_on_disk();
             tokio::time::sleep(STORE_PAUSE).await;

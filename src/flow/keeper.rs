@@ -9,8 +9,8 @@ use super::courier::Courier;
 use crate::journal;
 use crate::mail::Reason;
 
-/// How much is begun ahead is set anew so often: a burst is over in seconds.
-const TUNE_EVERY: Duration = Duration::from_millis(100);
+/// How much is begun ahead shrinks so often: a burst is over in seconds.
+const EASE_EVERY: Duration = Duration::from_millis(100);
 /// `max_age` and the ends of holds are swept so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Retention runs so often.
@@ -20,13 +20,13 @@ const SWEEP_BATCH: usize = 500;
 
 /// Makes the rounds until it is told to stop.
 pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
-    let mut tune = every(TUNE_EVERY);
+    let mut ease = every(EASE_EVERY);
     let mut sweep = every(SWEEP_EVERY);
     let mut retain = every(RETAIN_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = tune.tick() => courier.tune(TUNE_EVERY),
+            _ = ease.tick() => courier.outlets.iter().for_each(|o| o.ease()),
             _ = sweep.tick() => courier.sweep().await,
             _ = retain.tick() => courier.retain().await,
         }
@@ -40,13 +40,6 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 impl Courier {
-    fn tune(&self, over: Duration) {
-        for outlet in &self.outlets {
-            let (calls, commit) = outlet.meter.take();
-            outlet.tune(calls as f64 / over.as_secs_f64(), commit.as_secs_f64());
-        }
-    }
-
     /// Ends what has passed its `max_age`, whether or not anything could carry it.
     async fn sweep(&self) {
         loop {

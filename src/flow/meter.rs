@@ -1,6 +1,5 @@
-//! What an outlet is measured by: its metrics, and the two figures that say how much to begin ahead.
+//! What an outlet is measured by: its metrics.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use metrics::{Counter, Histogram, counter, histogram};
@@ -15,13 +14,11 @@ pub struct Meter {
     unfit: Counter,
     unsure: Counter,
     seconds: Histogram,
-    calls: AtomicU64,
-    commit_micros: AtomicU64,
 }
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("calls", &self.calls).finish_non_exhaustive()
+        f.debug_struct("Meter").finish_non_exhaustive()
     }
 }
 
@@ -36,14 +33,11 @@ impl Meter {
             unfit: outcome("unfit"),
             unsure: outcome("unsure"),
             seconds: histogram!(names::ATTEMPT_SECONDS, "esp" => esp.to_owned()),
-            calls: AtomicU64::new(0),
-            commit_micros: AtomicU64::new(0),
         }
     }
 
     /// One call ended, with these outcomes.
     pub fn attempt(&self, outcomes: &[Outcome], took: Duration) {
-        self.calls.fetch_add(1, Ordering::Relaxed);
         self.seconds.record(took.as_secs_f64());
         for outcome in outcomes {
             match outcome {
@@ -53,18 +47,5 @@ impl Meter {
                 Outcome::Unsure { .. } => self.unsure.increment(1),
             }
         }
-    }
-
-    /// A begin's commit took so long; the last eight weigh most.
-    pub fn commit(&self, took: Duration) {
-        let now = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(10_000_000);
-        let smooth = |before: u64| Some(if before == 0 { now } else { before - before / 8 + now / 8 });
-        let _ = self.commit_micros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, smooth);
-    }
-
-    /// Calls since it was asked last, and what a commit takes.
-    pub fn take(&self) -> (u64, Duration) {
-        let calls = self.calls.swap(0, Ordering::Relaxed);
-        (calls, Duration::from_micros(self.commit_micros.load(Ordering::Relaxed)))
     }
 }

@@ -2,10 +2,10 @@
 //! free connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, TryAcquireError};
 
 use super::call::Call;
 use super::meter::Meter;
@@ -34,6 +34,10 @@ pub struct Outlet {
     pub meter: Meter,
     begun: AtomicUsize,
     begun_max: AtomicUsize,
+    /// Mail was there that found no room.
+    crowded: AtomicBool,
+    /// Room has grown since it was last eased.
+    grown: AtomicBool,
     queue: Mutex<VecDeque<Call>>,
     ready: Semaphore,
     /// Rung when room is given back.
@@ -63,7 +67,9 @@ impl Outlet {
             connections,
             meter: Meter::new(name),
             begun: AtomicUsize::new(0),
-            begun_max: AtomicUsize::new((connections * 2).max(1)),
+            begun_max: AtomicUsize::new(begun_ahead_min(connections)),
+            crowded: AtomicBool::new(false),
+            grown: AtomicBool::new(false),
             queue: Mutex::default(),
             ready: Semaphore::new(0),
             freed,
@@ -74,10 +80,13 @@ impl Outlet {
     pub fn room(self: &Arc<Self>) -> Option<Room> {
         let max = self.begun_max.load(Ordering::Relaxed);
         let fits = |begun: usize| (begun < max).then_some(begun + 1);
-        self.begun
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits)
-            .ok()
-            .map(|_| Room(Arc::clone(self)))
+        match self.begun.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits) {
+            Ok(_) => Some(Room(Arc::clone(self))),
+            Err(_) => {
+                self.crowded.store(true, Ordering::Relaxed);
+                None
+            }
+        }
     }
 
     /// How many more calls may be begun now.
@@ -85,10 +94,28 @@ impl Outlet {
         self.begun_max.load(Ordering::Relaxed).saturating_sub(self.begun.load(Ordering::Relaxed))
     }
 
-    /// Sets how much is begun ahead: twice what leaves during one commit, never less than two for each connection.
-    pub fn tune(&self, calls_per_second: f64, commit_seconds: f64) {
-        let ahead = (2.0 * calls_per_second * commit_seconds).min(BEGUN_AHEAD_MAX as f64) as usize;
-        self.begun_max.store(ahead.max(self.connections * 2).max(1), Ordering::Relaxed);
+    /// A connection stands idle. Where mail found no room a moment ago, what is begun ahead does not last for one
+    /// commit: twice as much is from now on. What was carried per commit would be no measure of what could be: where
+    /// too little is begun, little is carried.
+    fn ran_dry(&self) {
+        if !self.crowded.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let doubled = |max: usize| Some((max * 2).min(BEGUN_AHEAD_MAX).max(max));
+        let _ = self.begun_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, doubled);
+        self.grown.store(true, Ordering::Relaxed);
+        self.freed.notify_one();
+    }
+
+    /// Takes back an eighth of what is begun ahead beyond the least, where it did not have to grow since this was last
+    /// called: after a crash all of it is `Unsure`.
+    pub fn ease(&self) {
+        if self.grown.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let min = begun_ahead_min(self.connections);
+        let less = |max: usize| Some(max - max.saturating_sub(min).div_ceil(8));
+        let _ = self.begun_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Hands a begun call over to the next free connection; a closed outlet gives it back.
@@ -105,7 +132,14 @@ impl Outlet {
 
     /// The next call; `None` when the outlet is closed.
     pub async fn next(&self) -> Option<Call> {
-        self.ready.acquire().await.ok()?.forget();
+        match self.ready.try_acquire() {
+            Ok(permit) => permit.forget(),
+            Err(TryAcquireError::Closed) => return None,
+            Err(TryAcquireError::NoPermits) => {
+                self.ran_dry();
+                self.ready.acquire().await.ok()?.forget();
+            }
+        }
         self.calls().pop_front()
     }
 
@@ -118,6 +152,11 @@ impl Outlet {
     fn calls(&self) -> std::sync::MutexGuard<'_, VecDeque<Call>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One in the call, one ready, for each connection.
+fn begun_ahead_min(connections: usize) -> usize {
+    (connections * 2).max(1)
 }
 
 impl Drop for Room {
@@ -196,7 +235,31 @@ mod tests {
         let outlet = outlet();
         let taken = [outlet.room(), outlet.room()];
         assert!(taken.iter().all(Option::is_some) && outlet.room().is_none());
-        outlet.tune(1e9, 1.0);
+        for _ in 0..20 {
+            assert!(outlet.room().is_none() || outlet.free() > 0);
+            outlet.crowded.store(true, Ordering::Relaxed);
+            outlet.ran_dry();
+        }
         assert_eq!(outlet.free(), BEGUN_AHEAD_MAX - 2);
+    }
+
+    #[test]
+    fn room_grows_only_where_mail_waits_beside_an_idle_connection_and_shrinks_again() {
+        let outlet = outlet();
+        outlet.ran_dry();
+        assert_eq!(outlet.free(), 2, "idle, but nothing waits");
+        let _taken = [outlet.room(), outlet.room()];
+        assert!(outlet.room().is_none());
+        outlet.ease();
+        assert_eq!(outlet.free(), 0, "mail waits, but nothing is idle");
+        outlet.ran_dry();
+        assert_eq!(outlet.free(), 2);
+        outlet.ran_dry();
+        outlet.ease();
+        assert_eq!(outlet.free(), 2, "once for what found no room; and what has just grown stays a while");
+        for _ in 0..20 {
+            outlet.ease();
+        }
+        assert_eq!(outlet.free(), 0, "back to the least");
     }
 }
