@@ -1,8 +1,9 @@
 //! Who has the data directory: `postroad.lock`, and the token that commands show to the relay that holds it.
 //!
 //! The lock is the kernel's (`flock`): it ends with the process, whatever its end, so a file that is left behind
-//! says nothing. The file is never unlinked: two processes could then each lock a file of that name. It has two
-//! lines, `pid 4711` and, once the relay listens, `http 127.0.0.1:8025`.
+//! says nothing. The file is never unlinked: two processes could then each lock a file of that name; should somebody
+//! else remove it, the lock on the directory itself still holds. It has two lines, `pid 4711` and, once the relay
+//! listens, `http 127.0.0.1:8025`.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -21,6 +22,8 @@ use crate::secret::Secret;
 const LOCK_FILE: &str = "postroad.lock";
 const TOKEN_FILE: &str = "admin.token";
 const TOKEN_OCTETS: usize = 32;
+/// A shorter one could be guessed through the HTTP port.
+const TOKEN_CHARS_MIN: usize = 20;
 /// More than this is not read of a lock or token file.
 const FILE_OCTETS_MAX: u64 = 4096;
 /// [`read`] holds the lock for an instant to see whether it is free, and commands hold it for a look at the database:
@@ -33,6 +36,8 @@ const TAKE_PAUSE: Duration = Duration::from_millis(25);
 pub struct Lock {
     file: File,
     path: PathBuf,
+    /// The directory's own lock.
+    _dir: File,
 }
 
 /// The process that has the data directory.
@@ -87,18 +92,14 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(at(&path))?;
-        for attempt in 1.. {
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if attempt < TAKE_TRIES => std::thread::sleep(TAKE_PAUSE),
-                Err(rustix::io::Errno::WOULDBLOCK) => {
-                    let running = parse(&read_text(&file).unwrap_or_default());
-                    return Err(LockError::Held { path, running });
-                }
-                Err(errno) => return Err(LockError::Io { path, error: errno.into() }),
+        let dir = File::open(data_dir).map_err(at(data_dir))?;
+        for locked in [&file, &dir] {
+            if !flock(locked).map_err(at(&path))? {
+                let running = parse(&read_text(&file).unwrap_or_default());
+                return Err(LockError::Held { path, running });
             }
         }
-        let lock = Lock { file, path };
+        let lock = Lock { file, path, _dir: dir };
         lock.put(&format!("pid {}\n", std::process::id())).map_err(at(&lock.path))?;
         Ok(lock)
     }
@@ -113,6 +114,19 @@ impl Lock {
         self.file.write_all_at(text.as_bytes(), 0)?;
         self.file.set_len(text.len() as u64)
     }
+}
+
+/// `false`: another process has it, and keeps it.
+fn flock(file: &File) -> io::Result<bool> {
+    for attempt in 1.. {
+        match rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) if attempt < TAKE_TRIES => std::thread::sleep(TAKE_PAUSE),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(false),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for Lock {
@@ -175,8 +189,11 @@ pub fn read_admin_token(data_dir: &Path) -> io::Result<Option<Secret>> {
     }
     let text = read_text(&file)?;
     let token = text.trim();
-    if token.is_empty() {
-        let says = format!("{} is empty; delete it and start the relay again", path.display());
+    if token.len() < TOKEN_CHARS_MIN {
+        let says = format!(
+            "{} is no token, of at least {TOKEN_CHARS_MIN} characters; delete it and start the relay again",
+            path.display()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidData, says));
     }
     Ok(Some(Secret::new(token)))
@@ -186,10 +203,11 @@ fn make_dir(data_dir: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir)
 }
 
+/// What is no text in it is of no use either: it reads as if it were not there.
 fn read_text(file: &File) -> io::Result<String> {
-    let mut text = String::new();
-    file.take(FILE_OCTETS_MAX).read_to_string(&mut text)?;
-    Ok(text)
+    let mut octets = Vec::new();
+    file.take(FILE_OCTETS_MAX).read_to_end(&mut octets)?;
+    Ok(String::from_utf8_lossy(&octets).into_owned())
 }
 
 #[cfg(test)]
@@ -228,6 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_file_that_was_removed_lets_nobody_in_and_one_of_garbage_stops_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        std::fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
+        assert!(matches!(Lock::take(dir.path()), Err(LockError::Held { .. })));
+        drop(lock);
+        std::fs::write(dir.path().join(LOCK_FILE), b"\xff\xfe").unwrap();
+        assert_eq!(read(dir.path()).unwrap(), None);
+        Lock::take(dir.path()).unwrap();
+    }
+
+    #[test]
     fn a_look_at_the_lock_does_not_keep_a_relay_from_starting() {
         let dir = tempfile::tempdir().unwrap();
         drop(Lock::take(dir.path()).unwrap());
@@ -263,7 +293,9 @@ mod tests {
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(read_admin_token(dir.path()).unwrap(), Some(token));
         assert_eq!(mode(&path), 0o600);
-        std::fs::write(&path, "\n").unwrap();
-        assert!(admin_token(dir.path()).is_err());
+        for bad in ["\n", "x\n"] {
+            std::fs::write(&path, bad).unwrap();
+            assert!(admin_token(dir.path()).is_err());
+        }
     }
 }

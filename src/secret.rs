@@ -1,5 +1,9 @@
 //! A secret that does not print: passwords, keys and tokens from configuration to the wire.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
@@ -37,9 +41,68 @@ impl PartialEq for Secret {
     }
 }
 
+/// Blots secrets out of what a stranger says: an upstream may echo what it was sent, and its words are kept and shown.
+#[derive(Clone, Default)]
+pub struct Blot(Vec<Secret>);
+
+impl Blot {
+    /// Fewer octets of a secret than these are not known for it: they are in any text.
+    const OCTETS_MIN: usize = 4;
+
+    /// Blots out the password and every form in which AUTH PLAIN and LOGIN send it.
+    pub fn of_login(username: &str, password: &Secret) -> Self {
+        let plain = format!("\0{username}\0{}", password.expose());
+        let forms = [plain.clone(), STANDARD.encode(&plain), STANDARD.encode(password.expose())];
+        let all = std::iter::once(password.clone()).chain(forms.into_iter().map(Secret::new));
+        Blot(all.filter(|secret| secret.expose().len() >= Self::OCTETS_MIN).collect())
+    }
+
+    /// The text with stars for each secret, also for one whose end was cut off.
+    pub fn out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut clean = Cow::Borrowed(text);
+        for secret in &self.0 {
+            let secret = secret.expose();
+            if clean.contains(secret) {
+                clean = Cow::Owned(clean.replace(secret, "***"));
+            }
+            let cut = (Self::OCTETS_MIN..secret.len())
+                .rev()
+                .filter(|at| secret.is_char_boundary(*at))
+                .find(|at| clean.ends_with(&secret[..*at]));
+            if let Some(at) = cut {
+                let kept = clean.len() - at;
+                clean = Cow::Owned(format!("{}***", &clean[..kept]));
+            }
+        }
+        clean
+    }
+}
+
+impl std::fmt::Debug for Blot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Blot")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_upstream_echoes_is_blotted_out_in_every_form() {
+        let blot = Blot::of_login("shop", &Secret::new("hunter2!"));
+        for (said, shown) in [
+            ("bad login: hunter2!", "bad login: ***"),
+            ("AUTH PLAIN AHNob3AAaHVudGVyMiE= refused", "AUTH PLAIN *** refused"),
+            ("got aHVudGVyMiE=", "got ***"),
+            ("AUTH PLAIN AHNob3AAaHVu", "AUTH PLAIN ***"),
+            ("bad login for shop", "bad login for shop"),
+        ] {
+            assert_eq!(blot.out(said), shown);
+        }
+        assert_eq!(Blot::of_login("a", &Secret::new("b")).out("a b"), "a b", "too short to be known");
+        assert!(!format!("{blot:?}").contains("hunter"));
+    }
 
     #[test]
     fn debug_shows_stars() {

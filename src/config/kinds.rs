@@ -1,6 +1,7 @@
 //! The kinds of value that keys take: each reads a value, or says what it must be. What did not stand in the file
 //! itself is never repeated in an error, since it may be a secret in the wrong place.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -29,11 +30,23 @@ const ARGON2_MEMORY_KIB_MAX: u32 = 256 * 1024;
 impl Resolved {
     /// The value as an error may name it.
     fn shown(&self) -> String {
+        let text = without_login(&self.text);
         match &self.from {
             Some(from) => format!("the value of {from}"),
-            None if self.text.chars().count() <= SHOWN_CHARS_MAX => format!("{:?}", self.text),
-            None => format!("{:?}…", self.text.chars().take(SHOWN_CHARS_MAX).collect::<String>()),
+            None if text.chars().count() <= SHOWN_CHARS_MAX => format!("{text:?}"),
+            None => format!("{:?}…", text.chars().take(SHOWN_CHARS_MAX).collect::<String>()),
         }
+    }
+}
+
+/// A URL may bear a login, `smtp://user:password@host`, also where none belongs.
+fn without_login(text: &str) -> Cow<'_, str> {
+    let before_host = text.find("://").map_or(0, |at| at + 3);
+    match text.rfind('@') {
+        Some(at) if at > before_host && text[before_host..at].contains(':') => {
+            Cow::Owned(format!("{}***{}", &text[..before_host], &text[at..]))
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 
@@ -239,5 +252,23 @@ pub(super) fn list_of<T>(kind: impl Kind<T>) -> impl Kind<Vec<T>> {
             meaning.map_err(|what| format!("item {}: {what}", n + 1))
         };
         values.iter().enumerate().map(read).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_does_not_repeat_the_login_of_a_url() {
+        for (text, shown) in [
+            ("smtp://u:hunter2@host:25", "smtp://***@host:25"),
+            ("u:hunter2@host", "***@host"),
+            ("u:p@ss:w@host", "***@host"),
+            ("bounces@example.net", "bounces@example.net"),
+            ("host:25", "host:25"),
+        ] {
+            assert_eq!(without_login(text), shown);
+        }
     }
 }

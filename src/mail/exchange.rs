@@ -1,5 +1,6 @@
 //! What is asked of a wire and what it answers: requests and replies that know no ESP.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -132,6 +133,27 @@ pub enum Reply {
     },
     /// The sandbox kept it.
     Kept,
+}
+
+impl Reply {
+    /// The same reply, with `change` made to each of the other side's texts.
+    #[must_use]
+    pub fn with_words(mut self, change: impl Fn(&str) -> Cow<'_, str>) -> Self {
+        let apply = |text: &mut String| {
+            if let Cow::Owned(changed) = change(text) {
+                *text = changed;
+            }
+        };
+        match &mut self {
+            Reply::Smtp(reply) => {
+                apply(&mut reply.last.text);
+                reply.recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
+            }
+            Reply::Lost { said, .. } => apply(said),
+            Reply::Unfit { .. } | Reply::Kept => {}
+        }
+        self
+    }
 }
 
 /// An SMTP dialogue that came to an end.

@@ -25,6 +25,7 @@ pub use settings::{Login, Settings, Tls};
 
 use super::{Chunks, Wire};
 use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest};
+use crate::secret::Blot;
 use connect::{Connection, lost};
 use dialogue::Halt;
 use pool::Pool;
@@ -36,6 +37,8 @@ pub struct SmtpWire {
     chunks: Arc<dyn Chunks>,
     tls: tls::Connector,
     pool: Arc<Pool>,
+    /// The server's words are kept and shown; the password in them is not.
+    blot: Blot,
 }
 
 impl SmtpWire {
@@ -44,7 +47,9 @@ impl SmtpWire {
         // The configuration has checked it; a command is never made of more than was meant.
         settings.helo.retain(|c| c.is_ascii_graphic());
         let pool = Pool::new(&settings);
-        SmtpWire { settings, chunks, tls: tls::Connector::default(), pool }
+        let login = settings.login.as_ref();
+        let blot = login.map(|l| Blot::of_login(&l.username, &l.password)).unwrap_or_default();
+        SmtpWire { settings, chunks, tls: tls::Connector::default(), pool, blot }
     }
 
     async fn transact(&self, request: &SmtpRequest, abort: &Abort) -> Reply {
@@ -105,7 +110,9 @@ impl Wire for SmtpWire {
     fn exchange<'a>(&'a self, request: Request, abort: &'a Abort) -> BoxFuture<'a, Reply> {
         Box::pin(async move {
             match request {
-                Request::Smtp(request) => self.transact(&request, abort).await,
+                Request::Smtp(request) => {
+                    self.transact(&request, abort).await.with_words(|said| self.blot.out(said))
+                }
                 Request::Keep => lost(Phase::Connect, &"an SMTP line keeps nothing"),
             }
         })

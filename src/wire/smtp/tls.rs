@@ -38,13 +38,26 @@ impl Connector {
     ) -> Result<TlsStream<TcpStream>, Broken> {
         let name = server_name(host)?;
         let connector = self.0.get_or_try_init(|| build(ca_file.cloned())).await?;
-        connector.connect(name, tcp).await.map_err(|e| {
-            let hint = match e.to_string().contains("UnknownIssuer") {
-                true => " (its CA is unknown here; a private one is named by ca_file)",
-                false => "",
-            };
-            Broken::Other(format!("TLS with {host}: {e}{hint}"))
-        })
+        connector
+            .connect(name, tcp)
+            .await
+            .map_err(|e| Broken::Other(format!("TLS with {host}: {e}{}", hint(&e.to_string()))))
+    }
+}
+
+/// What to do about it, where that is known.
+fn hint(error: &str) -> &'static str {
+    if error.contains("UnknownIssuer") {
+        " (its CA is unknown here; a private one is named by ca_file)"
+    } else if error.contains("CaUsedAsEndEntity") {
+        " (its certificate is a CA's own, as openssl req -x509 makes it; make one for the server, signed by that CA or \
+         with basicConstraints=CA:FALSE, and name the signer in ca_file)"
+    } else if error.contains("NotValidForName") {
+        " (its certificate bears another name; address must name the host as the certificate does)"
+    } else if error.contains("Expired") {
+        " (its certificate has expired; the server's owner has to renew it)"
+    } else {
+        ""
     }
 }
 
