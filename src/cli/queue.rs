@@ -52,14 +52,15 @@ pub(super) async fn list(
         }
     }
     if !common.json {
-        summary(out, listed, left == 0)?;
+        summary(out, listed, left == 0, options.state.is_empty())?;
     }
     Ok(())
 }
 
-fn summary(out: &mut impl Write, listed: usize, more: bool) -> std::io::Result<()> {
+fn summary(out: &mut impl Write, listed: usize, more: bool, unfinished: bool) -> std::io::Result<()> {
     match (listed, more) {
-        (0, _) => writeln!(out, "nothing in the queue"),
+        (0, _) if unfinished => writeln!(out, "nothing in the queue; --state done lists what has left it"),
+        (0, _) => writeln!(out, "nothing in that state"),
         (n, true) => writeln!(out, "the newest {n}; --limit 0 lists all"),
         (_, false) => Ok(()),
     }
