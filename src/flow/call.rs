@@ -1,6 +1,7 @@
 //! One call to an ESP: composed for exactly the recipients that were begun, exchanged, read, and judged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::courier::Courier;
 use super::outlet::{Outlet, Room};
@@ -9,7 +10,7 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::Parcel;
 use crate::journal;
-use crate::mail::{AttemptId, DeliveryId, Message, Outcome, Phase, QueueState, Reply, Step};
+use crate::mail::{AttemptId, DeliveryId, Message, Outcome, Phase, QueueState, Reply, Step, Watch};
 use crate::router::{Situation, next_step};
 use crate::store::{Settle, Settled};
 
@@ -37,6 +38,8 @@ pub struct Call {
 struct Times {
     started: Timestamp,
     answered: Timestamp,
+    /// How long before the answer the message was handed over.
+    handed_over: Option<Duration>,
 }
 
 impl Times {
@@ -56,10 +59,11 @@ impl Courier {
         let recipients = call.recipients();
         let parcel = Parcel { message: &call.message, recipients: &recipients, attempt: call.attempt };
         let started = self.clock.now();
+        let watch = Watch::new(self.abort.clone());
         let (outcomes, phase) = match outlet.esp.compose(parcel, started) {
             Err(unfit) => (vec![Outcome::Unfit { why: unfit.0 }; recipients.len()], None),
             Ok(request) => {
-                let reply = outlet.wire.exchange(request, &self.abort).await;
+                let reply = outlet.wire.exchange(request, &watch).await;
                 if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
@@ -67,30 +71,32 @@ impl Courier {
                 (outlet.esp.read(parcel, &reply, self.clock.now()), phase_of(&reply))
             }
         };
-        let times = Times { started, answered: self.clock.now() };
-        self.finish(outlet, call, &recipients, outcomes, phase, times);
+        let handed_over = watch.handed_over_for();
+        let times = Times { started, answered: self.clock.now(), handed_over };
+        outlet.meter.attempt(&outcomes, times.answered.since(times.started));
+        let settles = self.judge(outlet, &call, outcomes, phase, times);
+        self.settle(call, settles);
     }
 
-    fn finish(
-        self: &Arc<Self>,
-        outlet: &Arc<Outlet>,
-        call: Call,
-        recipients: &[Address],
+    /// The next step of each, told to the log.
+    fn judge(
+        &self,
+        outlet: &Outlet,
+        call: &Call,
         outcomes: Vec<Outcome>,
         phase: Option<Phase>,
         times: Times,
-    ) {
-        outlet.meter.attempt(&outcomes, times.answered.since(times.started));
+    ) -> Vec<Settle> {
         let mut settles = Vec::with_capacity(outcomes.len());
-        for ((passenger, outcome), to) in call.passengers.iter().zip(outcomes).zip(recipients) {
-            let step = next_step(&outcome, &self.situation(&call, passenger, times.answered));
+        for (passenger, outcome) in call.passengers.iter().zip(outcomes) {
+            let step = next_step(&outcome, &self.situation(call, passenger, times));
             journal::attempted(&journal::Attempted {
                 id: call.message.id,
-                to: to.wire(),
+                to: call.address(passenger).map_or("", Address::wire),
                 stream: call.message.stream.as_str(),
                 esp: &outlet.name,
                 attempt: passenger.tries + 1,
-                delays: times.delays(&call),
+                delays: times.delays(call),
                 outcome: &outcome,
                 step,
             });
@@ -105,7 +111,7 @@ impl Courier {
                 step,
             });
         }
-        self.settle(call, settles);
+        settles
     }
 
     fn settle(self: &Arc<Self>, call: Call, settles: Vec<Settle>) {
@@ -147,16 +153,16 @@ impl Courier {
         });
     }
 
-    fn situation(&self, call: &Call, passenger: &Passenger, now: Timestamp) -> Situation {
+    fn situation(&self, call: &Call, passenger: &Passenger, times: Times) -> Situation {
         let rules = self.rules(&call.message.stream, call.message.kind);
         Situation {
             kind: call.message.kind,
-            now,
+            now: times.answered,
             another_left: (0..self.outlets.len()).any(|i| !call.tried.contains(&i))
                 && call.message.pin.is_none(),
             moved_for_recipient: call.moved_for_recipient,
             retry_in: jittered(rules.retry.nth(passenger.tries + 1), call.attempt),
-            hold: rules.unsure_hold,
+            hold: rules.unsure_hold.saturating_sub(times.handed_over.unwrap_or_default()),
             bound: passenger.open_attempts > 0,
             seen_unsure: passenger.seen_unsure,
             expires_at: call.message.expires_at,
@@ -167,8 +173,11 @@ impl Courier {
 impl Call {
     /// The addresses of its passengers, in their order.
     fn recipients(&self) -> Vec<Address> {
-        let all = &self.message.envelope.recipients;
-        self.passengers.iter().filter_map(|p| all.get(p.recipient as usize).cloned()).collect()
+        self.passengers.iter().filter_map(|p| self.address(p).cloned()).collect()
+    }
+
+    fn address(&self, passenger: &Passenger) -> Option<&Address> {
+        self.message.envelope.recipients.get(passenger.recipient as usize)
     }
 }
 
@@ -190,7 +199,7 @@ fn looked_at(step: Step) -> Option<Timestamp> {
 
 /// The wait and up to a quarter more, so that what failed together does not return together. The same for all
 /// recipients of a call: they stay together.
-fn jittered(wait: std::time::Duration, attempt: AttemptId) -> std::time::Duration {
+fn jittered(wait: Duration, attempt: AttemptId) -> Duration {
     let chance = (attempt.number() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 48;
     wait + wait.mul_f64(0.25 * chance as f64 / 65_536.0)
 }

@@ -13,6 +13,7 @@ pub mod splice;
 pub mod stream;
 pub mod trace;
 pub mod transfer;
+pub mod watch;
 
 pub use body::{Body, BodyFacts, Budget, Permit};
 pub use delivery::{Known, QueueState, Reason, Step};
@@ -22,3 +23,4 @@ pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
 pub use message::{Message, Protocol, Source, Submission};
 pub use outcome::{Fault, Outcome, Throttle};
 pub use stream::{StreamKind, StreamName};
+pub use watch::Watch;

@@ -35,7 +35,7 @@ pub struct Situation {
     pub moved_for_recipient: bool,
     /// The next wait of the stream's retry schedule, with jitter.
     pub retry_in: Duration,
-    /// How long an open outcome is held.
+    /// How long an open outcome is held from now on: the hold runs from hand-over (rule 10).
     pub hold: Duration,
     /// An earlier attempt is open: the delivery is bound to this ESP.
     pub bound: bool,

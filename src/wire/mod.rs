@@ -8,16 +8,16 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::mail::{Abort, MessageId, Reply, Request};
+use crate::mail::{MessageId, Reply, Request, Watch};
 
 pub use sandbox::SandboxWire;
 pub use smtp::SmtpWire;
 
 /// One way out. An exchange always ends with a [`Reply`]: a lost line is an answer. It is never ended by dropping its
-/// future, only by asking its [`Abort`].
+/// future, only by asking its [`Watch`], which it tells of all that moves.
 pub trait Wire: Send + Sync + Debug {
     /// Sends and listens.
-    fn exchange<'a>(&'a self, request: Request, abort: &'a Abort) -> BoxFuture<'a, Reply>;
+    fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply>;
 
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
     fn close(&self) -> BoxFuture<'_, ()> {

@@ -3,14 +3,14 @@
 use futures_util::future::BoxFuture;
 
 use super::Wire;
-use crate::mail::{Abort, Phase, Reply, Request};
+use crate::mail::{Phase, Reply, Request, Watch};
 
 /// Answers [`Request::Keep`] with [`Reply::Kept`].
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SandboxWire;
 
 impl Wire for SandboxWire {
-    fn exchange<'a>(&'a self, request: Request, _abort: &'a Abort) -> BoxFuture<'a, Reply> {
+    fn exchange<'a>(&'a self, request: Request, _watch: &'a Watch) -> BoxFuture<'a, Reply> {
         let reply = match request {
             Request::Keep => Reply::Kept,
             Request::Smtp(_) => Reply::Lost {
@@ -26,9 +26,10 @@ impl Wire for SandboxWire {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::Abort;
 
     #[tokio::test]
     async fn what_is_to_be_kept_is_kept() {
-        assert_eq!(SandboxWire.exchange(Request::Keep, &Abort::default()).await, Reply::Kept);
+        assert_eq!(SandboxWire.exchange(Request::Keep, &Watch::new(Abort::default())).await, Reply::Kept);
     }
 }

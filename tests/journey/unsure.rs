@@ -98,6 +98,23 @@ fn a_dot_that_is_never_answered_is_unsure_after_its_time_out() {
 }
 
 #[test]
+fn the_hold_runs_from_hand_over_not_from_the_end_of_listening() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Hang, 1);
+    let long = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"1h\"\n";
+    let relay = Relay::setup().upstream(&upstream, "data_timeout = \"2s\"").tables(long).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("since"));
+    wait_until("it is held", Duration::from_secs(15), || {
+        life(&relay, &id)["deliveries"][0]["state"] == "unsure"
+    });
+    let life = life(&relay, &id);
+    let at = |value: &serde_json::Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let held = at(&life["deliveries"][0]["until"]).duration_since(at(&life["attempts"][0]["answered_at"]));
+    let spent_listening = Duration::from_secs(3600) - Duration::try_from(held).unwrap();
+    assert!(spent_listening >= Duration::from_millis(1900), "{life}");
+}
+
+#[test]
 fn a_next_hop_that_stops_reading_in_the_body_was_not_handed_it() {
     let upstream = Upstream::start();
     upstream.fail(Point::Body(100_000), Fault::Stall, 1);

@@ -11,7 +11,7 @@ use super::line::{Broken, Line, Stream};
 use super::settings::{Settings, Tls};
 use super::tls::Connector;
 use crate::clock::monotonic;
-use crate::mail::{Answer, Phase, Reply, SmtpReply};
+use crate::mail::{Answer, Phase, Reply, SmtpReply, Watch};
 
 /// A connection between two messages, or in one.
 #[derive(Debug)]
@@ -64,16 +64,18 @@ pub(super) fn lost(phase: Phase, said: &impl ToString) -> Reply {
 pub(super) async fn open(
     settings: &Settings,
     tls: &Connector,
+    watch: &Watch,
     phase: &mut Phase,
 ) -> Result<Connection, Failure> {
     *phase = Phase::Connect;
     let tcp = dial(settings).await?;
+    watch.moved();
     let mut line = match settings.tls {
         Tls::Implicit => {
             *phase = Phase::Tls;
-            Line::new(secure(settings, tls, tcp).await?, settings.timeout)
+            Line::new(secure(settings, tls, tcp).await?, settings.timeout, watch.clone())
         }
-        Tls::StartTls | Tls::Off => Line::new(Stream::Plain(tcp), settings.timeout),
+        Tls::StartTls | Tls::Off => Line::new(Stream::Plain(tcp), settings.timeout, watch.clone()),
     };
     *phase = Phase::Banner;
     expect(line.reply().await?, 220)?;
@@ -177,7 +179,7 @@ async fn start_tls(
         );
     }
     match line.stream {
-        Stream::Plain(tcp) => Ok(Line::new(secure(settings, tls, tcp).await?, settings.timeout)),
+        Stream::Plain(tcp) => Ok(Line::new(secure(settings, tls, tcp).await?, settings.timeout, line.watch)),
         Stream::Tls(_) => Ok(line),
     }
 }

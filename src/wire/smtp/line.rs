@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::reply::{self, Garbage, REPLY_OCTETS_MAX, Whole};
 use crate::clock::monotonic;
-use crate::mail::Answer;
+use crate::mail::{Answer, Watch};
 
 /// One read.
 const READ_OCTETS: usize = 4096;
@@ -131,16 +131,19 @@ pub(super) struct Line {
     /// How much of `input` is used up.
     used: usize,
     timeout: Duration,
+    /// Told of every octet; of the exchange that the line is used for now.
+    pub watch: Watch,
 }
 
 impl Line {
-    pub fn new(stream: Stream, timeout: Duration) -> Self {
+    pub fn new(stream: Stream, timeout: Duration, watch: Watch) -> Self {
         Line {
             stream,
             out: Vec::with_capacity(1024),
             input: Vec::with_capacity(READ_OCTETS),
             used: 0,
             timeout,
+            watch,
         }
     }
 
@@ -173,6 +176,7 @@ impl Line {
             if moved == 0 {
                 return Err(Broken::Closed);
             }
+            self.watch.moved();
             rest = &rest[moved..];
         }
         Ok(timeout(within, self.stream.flush()).await.map_err(|_| Broken::Hung(within))??)
@@ -220,6 +224,7 @@ impl Line {
             if read.map_err(|_| Broken::Hung(within))?? == 0 {
                 return Err(self.at_end());
             }
+            self.watch.moved();
             let complete_line = memchr::memchr(b'\n', &self.input[before..]).is_some();
             if (complete_line || self.input.len() > REPLY_OCTETS_MAX)
                 && let Some(whole) = reply::whole(&self.input)?

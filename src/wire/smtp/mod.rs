@@ -24,7 +24,7 @@ use futures_util::future::BoxFuture;
 pub use settings::{Login, Settings, Tls};
 
 use super::{Chunks, Wire};
-use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest};
+use crate::mail::{Answer, Phase, Reply, Request, SmtpRequest, Watch};
 use crate::secret::Blot;
 use connect::{Connection, lost};
 use dialogue::Halt;
@@ -52,18 +52,18 @@ impl SmtpWire {
         SmtpWire { settings, chunks, tls: tls::Connector::default(), pool, blot }
     }
 
-    async fn transact(&self, request: &SmtpRequest, abort: &Abort) -> Reply {
+    async fn transact(&self, request: &SmtpRequest, watch: &Watch) -> Reply {
         let mut pooled = self.pool.take();
         loop {
             let reused = pooled.is_some();
             let mut phase = Phase::Connect;
             let ready = tokio::select! {
                 biased;
-                () = abort.wait() => Err(Halt::Ended(lost(phase, &"the relay stopped it"))),
-                ready = self.until_hand_over(pooled.take(), request, &mut phase) => ready,
+                () = watch.asked() => Err(Halt::Ended(lost(phase, &"the relay stopped it"))),
+                ready = self.until_hand_over(pooled.take(), request, watch, &mut phase) => ready,
             };
             match ready {
-                Ok((connection, recipients)) => return self.hand_over(connection, recipients).await,
+                Ok((connection, recipients)) => return self.hand_over(connection, recipients, watch).await,
                 Err(Halt::Ended(reply)) => return reply,
                 // A new connection is not stale; should it say so, that is its answer.
                 Err(Halt::Stale(said)) if !reused => return lost(phase, &said),
@@ -77,11 +77,15 @@ impl SmtpWire {
         &self,
         pooled: Option<Connection>,
         request: &SmtpRequest,
+        watch: &Watch,
         phase: &mut Phase,
     ) -> Result<(Connection, Vec<Answer>), Halt> {
         let mut connection = match pooled {
-            Some(connection) => connection,
-            None => match connect::open(&self.settings, &self.tls, phase).await {
+            Some(mut connection) => {
+                connection.line.watch = watch.clone();
+                connection
+            }
+            None => match connect::open(&self.settings, &self.tls, watch, phase).await {
                 Ok(connection) => connection,
                 Err(failure) => return Err(Halt::Ended(failure.into_reply(*phase))),
             },
@@ -99,7 +103,8 @@ impl SmtpWire {
         }
     }
 
-    async fn hand_over(&self, mut connection: Connection, recipients: Vec<Answer>) -> Reply {
+    async fn hand_over(&self, mut connection: Connection, recipients: Vec<Answer>, watch: &Watch) -> Reply {
+        watch.hand_over();
         let reply = content::hand_over(&mut connection, recipients, self.settings.data_timeout).await;
         self.pool.put(connection);
         reply
@@ -107,11 +112,11 @@ impl SmtpWire {
 }
 
 impl Wire for SmtpWire {
-    fn exchange<'a>(&'a self, request: Request, abort: &'a Abort) -> BoxFuture<'a, Reply> {
+    fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply> {
         Box::pin(async move {
             match request {
                 Request::Smtp(request) => {
-                    self.transact(&request, abort).await.with_words(|said| self.blot.out(said))
+                    self.transact(&request, watch).await.with_words(|said| self.blot.out(said))
                 }
                 Request::Keep => lost(Phase::Connect, &"an SMTP line keeps nothing"),
             }

@@ -149,7 +149,7 @@ async fn an_abort_ends_it_before_the_hand_over_and_never_after() {
     let abort = Abort::default();
     abort.ask();
     let upstream = Upstream::plays(&[]).await;
-    let reply = wire(settings(&upstream)).exchange(Request::Smtp(simple()), &abort).await;
+    let reply = wire(settings(&upstream)).exchange(Request::Smtp(simple()), &Watch::new(abort.clone())).await;
     assert!(!lost(reply).1);
 
     let before = format!("{GREETING}C: MAIL\nC: RCPT\nC: DATA\nask\nhang");
@@ -158,9 +158,11 @@ async fn an_abort_ends_it_before_the_hand_over_and_never_after() {
         let abort = Abort::default();
         let upstream = Upstream::plays_with(&[&script], None, abort.clone()).await;
         let wire = wire(settings(&upstream));
-        let reply = wire.exchange(Request::Smtp(simple()), &abort).await;
+        let watch = Watch::new(abort.clone());
+        let reply = wire.exchange(Request::Smtp(simple()), &watch).await;
         wire.close().await;
         assert!(abort.asked());
+        assert_eq!(watch.handed_over_for().is_some(), handed_over);
         if handed_over {
             assert_eq!(codes(reply), (Phase::Dot, 250, vec![250]));
         } else {

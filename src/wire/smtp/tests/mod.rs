@@ -15,7 +15,9 @@ use futures_util::future::BoxFuture;
 
 use super::{Settings, SmtpWire, Tls};
 use crate::address::{Address, Grammar};
-use crate::mail::{Abort, Body, MessageId, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest};
+use crate::mail::{
+    Abort, Body, MessageId, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch,
+};
 use crate::wire::{Chunks, Wire as _};
 pub use upstream::{Heard, Upstream};
 
@@ -68,7 +70,7 @@ fn simple() -> SmtpRequest {
 }
 
 async fn send(wire: &SmtpWire, request: SmtpRequest) -> Reply {
-    wire.exchange(Request::Smtp(request), &Abort::default()).await
+    wire.exchange(Request::Smtp(request), &Watch::new(Abort::default())).await
 }
 
 /// Sends over a new wire to scripts, and says goodbye.

@@ -1,0 +1,118 @@
+//! One exchange, watched from outside while it runs: when something last moved, since when the message is handed over,
+//! and the one thing that may be asked of it: to end at the next safe point.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::exchange::Abort;
+use crate::clock::monotonic;
+
+/// See the module. A clone watches the same exchange.
+#[derive(Clone, Debug)]
+pub struct Watch(Arc<Watched>);
+
+#[derive(Debug)]
+struct Watched {
+    /// Asked of all exchanges alike.
+    stop: Abort,
+    /// Asked of this one.
+    own: Abort,
+    began: Instant,
+    /// Microseconds after `began`.
+    moved: AtomicU64,
+    /// Microseconds after `began`, and one: nought stands for not yet.
+    handed_over: AtomicU64,
+}
+
+impl Watch {
+    /// Over an exchange that begins now; `stop` ends it as well as [`Watch::abort`].
+    pub fn new(stop: Abort) -> Self {
+        Watch(Arc::new(Watched {
+            stop,
+            own: Abort::default(),
+            began: monotonic(),
+            moved: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+        }))
+    }
+
+    /// Something moved, either way.
+    pub fn moved(&self) {
+        self.0.moved.store(self.micros(), Ordering::Relaxed);
+    }
+
+    /// The write that hands the message over is next.
+    pub fn hand_over(&self) {
+        self.0.handed_over.store(self.micros() + 1, Ordering::Release);
+        self.moved();
+    }
+
+    /// For how long nothing has moved.
+    pub fn still_for(&self) -> Duration {
+        Duration::from_micros(self.micros().saturating_sub(self.0.moved.load(Ordering::Relaxed)))
+    }
+
+    /// For how long the message has been handed over; `None`: it is not.
+    pub fn handed_over_for(&self) -> Option<Duration> {
+        let at = self.0.handed_over.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Duration::from_micros(self.micros().saturating_sub(at)))
+    }
+
+    /// Asks this exchange to end.
+    pub fn abort(&self) {
+        self.0.own.ask();
+    }
+
+    /// Whether it was asked to.
+    pub fn aborted(&self) -> bool {
+        self.0.own.asked() || self.0.stop.asked()
+    }
+
+    /// Waits until it is asked to.
+    pub async fn asked(&self) {
+        tokio::select! {
+            () = self.0.own.wait() => {}
+            () = self.0.stop.wait() => {}
+        }
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(monotonic().duration_since(self.0.began).as_micros()).unwrap_or(u64::MAX - 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[tokio::test(start_paused = true)]
+    async fn it_tells_for_how_long_nothing_moved_and_since_when_it_is_handed_over() {
+        let watch = Watch::new(Abort::default());
+        tokio::time::advance(SECOND * 3).await;
+        assert_eq!((watch.still_for(), watch.handed_over_for()), (SECOND * 3, None));
+        watch.moved();
+        tokio::time::advance(SECOND).await;
+        assert_eq!(watch.still_for(), SECOND);
+        watch.hand_over();
+        tokio::time::advance(SECOND * 2).await;
+        watch.moved();
+        assert_eq!((watch.still_for(), watch.handed_over_for()), (Duration::ZERO, Some(SECOND * 2)));
+    }
+
+    #[tokio::test]
+    async fn one_is_asked_alone_or_all_are_asked() {
+        let stop = Abort::default();
+        let (a, b) = (Watch::new(stop.clone()), Watch::new(stop.clone()));
+        a.abort();
+        a.asked().await;
+        assert!(a.aborted() && !b.aborted());
+        stop.ask();
+        b.asked().await;
+        assert!(b.aborted());
+    }
+}
