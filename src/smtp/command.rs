@@ -180,9 +180,9 @@ fn rcpt(argument: &[u8], grammar: Grammar) -> Result<Path, Reply> {
     }
 }
 
-/// RFC 5321 section 4.1.1.11.
+/// RFC 5321 section 4.1.1.11. A reply is ASCII (section 4.2), whatever the name was.
 fn unknown_parameter(name: &str) -> Reply {
-    let name: String = name.chars().take(40).collect();
+    let name: String = name.chars().take(40).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
     Reply::told(555, (5, 5, 4), format!("parameter {name} is not offered here; use only what EHLO lists"))
 }
 
@@ -300,6 +300,14 @@ mod tests {
     fn octets_that_are_not_utf8_are_refused() {
         let r = Command::parse(b"RCPT TO:<gr\xfc\xdfe@b.c>", Grammar::Lenient);
         assert_eq!(r, Err(reply::NOT_UTF8));
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_named_in_ascii() {
+        for line in ["MAIL FROM:<a@b.c> größe=1", "RCPT TO:<a@b.c> größe"] {
+            let reply = Command::parse(line.as_bytes(), Grammar::Lenient).unwrap_err();
+            assert_eq!(reply.text, "parameter gr??e is not offered here; use only what EHLO lists");
+        }
     }
 
     proptest! {
