@@ -1,0 +1,99 @@
+//! Content read once more, the slow way: whole, line by line, from the words of the standards.
+
+use postroad::mail::body::SPILL_OCTETS;
+use postroad::smtp::data::RECEIVED_FIELDS_MAX;
+use postroad::smtp::reply::{self, Reply};
+use postroad::smtp::{BareNewline, ListenerSettings};
+
+use crate::{lines, marks};
+
+/// Content that came to its end.
+pub struct Read {
+    /// Octets of the content and its end.
+    pub taken: usize,
+    /// The content, or the reply that refuses it.
+    pub result: Result<Vec<u8>, Reply>,
+    /// Dots that were stuffed.
+    pub unstuffed: usize,
+}
+
+/// What may not be there.
+#[derive(Default)]
+struct Stray {
+    nul: bool,
+    lf: bool,
+    cr: bool,
+}
+
+/// Reads up to the first line that is one dot; `None` where there is none.
+pub fn read(wire: &[u8], settings: &ListenerSettings) -> Option<Read> {
+    let (mut content, mut stray, mut unstuffed) = (Vec::new(), Stray::default(), 0);
+    for (line, taken) in lines(wire) {
+        if line == b"." {
+            let result = refusal(&content, &stray, settings).map_or(Ok(content), Err);
+            return Some(Read { taken, result, unstuffed });
+        }
+        let text = line.strip_prefix(b".").unwrap_or(line);
+        unstuffed += line.len() - text.len();
+        take_line(text, &mut content, &mut stray, settings.bare_newline);
+    }
+    None
+}
+
+/// A line without its CRLF. What is bare in it ends a line too, or is gone; CR CR LF is one line end.
+fn take_line(line: &[u8], content: &mut Vec<u8>, stray: &mut Stray, bare_newline: BareNewline) {
+    let text = line.strip_suffix(b"\r").unwrap_or(line);
+    stray.cr |= text.len() < line.len();
+    let mut plain = 0;
+    for at in marks(text) {
+        content.extend_from_slice(&text[plain..at]);
+        plain = at + 1;
+        match text[at] {
+            0 => stray.nul = true,
+            b'\n' => stray.lf = true,
+            _ => stray.cr = true,
+        }
+        if text[at] != 0 && bare_newline == BareNewline::Normalize {
+            content.extend_from_slice(b"\r\n");
+        }
+    }
+    content.extend_from_slice(&text[plain..]);
+    content.extend_from_slice(b"\r\n");
+}
+
+fn refusal(content: &[u8], stray: &Stray, settings: &ListenerSettings) -> Option<Reply> {
+    let reject = settings.bare_newline == BareNewline::Reject;
+    if content.len() as u64 > settings.max_message_size_octets {
+        Some(reply::TOO_LARGE)
+    } else if stray.nul {
+        Some(reply::CONTENT_NUL)
+    } else if stray.lf && reject {
+        Some(reply::CONTENT_BARE_LF)
+    } else if stray.cr && reject {
+        Some(reply::CONTENT_BARE_CR)
+    } else {
+        header_refusal(content)
+    }
+}
+
+fn header_refusal(content: &[u8]) -> Option<Reply> {
+    let (mut received, mut complete) = (0, false);
+    for (line, _) in lines(&content[..content.len().min(SPILL_OCTETS)]) {
+        if line.is_empty() {
+            complete = true;
+            break;
+        }
+        received += usize::from(is_received(line));
+    }
+    if !complete && content.len() >= SPILL_OCTETS {
+        return Some(reply::HEADERS_TOO_LARGE);
+    }
+    (received > RECEIVED_FIELDS_MAX).then_some(reply::LOOP)
+}
+
+fn is_received(line: &[u8]) -> bool {
+    let Some((name, _)) = line.iter().position(|b| *b == b':').map(|at| line.split_at(at)) else {
+        return false;
+    };
+    name.trim_ascii_end().eq_ignore_ascii_case(b"received")
+}
