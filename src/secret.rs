@@ -43,34 +43,43 @@ impl PartialEq for Secret {
 
 /// Blots secrets out of what a stranger says: an upstream may echo what it was sent, and its words are kept and shown.
 #[derive(Clone, Default)]
-pub struct Blot(Vec<Secret>);
+pub struct Blot {
+    /// As they are.
+    plain: Vec<Secret>,
+    /// In base64: so much of its beginning is no chance either.
+    encoded: Vec<Secret>,
+}
 
 impl Blot {
     /// Fewer octets of a secret than these are not known for it: they are in any text.
     const OCTETS_MIN: usize = 4;
+    /// Of one in base64 whose end was cut off with the text's.
+    const CUT_OCTETS_MIN: usize = 8;
 
     /// Blots out the password and every form in which AUTH PLAIN and LOGIN send it.
     pub fn of_login(username: &str, password: &Secret) -> Self {
         let plain = format!("\0{username}\0{}", password.expose());
-        let forms = [plain.clone(), STANDARD.encode(&plain), STANDARD.encode(password.expose())];
-        let all = std::iter::once(password.clone()).chain(forms.into_iter().map(Secret::new));
-        Blot(all.filter(|secret| secret.expose().len() >= Self::OCTETS_MIN).collect())
+        let encoded = [STANDARD.encode(&plain), STANDARD.encode(password.expose())];
+        let long_enough = |secret: &Secret| secret.expose().len() >= Self::OCTETS_MIN;
+        Blot {
+            plain: std::iter::once(password.clone()).filter(long_enough).collect(),
+            encoded: encoded.into_iter().map(Secret::new).filter(long_enough).collect(),
+        }
     }
 
-    /// The text with stars for each secret, also for one whose end was cut off.
+    /// The text with stars for each secret.
     pub fn out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut clean = Cow::Borrowed(text);
-        for secret in &self.0 {
-            let secret = secret.expose();
-            if clean.contains(secret) {
-                clean = Cow::Owned(clean.replace(secret, "***"));
+        for secret in self.plain.iter().chain(&self.encoded) {
+            if clean.contains(secret.expose()) {
+                clean = Cow::Owned(clean.replace(secret.expose(), "***"));
             }
-            let cut = (Self::OCTETS_MIN..secret.len())
-                .rev()
-                .filter(|at| secret.is_char_boundary(*at))
-                .find(|at| clean.ends_with(&secret[..*at]));
-            if let Some(at) = cut {
-                let kept = clean.len() - at;
+        }
+        for secret in &self.encoded {
+            let secret = secret.expose();
+            let mut cuts = (Self::CUT_OCTETS_MIN..secret.len()).rev();
+            if let Some(cut) = cuts.find(|at| clean.ends_with(&secret[..*at])) {
+                let kept = clean.len() - cut;
                 clean = Cow::Owned(format!("{}***", &clean[..kept]));
             }
         }
@@ -97,6 +106,7 @@ mod tests {
             ("got aHVudGVyMiE=", "got ***"),
             ("AUTH PLAIN AHNob3AAaHVu", "AUTH PLAIN ***"),
             ("bad login for shop", "bad login for shop"),
+            ("send me to the hunter", "send me to the hunter"),
         ] {
             assert_eq!(blot.out(said), shown);
         }
