@@ -28,6 +28,7 @@ mod probe;
 mod serve;
 pub mod settings;
 pub mod shape;
+mod visitors;
 
 #[cfg(test)]
 pub(crate) mod fake;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -13,9 +14,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::visitors::{Asked, Visitor, Visitors};
 use super::{Relay, router};
 
-/// Connections at a time; more wait in the system's queue.
+/// Connections at a time; at the limit the one that has asked nothing for longest makes room.
 const CONNECTIONS_MAX: usize = 256;
 /// A request's head, and the wait for the next one.
 const HEAD_MAX: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ const HEAD_OCTETS_MAX: usize = 64 * 1024;
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
 /// What that last request may take.
 const LAST_REQUEST_MAX: Duration = Duration::from_secs(35);
+/// What an answer that is still being written may take when room is made.
+const LEAVE_MAX: Duration = Duration::from_millis(200);
 /// What requests under way may take when the relay stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// After an accept that failed (no descriptors left): it would fail again at once.
@@ -36,15 +40,17 @@ pub async fn serve(relay: Relay, listener: TcpListener, stop: CancellationToken)
     let metrics = relay.metrics.clone();
     let app = router(relay);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let visitors = Visitors::default();
     let connections = TaskTracker::new();
     let mut upkeep = tokio::time::interval(UPKEEP);
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             _ = upkeep.tick() => metrics.upkeep(),
-            accepted = accept(&listener, &places) => match accepted {
+            accepted = accept(&listener, &places, &visitors) => match accepted {
                 Ok((stream, _, place)) => {
-                    connections.spawn(connection(stream, app.clone(), place, stop.clone()));
+                    let visitor = visitors.enter(place);
+                    connections.spawn(connection(stream, app.clone(), visitor, stop.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(target: "postroad", %error, "the HTTP port cannot accept a connection");
@@ -61,22 +67,37 @@ pub async fn serve(relay: Relay, listener: TcpListener, stop: CancellationToken)
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
+    visitors: &Visitors,
 ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    if places.available_permits() == 0 {
+        visitors.make_room();
+    }
     let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, place))
 }
 
-async fn connection(stream: TcpStream, app: Router, _place: OwnedSemaphorePermit, stop: CancellationToken) {
+async fn connection(stream: TcpStream, app: Router, visitor: Arc<Visitor>, stop: CancellationToken) {
     let _ = stream.set_nodelay(true);
+    let inner = TowerToHyperService::new(app);
+    let asking = Arc::clone(&visitor);
+    let service = service_fn(move |request| {
+        let (asked, answer) = (Asked::new(&asking), inner.call(request));
+        async move {
+            let answer = answer.await;
+            drop(asked);
+            answer
+        }
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
         .max_buf_size(HEAD_OCTETS_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let last = tokio::select! {
         _ = serving.as_mut() => return,
+        () = visitor.leave.cancelled() => LEAVE_MAX,
         () = stop.cancelled() => STOP_MAX,
         () = tokio::time::sleep(CONNECTION_MAX) => LAST_REQUEST_MAX,
     };
