@@ -23,7 +23,7 @@ mod writer;
 
 pub use alert::Alert;
 pub use house::{listening, odd, only_sandbox, recovered, removed, serving, stopped, stopping, trouble};
-pub use line::{Form, shown};
+pub use line::{Form, shown, shown_json};
 pub use writer::Writer;
 
 /// `--log-format`

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::text::{relative, shown, size};
+use super::text::{json_line, relative, shown, size};
 use super::{Common, Failure, reach};
 use crate::clock::{Clock, System, Timestamp};
 use crate::http::shape::{Attempt, Delivery, Event, Life, Moment};
@@ -15,7 +15,7 @@ use crate::mail::MessageId;
 pub(super) async fn explain(common: &Common, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
     let life = reach::source(common).await?.show(id).await?;
     if common.json {
-        writeln!(out, "{}", json!(life))?;
+        json_line(out, &json!(life))?;
     } else {
         tell(&life, System.now(), out)?;
     }

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use super::explain::state_in_words;
-use super::text::{Table, cut, relative, shown, size};
+use super::text::{Table, cut, json_line, relative, shown, size};
 use super::{Common, Failure, ListArguments, reach};
 use crate::clock::{Clock, System, Timestamp};
 use crate::http::messages::{IDS_MAX, PAGE_MAX};
@@ -39,7 +39,7 @@ pub(super) async fn list(
         left = left.saturating_sub(page.deliveries.len());
         if common.json {
             for delivery in &page.deliveries {
-                writeln!(out, "{}", json!(delivery))?;
+                json_line(out, &json!(delivery))?;
             }
         } else if !page.deliveries.is_empty() {
             table(&page.deliveries, now).write(out)?;
@@ -92,7 +92,7 @@ fn table(deliveries: &[Delivery], now: Timestamp) -> Table {
 pub(super) async fn show(common: &Common, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
     let life = reach::source(common).await?.show(id).await?;
     if common.json {
-        writeln!(out, "{}", json!(life))?;
+        json_line(out, &json!(life))?;
     } else {
         write_show(&life, System.now(), out)?;
     }
@@ -175,7 +175,7 @@ fn write_acted(
             missing.push(result.id.clone());
         }
         if common.json {
-            writeln!(out, "{}", json!(result))?;
+            json_line(out, &json!(result))?;
         } else if result.deliveries > 0 {
             writeln!(out, "{}: {} {done}", result.id, deliveries(result.deliveries))?;
         } else if result.found {

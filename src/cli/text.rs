@@ -38,6 +38,11 @@ impl Table {
     }
 }
 
+/// One line for programs; a person who reads it is safe as well.
+pub(super) fn json_line(out: &mut impl Write, value: &serde_json::Value) -> io::Result<()> {
+    writeln!(out, "{}", crate::journal::shown_json(&value.to_string()))
+}
+
 /// At most so many characters, with an ellipsis for the rest.
 pub(super) fn cut(text: &str, characters: usize) -> String {
     match text.char_indices().nth(characters) {

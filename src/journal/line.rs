@@ -258,6 +258,18 @@ fn put(line: &mut String, form: Form, c: char) {
     }
 }
 
+/// JSON that means the same, without raw characters that a terminal would act on. In JSON these stand in strings alone.
+pub fn shown_json(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        match c {
+            c if is_unsafe(c) => put(&mut line, Form::Json, c),
+            c => line.push(c),
+        }
+    }
+    line
+}
+
 /// What moves a terminal's cursor, starts a line, or turns the direction of what follows. All are below U+FFFF.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -268,6 +280,14 @@ fn is_unsafe(c: char) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn json_means_the_same_without_what_a_terminal_acts_on() {
+        let value = serde_json::json!({ "from": "a\u{9b}31m\u{202e}\u{2028}ü\n\u{1b}" });
+        let shown = shown_json(&value.to_string());
+        assert!(!shown.chars().any(is_unsafe), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+    }
 
     #[test]
     fn the_second_is_made_anew_when_it_changes() {
