@@ -68,7 +68,13 @@ impl Address {
         if !local_ok(local, grammar) {
             return Err(AddressError::BadLocalPart);
         }
-        if !domain_ok(domain) {
+        let (text, domain) = match (grammar, domain.strip_suffix('.')) {
+            // The root's dot says the same as none, and not every next hop takes it.
+            (Grammar::Lenient, Some(domain)) => (&text[..text.len() - 1], domain),
+            _ => (text, domain),
+        };
+        let strange = grammar == Grammar::Strict && domain.contains('_');
+        if strange || domain.ends_with('.') || !domain_ok(domain) {
             return Err(AddressError::BadDomain);
         }
         let domain_at = u16::try_from(at + 1).map_err(|_| AddressError::TooLong)?;

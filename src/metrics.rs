@@ -53,6 +53,10 @@ declare! {
     /// Recipients that were refused at the door, by reason. A jump in one reason names what changed: a credential, a
     /// suppression list, a full disk.
     RECIPIENTS_REFUSED = "postroad_recipients_refused_total" ["stream", "reason"] Kind::Counter;
+    /// Logins that were refused: wrong (name or password), limited (too many failures from that address), undecided
+    /// (could not be checked now). A few wrong ones are a forgotten password; a lasting rate is somebody who guesses,
+    /// and the log has the address.
+    LOGINS_REFUSED = "postroad_logins_refused_total" ["listener", "reason"] Kind::Counter;
     /// Recipients that an ESP answered for, by outcome: accepted, refused, unfit, unsure. Any lasting rate of unsure
     /// is worth a look: each is held and may arrive twice.
     ATTEMPTS = "postroad_attempts_total" ["esp", "outcome"] Kind::Counter;

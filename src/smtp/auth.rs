@@ -60,6 +60,17 @@ pub enum Denied {
     Undecided,
 }
 
+impl Denied {
+    /// The word in logs and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Denied::Wrong => "wrong",
+            Denied::Limited => "limited",
+            Denied::Undecided => "undecided",
+        }
+    }
+}
+
 /// Checks passwords for all listeners.
 #[derive(Debug)]
 pub struct Authenticator {

@@ -34,8 +34,13 @@ pub enum Command<'a> {
     StartTls,
     /// AUTH: mechanism and initial response.
     Auth(&'a str, Option<&'a str>),
-    /// BDAT and the octets that follow.
-    Bdat(u64),
+    /// BDAT.
+    Bdat {
+        /// The octets that follow.
+        octets: u64,
+        /// Whether the rest of the line was well formed.
+        known: bool,
+    },
 }
 
 /// MAIL with its parameters.
@@ -95,9 +100,11 @@ impl<'a> Command<'a> {
         }
     }
 
-    fn rare(verb: &[u8], argument: &[u8]) -> Result<Self, Reply> {
+    fn rare(verb: &[u8], argument: &'a [u8]) -> Result<Self, Reply> {
         let is = |word: &[u8]| verb.eq_ignore_ascii_case(word);
-        if verb.is_empty() {
+        if verb.is_empty() && !argument.is_empty() {
+            Err(reply::LEADING_BLANK)
+        } else if verb.is_empty() {
             Err(reply::EMPTY_LINE)
         } else if is(b"VRFY") {
             Ok(Command::Vrfy)
@@ -106,7 +113,7 @@ impl<'a> Command<'a> {
         } else if is(b"HELP") {
             Ok(Command::Help)
         } else if is(b"BDAT") {
-            bdat(argument).map(Command::Bdat)
+            bdat(argument)
         } else if OFF.iter().any(|word| is(word)) {
             Err(reply::NOT_OFFERED)
         } else if HTTP.iter().any(|word| is(word)) {
@@ -209,7 +216,8 @@ fn auth(argument: &[u8]) -> Result<Command<'_>, Reply> {
     if words.next().is_some() { Err(reply::BAD_BASE64) } else { Ok(Command::Auth(mechanism, initial)) }
 }
 
-fn bdat(argument: &[u8]) -> Result<u64, Reply> {
+/// Octets that can be told are eaten, whatever else is wrong with the line: what follows them is the next command.
+fn bdat(argument: &[u8]) -> Result<Command<'_>, Reply> {
     let mut words = argument.split(|b| *b == b' ').filter(|w| !w.is_empty());
     let octets = words
         .next()
@@ -218,11 +226,12 @@ fn bdat(argument: &[u8]) -> Result<u64, Reply> {
         // More than can be counted is more than will ever come.
         .map(|w| w.parse().unwrap_or(u64::MAX))
         .ok_or(reply::BAD_BDAT)?;
-    match (words.next(), words.next()) {
-        (None, _) => Ok(octets),
-        (Some(last), None) if last.eq_ignore_ascii_case(b"LAST") => Ok(octets),
-        _ => Err(reply::BAD_BDAT),
-    }
+    let known = match (words.next(), words.next()) {
+        (None, _) => true,
+        (Some(last), None) => last.eq_ignore_ascii_case(b"LAST"),
+        (Some(_), Some(_)) => false,
+    };
+    Ok(Command::Bdat { octets, known })
 }
 
 #[cfg(test)]
@@ -282,7 +291,7 @@ mod tests {
             ("BDAT", 501),
             ("BDAT x", 501),
             ("BDAT -1", 501),
-            ("BDAT 9 FIRST", 501),
+            ("BDAT 9 FIRST", 250),
             ("BDAT 99999999999999999999999", 250),
             ("BDAT 9 last", 250),
             ("ETRN x", 502),

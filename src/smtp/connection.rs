@@ -16,8 +16,9 @@ use super::listener::{Limits, Shared};
 use super::reply::{self, Reply};
 use super::room::Guest;
 use super::session::{Question, Rules, Session, Step};
-use super::{Gatekeeper, tls::Certificates};
+use super::{Gatekeeper, auth::Denied, tls::Certificates};
 use crate::clock::monotonic;
+use crate::metrics as names;
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -148,7 +149,10 @@ where
 
     async fn overrun(&mut self) -> Result<(), End> {
         match self.session.overrun() {
-            Some(reply) => self.io.say(&reply).await,
+            Some(reply) => {
+                self.told_refused(&reply);
+                self.io.say(&reply).await
+            }
             None => Ok(()),
         }
     }
@@ -196,7 +200,10 @@ where
 
     async fn step(&mut self, step: Step) -> Result<(), End> {
         match step {
-            Step::Say(reply) => self.io.say(&reply).await,
+            Step::Say(reply) => {
+                self.told_refused(&reply);
+                self.io.say(&reply).await
+            }
             Step::Ask => {
                 let answer = self.ask().await?;
                 let reply = self.session.answered(answer);
@@ -207,6 +214,9 @@ where
                 let peer = self.session.client().peer;
                 let authenticator = &self.context.shared.authenticator;
                 let result = authenticator.check(peer, &login.username, &login.password).await;
+                if let Err(denied) = &result {
+                    self.told_denied(*denied, &login.username);
+                }
                 let reply = self.session.logged_in(result);
                 self.io.say(&reply).await
             }
@@ -228,6 +238,41 @@ where
                 Err(End::Tls)
             }
         }
+    }
+
+    /// What an app's owner will ask about: mail that was refused and connections that were cut, not slips of grammar.
+    /// At most `max_errors` lines a connection.
+    fn told_refused(&self, reply: &Reply) {
+        if !matches!(reply.code, 421 | 450..=454 | 530..=538 | 550..=554) {
+            return;
+        }
+        let client = self.session.client();
+        tracing::info!(
+            target: "postroad",
+            listener = %self.context.rules.settings.name,
+            client = %client.peer,
+            helo = %client.helo,
+            reply = reply.wire().trim_end(),
+            "refused"
+        );
+    }
+
+    /// So that an operator sees a wrong password, and a brute force.
+    fn told_denied(&self, denied: Denied, username: &str) {
+        let (listener, client) = (&self.context.rules.settings.name, self.session.client());
+        metrics::counter!(names::LOGINS_REFUSED, "listener" => listener.clone(), "reason" => denied.word())
+            .increment(1);
+        // Perhaps it is a password in the wrong field: no more of it than names have.
+        let username: String = username.chars().take(USERNAME_SHOWN_CHARS).collect();
+        tracing::warn!(
+            target: "postroad",
+            %listener,
+            client = %client.peer,
+            helo = %client.helo,
+            username = %username.escape_debug(),
+            reason = denied.word(),
+            "login refused"
+        );
     }
 
     /// Puts the session's question to the Gatekeeper. Nothing is read meanwhile.
@@ -294,6 +339,7 @@ where
             }
             (Ok(_), None) => reply::MAIL_FIRST,
         };
+        self.told_refused(&reply);
         self.session.received(reply.code / 100 == 2);
         self.io.say(&reply).await
     }
@@ -355,6 +401,8 @@ where
     }
 }
 
+/// Of the name that a refused login gave.
+const USERNAME_SHOWN_CHARS: usize = 64;
 /// The first octet of a TLS record that begins a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -410,8 +458,9 @@ async fn under_tls<S, G>(
 {
     let Some(certificates) = &context.certificates else { return };
     let handshake = certificates.acceptor().accept(stream);
+    let limit = context.shared.limits.handshake_timeout.min(context.rules.settings.idle_timeout);
     let stream = tokio::select! {
-        done = timeout(context.shared.limits.handshake_timeout, handshake) => match done {
+        done = timeout(limit, handshake) => match done {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::info!(peer = %guest.peer(), %error, "TLS handshake failed");

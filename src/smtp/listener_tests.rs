@@ -147,6 +147,7 @@ async fn one_client_too_many_gets_the_room_of_the_longest_idle() {
     for stream in [&mut second, &mut third] {
         ask(stream, "EHLO x", "250").await;
         ask(stream, "MAIL FROM:<>", "250").await;
+        ask(stream, "RCPT TO:<b@example.com>", "250").await;
     }
     let mut fourth = connect(&running).await;
     expect(&mut fourth, "421 4.3.2 too many").await;

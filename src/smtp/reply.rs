@@ -140,6 +140,9 @@ pub const LINE_TOO_LONG: Reply = Reply::new(
 pub const LINE_ENDLESS: Reply = last(500, (5, 5, 6), "line too long to skip; is this client speaking SMTP?");
 /// An empty line.
 pub const EMPTY_LINE: Reply = Reply::new(500, (5, 5, 2), "empty line; send a command such as EHLO");
+/// A blank where the verb should be.
+pub const LEADING_BLANK: Reply =
+    Reply::new(500, (5, 5, 2), "the line begins with a blank; a command begins with its first letter");
 /// No verb of ours.
 pub const UNKNOWN_VERB: Reply = Reply::new(500, (5, 5, 1), "command unknown; HELP lists the commands");
 /// A verb of SMTP that is not offered here.
@@ -234,6 +237,9 @@ pub const AUTH_NEEDS_TLS: Reply = Reply::new(
     "AUTH needs TLS here; send STARTTLS first, or use the listener with implicit TLS",
 );
 /// Unknown user and wrong password alike.
+pub const LOGIN_FOR_ANOTHER: Reply =
+    Reply::new(535, (5, 7, 8), "nobody logs in for another here; leave the authorization identity empty");
+/// Unknown user or wrong password.
 pub const LOGIN_WRONG: Reply = Reply::new(
     535,
     (5, 7, 8),
@@ -335,6 +341,12 @@ pub const UNDECIDED: Reply = Reply::new(451, (4, 3, 0), "cannot decide now; try 
 /// `max_errors`
 pub const TOO_MANY_ERRORS: Reply =
     last(421, (4, 7, 0), "too many errors on this connection; see the replies before this one");
+/// Commands that lead to no message.
+pub const TOO_MUCH_JUNK: Reply = last(
+    421,
+    (4, 7, 0),
+    "too many commands without a message; close a connection that has nothing to send, and connect again for mail",
+);
 /// Transactions of one connection.
 pub const TOO_MANY_MESSAGES: Reply = last(421, (4, 7, 0), "enough messages on one connection; connect again");
 /// `idle_timeout`

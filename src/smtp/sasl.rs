@@ -85,10 +85,14 @@ impl Dialogue {
     }
 }
 
-/// `[authzid] NUL authcid NUL passwd`. To act for somebody else is asked of nobody here: the first part is not used.
+/// `[authzid] NUL authcid NUL passwd`. Nobody acts for somebody else here: an authzid that is another name is refused
+/// (RFC 4616 section 2).
 fn plain(octets: &[u8]) -> Next {
     let mut parts = octets.split(|b| *b == 0);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(other), Some(name), Some(_), None) if !other.is_empty() && other != name => {
+            Next::Refuse(reply::LOGIN_FOR_ANOTHER)
+        }
         (Some(_), Some(name), Some(password), None) if !name.is_empty() => {
             Next::Login(Login { username: text(name), password: Secret::new(text(password)) })
         }

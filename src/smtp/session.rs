@@ -146,9 +146,10 @@ impl Session {
         if auth || self.dialogue.is_some() { AUTH_OCTETS_MAX } else { COMMAND_OCTETS_MAX }
     }
 
-    /// Whether a message is begun: such a client is not asked to make room.
+    /// Whether a message is begun: such a client is not asked to make room. MAIL alone begins nothing that could be
+    /// lost, and whoever says no more than that must not keep others out.
     pub fn in_transaction(&self) -> bool {
-        self.transaction.is_some()
+        self.transaction.as_ref().is_some_and(|t| !t.envelope.recipients.is_empty())
     }
 
     /// Whether nothing was understood yet.
@@ -173,9 +174,9 @@ impl Session {
             Command::Data => self.data(),
             Command::Auth(mechanism, initial) => self.auth(mechanism, initial),
             Command::StartTls => self.start_tls(),
-            Command::Bdat(octets) => {
+            Command::Bdat { octets, known } => {
                 self.errors += 1;
-                Step::Eat(reply::NO_BDAT, octets)
+                Step::Eat(if known { reply::NO_BDAT } else { reply::BAD_BDAT }, octets)
             }
             Command::Rset => {
                 self.transaction = None;
@@ -204,7 +205,11 @@ impl Session {
     /// What ends the connection after the present reply, if anything does.
     pub fn overrun(&self) -> Option<Reply> {
         let errors = self.errors >= self.rules.settings.max_errors.max(1);
-        errors.then_some(reply::TOO_MANY_ERRORS)
+        match errors {
+            false => None,
+            true if self.junk > JUNK_COMMANDS_MAX => Some(reply::TOO_MUCH_JUNK),
+            true => Some(reply::TOO_MANY_ERRORS),
+        }
     }
 
     /// What [`Step::Ask`] asks.
@@ -321,7 +326,7 @@ impl Session {
     fn extensions(&self) -> String {
         let settings = self.settings();
         let mut text = format!(
-            "{}\nPIPELINING\nSIZE {}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nLIMITS RCPTMAX={}",
+            "{}\nPIPELINING\nSIZE {}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nLIMITS MAILMAX={TRANSACTIONS_MAX} RCPTMAX={}",
             self.rules.hostname, settings.max_message_size_octets, settings.max_recipients
         );
         if settings.tls == TlsMode::StartTls && !self.tls {

@@ -98,7 +98,7 @@ fn the_greeting_tells_what_is_offered() {
             "8BITMIME",
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
-            "LIMITS RCPTMAX=1000",
+            "LIMITS MAILMAX=100000 RCPTMAX=1000",
             "STARTTLS"
         ]
     );
@@ -298,6 +298,11 @@ fn errors_and_junk_are_counted() {
     }
     assert!(s.overrun().is_none());
     reply_to(&mut s, "NOOP");
+    assert_eq!(s.overrun(), Some(reply::TOO_MUCH_JUNK));
+    let mut s = session_with(|s| s.max_errors = 3, "127.0.0.1");
+    for _ in 0..3 {
+        reply_to(&mut s, "WHAT");
+    }
     assert_eq!(s.overrun(), Some(reply::TOO_MANY_ERRORS));
 }
 

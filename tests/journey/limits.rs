@@ -56,6 +56,46 @@ fn a_transaction_is_never_cut_to_make_room() {
 }
 
 #[test]
+fn clients_that_only_named_a_sender_keep_nobody_out() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "").listener("max_connections = 3").start();
+    let mut idle: Vec<Client> = (0..3).map(|_| relay.client()).collect();
+    for client in &mut idle {
+        client.say("MAIL FROM:<a@example.org>").expect("250");
+    }
+    submits_within(&relay, Duration::from_secs(1));
+    upstream.wait_for(1);
+}
+
+#[test]
+fn silent_visitors_of_the_http_port_keep_nobody_out() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let silent: Vec<_> =
+        (0..300).map(|_| std::net::TcpStream::connect(relay.http().unwrap()).unwrap()).collect();
+    let began = postroad::clock::monotonic();
+    assert_eq!(relay.get("/healthz").map(|a| a.status), Some(200));
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(5), "a supervisor waited {took:?}");
+    drop(silent);
+}
+
+#[test]
+fn a_wrong_password_is_seen_by_the_operator_and_not_shown() {
+    let upstream = Upstream::start();
+    let credential = "[[credential]]\nusername = \"shop\"\npassword = \"literal:right-one\"\n";
+    let relay =
+        Relay::setup().upstream(&upstream, "").listener("auth = \"optional\"").tables(credential).start();
+    let mut client = relay.client();
+    // shop, wrong-one
+    client.say("AUTH PLAIN AHNob3AAd3Jvbmctb25l").expect("535");
+    wait_until("it is logged", Duration::from_secs(5), || relay.log().contains("login refused"));
+    let log = relay.log();
+    assert!(log.contains("\"username\":\"shop\"") && !log.contains("wrong-one"), "{log}");
+    assert_eq!(relay.metric("postroad_logins_refused_total"), 1.0);
+}
+
+#[test]
 fn silence_ends_a_connection() {
     let upstream = Upstream::start();
     let relay = Relay::setup().upstream(&upstream, "").listener("idle_timeout = \"1s\"").start();

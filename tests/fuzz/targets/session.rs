@@ -194,7 +194,7 @@ impl<'a> Follower<'a> {
             ("AUTH", _) => self.login(said),
             ("QUIT", "221") => self.end(),
             ("DATA", "354") => self.data(),
-            ("BDAT", _) if is(said, &reply::NO_BDAT) => self.eat(&line[4..]),
+            ("BDAT", _) if is(said, &reply::NO_BDAT) || tells_size(&line[4..]) => self.eat(&line[4..]),
             _ => {}
         }
         if is(said, &reply::HTTP) {
@@ -263,6 +263,12 @@ impl<'a> Follower<'a> {
         }
         self.rest = &self.rest[octets..];
     }
+}
+
+/// Whether the octets behind a BDAT can be told, be the rest of its line right or wrong.
+fn tells_size(argument: &[u8]) -> bool {
+    let size = argument.trim_ascii().split(|b| *b == b' ').next().unwrap_or_default();
+    !size.is_empty() && size.iter().all(u8::is_ascii_digit)
 }
 
 /// How a line is refused that is no command, whatever it says.
