@@ -59,11 +59,15 @@ pub(super) fn accept(
         return Ok(Err(StoreError::Failed("a message must enter with one entry for each recipient".into())));
     }
     let size = message.body.size_octets();
-    if bound == Bound::Held
-        && let Err(full) = tx.shared.space.take(message.kind, size, tx.delta.queue_octets)
-    {
-        // It may be a repeat: what is there needs no room.
-        return again(tx, item).map(|there| there.ok_or(full));
+    let head = message.body.head.len() as u64;
+    match bound {
+        Bound::Held => {
+            if let Err(full) = room(tx, message, head) {
+                // It may be a repeat: what is there needs no room.
+                return again(tx, item).map(|there| there.ok_or(full));
+            }
+        }
+        Bound::Waived => tx.shared.space.spend(head),
     }
     let lane = tx.lane(&message.stream, message.kind, message.pin.as_deref())?;
     if !insert_message(tx, message, lane)? {
@@ -79,6 +83,13 @@ pub(super) fn accept(
         entered.push(enter(tx, message, &place, entry)?);
     }
     Ok(Ok(entered))
+}
+
+/// Pieces that were spilled are on disk already: of the body only its head is written now.
+fn room(tx: &Tx<'_, '_>, message: &Message, head_octets: u64) -> Result<(), StoreError> {
+    let space = &tx.shared.space;
+    space.queue(message.kind, message.body.size_octets(), tx.delta.queue_octets)?;
+    space.take(head_octets)
 }
 
 fn insert_message(tx: &mut Tx<'_, '_>, message: &Message, lane: LaneId) -> rusqlite::Result<bool> {

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::Store;
 use super::row::{self, kind};
 use super::tx::Tx;
 use super::types::StoreError;
 use super::waiting::Lane;
 use super::writer::store_error;
-use super::{OpenError, Store};
 use crate::clock::Timestamp;
 use crate::mail::body::Spilled;
 use crate::mail::{Body, BodyFacts, BodyKind, Envelope, Message, MessageId, StreamName};
@@ -24,7 +24,7 @@ impl Store {
     /// piece was not kept then. May be run again with the same bytes.
     pub async fn spill(&self, message: MessageId, piece: u32, bytes: Bytes) -> Result<(), StoreError> {
         let run = move |tx: &mut Tx<'_, '_>| {
-            if let Err(full) = tx.shared.space.disk() {
+            if let Err(full) = tx.shared.space.take(bytes.len() as u64) {
                 return Ok(Err(full));
             }
             tx.conn
@@ -68,14 +68,13 @@ impl Store {
 }
 
 /// Takes away what arrived in part before the last stop.
-pub(super) fn sweep_orphans(conn: &Connection, path: &std::path::Path) -> Result<(), OpenError> {
+pub(super) fn sweep_orphans(conn: &Connection) -> rusqlite::Result<()> {
     conn.execute(
         "DELETE FROM body_chunks WHERE message IN
              (SELECT DISTINCT message FROM body_chunks WHERE message NOT IN (SELECT id FROM messages))",
         [],
     )
     .map(|_| ())
-    .map_err(|error| OpenError::database(path, error))
 }
 
 /// One row of `messages` with its lane, as it was accepted, without its body.

@@ -64,7 +64,7 @@ impl Store {
             tx.conn
                 .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('probed_at', ?1)")?
                 .execute([tx.now.millis()])?;
-            Ok(tx.shared.space.disk())
+            Ok(tx.shared.space.disk(0))
         };
         self.shared.queue.run(Lane::Mail, 1, run).await?
     }

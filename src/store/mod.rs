@@ -11,6 +11,7 @@ mod events;
 mod operate;
 mod queue;
 mod read;
+mod reserve;
 mod retention;
 mod row;
 mod schema;
@@ -23,11 +24,12 @@ mod waiting;
 mod writer;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
 
@@ -93,12 +95,11 @@ impl Store {
     /// Opens `data_dir/postroad.db`, making folder (0700) and file (0600) where absent, brings its schema up to date
     /// and starts the writer. `owner` is this start's boot id.
     pub fn open(settings: Settings, owner: Owner, clock: Arc<dyn Clock>) -> Result<Store, OpenError> {
-        let (conn, path) = schema::open_writer(&settings.data_dir)?;
-        bodies::sweep_orphans(&conn, &path)?;
+        let (conn, path) = open_with_room(&settings.data_dir)?;
         let shared = Arc::new(Shared {
             queue: waiting::Queue::new(),
             readers: Readers::new(path.clone()),
-            space: space::Space::new(&settings),
+            space: space::Space::new(&settings, path.clone()),
             owner,
             clock,
             settings,
@@ -132,7 +133,9 @@ impl Store {
     ///
     /// Errors: [`StoreError::Full`].
     pub fn has_room(&self, octets: u64) -> Result<(), StoreError> {
-        self.shared.space.take(crate::mail::StreamKind::Transactional, octets, 0)
+        let space = &self.shared.space;
+        space.queue(crate::mail::StreamKind::Transactional, octets, 0)?;
+        space.disk(octets)
     }
 
     /// Undelivered mail in octets, as `queue_bytes` counts it.
@@ -173,6 +176,33 @@ impl Store {
         let set = self.shared.queue.control(set).await?;
         set.map_err(|error| store_error(&error))
     }
+}
+
+/// Opens the database with its log written back and without what arrived in part, on a full disk too: the reserve is
+/// given up for it.
+fn open_with_room(data_dir: &Path) -> Result<(Connection, PathBuf), OpenError> {
+    let (conn, path) = schema::open_writer(data_dir).or_else(|error| {
+        match error.is_no_room() && reserve::give_up(data_dir) {
+            true => schema::open_writer(data_dir),
+            false => Err(error),
+        }
+    })?;
+    let tidy = || {
+        // Where the log stays nothing is lost: the writer comes to it again.
+        let _ = conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), CheckpointMode::TRUNCATE);
+        bodies::sweep_orphans(&conn)
+    };
+    let tidied = tidy().or_else(|error| match schema::is_no_room(&error) && reserve::give_up(data_dir) {
+        true => tidy(),
+        false => Err(error),
+    });
+    match tidied {
+        Err(error) if schema::is_no_room(&error) => {
+            tracing::error!(%error, "no room to take away what arrived in part; the next start tries again");
+        }
+        tidied => tidied.map_err(|error| OpenError::database(&path, error))?,
+    }
+    Ok((conn, path))
 }
 
 fn none(error: rusqlite::Error) -> rusqlite::Result<()> {

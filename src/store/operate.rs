@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rusqlite::params;
+use tokio::time::Instant;
 
 use super::Store;
 use super::queue::insert_crashed;
@@ -11,12 +12,16 @@ use super::row::{LaneId, QUEUED, Queued, integer};
 use super::tx::Tx;
 use super::types::{Act, Acted, DeliveryView, Recovered, StoreError};
 use super::waiting::Lane;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, monotonic};
 use crate::mail::delivery::Mark;
 use crate::mail::{DeliveryId, MessageId, QueueState, Reason, StreamKind, StreamName};
 
 /// Rows that one operation over the whole queue moves at a time.
 const CHUNK_ROWS: usize = 500;
+/// On a full disk a start tries again so often…
+const RECOVER_PAUSE: Duration = Duration::from_secs(1);
+/// …and says so.
+const RECOVER_SAID_EVERY: Duration = Duration::from_secs(60);
 
 impl Store {
     /// What an operator does to these messages' deliveries, with an event each.
@@ -59,14 +64,40 @@ impl Store {
     /// At start: what another owner had out is unsure now, for as long as `hold` says for its stream, with its attempt
     /// and an event (rule 12); and no hold ends before that time has passed from now on.
     ///
-    /// Errors: [`StoreError::Full`], [`StoreError::Failed`], [`StoreError::Stopping`]; part of them may be judged by
-    /// then. May be run again, and must be until it succeeds: until then those deliveries do not move.
+    /// On a full disk it waits for room, and says so: nothing may be begun before it is done.
+    ///
+    /// Errors: [`StoreError::Failed`], [`StoreError::Stopping`]; part of them may be judged by then. May be run again,
+    /// and must be until it succeeds: until then those deliveries do not move.
     pub async fn recover(
         &self,
         hold: impl Fn(&StreamName, StreamKind) -> Duration,
     ) -> Result<Recovered, StoreError> {
-        let now = self.shared.clock.now();
         let mut recovered = Recovered::default();
+        let mut said_at: Option<Instant> = None;
+        loop {
+            match self.recover_once(&hold, &mut recovered).await {
+                Ok(()) => return Ok(recovered),
+                Err(StoreError::Full(why)) => {
+                    if said_at.is_none_or(|at| at.elapsed() >= RECOVER_SAID_EVERY) {
+                        said_at = Some(monotonic());
+                        tracing::error!(
+                            why,
+                            "what an earlier start left cannot be judged: the relay starts when there is room"
+                        );
+                    }
+                    tokio::time::sleep(RECOVER_PAUSE).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn recover_once(
+        &self,
+        hold: &impl Fn(&StreamName, StreamKind) -> Duration,
+        recovered: &mut Recovered,
+    ) -> Result<(), StoreError> {
+        let now = self.shared.clock.now();
         for (lane, of) in self.shared.lanes() {
             let until = now.plus(hold(&of.stream, of.kind));
             let out = self.shared.foreign_out(lane);
@@ -78,7 +109,7 @@ impl Store {
             let extend = move |tx: &mut Tx<'_, '_>| extend_holds(tx, lane, until);
             recovered.holds_extended += self.chunked(Lane::Mail, extend).await?;
         }
-        Ok(recovered)
+        Ok(())
     }
 
     /// Runs `step` until it moves less than a chunk of rows.

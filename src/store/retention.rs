@@ -26,6 +26,8 @@ const LOOKED_AT: usize = 2_000;
 /// Pages given back in one piece of work, and pieces a round.
 const VACUUM_PAGES: u32 = 256;
 const VACUUM_PIECES: u32 = 64;
+/// Pages a piece where mail is refused for want of room: each that moves goes through the log.
+const VACUUM_PAGES_LOW: u32 = 32;
 /// Free pages that stay in the file, for the mail that comes: one in so many, and at least…
 const FREE_PAGES_KEPT: i64 = 8;
 const FREE_PAGES_KEPT_MIN: i64 = 2_048;
@@ -304,7 +306,8 @@ fn vacuum(tx: &mut Tx<'_, '_>) -> rusqlite::Result<u64> {
     let number = |sql| tx.conn.query_row(sql, [], |row| row.get::<_, i64>(0));
     let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
     let spare = free - FREE_PAGES_KEPT_MIN.max(all / FREE_PAGES_KEPT);
-    let pages = spare.clamp(0, i64::from(VACUUM_PAGES));
+    let piece = if tx.shared.space.is_low() { VACUUM_PAGES_LOW } else { VACUUM_PAGES };
+    let pages = spare.clamp(0, i64::from(piece));
     if pages == 0 {
         return Ok(0);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// In order; `PRAGMA user_version` counts how many a database has had. Never edit one that was released.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
@@ -20,7 +20,7 @@ const WRITER_CACHE_OCTETS: u32 = 4 * 1024 * 1024;
 /// Each reader's page cache.
 const READER_CACHE_OCTETS: u32 = 1024 * 1024;
 /// How long SQLite itself waits for a lock that somebody else holds; after it we ask again.
-const BUSY_WAIT: Duration = Duration::from_secs(2);
+pub(super) const BUSY_WAIT: Duration = Duration::from_secs(2);
 /// After a checkpoint the log file is cut back to this.
 const WAL_KEPT_OCTETS: u32 = 64 * 1024 * 1024;
 
@@ -59,12 +59,26 @@ pub enum OpenError {
 }
 
 impl OpenError {
+    /// Whether it may be for want of room: SQLite says so of some writes only, of others that they failed.
+    pub(super) fn is_no_room(&self) -> bool {
+        match self {
+            OpenError::Folder { error, .. } => error.kind() == std::io::ErrorKind::StorageFull,
+            OpenError::Database { error, .. } => is_no_room(error),
+            OpenError::NotOurs(_) | OpenError::Newer { .. } => false,
+        }
+    }
+
     pub(super) fn database(path: &Path, error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => OpenError::NotOurs(path.to_owned()),
+            Some(ErrorCode::NotADatabase) => OpenError::NotOurs(path.to_owned()),
             _ => OpenError::Database { path: path.to_owned(), error },
         }
     }
+}
+
+/// Whether a write may have failed for want of room: a quota and a bound on the size of files are told as failures.
+pub(super) fn is_no_room(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure))
 }
 
 /// Makes folder (0700) and file (0600) where absent, brings the schema up to date and gives the writer's connection.

@@ -1,43 +1,61 @@
 //! Whether there is room: the queue's own bound and the disk's free octets.
+//!
+//! A new message is written twice: into the log, then into the database. So what is free is judged after what is owed:
+//! the pages that lie in the log alone and will still make the file grow. Below `min_free` nothing is accepted; what
+//! the relay has accepted goes on to be begun, answered and let go there, and for that some octets of the disk itself
+//! always stay, whatever is free inside the file.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use rusqlite::Connection;
-use tokio::time::Instant;
 
+use super::row::integer;
 use super::types::{Settings, StoreError};
-use crate::clock::monotonic;
 use crate::mail::StreamKind;
 
-/// The disk is asked at most this often.
-const DISK_ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Broadcast mail fills the queue to this many percent of its bound; the rest is transactional mail's.
 const BROADCAST_PERCENT: u64 = 80;
+/// With less room than this the disk is looked at before each group, and the log is kept short.
+const TIGHT_OCTETS: i64 = 128 * 1024 * 1024;
+/// What a message writes besides its body: rows, index pages.
+const MESSAGE_OCTETS: u64 = 4096;
+/// The reserve for what was accepted already: this part of `min_free`, within these bounds.
+const RESERVE_PART: u64 = 4;
+const RESERVE_OCTETS_MIN: u64 = 1024 * 1024;
+const RESERVE_OCTETS_MAX: u64 = 8 * 1024 * 1024;
 
 /// What is taken and what is left. Written by the writer, read by anybody.
 #[derive(Debug)]
 pub(super) struct Space {
     data_dir: PathBuf,
+    database: PathBuf,
     queue_octets_max: u64,
     min_free_octets: u64,
+    reserve_octets: u64,
     /// Undelivered mail: message sizes, shared out over the recipients that are not done.
     queue_octets: AtomicI64,
-    /// Free on disk, and in the database's own free pages.
-    free_octets: AtomicU64,
+    /// What new mail may write: as the last look found it, less what was written since.
+    room: AtomicI64,
+    /// Nothing is accepted, until there is room to spare.
     low: AtomicBool,
+    /// A message was refused since the last look.
+    refused: AtomicBool,
 }
 
 impl Space {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, database: PathBuf) -> Self {
         Space {
             data_dir: settings.data_dir.clone(),
+            database,
             queue_octets_max: settings.queue_octets_max,
             min_free_octets: settings.min_free_octets,
+            reserve_octets: (settings.min_free_octets / RESERVE_PART)
+                .clamp(RESERVE_OCTETS_MIN, RESERVE_OCTETS_MAX),
             queue_octets: AtomicI64::new(0),
-            free_octets: AtomicU64::new(u64::MAX),
+            room: AtomicI64::new(i64::MAX),
             low: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
         }
     }
 
@@ -49,8 +67,13 @@ impl Space {
         self.queue_octets.fetch_add(octets, Ordering::Relaxed);
     }
 
-    /// Whether a message of that size may be accepted while `uncommitted` octets wait for the same commit.
-    pub(super) fn take(
+    /// What new mail leaves alone for the sake of what was accepted already.
+    pub(super) fn reserve_octets(&self) -> u64 {
+        self.reserve_octets
+    }
+
+    /// Whether a message of that size finds room in the queue while `uncommitted` octets wait for the same commit.
+    pub(super) fn queue(
         &self,
         kind: StreamKind,
         size_octets: u64,
@@ -67,44 +90,116 @@ impl Space {
                 "the queue holds {queued} octets of undelivered mail; [limits] queue_bytes allows {limit} here"
             )));
         }
-        self.disk()
+        Ok(())
     }
 
-    /// Whether the disk has its reserve.
-    pub(super) fn disk(&self) -> Result<(), StoreError> {
-        let free = self.free_octets.load(Ordering::Relaxed);
-        if free >= self.min_free_octets {
+    /// Whether the disk has room for so many octets of new mail.
+    pub(super) fn disk(&self, octets: u64) -> Result<(), StoreError> {
+        let (room, low) = (self.room.load(Ordering::Relaxed), self.is_low());
+        if !low && room >= integer(octets) {
             return Ok(());
         }
+        self.refused.store(true, Ordering::Relaxed);
+        let (dir, min_free) = (self.data_dir.display(), self.min_free_octets);
+        let free = integer(min_free).saturating_add(room).max(0);
+        let asks = match low {
+            true => format!(
+                "mail is taken again from {} on",
+                min_free.saturating_add(self.spare().unsigned_abs())
+            ),
+            false => format!("this mail needs {octets} more than that"),
+        };
         Err(StoreError::Full(format!(
-            "{free} octets are free on the disk of {}; [limits] min_free asks for {}",
-            self.data_dir.display(),
-            self.min_free_octets
+            "{free} octets are free on the disk of {dir}; [limits] min_free keeps {min_free}, {asks}"
         )))
     }
 
-    /// Looks at disk and free pages again, where it is time to.
-    pub(super) fn look(&self, conn: &Connection, last: &mut Option<Instant>) {
-        let now = monotonic();
-        if last.is_some_and(|at| now.duration_since(at) < DISK_ASKED_EVERY) {
+    /// As [`Space::disk`] for a write of so many octets of body, which takes that room until the next look: in the log
+    /// and in the file.
+    pub(super) fn take(&self, octets: u64) -> Result<(), StoreError> {
+        self.disk(written(octets))?;
+        self.spend(octets);
+        Ok(())
+    }
+
+    /// Takes the room whether or not it is there.
+    pub(super) fn spend(&self, octets: u64) {
+        self.room.fetch_sub(integer(written(octets)), Ordering::Relaxed);
+    }
+
+    /// Whether each group wants a look at the disk first.
+    pub(super) fn is_tight(&self) -> bool {
+        self.tight_room().is_some()
+    }
+
+    /// The room for new mail, where the log has to be kept short for it.
+    pub(super) fn tight_room(&self) -> Option<i64> {
+        let room = self.room.load(Ordering::Relaxed);
+        (room < TIGHT_OCTETS).then_some(room)
+    }
+
+    /// Whether mail is refused for want of room.
+    pub(super) fn is_low(&self) -> bool {
+        self.low.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is so little room that the log's is worth having.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.room.load(Ordering::Relaxed) < self.spare()
+    }
+
+    /// Free octets of the disk itself; `None`: it does not say.
+    pub(super) fn disk_free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.data_dir).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
+    /// Looks at disk and file: how much new mail may write.
+    pub(super) fn look(&self, conn: &Connection) {
+        let Some(disk) = self.disk_free() else { return };
+        let pragma = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
+        let page = pragma("PRAGMA page_size");
+        let free_pages = pragma("PRAGMA freelist_count").saturating_mul(page);
+        let length = std::fs::metadata(&self.database).map_or(0, |file| integer(file.len()));
+        let owed = pragma("PRAGMA page_count").saturating_mul(page).saturating_sub(length).max(0);
+        let disk = integer(disk).saturating_sub(owed);
+        let room = disk
+            .saturating_add(free_pages)
+            .saturating_sub(integer(self.min_free_octets))
+            // The log finds no room inside the file.
+            .min(disk.saturating_sub(integer(self.reserve_octets)));
+        self.room.store(room, Ordering::Relaxed);
+    }
+
+    /// Judges from the last look whether mail is taken, and says so where that changed.
+    pub(super) fn judge(&self) {
+        let room = self.room.load(Ordering::Relaxed);
+        let refused = self.refused.swap(false, Ordering::Relaxed);
+        let short = room < self.spare();
+        let was_low = self.is_low();
+        let low = room <= 0 || (short && (was_low || refused));
+        if low == was_low {
             return;
         }
-        *last = Some(now);
-        let Ok(disk) = rustix::fs::statvfs(&self.data_dir) else { return };
-        let pragma = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap_or(0).unsigned_abs();
-        let pages = pragma("PRAGMA freelist_count").saturating_mul(pragma("PRAGMA page_size"));
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(pages);
-        self.free_octets.store(free, Ordering::Relaxed);
-        let low = free < self.min_free_octets;
-        if self.low.swap(low, Ordering::Relaxed) != low {
-            match low {
-                true => tracing::error!(
-                    free_octets = free,
-                    min_free_octets = self.min_free_octets,
-                    "the disk is nearly full: mail is refused with 452 until there is room"
-                ),
-                false => tracing::info!(free_octets = free, "the disk has room again"),
-            }
+        self.low.store(low, Ordering::Relaxed);
+        let free_octets = integer(self.min_free_octets).saturating_add(room).max(0);
+        match low {
+            true => tracing::error!(
+                free_octets,
+                min_free_octets = self.min_free_octets,
+                "the disk is nearly full: mail is refused with 452 until there is room"
+            ),
+            false => tracing::info!(free_octets, "the disk has room again"),
         }
     }
+
+    /// With so much room mail is taken again: enough that the next message does not end it at once.
+    fn spare(&self) -> i64 {
+        integer(2 * self.reserve_octets)
+    }
+}
+
+/// What a body of that size makes the relay write.
+fn written(octets: u64) -> u64 {
+    octets.saturating_add(MESSAGE_OCTETS).saturating_mul(2)
 }

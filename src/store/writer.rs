@@ -4,6 +4,9 @@
 //! expected to fail; where one does, the whole group is rolled back and run again with a savepoint an operation, so
 //! that only the one at fault is lost. Where SQLite itself ended the transaction (a full disk does that), the whole
 //! group fails and nothing more of it runs: a next INSERT would stand alone.
+//!
+//! The log is kept short in proportion to the room on the disk and gives its room back there, so that it never takes
+//! what the file needs to grow by when the log is written back.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +18,8 @@ use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::reserve::Reserve;
+use super::schema::{BUSY_WAIT, is_no_room};
 use super::tx::{Delta, Hot, Lanes, Tx};
 use super::types::StoreError;
 use super::waiting::{Queue, Work};
@@ -28,15 +33,31 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(5);
 const BULK_TIME_MAX: Duration = Duration::from_millis(10);
 /// Pages in the log from which it is written back at once.
 const CHECKPOINT_PAGES: u32 = 8_000;
+/// On a tight disk: such a part of the room there is for new mail…
+const TIGHT_LOG_PART: i64 = 8;
+/// …but not less than so many pages.
+const TIGHT_LOG_PAGES_MIN: u32 = 64;
+/// A page in the log, with its header.
+const LOG_PAGE_OCTETS: i64 = 4096 + 24;
 /// Pages in the log from which it is written back when nothing else is to do.
 const IDLE_CHECKPOINT_PAGES: u32 = 500;
 /// How long nothing else is to do before that.
 const IDLE: Duration = Duration::from_millis(250);
 /// Pages in the log from which readers are waited for, so that it can start over.
 const RESTART_PAGES: u32 = 4 * CHECKPOINT_PAGES;
+/// How long readers are waited for on a tight disk, so that the log can be cut.
+const CUT_WAIT: Duration = Duration::from_millis(100);
+/// The disk is asked so often; on a tight one before each group.
+const DISK_ASKED_EVERY: Duration = Duration::from_secs(1);
+/// Where mail is refused for want of room, a group takes so many rows: what is in it fails together.
+const GROUP_ROWS_LOW: u32 = 32;
+/// After a write that found no room, room is made at most this often.
+const ROOM_MADE_EVERY: Duration = Duration::from_millis(250);
 /// First and longest wait before a kept settle is tried again.
 const KEPT_WAIT: Duration = Duration::from_millis(50);
 const KEPT_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Kept settles tried in one group: half as many after each that failed.
+const KEPT_AT_ONCE: usize = 256;
 /// How often a kept settle is tried when the relay stops.
 const KEPT_LAST_TRIES: u32 = 3;
 /// How long somebody else's lock is waited for in all, before a group fails.
@@ -95,8 +116,13 @@ struct Writer<'c> {
     kept: Vec<Box<dyn Work>>,
     kept_wait: Duration,
     kept_due: Option<Instant>,
+    kept_at_once: usize,
     disk_looked_at: Option<Instant>,
+    room_made_at: Option<Instant>,
+    reserve: Reserve,
     log_pages: Arc<AtomicU32>,
+    /// Pages that the log should not pass.
+    log_bound: u32,
     /// Pages in the log from which it is written back next.
     checkpoint_at: u32,
     failing: bool,
@@ -106,6 +132,9 @@ struct Writer<'c> {
 
 impl<'c> Writer<'c> {
     fn new(conn: &'c Connection, hot: Hot<'c>, shared: &'c Arc<Shared>, log_pages: Arc<AtomicU32>) -> Self {
+        let settings = &shared.settings;
+        // An operator who leaves nothing free wants none of the disk set aside either.
+        let set_aside = if settings.min_free_octets == 0 { 0 } else { shared.space.reserve_octets() };
         Writer {
             conn,
             hot,
@@ -115,8 +144,12 @@ impl<'c> Writer<'c> {
             kept: Vec::new(),
             kept_wait: KEPT_WAIT,
             kept_due: None,
+            kept_at_once: KEPT_AT_ONCE,
             disk_looked_at: None,
+            room_made_at: None,
+            reserve: Reserve::new(&settings.data_dir, set_aside),
             log_pages,
+            log_bound: CHECKPOINT_PAGES,
             checkpoint_at: CHECKPOINT_PAGES,
             failing: false,
             seconds: metrics::histogram!(COMMIT_SECONDS),
@@ -125,30 +158,39 @@ impl<'c> Writer<'c> {
     }
 
     fn serve(&mut self) {
-        self.shared.space.look(self.conn, &mut self.disk_looked_at);
+        self.mind_disk();
         while self.wait() {
             self.controls();
             self.retry_kept();
-            self.shared.space.look(self.conn, &mut self.disk_looked_at);
+            self.mind_disk();
             self.group();
-            if self.log_pages.load(Ordering::Relaxed) >= self.checkpoint_at {
+            if self.log_pages() >= self.checkpoint_at {
                 self.checkpoint();
             }
         }
-        for _ in 0..KEPT_LAST_TRIES {
-            self.kept_due = Some(monotonic());
-            self.retry_kept();
-            if !self.kept.is_empty() {
-                std::thread::sleep(KEPT_WAIT);
-            }
-        }
+        self.last_tries();
         for work in self.kept.drain(..) {
             work.finish(Some(StoreError::Stopping));
         }
-        let written_back = self.conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), CheckpointMode::TRUNCATE);
-        if let Err(error) = &written_back {
-            self.note(Some(error));
+        self.cut_log();
+    }
+
+    /// At the stop: kept settles as long as it gets on, then a few times more.
+    fn last_tries(&mut self) {
+        let mut tries = 0;
+        while !self.kept.is_empty() && tries < KEPT_LAST_TRIES {
+            let before = self.kept.len();
+            self.kept_due = Some(monotonic());
+            self.retry_kept();
+            if self.kept.len() >= before {
+                tries += 1;
+                std::thread::sleep(KEPT_WAIT);
+            }
         }
+    }
+
+    fn log_pages(&self) -> u32 {
+        self.log_pages.load(Ordering::Relaxed)
     }
 
     /// Waits until there is something to do; `false`: closed, and all is done.
@@ -166,12 +208,13 @@ impl<'c> Writer<'c> {
                 return false;
             }
             let now = monotonic();
-            let idle = (self.log_pages.load(Ordering::Relaxed) >= IDLE_CHECKPOINT_PAGES).then_some(IDLE);
-            let kept = self.kept_due.map(|due| due.saturating_duration_since(now));
-            if kept.is_some_and(|wait| wait.is_zero()) {
+            let idle = (self.log_pages() >= IDLE_CHECKPOINT_PAGES).then_some(IDLE);
+            let due = [self.kept_due, self.look_due()].into_iter().flatten().min();
+            let due = due.map(|at| at.saturating_duration_since(now));
+            if due.is_some_and(|wait| wait.is_zero()) {
                 return true;
             }
-            let Some(timeout) = [idle, kept].into_iter().flatten().min() else {
+            let Some(timeout) = [idle, due].into_iter().flatten().min() else {
                 waiting = queue.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
@@ -183,6 +226,69 @@ impl<'c> Writer<'c> {
                 self.checkpoint();
                 waiting = queue.lock();
             }
+        }
+    }
+
+    /// Nobody else wakes the writer for it: sessions refuse mail by the last look.
+    fn look_due(&self) -> Option<Instant> {
+        let low = self.shared.space.is_low();
+        low.then(|| self.disk_looked_at.map_or_else(monotonic, |at| at + DISK_ASKED_EVERY))
+    }
+
+    /// Looks at the disk where it is time to, and does what follows from it.
+    fn mind_disk(&mut self) {
+        let (now, space) = (monotonic(), &self.shared.space);
+        let due = self.disk_looked_at.is_none_or(|at| now.duration_since(at) >= DISK_ASKED_EVERY);
+        if !due && !space.is_tight() {
+            return;
+        }
+        space.look(self.conn);
+        if due {
+            self.disk_looked_at = Some(now);
+            if space.is_scarce() && self.log_pages() > 0 {
+                self.cut_log();
+                space.look(self.conn);
+            }
+            if !space.is_scarce() && self.reserve.is_wanted() {
+                self.reserve.make();
+                space.look(self.conn);
+            }
+        }
+        space.judge();
+        self.bound_log();
+    }
+
+    /// In steps, since a new bound is a new try at a log that readers kept long.
+    fn bound_log(&mut self) {
+        let bound = match self.shared.space.tight_room() {
+            None => CHECKPOINT_PAGES,
+            Some(room) => {
+                let pages = u32::try_from(room / TIGHT_LOG_PART / LOG_PAGE_OCTETS).unwrap_or(0);
+                let step = 1 << pages.max(TIGHT_LOG_PAGES_MIN).ilog2();
+                CHECKPOINT_PAGES.min(step)
+            }
+        };
+        if bound != std::mem::replace(&mut self.log_bound, bound) {
+            self.checkpoint_at = bound;
+        }
+    }
+
+    /// After a write that found no room: the log goes back into the file and off the disk, and where that is not enough
+    /// the reserve is given up.
+    fn make_room(&mut self) {
+        let now = monotonic();
+        if self.room_made_at.is_some_and(|at| now.duration_since(at) < ROOM_MADE_EVERY) {
+            return;
+        }
+        self.room_made_at = Some(now);
+        self.cut_log();
+        let space = &self.shared.space;
+        let short = space.disk_free().is_some_and(|free| free < space.reserve_octets());
+        if short && self.reserve.give_up() {
+            self.cut_log();
+        }
+        if !self.kept.is_empty() {
+            self.kept_due = Some(now);
         }
     }
 
@@ -198,18 +304,29 @@ impl<'c> Writer<'c> {
         if self.kept_due.is_none_or(|due| due > monotonic()) {
             return;
         }
-        let works = std::mem::take(&mut self.kept);
         self.kept_due = None;
-        let wait = self.kept_wait;
+        let at_once = self.kept.len().min(self.kept_at_once);
+        let works: Vec<_> = self.kept.drain(..at_once).collect();
+        let others = self.kept.len();
         self.careful(works);
-        self.kept_wait = if self.kept.is_empty() { KEPT_WAIT } else { (wait * 2).min(KEPT_WAIT_MAX) };
+        if self.kept.len() > others {
+            self.kept_wait = (self.kept_wait * 2).min(KEPT_WAIT_MAX);
+            self.kept_at_once = (at_once / 2).max(1);
+            return;
+        }
+        self.kept_wait = KEPT_WAIT;
+        self.kept_at_once = KEPT_AT_ONCE.min(self.kept_at_once * 2);
+        if others > 0 {
+            self.kept_due = Some(monotonic());
+        }
     }
 
     /// One transaction over what waits.
     fn group(&mut self) {
         let started = monotonic();
         let mut ran: Vec<Box<dyn Work>> = Vec::new();
-        let mut taken = Taken::default();
+        let rows_max = if self.shared.space.is_low() { GROUP_ROWS_LOW } else { GROUP_ROWS_MAX };
+        let mut taken = Taken { rows: 0, rows_max, bulk_since: None };
         let Some(first) = self.next(&mut taken, started) else { return };
         if let Err(error) = self.begin() {
             return self.fail(vec![first], &error);
@@ -329,23 +446,54 @@ impl<'c> Writer<'c> {
             }
         }
         self.note(Some(error));
+        if is_no_room(error) {
+            self.make_room();
+        }
     }
 
     fn checkpoint(&mut self) {
-        let pages = self.log_pages.load(Ordering::Relaxed);
-        let mode = if pages >= RESTART_PAGES { CheckpointMode::RESTART } else { CheckpointMode::PASSIVE };
-        self.checkpoint_at = pages.saturating_add(CHECKPOINT_PAGES / 4);
-        match self.conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), mode) {
+        let mode = match self.log_pages() {
+            _ if self.shared.space.is_tight() => CheckpointMode::TRUNCATE,
+            RESTART_PAGES.. => CheckpointMode::RESTART,
+            _ => CheckpointMode::PASSIVE,
+        };
+        if let Err(error) = self.write_back(mode)
+            && is_no_room(&error)
+        {
+            self.make_room();
+        }
+    }
+
+    /// What went wrong is noted; the log stays as it is then.
+    fn cut_log(&mut self) {
+        let _ = self.write_back(CheckpointMode::TRUNCATE);
+    }
+
+    fn write_back(&mut self, mode: CheckpointMode) -> rusqlite::Result<()> {
+        let cuts = matches!(mode, CheckpointMode::TRUNCATE);
+        self.checkpoint_at = self.log_pages().saturating_add(self.log_bound / 4);
+        if cuts {
+            self.conn.busy_timeout(CUT_WAIT)?;
+        }
+        let done = self.conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), mode);
+        if cuts {
+            self.conn.busy_timeout(BUSY_WAIT)?;
+        }
+        match done {
             // The next commit starts the log over and tells its length.
             Ok((log, done)) if log == done => {
                 self.log_pages.store(0, Ordering::Relaxed);
-                self.checkpoint_at = CHECKPOINT_PAGES;
+                self.checkpoint_at = self.log_bound;
             }
             // A reader still needs the log's end: a little later again.
             Ok(_) => {}
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            Err(error) => self.note(Some(&error)),
+            Err(error) => {
+                self.note(Some(&error));
+                return Err(error);
+            }
         }
+        Ok(())
     }
 
     /// Logs once a change; a failed sync ends the process, for what the disk holds is unknown then.
@@ -369,9 +517,9 @@ impl<'c> Writer<'c> {
 }
 
 /// What a group has taken so far.
-#[derive(Default)]
 struct Taken {
     rows: u32,
+    rows_max: u32,
     bulk_since: Option<Instant>,
 }
 
@@ -384,7 +532,7 @@ fn next_work(
 ) -> Option<Box<dyn Work>> {
     let now = monotonic();
     if taken.bulk_since.is_none()
-        && taken.rows < GROUP_ROWS_MAX
+        && taken.rows < taken.rows_max
         && now.duration_since(started) < GROUP_TIME_MAX
     {
         if mail.is_empty() {
