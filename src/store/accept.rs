@@ -161,6 +161,7 @@ fn enter(
         (Some(why), _) => tx.delivery_event(place.id, "suppressed", None, None, &why)?,
         (None, begun) => {
             tx.delta.queue_octets += integer(place.share);
+            tx.delta.deliveries += 1;
             if begun.is_some() {
                 tx.goes_out(place.id, place.lane, place.share)?;
             }

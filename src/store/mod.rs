@@ -225,13 +225,13 @@ impl Shared {
             ))
         })?;
         self.set_lanes(lanes.collect::<rusqlite::Result<_>>()?);
-        let queued: i64 = conn.query_row(
-            "SELECT coalesce(sum(octets), 0) FROM email_sends INDEXED BY email_sends_end
+        let (octets, deliveries) = conn.query_row(
+            "SELECT coalesce(sum(octets), 0), count(*) FROM email_sends INDEXED BY email_sends_end
              WHERE state IN (0, 2, 3, 4)",
             [],
-            |row| row.get(0),
+            |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
-        self.space.add_queue_octets(queued);
+        self.space.add_queued(octets, deliveries);
         self.look_for_out(conn)
     }
 
@@ -251,7 +251,7 @@ impl Shared {
         let mut book = self.book();
         for row in rows {
             let (id, entry) = row?;
-            self.space.add_queue_octets(integer(entry.octets));
+            self.space.add_queued(integer(entry.octets), 1);
             book.insert(id, entry);
         }
         Ok(())
@@ -259,7 +259,7 @@ impl Shared {
 
     /// Takes over what a committed transaction changed.
     fn apply(&self, delta: Delta) {
-        let mut octets = delta.queue_octets;
+        let (mut octets, mut deliveries) = (delta.queue_octets, delta.deliveries);
         if !delta.out.is_empty() {
             let mut book = self.book();
             for change in delta.out {
@@ -273,11 +273,12 @@ impl Shared {
                     OutChange::Done(id) => {
                         let gone = book.remove(&id).map_or(0, |entry| entry.octets);
                         octets -= i64::try_from(gone).unwrap_or(0);
+                        deliveries -= 1;
                     }
                 }
             }
         }
-        self.space.add_queue_octets(octets);
+        self.space.add_queued(octets, deliveries);
         if let Some(from) = delta.out_from {
             self.out_from.store(from.number(), Ordering::Relaxed);
         }

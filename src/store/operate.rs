@@ -66,8 +66,8 @@ impl Store {
     ///
     /// On a full disk it waits for room, and says so: nothing may be begun before it is done.
     ///
-    /// Errors: [`StoreError::Failed`], [`StoreError::Stopping`]; part of them may be judged by then. May be run again,
-    /// and must be until it succeeds: until then those deliveries do not move.
+    /// Errors: [`StoreError::Failed`], [`StoreError::Stopping`]; part of them may be judged by then. May be run
+    /// again, and must be until it succeeds: until then those deliveries do not move.
     pub async fn recover(
         &self,
         hold: impl Fn(&StreamName, StreamKind) -> Duration,

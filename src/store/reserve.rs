@@ -79,3 +79,41 @@ fn write(file: &mut File, octets: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_takes_real_room_and_gives_it_up_once() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mut reserve = Reserve::new(dir.path(), 1 << 20);
+        assert!(reserve.is_wanted() && !reserve.give_up());
+        reserve.make();
+        let file = fs::metadata(dir.path().join(NAME)).unwrap();
+        assert!(file.blocks() * 512 >= 1 << 20, "{} blocks", file.blocks());
+        assert!(!Reserve::new(dir.path(), 1 << 20).is_wanted(), "a start finds it");
+        assert!(reserve.give_up() && !reserve.give_up() && reserve.is_wanted());
+    }
+
+    #[test]
+    fn another_size_is_made_anew_and_who_asks_for_none_leaves_it() {
+        let dir = tempfile::tempdir().unwrap();
+        Reserve::new(dir.path(), 1 << 20).make();
+        assert!(!Reserve::new(dir.path(), 0).is_wanted());
+        assert!(dir.path().join(NAME).exists());
+        let mut other = Reserve::new(dir.path(), 2 << 20);
+        assert!(other.is_wanted());
+        other.make();
+        assert!(give_up(dir.path()) && !give_up(dir.path()));
+    }
+
+    #[test]
+    fn zeros_are_written_where_nothing_can_be_allocated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        write(&mut File::create(&path).unwrap(), 100_000).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 100_000);
+    }
+}

@@ -1,7 +1,8 @@
 //! Whether there is room: the queue's own bound and the disk's free octets.
 //!
-//! A new message is written twice: into the log, then into the database. So what is free is judged after what is owed:
-//! the pages that lie in the log alone and will still make the file grow. Below `min_free` nothing is accepted; what
+//! A new message is written twice: into the log, then into the database. So what is free is judged after what is
+//! owed: the pages that lie in the log alone and will still make the file grow, and what the deliveries that are not
+//! done will still write. Below `min_free` nothing is accepted; what
 //! the relay has accepted goes on to be begun, answered and let go there, and for that some octets of the disk itself
 //! always stay, whatever is free inside the file.
 
@@ -20,6 +21,8 @@ const BROADCAST_PERCENT: u64 = 80;
 const TIGHT_OCTETS: i64 = 128 * 1024 * 1024;
 /// What a message writes besides its body: rows, index pages.
 const MESSAGE_OCTETS: u64 = 4096;
+/// What a delivery that is not done will still write: its attempt, its answer.
+const DELIVERY_OCTETS: i64 = 512;
 /// The reserve for what was accepted already: this part of `min_free`, within these bounds.
 const RESERVE_PART: u64 = 4;
 const RESERVE_OCTETS_MIN: u64 = 1024 * 1024;
@@ -35,6 +38,8 @@ pub(super) struct Space {
     reserve_octets: u64,
     /// Undelivered mail: message sizes, shared out over the recipients that are not done.
     queue_octets: AtomicI64,
+    /// How many are not done.
+    deliveries: AtomicI64,
     /// What new mail may write: as the last look found it, less what was written since.
     room: AtomicI64,
     /// Nothing is accepted, until there is room to spare.
@@ -53,6 +58,7 @@ impl Space {
             reserve_octets: (settings.min_free_octets / RESERVE_PART)
                 .clamp(RESERVE_OCTETS_MIN, RESERVE_OCTETS_MAX),
             queue_octets: AtomicI64::new(0),
+            deliveries: AtomicI64::new(0),
             room: AtomicI64::new(i64::MAX),
             low: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -63,8 +69,14 @@ impl Space {
         u64::try_from(self.queue_octets.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
-    pub(super) fn add_queue_octets(&self, octets: i64) {
+    pub(super) fn add_queued(&self, octets: i64, deliveries: i64) {
         self.queue_octets.fetch_add(octets, Ordering::Relaxed);
+        self.deliveries.fetch_add(deliveries, Ordering::Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn deliveries(&self) -> u64 {
+        self.deliveries.load(Ordering::Relaxed).unsigned_abs()
     }
 
     /// What new mail leaves alone for the sake of what was accepted already.
@@ -114,8 +126,8 @@ impl Space {
         )))
     }
 
-    /// As [`Space::disk`] for a write of so many octets of body, which takes that room until the next look: in the log
-    /// and in the file.
+    /// As [`Space::disk`] for a write of so many octets of body, which takes that room until the next look: in the
+    /// log and in the file.
     pub(super) fn take(&self, octets: u64) -> Result<(), StoreError> {
         self.disk(written(octets))?;
         self.spend(octets);
@@ -161,8 +173,9 @@ impl Space {
         let page = pragma("PRAGMA page_size");
         let free_pages = pragma("PRAGMA freelist_count").saturating_mul(page);
         let length = std::fs::metadata(&self.database).map_or(0, |file| integer(file.len()));
-        let owed = pragma("PRAGMA page_count").saturating_mul(page).saturating_sub(length).max(0);
-        let disk = integer(disk).saturating_sub(owed);
+        let growth = pragma("PRAGMA page_count").saturating_mul(page).saturating_sub(length).max(0);
+        let answers = self.deliveries.load(Ordering::Relaxed).max(0).saturating_mul(DELIVERY_OCTETS);
+        let disk = integer(disk).saturating_sub(growth).saturating_sub(answers);
         let room = disk
             .saturating_add(free_pages)
             .saturating_sub(integer(self.min_free_octets))
@@ -202,4 +215,47 @@ impl Space {
 /// What a body of that size makes the relay write.
 fn written(octets: u64) -> u64 {
     octets.saturating_add(MESSAGE_OCTETS).saturating_mul(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `min_free` is 8 MiB, so 2 MiB are the reserve.
+    fn with_room(room: i64) -> Space {
+        let settings = Settings { min_free_octets: 8 << 20, ..Settings::to_read("/nowhere".into()) };
+        let space = Space::new(&settings, "/nowhere/db".into());
+        space.room.store(room, Ordering::Relaxed);
+        space.judge();
+        space
+    }
+
+    #[test]
+    fn what_a_message_writes_is_taken_off_until_the_next_look() {
+        let space = with_room(8 << 20);
+        assert!(space.take(2 << 20).is_ok());
+        let full = space.take(2 << 20).unwrap_err().to_string();
+        assert!(full.contains("min_free keeps 8388608, this mail needs 4202496 more"), "{full}");
+        assert!(space.take(1 << 20).is_ok(), "a smaller one still finds room");
+    }
+
+    #[test]
+    fn once_refused_mail_is_taken_again_when_there_is_room_to_spare() {
+        let space = with_room(0);
+        assert!(space.is_low() && space.disk(0).is_err());
+        let low_at = |room| {
+            space.room.store(room, Ordering::Relaxed);
+            space.judge();
+            space.is_low()
+        };
+        assert_eq!([3 << 20, 4 << 20, 3 << 20].map(low_at), [true, false, false]);
+        assert!(space.take(3 << 20).is_err());
+        assert_eq!(
+            [3 << 20, 4 << 20].map(low_at),
+            [true, false],
+            "refused mail ends it where little is left"
+        );
+        assert!(space.take(3 << 20).is_err());
+        assert!(!low_at(5 << 20), "that one was large");
+    }
 }

@@ -97,6 +97,8 @@ pub(super) enum OutChange {
 #[derive(Debug, Default)]
 pub(super) struct Delta {
     pub queue_octets: i64,
+    /// Deliveries that came in, less those that are done and were not out.
+    pub deliveries: i64,
     pub body_octets: i64,
     pub out: Vec<OutChange>,
     pub out_from: Option<MessageId>,
@@ -134,11 +136,12 @@ impl<'a, 'c> Tx<'a, 'c> {
     ) -> rusqlite::Result<T> {
         self.conn.prepare_cached("SAVEPOINT op")?.execute([])?;
         let (octets, bodies, out) = (self.delta.queue_octets, self.delta.body_octets, self.delta.out.len());
-        let out_from = self.delta.out_from;
+        let (deliveries, out_from) = (self.delta.deliveries, self.delta.out_from);
         let lanes = self.lanes.all.len();
         let result = f(self);
         if result.is_err() {
             self.delta.queue_octets = octets;
+            self.delta.deliveries = deliveries;
             self.delta.body_octets = bodies;
             self.delta.out.truncate(out);
             self.delta.out_from = out_from;
@@ -254,6 +257,7 @@ impl<'a, 'c> Tx<'a, 'c> {
             (false, true) => return self.goes_out(before.id, before.lane, before.octets),
             (false, false) if done && !before.is_done() => {
                 self.delta.queue_octets -= integer(before.octets);
+                self.delta.deliveries -= 1;
             }
             _ => {}
         }

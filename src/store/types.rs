@@ -18,7 +18,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// Undelivered mail, logically; past it 452 (broadcast at 80 %).
     pub queue_octets_max: u64,
-    /// Free disk (the database's free pages count as free) below which nothing is accepted.
+    /// Free disk below which nothing is accepted: the database's free pages count as free, what the mail that is
+    /// here will still write does not.
     pub min_free_octets: u64,
     /// How long finished bodies stay.
     pub keep_bodies: Duration,

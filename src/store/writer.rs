@@ -273,8 +273,8 @@ impl<'c> Writer<'c> {
         }
     }
 
-    /// After a write that found no room: the log goes back into the file and off the disk, and where that is not enough
-    /// the reserve is given up.
+    /// After a write that found no room: the log goes back into the file and off the disk, and where that is not
+    /// enough the reserve is given up.
     fn make_room(&mut self) {
         let now = monotonic();
         if self.room_made_at.is_some_and(|at| now.duration_since(at) < ROOM_MADE_EVERY) {
@@ -573,6 +573,8 @@ fn is_of_the_disk(error: &rusqlite::Error) -> bool {
 pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StoreError::Full("the disk is full".into()),
+        // The log's index could not grow.
+        _ if code(error) == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full("the disk is full".into()),
         _ => StoreError::Failed(error.to_string()),
     }
 }

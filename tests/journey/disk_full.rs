@@ -1,5 +1,6 @@
 //! The disk fills: 452, nothing lost; room comes back: mail is taken again, without a restart.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -28,14 +29,19 @@ impl SmallDisk {
         self.folder.path().join("data")
     }
 
+    fn free(&self) -> u64 {
+        let disk = rustix::fs::statvfs(self.folder.path()).unwrap();
+        disk.f_bavail * disk.f_frsize
+    }
+
     /// Writes until nothing more goes, but `leave` octets.
     fn fill(&self, leave: usize) -> PathBuf {
         let path = self.folder.path().join("filler");
         let mut written = 0;
         let chunk = vec![0u8; 64 * 1024];
         let mut file = std::fs::File::create(&path).unwrap();
-        while std::io::Write::write_all(&mut file, &chunk).is_ok() {
-            written += chunk.len();
+        while let Ok(n @ 1..) = std::io::Write::write(&mut file, &chunk) {
+            written += n;
         }
         file.set_len(written.saturating_sub(leave) as u64).unwrap();
         path
@@ -97,6 +103,136 @@ fn at_min_free_mail_is_told_452_and_taken_again_when_there_is_room() {
     });
 }
 
+/// Submits large mail until it is told 452 three times, `free` octets of the disk left alone all the time.
+fn submit_until_refused(relay: &Relay, disk: &SmallDisk, free: u64) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let mut refused = 0;
+    for n in 0..200 {
+        let subject = format!("f{n}");
+        let mail = sized(&subject, 500_000);
+        match relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, Duration::from_secs(20))
+        {
+            Ok(_) => acknowledged.push(subject),
+            Err(said) => {
+                assert!(said.starts_with("452 4.3.1"), "{said}");
+                refused += 1;
+            }
+        }
+        assert!(disk.free() >= free, "{} octets free after {n} messages", disk.free());
+        if refused == 3 {
+            return acknowledged;
+        }
+    }
+    panic!("it never filled");
+}
+
+#[track_caller]
+fn wait_for_all(upstream: &Upstream, acknowledged: &[String]) {
+    wait_until("all that was acknowledged", Duration::from_secs(60), || {
+        let subjects: HashSet<String> =
+            upstream.received().iter().filter_map(|r| r.header("Subject")).collect();
+        acknowledged.iter().all(|s| subjects.contains(s))
+    });
+}
+
+/// Not `restart`: it is not ready while it refuses mail.
+fn restart_full(relay: &mut Relay) {
+    relay.kill();
+    relay.spawn();
+    wait_until("it runs again", Duration::from_secs(60), || relay.get("/readyz").is_some());
+}
+
+/// A kept message can be looked at and removed.
+fn commands_work(relay: &Relay, id: &str) {
+    for arguments in [&["queue", "list"][..], &["queue", "show", id], &["explain", id], &["queue", "rm", id]]
+    {
+        relay.cli(arguments).must(0);
+    }
+}
+
+#[test]
+fn a_queue_that_fills_its_disk_leaves_when_the_next_hop_is_back() {
+    let Some(disk) = SmallDisk::mount(20) else {
+        return skip("a queue that fills its disk", "no tmpfs can be mounted here (not root?)");
+    };
+    let mut upstream = Upstream::start();
+    let setup = Relay::setup().upstream(&upstream, "").tables(FAST).limits("min_free = \"1MB\"");
+    let mut relay = setup.data_dir(&disk.data()).start();
+    upstream.shut();
+    let removed = relay.submit("a@example.org", &["ok@example.com"], &plain("removed"));
+    let acknowledged = submit_until_refused(&relay, &disk, 1_000_000);
+    assert!(acknowledged.len() > 20, "only {} were taken", acknowledged.len());
+    commands_work(&relay, &removed);
+    restart_full(&mut relay);
+    upstream.reopen();
+    relay.cli(&["queue", "flush"]).must(0);
+    wait_for_all(&upstream, &acknowledged);
+}
+
+#[test]
+fn on_a_disk_that_others_filled_mail_still_leaves_and_a_start_still_works() {
+    let Some(disk) = SmallDisk::mount(32) else {
+        return skip("a disk that others filled", "no tmpfs can be mounted here (not root?)");
+    };
+    let mut upstream = Upstream::start();
+    let setup = Relay::setup().upstream(&upstream, "").tables(FAST).limits("min_free = \"4MB\"");
+    let mut relay = setup.data_dir(&disk.data()).start();
+    upstream.shut();
+    let mut acknowledged = Vec::new();
+    for n in 0..10 {
+        let subject = format!("o{n}");
+        relay.submit("a@example.org", &["ok@example.com"], &sized(&subject, 100_000));
+        acknowledged.push(subject);
+    }
+    let removed = relay.submit("a@example.org", &["ok@example.com"], &plain("removed"));
+    let filler = disk.fill(0);
+    wait_until("452", Duration::from_secs(20), || {
+        let bound = Duration::from_secs(20);
+        let said = relay.client().try_submit("a@example.org", &["ok@example.com"], &plain("full"), bound);
+        said.is_err_and(|said| said.starts_with("452 4.3.1"))
+    });
+    commands_work(&relay, &removed);
+    restart_full(&mut relay);
+    upstream.reopen();
+    relay.cli(&["queue", "flush"]).must(0);
+    wait_for_all(&upstream, &acknowledged);
+    std::fs::remove_file(filler).unwrap();
+    wait_until("mail is taken again", Duration::from_secs(30), || {
+        relay
+            .client()
+            .try_submit("a@example.org", &["ok@example.com"], &plain("after"), Duration::from_secs(20))
+            .is_ok()
+    });
+}
+
+#[test]
+fn what_was_delivered_makes_room_for_new_mail_without_a_restart() {
+    let Some(disk) = SmallDisk::mount(40) else {
+        return skip("room from what was delivered", "no tmpfs can be mounted here (not root?)");
+    };
+    let upstream = Upstream::start();
+    let relay = Relay::setup()
+        .upstream(&upstream, "")
+        .tables(FAST)
+        .tables("[retention]\nbodies = \"0s\"\n")
+        .limits("min_free = \"8MB\"")
+        .data_dir(&disk.data())
+        .start();
+    // What settles besides may take a little of the reserve, never much.
+    let acknowledged = submit_until_refused(&relay, &disk, 7_000_000);
+    wait_for_all(&upstream, &acknowledged);
+    // Retention makes its round once a minute.
+    wait_until("mail is taken again", Duration::from_secs(120), || {
+        let bound = Duration::from_secs(20);
+        relay
+            .client()
+            .try_submit("a@example.org", &["ok@example.com"], &sized("again", 500_000), bound)
+            .is_ok()
+    });
+    let more = submit_until_refused(&relay, &disk, 7_000_000);
+    assert!(more.len() > acknowledged.len() / 2, "{} at first, {} now", acknowledged.len(), more.len());
+}
+
 #[test]
 fn a_disk_without_one_octet_left_loses_nothing() {
     let Some(disk) = SmallDisk::mount(24) else {
@@ -146,6 +282,10 @@ fn fills_and_recovers(mut relay: Relay, upstream: Upstream, fill: impl Fn() -> B
             && let Some(make_room) = make_room.take()
         {
             make_room();
+            wait_until("mail is taken again", Duration::from_secs(20), || {
+                let bound = Duration::from_secs(20);
+                relay.client().try_submit("a@example.org", &["ok@example.com"], &plain("room"), bound).is_ok()
+            });
         }
         if refused >= 10 && acknowledged.len() > 20 {
             break;

@@ -244,6 +244,29 @@ async fn a_start_ends_no_hold_early_and_carries_out_marks() {
     assert_eq!((claim.open_attempts, claim.open_by_crash), (1, 0));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_waits_for_room() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for _ in 0..200 {
+        let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
+        accept_one(&store, bench.begun(&message).0).await;
+    }
+    store.close().await;
+    let store = bench.open_as(NEXT);
+    // As many as there are.
+    store.limit_pages(1).await.unwrap();
+    let mut starting = tokio::spawn({
+        let store = store.clone();
+        async move { recover(&store).await }
+    });
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut starting).await;
+    assert!(early.is_err(), "it waits: {early:?}");
+    store.limit_pages(0).await.unwrap();
+    let recovered = tokio::time::timeout(Duration::from_secs(20), starting).await.unwrap().unwrap();
+    assert_eq!(recovered, Recovered { crashed: 400, holds_extended: 0 });
+}
+
 #[tokio::test]
 async fn after_close_everything_says_so() {
     let bench = Bench::new();

@@ -257,6 +257,7 @@ impl World {
             octets += if m.delivery.state == QueueState::Done { 0 } else { 10 };
         }
         assert_eq!(self.store.queue_octets(), octets);
+        assert_eq!(self.store.shared.space.deliveries() * 10, octets);
         let out =
             self.model.iter().filter(|m| matches!(m.delivery.state, QueueState::Out { .. })).count() as u64;
         let counts = self.store.counts().await.unwrap();
