@@ -274,22 +274,26 @@ impl<'c> Writer<'c> {
     }
 
     /// After a write that found no room: the log goes back into the file and off the disk, and where that is not
-    /// enough the reserve is given up.
-    fn make_room(&mut self) {
+    /// enough the reserve is given up. Whether anything was gained.
+    fn make_room(&mut self) -> bool {
         let now = monotonic();
         if self.room_made_at.is_some_and(|at| now.duration_since(at) < ROOM_MADE_EVERY) {
-            return;
+            return false;
         }
         self.room_made_at = Some(now);
+        let before = self.log_pages();
         self.cut_log();
         let space = &self.shared.space;
         let short = space.disk_free().is_some_and(|free| free < space.reserve_octets());
-        if short && self.reserve.give_up() {
+        let given_up = short && self.reserve.give_up();
+        if given_up {
             self.cut_log();
         }
-        if !self.kept.is_empty() {
+        let gained = given_up || self.log_pages() < before;
+        if gained && !self.kept.is_empty() {
             self.kept_due = Some(now);
         }
+        gained
     }
 
     fn controls(&mut self) {
@@ -329,7 +333,7 @@ impl<'c> Writer<'c> {
         let mut taken = Taken { rows: 0, rows_max, bulk_since: None };
         let Some(first) = self.next(&mut taken, started) else { return };
         if let Err(error) = self.begin() {
-            return self.fail(vec![first], &error);
+            return self.again_or_fail(vec![first], &error);
         }
         let mut next = Some(first);
         let mut failed = None;
@@ -348,6 +352,9 @@ impl<'c> Writer<'c> {
             Some(error) => {
                 self.note(Some(&error));
                 self.undo();
+                if is_no_room(&error) {
+                    self.make_room();
+                }
                 self.careful(ran);
             }
         }
@@ -363,7 +370,7 @@ impl<'c> Writer<'c> {
             return;
         }
         if let Err(error) = self.begin() {
-            return self.fail(works, &error);
+            return self.again_or_fail(works, &error);
         }
         let (mut ran, mut lost) = (Vec::with_capacity(works.len()), Vec::new());
         let mut tx = Tx::new(self.conn, &mut self.hot, &mut self.lanes, self.shared);
@@ -385,7 +392,7 @@ impl<'c> Writer<'c> {
         if let Some(error) = gone {
             ran.extend(rest);
             self.undo();
-            self.fail(ran, &error);
+            self.again_or_fail(ran, &error);
         } else {
             let rows = ran.iter().map(|work| work.rows()).sum();
             self.commit(ran, delta, rows);
@@ -397,14 +404,17 @@ impl<'c> Writer<'c> {
 
     /// At the instant this commit returns, all of the group is safe; only then is anybody told.
     fn commit(&mut self, works: Vec<Box<dyn Work>>, delta: Delta, rows: u32) {
-        let started = monotonic();
+        let (started, log_pages) = (monotonic(), self.log_pages());
         if let Err(error) = self.hot.commit.execute([]) {
             self.undo();
-            return self.fail(works, &error);
+            return self.again_or_fail(works, &error);
         }
         self.seconds.record(started.elapsed().as_secs_f64());
         self.batch.record(f64::from(rows));
-        self.note(None);
+        // What wrote nothing, as a message that is refused, says nothing of the disk.
+        if self.log_pages() != log_pages {
+            self.note(None);
+        }
         self.lanes.keep(self.shared);
         self.shared.apply(delta);
         for work in works {
@@ -435,6 +445,15 @@ impl<'c> Writer<'c> {
         }
     }
 
+    /// A group that found no room is run once more where some could be made.
+    fn again_or_fail(&mut self, works: Vec<Box<dyn Work>>, error: &rusqlite::Error) {
+        if is_no_room(error) && self.make_room() {
+            self.note(Some(error));
+            return self.careful(works);
+        }
+        self.fail(works, error);
+    }
+
     fn fail(&mut self, works: Vec<Box<dyn Work>>, error: &rusqlite::Error) {
         let told = store_error(error);
         for work in works {
@@ -446,9 +465,6 @@ impl<'c> Writer<'c> {
             }
         }
         self.note(Some(error));
-        if is_no_room(error) {
-            self.make_room();
-        }
     }
 
     fn checkpoint(&mut self) {
