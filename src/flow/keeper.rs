@@ -9,8 +9,8 @@ use super::courier::Courier;
 use crate::journal;
 use crate::mail::Reason;
 
-/// How much is begun ahead shrinks so often: a burst is over in seconds.
-const EASE_EVERY: Duration = Duration::from_millis(100);
+/// How much is begun ahead shrinks so often: a burst lasts for seconds.
+const EASE_EVERY: Duration = Duration::from_secs(1);
 /// `max_age` and the ends of holds are swept so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Retention runs so often.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use crate::mail::{Message, MessageId, QueueState};
 
 /// Messages held for their turn.
-const MESSAGES_MAX: usize = 2_000;
+const MESSAGES_MAX: usize = 8_000;
 /// Octets of their content; they are within the relay's memory budget besides.
-const OCTETS_MAX: usize = 16 * 1024 * 1024;
+const OCTETS_MAX: usize = 32 * 1024 * 1024;
 
 /// One recipient of a call: which, and its history as far as the next step depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
