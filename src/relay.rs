@@ -54,6 +54,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let mint = Arc::new(IdMint::new(chance()?));
     let owner = mint.owner(&*clock);
     let store = Store::open(config.store.clone(), owner, Arc::clone(&clock))?;
+    close_to_others(&data_dir.join("postroad.db"))?;
     recover(&store, &config).await?;
     let budget = Budget::new(config.memory_octets);
     let wake = Arc::new(Notify::new());
@@ -286,7 +287,10 @@ fn instance_secret(data_dir: &Path) -> anyhow::Result<Vec<u8>> {
     use std::os::unix::fs::OpenOptionsExt;
     let path = data_dir.join("secret");
     match std::fs::read(&path) {
-        Ok(secret) if secret.len() >= SECRET_OCTETS => return Ok(secret),
+        Ok(secret) if secret.len() >= SECRET_OCTETS => {
+            close_to_others(&path)?;
+            return Ok(secret);
+        }
         Ok(_) => {
             anyhow::bail!("{} is damaged: it should hold {SECRET_OCTETS} octets; remove it", path.display())
         }
@@ -305,6 +309,18 @@ fn instance_secret(data_dir: &Path) -> anyhow::Result<Vec<u8>> {
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(secret)
+}
+
+/// A restored file may be readable to all.
+fn close_to_others(path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let open = std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0);
+    if open {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+            .with_context(|| format!("cannot close {} to other users", path.display()))?;
+        tracing::warn!(file = %path.display(), "was open to other users; it is closed to them now (0600)");
+    }
+    Ok(())
 }
 
 /// The word in our own `Received` lines by which a loop is seen at its second pass. It survives restarts and says
