@@ -110,6 +110,7 @@ impl Bench {
             data_dir: dir.path().to_owned(),
             queue_octets_max: 1 << 40,
             min_free_octets: 0,
+            spread_log: true,
             keep_bodies: Duration::MAX,
             keep_bodies_octets: 1 << 40,
             keep_messages: Duration::MAX,

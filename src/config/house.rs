@@ -67,6 +67,7 @@ pub(super) fn limits(reader: &mut Reader<'_>, data_dir: PathBuf) -> (u64, store:
         data_dir,
         queue_octets_max,
         min_free_octets,
+        spread_log: true,
         keep_bodies: t.read("bodies", kinds::duration_or_zero(), DAY),
         keep_bodies_octets: t.read("bodies_bytes", kinds::size_or_zero(), 1_000_000_000),
         keep_messages: t.read("messages", kinds::duration(), 30 * DAY),

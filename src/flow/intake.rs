@@ -126,7 +126,12 @@ impl Intake {
         journal::accepted(&message);
         let id = message.id;
         let begun = planned.map(|(outlet, room, beginning)| (outlet, room, beginning.attempt));
+        let begun_now = begun.is_some();
         self.courier.hand_over(message, begun, &entered);
+        if begun_now {
+            // Its connection goes first: the 250 wakes the client, which would take the core from the mail just begun.
+            tokio::task::yield_now().await;
+        }
         Ok(id)
     }
 

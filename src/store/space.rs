@@ -160,6 +160,13 @@ impl Space {
         self.room.load(Ordering::Relaxed) < self.spare()
     }
 
+    /// Where SQLite keeps the log of that database.
+    pub(super) fn log_path(&self) -> PathBuf {
+        let mut path = self.database.clone().into_os_string();
+        path.push("-wal");
+        path.into()
+    }
+
     /// Free octets of the disk itself; `None`: it does not say.
     pub(super) fn disk_free(&self) -> Option<u64> {
         let disk = rustix::fs::statvfs(&self.data_dir).ok()?;

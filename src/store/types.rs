@@ -31,6 +31,8 @@ pub struct Settings {
     pub keep_attempts: Duration,
     /// How long events stay.
     pub keep_events: Duration,
+    /// Whether the log takes its full length at the start, on a disk with plenty of room.
+    pub spread_log: bool,
 }
 
 impl Settings {
@@ -46,6 +48,7 @@ impl Settings {
             keep_messages: always,
             keep_attempts: always,
             keep_events: always,
+            spread_log: false,
         }
     }
 }

@@ -9,6 +9,9 @@
 //! what the file needs to grow by when the log is written back.
 
 use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -45,6 +48,8 @@ const IDLE_CHECKPOINT_PAGES: u32 = 500;
 const IDLE: Duration = Duration::from_millis(250);
 /// Pages in the log from which readers are waited for, so that it can start over.
 const RESTART_PAGES: u32 = 4 * CHECKPOINT_PAGES;
+/// With so much free the log takes its full length from the start.
+const SPREAD_FREE_OCTETS_MIN: u64 = 2 * 1024 * 1024 * 1024;
 /// How long readers are waited for on a tight disk, so that the log can be cut.
 const CUT_WAIT: Duration = Duration::from_millis(100);
 /// The disk is asked so often; on a tight one before each group.
@@ -159,6 +164,7 @@ impl<'c> Writer<'c> {
 
     fn serve(&mut self) {
         self.mind_disk();
+        self.spread_log();
         while self.wait() {
             self.controls();
             self.retry_kept();
@@ -173,6 +179,20 @@ impl<'c> Writer<'c> {
             work.finish(Some(StoreError::Stopping));
         }
         self.cut_log();
+    }
+
+    /// Writes zeros where the log will be, if the disk has plenty of room: a sync after octets were written over others
+    /// has no growth of the file to record, and took a third less. SQLite's log ends where its checksums end.
+    fn spread_log(&self) {
+        let wanted = self.shared.settings.spread_log;
+        let plenty =
+            wanted && self.shared.space.disk_free().is_some_and(|free| free >= SPREAD_FREE_OCTETS_MIN);
+        let log = self.shared.space.log_path();
+        if plenty
+            && let Err(error) = zeros(&log, u64::from(CHECKPOINT_PAGES) * LOG_PAGE_OCTETS.unsigned_abs())
+        {
+            tracing::debug!(%error, "the database's log grows as it is written");
+        }
     }
 
     /// At the stop: kept settles as long as it gets on, then a few times more.
@@ -530,6 +550,14 @@ impl<'c> Writer<'c> {
             None => {}
         }
     }
+}
+
+/// Writes zeros from the file's end up to that length.
+fn zeros(path: &Path, length: u64) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    let missing = length.saturating_sub(file.metadata()?.len());
+    std::io::copy(&mut std::io::repeat(0).take(missing), &mut file)?;
+    file.sync_data()
 }
 
 /// What a group has taken so far.

@@ -46,6 +46,7 @@ impl Bench {
             data_dir: self.dir.path().join("data"),
             queue_octets_max: 1 << 30,
             min_free_octets: 0,
+            spread_log: false,
             keep_bodies: Duration::from_secs(3_600),
             keep_bodies_octets: 1 << 30,
             keep_messages: Duration::from_secs(86_400),
