@@ -29,6 +29,8 @@ use crate::store::{BeginRequest, Beginning, Claim, Entered, Store};
 const BEGIN_BATCH: usize = 512;
 /// The courier looks at the queue at least so often, whatever woke it or did not (DELIVERY rule 21).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// See [`Courier::turns_to_give`].
+const TURNS_WHERE_MAIL_WAITS: u32 = 2;
 /// After the store refused, the next try.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -112,6 +114,12 @@ impl Courier {
         let first =
             self.ranked(&[], None, message.pin.as_deref(), message.id.number() as u64).first().copied()?;
         self.outlets[first].room().map(|room| (first, room))
+    }
+
+    /// How many turns a session gives to all others before it answers: more where mail waits. Sessions outnumber the
+    /// connections to ESPs by far, and with a turn each the queue would grow although the ESPs could take more.
+    pub fn turns_to_give(&self) -> u32 {
+        if self.queue().is_empty() { 1 } else { TURNS_WHERE_MAIL_WAITS }
     }
 
     /// The begin of fresh mail at that outlet.

@@ -126,10 +126,9 @@ impl Intake {
         journal::accepted(&message);
         let id = message.id;
         let begun = planned.map(|(outlet, room, beginning)| (outlet, room, beginning.attempt));
-        let begun_now = begun.is_some();
         self.courier.hand_over(message, begun, &entered);
-        if begun_now {
-            // Its connection goes first: the 250 wakes the client, which would take the core from the mail just begun.
+        // Connections to ESPs go first: the 250 wakes the client, which would take the core from the mail just begun.
+        for _ in 0..self.courier.turns_to_give() {
             tokio::task::yield_now().await;
         }
         Ok(id)
