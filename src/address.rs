@@ -40,6 +40,11 @@ pub enum AddressError {
     /// The domain is neither a host name nor an address literal.
     #[error("the domain is not a valid host name or address literal")]
     BadDomain,
+    /// A domain that only the lenient grammar takes.
+    #[error(
+        "RFC 5321 allows no underscore in a domain and no dot at its end; strict_envelope = false takes both"
+    )]
+    LooseDomain,
 }
 
 /// How much of RFC 5321's grammar is insisted on.
@@ -68,15 +73,14 @@ impl Address {
         if !local_ok(local, grammar) {
             return Err(AddressError::BadLocalPart);
         }
-        let (text, domain) = match (grammar, domain.strip_suffix('.')) {
-            // The root's dot says the same as none, and not every next hop takes it.
-            (Grammar::Lenient, Some(domain)) => (&text[..text.len() - 1], domain),
-            _ => (text, domain),
-        };
-        let strange = grammar == Grammar::Strict && domain.contains('_');
-        if strange || domain.ends_with('.') || !domain_ok(domain) {
+        if !domain_ok(domain) {
             return Err(AddressError::BadDomain);
         }
+        if grammar == Grammar::Strict && (domain.contains('_') || domain.ends_with('.')) {
+            return Err(AddressError::LooseDomain);
+        }
+        // The root's dot says the same as none, and not every next hop takes it.
+        let text = text.strip_suffix('.').unwrap_or(text);
         let domain_at = u16::try_from(at + 1).map_err(|_| AddressError::TooLong)?;
         Ok(Address { wire: text.into(), domain_at: Some(domain_at) })
     }
@@ -310,6 +314,18 @@ mod tests {
             "a@x>",
         ] {
             assert!(lenient(bad).is_err(), "{bad:?} was taken");
+        }
+    }
+
+    #[test]
+    fn odd_domains_are_a_matter_of_grammar() {
+        for (odd, wire) in [("a@b_c.example", "a@b_c.example"), ("a@b.example.", "a@b.example")] {
+            assert_eq!(lenient(odd).unwrap().wire(), wire);
+            assert_eq!(Address::parse(odd, Grammar::Strict), Err(AddressError::LooseDomain));
+        }
+        for bad in ["a@.", "a@b..", "a@[127.0.0.1]."] {
+            assert_eq!(lenient(bad), Err(AddressError::BadDomain), "{bad}");
+            assert_eq!(Address::parse(bad, Grammar::Strict), Err(AddressError::BadDomain), "{bad}");
         }
     }
 

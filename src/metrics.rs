@@ -72,7 +72,8 @@ declare! {
     COMMIT_SECONDS = "postroad_commit_seconds" [] Kind::Histogram(SECONDS);
     /// Rows that shared one commit. Near 1 under load means that nothing is grouped.
     COMMIT_BATCH_SIZE = "postroad_commit_batch_size" [] Kind::Histogram(ROWS);
-    /// Open SMTP connections. At the listener's max_connections the longest-idle client is sent away with 421.
+    /// Open SMTP connections. At the listener's max_connections the longest-idle client without an
+    /// accepted recipient is sent away with 421.
     SMTP_CONNECTIONS = "postroad_smtp_connections" ["listener"] Kind::Gauge;
     /// Octets of memory that messages in flight take, of both sides. At the limit new mail is told 452.
     MEMORY_OCTETS = "postroad_memory_octets" [] Kind::Gauge;

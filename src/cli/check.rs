@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use super::text::json_line;
 use super::{Common, Failure, settings};
 
 /// Reads the configuration and says what it came from, or all that is wrong with it.
@@ -15,7 +16,7 @@ pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure
         let paths: serde_json::Map<_, _> =
             checked.paths.iter().map(|(key, path)| (key.clone(), json!(absolute(path)))).collect();
         let line = json!({ "ok": true, "file": file, "paths": paths, "warnings": checked.warnings });
-        writeln!(out, "{line}")?;
+        json_line(out, &line)?;
         return Ok(());
     }
     match file {

@@ -158,7 +158,7 @@ pub(super) async fn act(
 
 fn write_all_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write) -> std::io::Result<()> {
     if common.json {
-        return writeln!(out, "{}", json!({ "deliveries": acted.deliveries }));
+        return json_line(out, &json!({ "deliveries": acted.deliveries }));
     }
     writeln!(out, "{} {done}", deliveries(acted.deliveries))
 }

@@ -196,7 +196,9 @@ fn unknown_parameter(name: &str) -> Reply {
 /// `detail`: 7 for a sender's address, 3 for a recipient's (RFC 3463 section 3.2).
 fn refused(error: PathError, detail: u16) -> Reply {
     let code = match error {
-        PathError::Shape | PathError::Route | PathError::Address(AddressError::Empty) => 501,
+        PathError::Shape
+        | PathError::Route
+        | PathError::Address(AddressError::Empty | AddressError::LooseDomain) => 501,
         PathError::Address(
             AddressError::TooLong
             | AddressError::NoDomain
@@ -218,7 +220,7 @@ fn auth(argument: &[u8]) -> Result<Command<'_>, Reply> {
 
 /// Octets that can be told are eaten, whatever else is wrong with the line: what follows them is the next command.
 fn bdat(argument: &[u8]) -> Result<Command<'_>, Reply> {
-    let mut words = argument.split(|b| *b == b' ').filter(|w| !w.is_empty());
+    let mut words = argument.split(u8::is_ascii_whitespace).filter(|w| !w.is_empty());
     let octets = words
         .next()
         .filter(|w| w.iter().all(u8::is_ascii_digit))
@@ -302,6 +304,14 @@ mod tests {
             ("", 500),
         ] {
             assert_eq!(code(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_bdat_whose_size_can_be_read_has_octets_to_skip() {
+        for line in ["BDAT 9\tLAST", "BDAT 9 LAST\tFOO", "BDAT \t9"] {
+            let command = Command::parse(line.as_bytes(), Grammar::Lenient);
+            assert!(matches!(command, Ok(Command::Bdat { octets: 9, .. })), "{line}: {command:?}");
         }
     }
 

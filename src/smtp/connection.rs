@@ -14,7 +14,7 @@ use super::io::{End, Io};
 use super::line::{Frame, Framer, LineFault};
 use super::listener::{Limits, Shared};
 use super::reply::{self, Reply};
-use super::room::Guest;
+use super::room::{Guest, Stake};
 use super::session::{Question, Rules, Session, Step};
 use super::{Gatekeeper, auth::Denied, tls::Certificates};
 use crate::clock::monotonic;
@@ -138,7 +138,9 @@ where
             }
         }
         self.line_due = None;
-        self.guest.busy(self.session.in_transaction());
+        self.guest.stakes(self.session.stake());
+        // Before the reply is sent: who has it is known to have been heard.
+        self.guest.commanded();
         self.overrun().await
     }
 
@@ -165,10 +167,8 @@ where
         self.io.flush().await?;
         self.io.shrink();
         let now = monotonic();
-        let line_due = *self.line_due.get_or_insert_with(|| {
-            self.guest.idle();
-            now + self.context.rules.settings.idle_timeout
-        });
+        let idle_timeout = self.context.rules.settings.idle_timeout;
+        let line_due = *self.line_due.get_or_insert_with(|| now + idle_timeout);
         let after_lf = self.framer.waits_after_lf(self.io.buffered());
         let lf_due = if after_lf { now + self.context.shared.limits.bare_lf_grace } else { line_due };
         let due = line_due.min(self.session_due).min(lf_due);
@@ -222,7 +222,6 @@ where
             }
             Step::Receive(reply) => {
                 self.io.say(&reply).await?;
-                self.guest.busy(true);
                 self.receive().await
             }
             Step::Eat(reply, octets) => {
@@ -441,7 +440,7 @@ where
     }
     let (stream, mut session) = plain.into_parts();
     session.tls_started();
-    guest.busy(false);
+    guest.stakes(Stake::Nothing);
     Box::pin(under_tls(stream, session, &context, &guest, session_due)).await;
 }
 

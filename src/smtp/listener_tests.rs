@@ -158,6 +158,27 @@ async fn one_client_too_many_gets_the_room_of_the_longest_idle() {
 }
 
 #[tokio::test]
+async fn a_handshake_is_no_longer_than_a_silence() {
+    let directory = tempfile::tempdir().unwrap();
+    let (files, _) = write_certificate(directory.path());
+    for tls in [TlsMode::Implicit, TlsMode::StartTls] {
+        let running = start(|s| {
+            (s.tls, s.certificate) = (tls, Some(files.clone()));
+            s.idle_timeout = Duration::from_millis(300);
+        });
+        let mut stream = connect(&running).await;
+        if tls == TlsMode::StartTls {
+            expect(&mut stream, "220").await;
+            ask(&mut stream, "EHLO x", "250").await;
+            ask(&mut stream, "STARTTLS", "220").await;
+        }
+        // The first octets of a handshake that does not go on; `reply` waits 10 s for the end.
+        stream.write_all(b"\x16\x03\x01").await.unwrap();
+        assert_eq!(reply(&mut stream).await, "");
+    }
+}
+
+#[tokio::test]
 async fn a_fault_in_one_session_ends_that_one() {
     let running = start(|_| {});
     let mut stream = connect(&running).await;

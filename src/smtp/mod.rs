@@ -58,7 +58,7 @@ pub struct ListenerSettings {
     pub bare_newline: BareNewline,
     /// RFC 5321 grammar only.
     pub strict_envelope: bool,
-    /// Connections at a time; past it the longest-idle client without a transaction makes room.
+    /// Connections at a time; past it the longest-idle client without an accepted recipient makes room.
     pub max_connections: usize,
     /// Of these from one address; loopback has no such limit.
     pub max_connections_per_address: usize,

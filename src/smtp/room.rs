@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use metrics::Gauge;
 use tokio::sync::Notify;
@@ -11,6 +12,22 @@ use tokio::time::Instant;
 
 use super::reply::{self, Reply};
 use crate::clock::monotonic;
+
+/// Who gave a command within this time goes after all who are silent for longer: a client that is at work between two
+/// commands is not sent away for one that said MAIL and then nothing.
+const AT_WORK: Duration = Duration::from_secs(5);
+
+/// What a client would lose if it had to leave now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Stake {
+    /// Nothing.
+    Nothing = 0,
+    /// MAIL and no accepted recipient: no more than the command.
+    Mail = 1,
+    /// A message with a recipient: it is not asked to leave.
+    Message = 2,
+}
 
 /// Everybody who is connected to a listener.
 #[derive(Debug)]
@@ -33,9 +50,11 @@ struct Taken {
 pub struct Seat {
     number: u64,
     peer: IpAddr,
-    /// Milliseconds after the room was opened.
+    /// When it gave its last whole command, or came in, in microseconds after the room was opened. Every command counts,
+    /// NOOP too (too many of them end the connection); octets of a command that does not end do not.
     idle_since: AtomicU64,
-    busy: AtomicBool,
+    /// A [`Stake`].
+    stake: AtomicU8,
     leaving: AtomicU8,
     signal: Notify,
 }
@@ -63,15 +82,17 @@ impl Room {
         })
     }
 
-    /// Lets a client in. In a full room the longest-idle one without a transaction leaves for it; where there is none,
-    /// the reply tells the newcomer why it cannot stay.
+    /// Lets a client in. In a full room the longest-idle one leaves for it, of those silent for a while one without MAIL
+    /// first. None leaves that has a recipient accepted: where all have, the reply tells the newcomer why it cannot
+    /// stay.
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Guest, Reply> {
         let mut taken = self.lock();
         let here = taken.per_address.get(&peer).copied().unwrap_or(0);
         if here >= self.seats_per_address_max && !peer.is_loopback() {
             return Err(reply::FULL_FOR_ADDRESS);
         }
-        if taken.seats.len() >= self.seats_max && !taken.make_room() {
+        let now = self.now();
+        if taken.seats.len() >= self.seats_max && !taken.make_room(now) {
             return Err(reply::FULL);
         }
         let number = taken.next;
@@ -79,8 +100,8 @@ impl Room {
         let seat = Arc::new(Seat {
             number,
             peer,
-            idle_since: AtomicU64::new(self.now()),
-            busy: AtomicBool::new(false),
+            idle_since: AtomicU64::new(now),
+            stake: AtomicU8::new(Stake::Nothing as u8),
             leaving: AtomicU8::new(STAYS),
             signal: Notify::new(),
         });
@@ -91,7 +112,8 @@ impl Room {
 
     /// Sends the longest-idle one away, as when the process has no more files.
     pub fn make_room(&self) -> bool {
-        self.lock().make_room()
+        let now = self.now();
+        self.lock().make_room(now)
     }
 
     /// Sends everybody away as soon as no message is half-way.
@@ -107,7 +129,7 @@ impl Room {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from((monotonic() - self.opened).as_millis()).unwrap_or(u64::MAX)
+        u64::try_from((monotonic() - self.opened).as_micros()).unwrap_or(u64::MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -116,9 +138,9 @@ impl Room {
 }
 
 impl Taken {
-    fn make_room(&mut self) -> bool {
-        let idle = self.seats.values().filter(|s| !s.busy.load(Ordering::Relaxed));
-        let longest = idle.min_by_key(|s| (s.idle_since.load(Ordering::Relaxed), s.number)).cloned();
+    fn make_room(&mut self, now: u64) -> bool {
+        let idle = self.seats.values().filter(|s| s.stake() < Stake::Message as u8);
+        let longest = idle.min_by_key(|s| s.rank(now)).cloned();
         let Some(seat) = longest else { return false };
         seat.dismiss(MAKES_ROOM);
         self.leave(&seat);
@@ -139,6 +161,17 @@ impl Taken {
 }
 
 impl Seat {
+    fn stake(&self) -> u8 {
+        self.stake.load(Ordering::Relaxed)
+    }
+
+    /// The lowest leaves first.
+    fn rank(&self, now: u64) -> (bool, u8, u64, u64) {
+        let since = self.idle_since.load(Ordering::Relaxed);
+        let at_work = Duration::from_micros(now.saturating_sub(since)) < AT_WORK;
+        (at_work, self.stake(), since, self.number)
+    }
+
     fn dismiss(&self, why: u8) {
         self.leaving.store(why, Ordering::Release);
         self.signal.notify_one();
@@ -177,13 +210,13 @@ impl Guest {
         &self.seat
     }
 
-    /// Notes whether a message is begun.
-    pub fn busy(&self, busy: bool) {
-        self.seat.busy.store(busy, Ordering::Relaxed);
+    /// Notes what it would lose.
+    pub fn stakes(&self, stake: Stake) {
+        self.seat.stake.store(stake as u8, Ordering::Relaxed);
     }
 
-    /// Notes that a command is waited for from now on.
-    pub fn idle(&self) {
+    /// Notes that a command was given, and answered, just now.
+    pub fn commanded(&self) {
         self.seat.idle_since.store(self.room.now(), Ordering::Relaxed);
     }
 }
@@ -200,7 +233,6 @@ impl Drop for Guest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn ip(s: &str) -> IpAddr {
         s.parse().unwrap()
@@ -212,20 +244,53 @@ mod tests {
         let peer = ip("127.0.0.1");
         let (a, b, c) = (room.enter(peer).unwrap(), room.enter(peer).unwrap(), room.enter(peer).unwrap());
         tokio::time::advance(Duration::from_secs(1)).await;
-        a.busy(true);
-        c.idle();
+        a.stakes(Stake::Message);
+        c.commanded();
         let d = room.enter(peer).unwrap();
         assert_eq!(b.seat().dismissed(), Some(reply::MADE_ROOM));
         b.seat().called().await;
         assert!(a.seat().dismissed().is_none() && c.seat().dismissed().is_none());
         drop(b);
         assert_eq!(room.count(), 3);
-        c.busy(true);
-        d.busy(true);
+        c.stakes(Stake::Message);
+        d.stakes(Stake::Message);
         assert_eq!(room.enter(peer).unwrap_err(), reply::FULL);
         drop((a, c, d));
         assert_eq!(room.count(), 0);
         assert!(room.lock().per_address.is_empty());
+    }
+
+    /// Who leaves for one more: each is silent for so many seconds and has so much at stake.
+    async fn leaves(clients: &[(u64, Stake)]) -> Option<usize> {
+        let room = Room::new(clients.len(), 50);
+        let peer = ip("127.0.0.1");
+        let guests: Vec<_> = clients.iter().map(|_| room.enter(peer).unwrap()).collect();
+        for second in (0..=60).rev() {
+            for (guest, (silent, stake)) in guests.iter().zip(clients) {
+                if *silent == second {
+                    guest.stakes(*stake);
+                    guest.commanded();
+                }
+            }
+            tokio::time::advance(Duration::from_secs(u64::from(second > 0))).await;
+        }
+        let entered = room.enter(peer).is_ok();
+        let gone = guests.iter().position(|g| g.seat().dismissed().is_some());
+        assert_eq!(entered, gone.is_some());
+        gone
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn mail_alone_keeps_no_place() {
+        use Stake::{Mail, Message, Nothing};
+        assert_eq!(leaves(&[(10, Mail), (20, Mail), (9, Mail)]).await, Some(1));
+        // Of the silent, those without MAIL first; the silent before those at work.
+        assert_eq!(leaves(&[(30, Mail), (10, Nothing), (20, Nothing), (40, Message)]).await, Some(2));
+        assert_eq!(leaves(&[(1, Nothing), (10, Mail), (20, Mail)]).await, Some(2));
+        // Of those at work, the same; MAIL is no help against a RCPT.
+        assert_eq!(leaves(&[(2, Mail), (1, Nothing), (60, Message)]).await, Some(1));
+        assert_eq!(leaves(&[(60, Message), (0, Mail)]).await, Some(1));
+        assert_eq!(leaves(&[(60, Message), (50, Message)]).await, None);
     }
 
     #[tokio::test]

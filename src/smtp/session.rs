@@ -20,6 +20,7 @@ use super::command::{Command, Mail};
 use super::line::{AUTH_OCTETS_MAX, COMMAND_OCTETS_MAX, LineFault};
 use super::path::Path;
 use super::reply::{self, Reply};
+use super::room::Stake;
 use super::sasl::{Dialogue, Login, Next};
 use super::{AuthMode, Client, ListenerSettings, TlsMode};
 use crate::address::{Address, Grammar};
@@ -146,10 +147,14 @@ impl Session {
         if auth || self.dialogue.is_some() { AUTH_OCTETS_MAX } else { COMMAND_OCTETS_MAX }
     }
 
-    /// Whether a message is begun: such a client is not asked to make room. MAIL alone begins nothing that could be
-    /// lost, and whoever says no more than that must not keep others out.
-    pub fn in_transaction(&self) -> bool {
-        self.transaction.as_ref().is_some_and(|t| !t.envelope.recipients.is_empty())
+    /// What a cut would lose. MAIL alone begins nothing that could be lost, and whoever says no more than that must not
+    /// keep others out.
+    pub fn stake(&self) -> Stake {
+        match &self.transaction {
+            None => Stake::Nothing,
+            Some(t) if t.envelope.recipients.is_empty() => Stake::Mail,
+            Some(_) => Stake::Message,
+        }
     }
 
     /// Whether nothing was understood yet.

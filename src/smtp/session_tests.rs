@@ -177,9 +177,24 @@ fn the_strict_grammar_is_the_standard_s() {
             ("MAIL FROM:<root>", "501 5.5.4"),
             M,
             ("RCPT TO:<user..name@example.com>", "553 5.1.3"),
+            ("RCPT TO:<a@b_c.example>", "501 5.1.3"),
+            ("RCPT TO:<a@b.example.>", "501 5.1.3"),
             ("RCPT TO:<Postmaster>", "250 2."),
         ],
     );
+}
+
+#[test]
+fn there_is_something_to_lose_from_the_first_recipient_that_is_accepted() {
+    let mut s = session();
+    dialogue(&mut s, &[E]);
+    assert_eq!(s.stake(), Stake::Nothing);
+    dialogue(&mut s, &[M, ("RCPT TO:<>", "501")]);
+    assert_eq!(s.stake(), Stake::Mail);
+    dialogue(&mut s, &[R]);
+    assert_eq!(s.stake(), Stake::Message);
+    dialogue(&mut s, &[("RSET", "250")]);
+    assert_eq!(s.stake(), Stake::Nothing);
 }
 
 #[test]
@@ -281,7 +296,7 @@ fn tls_forgets_everything_but_errors() {
     let mut s = session_with(|s| (s.tls, s.max_errors) = (TlsMode::StartTls, 2), "127.0.0.1");
     dialogue(&mut s, &[E, M, ("FOO", "500"), ("STARTTLS", "220 2.0.0")]);
     s.tls_started();
-    assert!(!s.in_transaction() && s.client().helo.is_empty());
+    assert!(s.stake() == Stake::Nothing && s.client().helo.is_empty());
     dialogue(&mut s, &[("MAIL FROM:<a@b.c>", "503 5.5.1")]);
     assert!(s.overrun().is_some());
 }
