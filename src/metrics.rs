@@ -53,10 +53,14 @@ declare! {
     /// Recipients that were refused at the door, by reason. A jump in one reason names what changed: a credential, a
     /// suppression list, a full disk.
     RECIPIENTS_REFUSED = "postroad_recipients_refused_total" ["stream", "reason"] Kind::Counter;
-    /// Logins that were refused: wrong (name or password), limited (too many failures from that address), undecided
-    /// (could not be checked now). A few wrong ones are a forgotten password; a lasting rate is somebody who guesses,
-    /// and the log has the address.
+    /// Logins that were refused, by reason. wrong: name or password; a few are a forgotten password, a lasting rate is
+    /// somebody who guesses, and the log has the address. limited: too many failures from that address. undecided: could
+    /// not be checked now. The others (off, no_tls, mechanism, for_another, malformed, order, cancelled) are an app that
+    /// is set up otherwise than the listener.
     LOGINS_REFUSED = "postroad_logins_refused_total" ["listener", "reason"] Kind::Counter;
+    /// Mail refused and connections cut at the SMTP door, by reason: relay_denied, too_large, full, too_many_errors, ….
+    /// Each has a line in the log with the client's address. A rate of full or made_room asks for more max_connections.
+    SMTP_REFUSALS = "postroad_smtp_refusals_total" ["listener", "reason"] Kind::Counter;
     /// Recipients that an ESP answered for, by outcome: accepted, refused, unfit, unsure. Any lasting rate of unsure
     /// is worth a look: each is held and may arrive twice.
     ATTEMPTS = "postroad_attempts_total" ["esp", "outcome"] Kind::Counter;

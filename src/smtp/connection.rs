@@ -13,12 +13,12 @@ use super::content::Content;
 use super::io::{End, Io};
 use super::line::{Frame, Framer, LineFault};
 use super::listener::{Limits, Shared};
+use super::refusals::Refusals;
 use super::reply::{self, Reply};
 use super::room::{Guest, Stake};
 use super::session::{Question, Rules, Session, Step};
-use super::{Gatekeeper, auth::Denied, tls::Certificates};
+use super::{Gatekeeper, tls::Certificates};
 use crate::clock::monotonic;
-use crate::metrics as names;
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Context<G> {
     pub shared: Shared,
     pub rules: Arc<Rules>,
     pub certificates: Option<Arc<Certificates>>,
+    pub refusals: Refusals,
 }
 
 /// Lets `future` answer at once; where it does not, what was said so far is sent before it is waited for.
@@ -119,7 +120,7 @@ where
     /// One line, or one wait for more of it.
     async fn turn(&mut self) -> Result<(), End> {
         if let Some(reply) = self.guest.seat().dismissed() {
-            return self.io.say(&reply).await;
+            return self.refused(&reply).await;
         }
         let limit = self.session.line_limit(self.io.buffered());
         match self.framer.next(self.io.buffered(), limit) {
@@ -129,6 +130,7 @@ where
             }
             Frame::Line(octets) => {
                 let step = self.session.line(&self.io.buffered()[..octets]);
+                self.told_line(octets, &step);
                 self.io.consume(octets + 2);
                 self.step(step).await?;
             }
@@ -151,10 +153,7 @@ where
 
     async fn overrun(&mut self) -> Result<(), End> {
         match self.session.overrun() {
-            Some(reply) => {
-                self.told_refused(&reply);
-                self.io.say(&reply).await
-            }
+            Some(reply) => self.refused(&reply).await,
             None => Ok(()),
         }
     }
@@ -162,7 +161,7 @@ where
     /// Waits for more of a command. The deadline is the whole line's: trickling does not move it.
     async fn more(&mut self) -> Result<(), End> {
         if self.session.is_fresh() && self.io.buffered().first() == Some(&TLS_HANDSHAKE) {
-            return self.io.say(&reply::TLS_ON_PLAIN).await;
+            return self.refused(&reply::TLS_ON_PLAIN).await;
         }
         self.io.flush().await?;
         self.io.shrink();
@@ -200,10 +199,7 @@ where
 
     async fn step(&mut self, step: Step) -> Result<(), End> {
         match step {
-            Step::Say(reply) => {
-                self.told_refused(&reply);
-                self.io.say(&reply).await
-            }
+            Step::Say(reply) => self.io.say(&reply).await,
             Step::Ask => {
                 let answer = self.ask().await?;
                 let reply = self.session.answered(answer);
@@ -215,7 +211,7 @@ where
                 let authenticator = &self.context.shared.authenticator;
                 let result = authenticator.check(peer, &login.username, &login.password).await;
                 if let Err(denied) = &result {
-                    self.told_denied(*denied, &login.username);
+                    self.context.refusals.login(self.session.client(), &login.attempt(), denied.word());
                 }
                 let reply = self.session.logged_in(result);
                 self.io.say(&reply).await
@@ -230,7 +226,7 @@ where
             }
             Step::StartTls(reply) => {
                 if !self.io.buffered().is_empty() {
-                    return self.io.say(&reply::TLS_INJECTION).await;
+                    return self.refused(&reply::TLS_INJECTION).await;
                 }
                 self.io.say(&reply).await?;
                 self.io.flush().await?;
@@ -239,39 +235,20 @@ where
         }
     }
 
-    /// What an app's owner will ask about: mail that was refused and connections that were cut, not slips of grammar.
-    /// At most `max_errors` lines a connection.
-    fn told_refused(&self, reply: &Reply) {
-        if !matches!(reply.code, 421 | 450..=454 | 530..=538 | 550..=554) {
-            return;
-        }
-        let client = self.session.client();
-        tracing::info!(
-            target: "postroad",
-            listener = %self.context.rules.settings.name,
-            client = %client.peer,
-            helo = %client.helo,
-            reply = reply.wire().trim_end(),
-            "refused"
-        );
+    /// Says a reply that ends the connection, and tells the operator.
+    async fn refused(&mut self, reply: &Reply) -> Result<(), End> {
+        self.context.refusals.mail(self.session.client(), self.session.begun_sender(), b"", reply);
+        self.io.say(reply).await
     }
 
-    /// So that an operator sees a wrong password, and a brute force.
-    fn told_denied(&self, denied: Denied, username: &str) {
-        let (listener, client) = (&self.context.rules.settings.name, self.session.client());
-        metrics::counter!(names::LOGINS_REFUSED, "listener" => listener.clone(), "reason" => denied.word())
-            .increment(1);
-        // Perhaps it is a password in the wrong field: no more of it than names have.
-        let username: String = username.chars().take(USERNAME_SHOWN_CHARS).collect();
-        tracing::warn!(
-            target: "postroad",
-            %listener,
-            client = %client.peer,
-            helo = %client.helo,
-            username = %username.escape_debug(),
-            reason = denied.word(),
-            "login refused"
-        );
+    /// Tells the operator what a line was refused for.
+    fn told_line(&mut self, octets: usize, step: &Step) {
+        if let Some((attempt, reason)) = self.session.take_refused_login() {
+            self.context.refusals.login(self.session.client(), &attempt, reason);
+        } else if let Step::Say(reply) = step {
+            let line = &self.io.buffered()[..octets];
+            self.context.refusals.mail(self.session.client(), self.session.begun_sender(), line, reply);
+        }
     }
 
     /// Puts the session's question to the Gatekeeper. Nothing is read meanwhile.
@@ -316,6 +293,7 @@ where
             }
             return Err(end);
         }
+        let sender = self.session.begun_sender().cloned();
         let reply = match (content.finish(), self.session.take_envelope()) {
             (Ok(body), Some(envelope)) => {
                 let Conversation { io, session, context, .. } = self;
@@ -338,7 +316,7 @@ where
             }
             (Ok(_), None) => reply::MAIL_FIRST,
         };
-        self.told_refused(&reply);
+        self.context.refusals.mail(self.session.client(), sender.as_ref(), b"", &reply);
         self.session.received(reply.code / 100 == 2);
         self.io.say(&reply).await
     }
@@ -383,7 +361,7 @@ where
         let due = pace.deadline(&self.context.shared.limits).min(idle_due).min(self.session_due);
         let seat = self.guest.seat();
         if let Some(reply) = seat.dismissed().filter(|_| may_leave) {
-            return self.io.say(&reply).await;
+            return self.refused(&reply).await;
         }
         tokio::select! {
             biased;
@@ -395,13 +373,11 @@ where
                 }
             },
             () = seat.called(), if may_leave => Ok(()),
-            () = sleep_until(due) => self.io.say(&reply::SLOW).await,
+            () = sleep_until(due) => self.refused(&reply::SLOW).await,
         }
     }
 }
 
-/// Of the name that a refused login gave.
-const USERNAME_SHOWN_CHARS: usize = 64;
 /// The first octet of a TLS record that begins a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 

@@ -32,6 +32,7 @@ impl Client {
             shared: shared.clone(),
             rules: Arc::new(rules),
             certificates: None,
+            refusals: Refusals::default(),
         };
         let guest = room.enter(IpAddr::from([127, 0, 0, 1])).unwrap();
         let (stream, theirs) = tokio::io::duplex(1 << 20);
@@ -431,6 +432,7 @@ async fn an_idle_connection_keeps_little() {
         shared: shared(),
         rules: Arc::new(Rules { settings: settings(), hostname: String::new(), origin: None }),
         certificates: None,
+        refusals: Refusals::default(),
     };
     let guest = Room::new(1, 1).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
     let (_, stream) = tokio::io::duplex(1);

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::Authenticator;
 use super::connection::{Context, serve};
+use super::refusals::Refusals;
 use super::reply::Reply;
 use super::room::{Guest, Room};
 use super::session::Rules;
@@ -155,7 +156,8 @@ impl Listener {
         let Listener { socket, rules, shared, certificates, room } = self;
         let stop_grace = shared.limits.stop_grace;
         let connections = metrics::gauge!(CONNECTIONS, "listener" => rules.settings.name.clone());
-        let context = Arc::new(Context { gatekeeper, shared, rules, certificates });
+        let refusals = Refusals::default();
+        let context = Arc::new(Context { gatekeeper, shared, rules, certificates, refusals });
         let mut sessions = JoinSet::new();
         loop {
             tokio::select! {
@@ -217,6 +219,7 @@ fn admit<G>(
     match room.enter(canonical(peer.ip())) {
         Ok(guest) => Some(guest.counted(connections.clone())),
         Err(reply) => {
+            context.refusals.newcomer(&context.rules.settings.name, canonical(peer.ip()), &reply);
             turn_away(context, stream, &reply);
             None
         }

@@ -21,6 +21,7 @@ mod io;
 pub mod line;
 pub mod listener;
 pub mod path;
+mod refusals;
 pub mod replay;
 pub mod reply;
 pub mod room;

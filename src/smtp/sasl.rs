@@ -6,14 +6,27 @@ use base64::engine::general_purpose::STANDARD;
 use super::reply::{self, Reply};
 use crate::secret::Secret;
 
+const PLAIN: &str = "PLAIN";
+const LOGIN: &str = "LOGIN";
 /// `Username:` in base64.
 const ASK_NAME: &str = "VXNlcm5hbWU6";
 /// `Password:` in base64.
 const ASK_PASSWORD: &str = "UGFzc3dvcmQ6";
 
+/// A login as the operator is told of it: no password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// As the client named it.
+    pub mechanism: String,
+    /// As it was given, where it came so far.
+    pub username: Option<String>,
+}
+
 /// What a client wants to be known by.
 #[derive(Debug)]
 pub struct Login {
+    /// How it was said.
+    pub mechanism: &'static str,
     /// Its name.
     pub username: String,
     /// Its password.
@@ -42,15 +55,22 @@ pub enum Next {
     /// All is there.
     Login(Login),
     /// The dialogue is over.
-    Refuse(Reply),
+    Refuse(Reply, Attempt),
+}
+
+impl Login {
+    /// Without the password.
+    pub fn attempt(&self) -> Attempt {
+        Attempt { mechanism: self.mechanism.to_owned(), username: Some(self.username.clone()) }
+    }
 }
 
 impl Dialogue {
     /// `AUTH mechanism [initial response]`
     pub fn begin(mechanism: &str, initial: Option<&str>) -> Result<Next, Reply> {
-        let (dialogue, challenge) = if mechanism.eq_ignore_ascii_case("PLAIN") {
+        let (dialogue, challenge) = if mechanism.eq_ignore_ascii_case(PLAIN) {
             (Dialogue::Plain, "")
-        } else if mechanism.eq_ignore_ascii_case("LOGIN") {
+        } else if mechanism.eq_ignore_ascii_case(LOGIN) {
             (Dialogue::Name, ASK_NAME)
         } else {
             return Err(reply::NO_MECHANISM);
@@ -66,11 +86,19 @@ impl Dialogue {
     /// A line in answer to a challenge.
     pub fn response(self, line: &[u8]) -> Next {
         if line == b"*" {
-            return Next::Refuse(reply::LOGIN_CANCELLED);
+            return Next::Refuse(reply::LOGIN_CANCELLED, self.attempt());
         }
         match STANDARD.decode(line.trim_ascii()) {
             Ok(octets) => self.decoded(octets),
-            Err(_) => Next::Refuse(reply::BAD_BASE64),
+            Err(_) => Next::Refuse(reply::BAD_BASE64, self.attempt()),
+        }
+    }
+
+    fn attempt(&self) -> Attempt {
+        match self {
+            Dialogue::Plain => Attempt { mechanism: PLAIN.to_owned(), username: None },
+            Dialogue::Name => Attempt { mechanism: LOGIN.to_owned(), username: None },
+            Dialogue::Password { username } => named(LOGIN, username.clone()),
         }
     }
 
@@ -79,7 +107,7 @@ impl Dialogue {
             Dialogue::Plain => plain(&octets),
             Dialogue::Name => Next::Challenge(ASK_PASSWORD, Dialogue::Password { username: text(&octets) }),
             Dialogue::Password { username } => {
-                Next::Login(Login { username, password: Secret::new(text(&octets)) })
+                Next::Login(Login { mechanism: LOGIN, username, password: Secret::new(text(&octets)) })
             }
         }
     }
@@ -91,13 +119,18 @@ fn plain(octets: &[u8]) -> Next {
     let mut parts = octets.split(|b| *b == 0);
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some(other), Some(name), Some(_), None) if !other.is_empty() && other != name => {
-            Next::Refuse(reply::LOGIN_FOR_ANOTHER)
+            Next::Refuse(reply::LOGIN_FOR_ANOTHER, named(PLAIN, text(name)))
         }
         (Some(_), Some(name), Some(password), None) if !name.is_empty() => {
-            Next::Login(Login { username: text(name), password: Secret::new(text(password)) })
+            let (username, password) = (text(name), Secret::new(text(password)));
+            Next::Login(Login { mechanism: PLAIN, username, password })
         }
-        _ => Next::Refuse(reply::BAD_PLAIN),
+        _ => Next::Refuse(reply::BAD_PLAIN, Dialogue::Plain.attempt()),
     }
+}
+
+fn named(mechanism: &str, username: String) -> Attempt {
+    Attempt { mechanism: mechanism.to_owned(), username: Some(username) }
 }
 
 /// Octets that are not UTF-8 match no credential; they become text that matches none either.
@@ -113,7 +146,7 @@ mod tests {
         match next {
             Next::Challenge(c, _) => format!("334 {c}"),
             Next::Login(l) => format!("{}:{}", l.username, l.password.expose()),
-            Next::Refuse(r) => r.code.to_string(),
+            Next::Refuse(r, _) => r.code.to_string(),
         }
     }
 

@@ -21,7 +21,7 @@ use super::line::{AUTH_OCTETS_MAX, COMMAND_OCTETS_MAX, LineFault};
 use super::path::Path;
 use super::reply::{self, Reply};
 use super::room::Stake;
-use super::sasl::{Dialogue, Login, Next};
+use super::sasl::{Attempt, Dialogue, Login, Next};
 use super::{AuthMode, Client, ListenerSettings, TlsMode};
 use crate::address::{Address, Grammar};
 use crate::mail::{BodyKind, Envelope, Protocol, ReversePath};
@@ -95,6 +95,7 @@ pub struct Session {
     dialogue: Option<Dialogue>,
     transaction: Option<Transaction>,
     pending: Option<Pending>,
+    refused_login: Option<(Attempt, &'static str)>,
     hasher: RandomState,
     errors: u32,
     junk: u32,
@@ -122,6 +123,7 @@ impl Session {
             dialogue: None,
             transaction: None,
             pending: None,
+            refused_login: None,
             hasher: RandomState::new(),
             errors: 0,
             junk: 0,
@@ -263,6 +265,11 @@ impl Session {
         }
     }
 
+    /// MAIL FROM, where a message is begun.
+    pub fn begun_sender(&self) -> Option<&ReversePath> {
+        self.transaction.as_ref().map(|t| &t.envelope.sender)
+    }
+
     /// Takes the envelope when the content is whole.
     pub fn take_envelope(&mut self) -> Option<Envelope> {
         self.transaction.take().map(|t| t.envelope)
@@ -291,6 +298,25 @@ impl Session {
 
     fn grammar(&self) -> Grammar {
         if self.settings().strict_envelope { Grammar::Strict } else { Grammar::Lenient }
+    }
+
+    /// The login that the last line was refused for, and the word for why: for the log.
+    pub fn take_refused_login(&mut self) -> Option<(Attempt, &'static str)> {
+        self.refused_login.take()
+    }
+
+    fn refuse_login(&mut self, reply: Reply, attempt: Attempt) -> Step {
+        let word = match reply.code {
+            _ if reply == reply::LOGIN_CANCELLED => "cancelled",
+            502 => "off",
+            503 => "order",
+            504 => "mechanism",
+            535 => "for_another",
+            538 => "no_tls",
+            _ => "malformed",
+        };
+        self.refused_login = Some((attempt, word));
+        self.refuse(reply)
     }
 
     fn refuse(&mut self, reply: Reply) -> Step {
@@ -479,24 +505,25 @@ impl Session {
     }
 
     fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Step {
+        let attempt = || Attempt { mechanism: mechanism.to_owned(), username: None };
         if self.settings().auth == AuthMode::Off {
-            return self.refuse(reply::NO_AUTH);
+            return self.refuse_login(reply::NO_AUTH, attempt());
         }
         if !self.auth_is_safe() {
-            return self.refuse(reply::AUTH_NEEDS_TLS);
+            return self.refuse_login(reply::AUTH_NEEDS_TLS, attempt());
         }
         if !self.greeted {
-            return self.refuse(reply::HELLO_FIRST);
+            return self.refuse_login(reply::HELLO_FIRST, attempt());
         }
         if self.client.credential.is_some() {
-            return self.refuse(reply::AUTH_TWICE);
+            return self.refuse_login(reply::AUTH_TWICE, attempt());
         }
         if self.transaction.is_some() {
-            return self.refuse(reply::AUTH_IN_MAIL);
+            return self.refuse_login(reply::AUTH_IN_MAIL, attempt());
         }
         match Dialogue::begin(mechanism, initial) {
             Ok(next) => self.dialogue_step(next),
-            Err(reply) => self.refuse(reply),
+            Err(reply) => self.refuse_login(reply, attempt()),
         }
     }
 
@@ -507,7 +534,7 @@ impl Session {
                 Step::Say(reply::plain(334, challenge.into()))
             }
             Next::Login(login) => Step::Login(login),
-            Next::Refuse(reply) => self.refuse(reply),
+            Next::Refuse(reply, attempt) => self.refuse_login(reply, attempt),
         }
     }
 }

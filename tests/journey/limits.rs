@@ -55,6 +55,69 @@ fn a_transaction_is_never_cut_to_make_room() {
     upstream.wait_for(2);
 }
 
+/// The lines of the log that have all these words, when there is one.
+fn lines_with(relay: &Relay, words: &[&str]) -> Vec<String> {
+    let all = || {
+        let log = relay.log();
+        log.lines().filter(|l| words.iter().all(|w| l.contains(w))).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(
+        holds_within(Duration::from_secs(5), || !all().is_empty()),
+        "no line has {words:?}:\n{}",
+        relay.log()
+    );
+    all()
+}
+
+#[test]
+fn a_refused_login_is_told_with_its_mechanism_and_never_a_password() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup()
+        .upstream(&upstream, "")
+        .listener("auth = \"optional\"")
+        .credential("shop", "right-one")
+        .start();
+    let mut client = relay.client();
+    // other, shop, right-one: for another. Then shop and no base64; then another mechanism.
+    client.say("AUTH PLAIN b3RoZXIAc2hvcAByaWdodC1vbmU=").expect("535");
+    lines_with(&relay, &["login refused", "PLAIN", "\"username\":\"shop\"", "for_another", "127.0.0.1"]);
+    client.say("AUTH LOGIN c2hvcA==").expect("334");
+    client.say("secret!!!").expect("501");
+    lines_with(&relay, &["login refused", "LOGIN", "\"username\":\"shop\"", "malformed"]);
+    client.say("AUTH CRAM-MD5").expect("504");
+    lines_with(&relay, &["login refused", "CRAM-MD5", "\"reason\":\"mechanism\""]);
+    for secret in ["right-one", "cmlnaHQtb25l", "secret!!!"] {
+        assert!(!relay.log().contains(secret), "{}", relay.log());
+    }
+    assert_eq!(relay.metric("postroad_logins_refused_total"), 3.0);
+}
+
+#[test]
+fn refused_mail_and_cut_connections_are_told() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup()
+        .upstream(&upstream, "")
+        .listener("allow = []\nmax_message_size = \"64KB\"\nmax_errors = 3\nmax_connections = 1")
+        .start();
+    let mut client = relay.client();
+    client.say("MAIL FROM:<a@example.org> SIZE=99999").expect("552");
+    lines_with(&relay, &["refused", "too_large", "\"from\":\"a@example.org\""]);
+    client.say("MAIL FROM:<a@example.org>").expect("250");
+    client.say("RCPT TO:<b@example.com>").expect("550");
+    let words = ["refused", "relay_denied", "\"from\":\"a@example.org\"", "\"to\":\"b@example.com\""];
+    lines_with(&relay, &words);
+    client.say("FOO").expect("500");
+    client.expect("421");
+    lines_with(&relay, &["refused", "too_many_errors"]);
+    assert!(client.closed_within(Duration::from_secs(5)));
+    let first = relay.client();
+    let _second = relay.client();
+    lines_with(&relay, &["refused", "made_room"]);
+    drop(first);
+    // Nothing of a slip of grammar.
+    assert!(!relay.log().contains("500 5.5.1"), "{}", relay.log());
+}
+
 #[test]
 fn clients_that_only_named_a_sender_keep_nobody_out() {
     let upstream = Upstream::start();
