@@ -267,7 +267,7 @@ impl<'a> Follower<'a> {
 
 /// Whether the octets behind a BDAT can be told, be the rest of its line right or wrong.
 fn tells_size(argument: &[u8]) -> bool {
-    let size = argument.trim_ascii().split(|b| *b == b' ').next().unwrap_or_default();
+    let size = argument.trim_ascii().split(u8::is_ascii_whitespace).next().unwrap_or_default();
     !size.is_empty() && size.iter().all(u8::is_ascii_digit)
 }
 
