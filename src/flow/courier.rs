@@ -52,6 +52,14 @@ pub struct Courier {
     stop: CancellationToken,
 }
 
+/// What [`Courier::take_batch`] found.
+#[derive(Debug)]
+struct Taken {
+    batch: Vec<(Pending, usize, Room)>,
+    /// Some were over.
+    expired: bool,
+}
+
 /// What a courier is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -234,7 +242,11 @@ impl Courier {
     /// Begins all that has room: memory first, then the database.
     async fn round(self: &Arc<Self>) {
         while !self.stop.is_cancelled() {
-            let batch = self.take_batch();
+            let Taken { batch, expired } = self.take_batch();
+            if expired && !self.sweep().await {
+                // It would be read, and be over, again at once.
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
             if batch.is_empty() {
                 if self.outlets.iter().all(|o| o.free() == 0) || !self.read_due().await {
                     return;
@@ -246,13 +258,19 @@ impl Courier {
     }
 
     /// The next in turn that have room, each with the outlet that it goes to. One without room anywhere stays at the
-    /// front; one that no outlet can take (a pin whose ESP is gone) is left to a later look.
-    fn take_batch(&self) -> Vec<(Pending, usize, Room)> {
-        let mut batch = Vec::new();
+    /// front; one that no outlet can take (a pin whose ESP is gone) is left to a later look. Whatever has passed its
+    /// `max_age` is not begun any more: it leaves memory here, and the sweep ends it.
+    fn take_batch(&self) -> Taken {
+        let (mut batch, mut expired) = (Vec::new(), false);
         let mut deliveries = 0;
+        let now = self.clock.now();
         let mut queue = self.queue();
         while deliveries < BEGIN_BATCH {
             let Some(next) = queue.pop() else { break };
+            if next.message.expires_at <= now {
+                expired = true;
+                continue;
+            }
             let ranked = self.ranked(
                 &next.tried,
                 next.bound_to.as_deref(),
@@ -271,7 +289,7 @@ impl Courier {
                 }
             }
         }
-        batch
+        Taken { batch, expired }
     }
 
     async fn begin(self: &Arc<Self>, batch: Vec<(Pending, usize, Room)>) {

@@ -27,7 +27,7 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ease.tick() => courier.outlets.iter().for_each(|o| o.ease()),
-            _ = sweep.tick() => courier.sweep().await,
+            _ = sweep.tick() => { courier.sweep().await; }
             _ = retain.tick() => courier.retain().await,
         }
     }
@@ -40,8 +40,8 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 impl Courier {
-    /// Ends what has passed its `max_age`, whether or not anything could carry it.
-    async fn sweep(&self) {
+    /// Ends what has passed its `max_age`, whether or not anything could carry it. `false`: the store did not.
+    pub(super) async fn sweep(&self) -> bool {
         loop {
             match self.store.sweep(self.clock.now(), SWEEP_BATCH).await {
                 Ok(ended) => {
@@ -50,10 +50,13 @@ impl Courier {
                         journal::settled(e.id.message, &e.recipient, &e.stream, reason);
                     }
                     if ended.len() < SWEEP_BATCH {
-                        return;
+                        return true;
                     }
                 }
-                Err(error) => return journal::trouble("sweeping the queue", &error.to_string()),
+                Err(error) => {
+                    journal::trouble("sweeping the queue", &error.to_string());
+                    return false;
+                }
             }
         }
     }

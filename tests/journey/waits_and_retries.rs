@@ -161,3 +161,30 @@ fn a_next_hop_that_hangs_before_the_body_is_left_in_time() {
     assert_unchanged(&plain("hang"), &received[0].data);
     assert_eq!(upstream.count(), 1);
 }
+
+#[test]
+fn what_still_fails_at_its_end_expires_and_is_not_tried_without_a_pause() {
+    // A next hop that is quick to refuse, one that hangs up, and one that lacks what the message needs.
+    let refuses = Upstream::start();
+    refuses.fail_always(Point::Rcpt(1), Fault::Reply("450 4.2.1 busy"));
+    let hangs_up = Upstream::start();
+    hangs_up.fail_always(Point::Banner, Fault::Close);
+    let small = Upstream::with(Manner { extensions: vec!["SIZE 10".into()], ..Manner::default() });
+    for upstream in [refuses, hangs_up, small] {
+        for retry in ["retry = \"1s\"\n", ""] {
+            let stream = format!("[[stream]]\nname = \"transactional\"\nmax_age = \"3s\"\n{retry}");
+            let relay = Relay::setup().upstream(&upstream, "").tables(&stream).start();
+            let ids: Vec<String> = (0..3)
+                .map(|n| relay.submit("a@example.org", &["b@example.com"], &plain(&format!("old {n}"))))
+                .collect();
+            for id in &ids {
+                let life = || relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default();
+                wait_until("it has expired", Duration::from_secs(15), || {
+                    life()["deliveries"][0]["reason"] == "expired"
+                });
+                let tries = life()["attempts"].as_array().map_or(0, Vec::len);
+                assert!((1..=5).contains(&tries), "{tries} attempts within three seconds");
+            }
+        }
+    }
+}
