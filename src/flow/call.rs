@@ -60,21 +60,28 @@ impl Courier {
         let parcel = Parcel { message: &call.message, recipients: &recipients, attempt: call.attempt };
         let started = self.clock.now();
         let watch = Watch::new(self.abort.clone());
-        let (outcomes, phase) = match outlet.esp.compose(parcel, started) {
-            Err(unfit) => (vec![Outcome::Unfit { why: unfit.0 }; recipients.len()], None),
+        let (outcomes, phases) = match outlet.esp.compose(parcel, started) {
+            Err(unfit) => {
+                let count = recipients.len();
+                (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
+            }
             Ok(request) => {
                 let reply = outlet.wire.exchange(request, &watch).await;
                 if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
                 }
-                (outlet.esp.read(parcel, &reply, self.clock.now()), phase_of(&reply))
+                let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
+                (outlet.esp.read(parcel, &reply, self.clock.now()), phases)
             }
         };
+        if outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
+            return self.part(call).await;
+        }
         let handed_over = watch.handed_over_for();
         let times = Times { started, answered: self.clock.now(), handed_over };
         outlet.meter.attempt(&outcomes, times.answered.since(times.started));
-        let settles = self.judge(outlet, &call, outcomes, phase, times);
+        let settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), times);
         self.settle(call, settles);
     }
 
@@ -83,12 +90,11 @@ impl Courier {
         &self,
         outlet: &Outlet,
         call: &Call,
-        outcomes: Vec<Outcome>,
-        phase: Option<Phase>,
+        answers: impl ExactSizeIterator<Item = (Outcome, Option<Phase>)>,
         times: Times,
     ) -> Vec<Settle> {
-        let mut settles = Vec::with_capacity(outcomes.len());
-        for (passenger, outcome) in call.passengers.iter().zip(outcomes) {
+        let mut settles = Vec::with_capacity(answers.len());
+        for (passenger, (outcome, phase)) in call.passengers.iter().zip(answers) {
             let step = next_step(&outcome, &self.situation(call, passenger, times));
             journal::attempted(&journal::Attempted {
                 id: call.message.id,
@@ -112,6 +118,32 @@ impl Courier {
             });
         }
         settles
+    }
+
+    /// A next hop that cannot take a message for those who need SMTPUTF8 may take it for the others: nothing was sent,
+    /// so both go again, apart. Their times differ as well, lest they be read as one from the database.
+    async fn part(&self, call: Call) {
+        let now = self.clock.now();
+        let needs = |p: &Passenger| call.address(p).is_some_and(Address::needs_smtputf8);
+        let (with, without): (Vec<_>, Vec<_>) = call.passengers.iter().copied().partition(needs);
+        let tried = &call.tried[..call.tried.len().saturating_sub(1)];
+        for (group, due) in [(without, now), (with, now.plus(Duration::from_millis(1)))] {
+            let deliveries = group.iter().map(|p| (call.delivery(p), call.attempt)).collect();
+            let taken_back = self.store.unbegin(deliveries, due).await;
+            let free = group.into_iter().zip(taken_back).filter(|(_, taken)| matches!(taken, Ok(true)));
+            let passengers: Vec<_> = free.map(|(passenger, _)| passenger).collect();
+            if passengers.is_empty() {
+                continue;
+            }
+            self.submit(Pending {
+                message: Arc::clone(&call.message),
+                passengers,
+                from: QueueState::Waiting { due },
+                bound_to: None,
+                tried: tried.to_vec(),
+                moved_for_recipient: call.moved_for_recipient,
+            });
+        }
     }
 
     fn settle(self: &Arc<Self>, call: Call, settles: Vec<Settle>) {
@@ -176,13 +208,22 @@ impl Call {
         self.passengers.iter().filter_map(|p| self.address(p).cloned()).collect()
     }
 
+    /// Whether some of its addresses need SMTPUTF8 and others do not, and none is bound to stay here.
+    fn can_part(&self) -> bool {
+        let mut needs = self.passengers.iter().filter_map(|p| self.address(p)).map(Address::needs_smtputf8);
+        let first = needs.next();
+        needs.any(|other| Some(other) != first) && self.passengers.iter().all(|p| p.open_attempts == 0)
+    }
+
     fn address(&self, passenger: &Passenger) -> Option<&Address> {
         self.message.envelope.recipients.get(passenger.recipient as usize)
     }
 }
 
-fn phase_of(reply: &Reply) -> Option<Phase> {
+/// How far the recipient at `n` came: one that was refused at RCPT came no further, whatever became of the others.
+fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
     match reply {
+        Reply::Smtp(r) if r.recipients.get(n).is_some_and(|own| !own.positive()) => Some(Phase::Rcpt),
         Reply::Smtp(r) => Some(r.phase),
         Reply::Lost { phase, .. } => Some(*phase),
         Reply::Unfit { .. } | Reply::Kept => None,

@@ -427,7 +427,7 @@ impl Passenger {
 }
 
 impl Call {
-    fn delivery(&self, passenger: &Passenger) -> DeliveryId {
+    pub(super) fn delivery(&self, passenger: &Passenger) -> DeliveryId {
         DeliveryId { message: self.message.id, recipient: passenger.recipient }
     }
 }

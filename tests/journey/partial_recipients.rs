@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::mailgen::plain;
+use crate::support::upstream::Manner;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 /// Streams whose waits are short enough for a test.
@@ -33,6 +34,39 @@ fn the_next_hop_refuses_one_of_three() {
     assert_eq!(life["deliveries"][1]["reason"], "refused");
     assert_eq!(life["deliveries"][2]["known"], "handed");
     assert!(life["deliveries"][1]["said"].as_str().is_some_and(|s| s.contains("no such user")), "{life}");
+    let phase = |n: u64| {
+        let attempts = life["attempts"].as_array().unwrap();
+        attempts.iter().find(|a| a["n"] == n).map(|a| a["phase"].as_str().unwrap().to_owned()).unwrap()
+    };
+    assert_eq!([phase(0), phase(1), phase(2)], ["dot", "rcpt", "dot"], "{life}");
+}
+
+#[test]
+fn one_that_needs_smtputf8_does_not_hold_up_the_others() {
+    let upstream = Upstream::with(Manner {
+        extensions: vec!["PIPELINING".into(), "8BITMIME".into()],
+        ..Manner::default()
+    });
+    let relay = Relay::setup().upstream(&upstream, "").tables(FAST).start();
+    let mut client = relay.client();
+    client.say("MAIL FROM:<a@example.org> SMTPUTF8").expect("250");
+    for to in ["jö@example.com", "ok@example.com", "also@example.com"] {
+        client.say(&format!("RCPT TO:<{to}>")).expect("250");
+    }
+    client.say("DATA").expect("354");
+    client.raw(&plain("mixed"));
+    client.raw(b".\r\n");
+    let reply = client.expect("250");
+    let id = reply.raw.split_whitespace().last().unwrap().to_owned();
+    let received = upstream.wait_for(1);
+    assert_eq!(received[0].to, ["<ok@example.com>", "<also@example.com>"]);
+    wait_until("the other one is told why it waits", Duration::from_secs(10), || {
+        let life = relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default();
+        life["deliveries"][0]["said"].as_str().is_some_and(|said| said.contains("SMTPUTF8"))
+    });
+    let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+    assert_eq!([&life["deliveries"][1]["known"], &life["deliveries"][2]["known"]], ["handed", "handed"]);
+    assert_eq!(upstream.count(), 1);
 }
 
 #[test]
