@@ -131,7 +131,10 @@ fn flock(file: &File) -> io::Result<bool> {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        let _ = self.file.set_len(0);
+        // Blanks in place of a cut: on a full disk the next start finds room to write its own lines.
+        let length = self.file.metadata().map_or(0, |file| file.len().min(FILE_OCTETS_MAX));
+        let blanks: String = std::iter::repeat_n('\n', usize::try_from(length).unwrap_or(0)).collect();
+        let _ = self.file.write_all_at(blanks.as_bytes(), 0);
     }
 }
 
@@ -235,6 +238,8 @@ mod tests {
         assert_eq!(mode(&data), 0o700);
         drop(lock);
         assert_eq!(read(&data).unwrap(), None);
+        let left = std::fs::read_to_string(data.join(LOCK_FILE)).unwrap();
+        assert!(left.len() > 20 && left.trim().is_empty(), "its room stays: {left:?}");
         Lock::take(&data).unwrap();
     }
 
