@@ -27,12 +27,17 @@ pub(super) fn server(reader: &mut Reader<'_>, host_name: &str) -> ServerSettings
     }
     let of_host = || if domain_ok(host_name) { host_name.to_string() } else { "localhost".into() };
     let server = ServerSettings {
-        hostname: hostname.unwrap_or_else(of_host),
+        hostname: a_labels(hostname.unwrap_or_else(of_host)),
         data_dir: data_dir(&mut t),
         long_lines: t.read("long_lines", kinds::one_of(LONG_LINES), LongLines::Reencode),
     };
     t.finish(&[]);
     server
+}
+
+/// The name goes into EHLO, replies and `Received`, which are ASCII (RFC 5891).
+fn a_labels(name: String) -> String {
+    if name.is_ascii() { name } else { idna::domain_to_ascii(&name).unwrap_or_else(|_| "localhost".into()) }
 }
 
 /// `[server] data_dir`.

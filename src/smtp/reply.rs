@@ -280,11 +280,8 @@ pub const AUTH_HOW: Reply = Reply::new(501, (5, 5, 4), "write AUTH PLAIN or AUTH
 pub const NULL_RECIPIENT: Reply =
     Reply::new(501, (5, 1, 3), "a recipient is missing; write RCPT TO:<name@domain>");
 /// `RCPT TO:<root>`
-pub const BARE_RECIPIENT: Reply = Reply::new(
-    553,
-    (5, 1, 3),
-    "the recipient has no domain; write name@domain, or set [server] origin to complete bare names",
-);
+pub const BARE_RECIPIENT: Reply =
+    Reply::new(553, (5, 1, 3), "the recipient has no domain; write name@domain");
 /// RFC 6531 section 3.5.
 pub const NEEDS_SMTPUTF8: Reply = Reply::new(
     553,

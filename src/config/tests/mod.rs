@@ -90,6 +90,12 @@ fn a_host_without_a_usable_name_is_localhost_with_a_warning() {
 }
 
 #[test]
+fn a_host_s_name_is_ascii_from_here_on() {
+    let config = read("[server]\nhostname = \"büro.example\"\n");
+    assert_eq!(config.server.hostname, "xn--bro-hoa.example");
+}
+
+#[test]
 fn every_key_says_what_it_means() {
     let folder = Folder::with(&[
         (
