@@ -28,12 +28,15 @@ impl Load {
     /// Submits until told to stop, through every loss of the line.
     fn run(&self, at: SocketAddr) {
         while !self.stop.load(Ordering::SeqCst) {
-            let Ok(client) = Client::try_connect(at, None) else {
-                // Nobody listens between a kill and the start after it.
-                std::thread::sleep(Duration::from_millis(5));
-                continue;
-            };
-            self.session(client);
+            // Nobody listens between a kill and the start after it.
+            let mut client = None;
+            holds_within(Duration::from_secs(60), || {
+                client = Client::try_connect(at, None).ok();
+                client.is_some() || self.stop.load(Ordering::SeqCst)
+            });
+            if let Some(client) = client {
+                self.session(client);
+            }
         }
     }
 
@@ -110,9 +113,11 @@ fn verify(relay: &Relay, upstream: &Upstream, load: &Load, rounds: u32) {
         acknowledged.iter().filter(|(s, _)| !copies.contains_key(s)).count()
     };
     // Counting parses everything that arrived: look when the count has moved.
+    let mut counted = None;
     let arrived = holds_within(Duration::from_secs(90), || {
-        std::thread::sleep(Duration::from_millis(300));
-        upstream.count() >= acknowledged.len() && missing(&mut copies) == 0
+        let count = upstream.count();
+        let moved = counted.replace(count) != Some(count);
+        moved && count >= acknowledged.len() && missing(&mut copies) == 0
     });
     if !arrived {
         let lost: Vec<_> = acknowledged.iter().filter(|(s, _)| !copies.contains_key(s)).take(5).collect();
