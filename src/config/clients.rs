@@ -8,7 +8,10 @@ use super::reader::{Reader, TableReader};
 use super::streams;
 use super::written::Table;
 use crate::policy::streams::StreamSettings;
-use crate::smtp::{AuthMode, BareNewline, CertificateFiles, Credential, ListenerSettings, Password, TlsMode};
+use crate::smtp::{
+    self, AuthMode, BareNewline, CertificateError, CertificateFiles, Credential, ListenerSettings, Password,
+    TlsMode,
+};
 
 const DEFAULT_ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 2525);
@@ -129,7 +132,28 @@ fn certificate(t: &mut TableReader<'_, '_>, tls: TlsMode) -> Option<CertificateF
         }
     }
     let both = chain.zip(key).filter(|_| tls != TlsMode::Off);
-    both.map(|(chain, key)| CertificateFiles { chain, key })
+    let files = both.map(|(chain, key)| CertificateFiles { chain, key })?;
+    check_certificate(t, &files);
+    Some(files)
+}
+
+/// Reads the files as the listener will: better told here than at the start, or to the first client.
+fn check_certificate(t: &mut TableReader<'_, '_>, files: &CertificateFiles) {
+    let (chain, key) = (t.typed("cert"), t.typed("key"));
+    let opened = CertificateFiles { chain: t.from_here(&files.chain), key: t.from_here(&files.key) };
+    for fault in smtp::tls::faults(&opened) {
+        let readable = "give a PEM file that the relay may read";
+        match fault {
+            CertificateError::Chain { problem, .. } => {
+                t.problem("cert", format!("{chain}: {problem}; {readable}"));
+            }
+            CertificateError::Key { problem, .. } => t.problem("key", format!("{key}: {problem}; {readable}")),
+            CertificateError::Unfit { problem, .. } => t.problem(
+                "key",
+                format!("{key} does not go with {chain}: {problem}; give the key that the certificate was made for"),
+            ),
+        }
+    }
 }
 
 /// What an open relay, or a door that nobody can pass, would look like.

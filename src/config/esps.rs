@@ -1,6 +1,7 @@
 //! `[[esp]]`: who carries the mail on. AUTH never goes over an unverified line, except on loopback.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use super::kinds;
@@ -9,6 +10,7 @@ use super::problem::did_you_mean;
 use super::reader::{Reader, TableReader};
 use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
 use crate::smtp::ListenerSettings;
+use crate::wire;
 
 const TLS: &[(&str, SmtpTls)] =
     &[("starttls", SmtpTls::StartTls), ("implicit", SmtpTls::Implicit), ("off", SmtpTls::Off)];
@@ -117,6 +119,9 @@ fn smtp(
         (false, true) => t.problem("password", "has no username beside it"),
         _ => {}
     }
+    if let Some(path) = ca_file.as_ref().filter(|_| tls != SmtpTls::Off) {
+        check_ca_file(t, path);
+    }
     let (host, port) = address?;
     check_line(t, &host, port, tls, listeners);
     Some(SmtpEspSettings {
@@ -132,6 +137,14 @@ fn smtp(
         timeout: connections.timeout,
         data_timeout: connections.data_timeout,
     })
+}
+
+/// Reads it as the first connection will.
+fn check_ca_file(t: &mut TableReader<'_, '_>, path: &Path) {
+    if let Err(problem) = wire::smtp::check_ca_file(&t.from_here(path)) {
+        let advice = "give a PEM file of CA certificates that the relay may read";
+        t.problem("ca_file", format!("{}: {problem}; {advice}", t.typed("ca_file")));
+    }
 }
 
 /// What would put a password or mail where it should not go.

@@ -2,6 +2,7 @@
 //! while the reading goes on. What nobody asked for is unknown, or not available yet.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::environment::{Resolved, Sources};
 use super::later;
@@ -165,6 +166,20 @@ impl TableReader<'_, '_> {
     /// Takes these keys as known, unread.
     pub(super) fn pass_over(&mut self, names: &[&'static str]) {
         self.names.extend(names);
+    }
+
+    /// What stands at a key, as an error may name it: the value of a variable may be a secret in the wrong place.
+    pub(super) fn typed(&self, name: &str) -> String {
+        match self.table.and_then(|table| table.get(name)) {
+            Some(Written { value: Value::Text(typed), .. }) => typed.clone(),
+            Some(Written { place, .. }) => format!("the value of {place}"),
+            None => String::new(),
+        }
+    }
+
+    /// A path of this configuration as the process would open it.
+    pub(super) fn from_here(&self, path: &Path) -> PathBuf {
+        self.reader.sources.environment.working_dir.join(path)
     }
 
     /// Notes what is wrong with a key.

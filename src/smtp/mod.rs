@@ -35,6 +35,7 @@ pub(crate) mod testing;
 pub use auth::Authenticator;
 pub use listener::{BindError, Limits, Listener, Shared};
 pub use reply::Reply;
+pub use tls::CertificateError;
 
 /// One `[[listener]]`, checked.
 #[derive(Debug, Clone, PartialEq)]

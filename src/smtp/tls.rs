@@ -1,13 +1,13 @@
 //! The certificate of a listener: read at start, read again when its files change; a broken new one never replaces a
 //! good old one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
@@ -21,12 +21,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// The file is not there or not PEM.
+    /// The file of the chain is not there, or does not hold what it should.
     #[error("{file}: {problem}; give a PEM file that the relay may read")]
-    File {
-        /// Which.
+    Chain {
+        /// Its name.
         file: PathBuf,
-        /// In the reader's words.
+        /// In the system's words or ours.
+        problem: String,
+    },
+    /// The same of the key's file.
+    #[error("{file}: {problem}; give a PEM file that the relay may read")]
+    Key {
+        /// Its name.
+        file: PathBuf,
+        /// In the system's words or ours.
         problem: String,
     },
     /// Certificate and key do not fit, or are of a kind that is not supported.
@@ -100,19 +108,33 @@ fn stamp(files: &CertificateFiles) -> Stamp {
         .map(|file| std::fs::metadata(file).ok().and_then(|m| Some((m.modified().ok()?, m.len()))))
 }
 
+/// All that is wrong with these files, for whoever wants to know before they are used.
+pub fn faults(files: &CertificateFiles) -> Vec<CertificateError> {
+    match (read_chain(&files.chain), read_key(&files.key)) {
+        (Ok(chain), Ok(key)) => server_config(files, chain, key).err().into_iter().collect(),
+        (chain, key) => chain.err().into_iter().chain(key.err()).collect(),
+    }
+}
+
 fn read(files: &CertificateFiles) -> Result<Arc<ServerConfig>, CertificateError> {
-    let bad = |file: &PathBuf, e: rustls::pki_types::pem::Error| CertificateError::File {
-        file: file.clone(),
-        problem: e.to_string(),
-    };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(&files.chain)
-        .and_then(Iterator::collect)
-        .map_err(|e| bad(&files.chain, e))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| bad(&files.key, e))?;
-    let unfit = |e: rustls::Error| CertificateError::Unfit {
-        chain: files.chain.clone(),
-        key: files.key.clone(),
-        problem: e.to_string(),
+    server_config(files, read_chain(&files.chain)?, read_key(&files.key)?)
+}
+
+fn server_config(
+    files: &CertificateFiles,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<ServerConfig>, CertificateError> {
+    let unfit = |e: rustls::Error| match e {
+        rustls::Error::InvalidCertificate(why) => CertificateError::Chain {
+            file: files.chain.clone(),
+            problem: format!("holds a broken certificate: {why}"),
+        },
+        e => CertificateError::Unfit {
+            chain: files.chain.clone(),
+            key: files.key.clone(),
+            problem: e.to_string(),
+        },
     };
     // TLS 1.2 and 1.3 (RFC 8996).
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -122,6 +144,25 @@ fn read(files: &CertificateFiles) -> Result<Arc<ServerConfig>, CertificateError>
         .with_single_cert(chain, key)
         .map_err(unfit)?;
     Ok(Arc::new(config))
+}
+
+fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let bad = |problem: String| CertificateError::Chain { file: file.to_owned(), problem };
+    let pem = std::fs::read(file).map_err(|e| bad(e.to_string()))?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => Err(bad("holds no certificate in PEM".into())),
+        chain => chain.map_err(|e| bad(e.to_string())),
+    }
+}
+
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let bad = |problem: String| CertificateError::Key { file: file.to_owned(), problem };
+    let pem = std::fs::read(file).map_err(|e| bad(e.to_string()))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|e| match e {
+        pem::Error::NoItemsFound => bad("holds no private key in PEM, or one with a passphrase".into()),
+        e => bad(e.to_string()),
+    })
 }
 
 #[cfg(test)]

@@ -34,6 +34,14 @@ impl Folder {
         self
     }
 
+    /// A self-signed certificate and its key.
+    fn certificate(self, chain: &str, key: &str) -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(self.dir.path().join(chain), made.cert.pem()).unwrap();
+        std::fs::write(self.dir.path().join(key), made.signing_key.serialize_pem()).unwrap();
+        self
+    }
+
     fn load(&self) -> Result<Loaded, Problems> {
         Config::load(None, &self.environment)
     }
@@ -170,7 +178,9 @@ fn every_key_says_what_it_means() {
         ),
         (".env", "SHOP=pa#ss$w%rd"),
         ("token", "t0ken\r\n"),
-    ]);
+    ])
+    .certificate("tls.crt", "tls.key")
+    .certificate("ca.pem", "ca.key");
     let c = folder.config();
     assert_eq!((c.server.hostname.as_str(), c.server.long_lines), ("mx.example.com", LongLines::Refuse));
     let l = &c.listeners[0];
@@ -350,6 +360,19 @@ fn a_wrong_twin_is_named_by_its_variable() {
         assert!(problems.contains(expected), "{expected}\nis not in\n{problems}");
     }
     assert_eq!(problems.lines().count(), 9, "{problems}");
+}
+
+#[test]
+fn a_secret_where_a_file_should_be_named_is_not_repeated() {
+    let toml = "[[listener]]\ntls = \"starttls\"\ncert = \"env:SECRET\"\nkey = \"env:SECRET\"\n[[esp]]\nname = \"a\"\ntype = \"smtp\"\naddress = \"mx.example.com:25\"\n";
+    let folder = Folder::with(&[("postroad.toml", toml)])
+        .set("SECRET", "hunter2")
+        .set("POSTROAD__ESP__A__CA_FILE", "hunter2");
+    let problems = folder.problems();
+    assert!(!problems.contains("hunter2"), "{problems}");
+    assert!(problems.contains("listener[0].cert: env:SECRET: No such file"), "{problems}");
+    let twin = "esp[0].ca_file: the value of $POSTROAD__ESP__A__CA_FILE: No such file";
+    assert!(problems.contains(twin), "{problems}");
 }
 
 #[test]

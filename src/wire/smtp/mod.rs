@@ -22,6 +22,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use settings::{Login, Settings, Tls};
+pub use tls::check_ca_file;
 
 use super::{Chunks, Wire};
 use crate::mail::{Answer, Phase, Reply, Request, SmtpRequest, Watch};

@@ -82,7 +82,10 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
         .with_safe_default_protocol_versions()
         .map_err(|e| e.to_string())?;
     let config = match ca_file {
-        Some(path) => config.with_webpki_verifier(private(path, provider)?),
+        Some(path) => {
+            let verifier = private(path, provider).map_err(|e| format!("ca_file {}: {e}", path.display()))?;
+            config.with_webpki_verifier(verifier)
+        }
         None => {
             let verifier =
                 Verifier::new(provider).map_err(|e| format!("the system's CA certificates: {e}"))?;
@@ -92,16 +95,19 @@ fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
     Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
 }
 
+/// What is wrong with a `ca_file`, without its name.
+pub fn check_ca_file(path: &Path) -> Result<(), String> {
+    private(path, Arc::new(rustls::crypto::aws_lc_rs::default_provider())).map(drop)
+}
+
 fn private(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let wrong = |e: &dyn std::fmt::Display| format!("ca_file {}: {e}", path.display());
-    let pem = std::fs::read(path).map_err(|e| wrong(&e))?;
+    let pem = std::fs::read(path).map_err(|e| e.to_string())?;
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|e| wrong(&e))?).map_err(|e| wrong(&e))?;
+        roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
     }
     if roots.is_empty() {
-        return Err(wrong(&"holds no certificate in PEM"));
+        return Err("holds no certificate in PEM".into());
     }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-    verifier.build().map_err(|e| wrong(&e))
+    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|e| e.to_string())
 }
