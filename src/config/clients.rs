@@ -81,14 +81,35 @@ pub(super) fn listeners(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> 
         let mut t = reader.nth("listener", n, table);
         let listener = listener(&mut t, streams);
         check_access(&mut t, &listener, anyone_logs_in);
-        let taken = |other: &ListenerSettings| other.address == listener.address && other.address.port() != 0;
-        if listeners.iter().any(taken) {
-            t.problem("address", "another [[listener]] above has the same");
+        match listeners.iter().find(|other| meet(other.address, listener.address)) {
+            Some(other) if other.address == listener.address => {
+                t.problem("address", "another [[listener]] above has the same");
+            }
+            Some(other) => {
+                t.problem("address", format!("the [[listener]] {} above is in its way", other.name))
+            }
+            None => {}
         }
         t.finish(&[]);
         listeners.push(listener);
     }
     listeners
+}
+
+/// Whether only one of them can be listened on: `0.0.0.0:25` takes 127.0.0.1:25 as well.
+fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+    let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
+    let of_one_family = a.is_ipv4() == b.is_ipv4();
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || (everywhere && of_one_family))
+}
+
+/// No listener stands where the side port listens.
+pub(super) fn check_side_port(reader: &mut Reader<'_>, listeners: &[ListenerSettings], side: SocketAddr) {
+    let Some(n) = listeners.iter().position(|listener| meet(listener.address, side)) else { return };
+    let what = |other: &str, at| format!("{other} listens on {at} already; give one of the two another port");
+    reader.one("http").problem("address", what(&format!("listener[{n}]"), listeners[n].address));
+    let table = reader.tables("listener").get(n).copied();
+    reader.nth("listener", n, table).problem("address", what("[http]", side));
 }
 
 fn listener(t: &mut TableReader<'_, '_>, streams: &[StreamSettings]) -> ListenerSettings {

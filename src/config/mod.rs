@@ -153,6 +153,7 @@ impl Config {
         let listeners = clients::listeners(reader, &streams);
         let esps = esps::read(reader, &listeners);
         let http = house::http(reader);
+        clients::check_side_port(reader, &listeners, http.address);
         let (memory_octets, store) = house::limits(reader, server.data_dir.clone());
         later::check(reader);
         Config { server, listeners, credentials, streams, esps, http, memory_octets, store }

@@ -363,6 +363,25 @@ fn a_wrong_twin_is_named_by_its_variable() {
 }
 
 #[test]
+fn no_listener_stands_in_the_way_of_another_or_of_the_side_port() {
+    let at = |listener: &str, http: &str| {
+        format!("[[listener]]\nallow = []\naddress = \"{listener}\"\n[http]\nadmin_token = \"t\"\n{http}")
+    };
+    read(&at("127.0.0.1:0", "address = \"127.0.0.1:0\""));
+    read(&at("127.0.0.2:99", "address = \"127.0.0.1:99\""));
+    let everywhere = wrong(&at("0.0.0.0:99", "address = \"127.0.0.1:99\""));
+    let expected = "postroad.toml:3: listener[0].address: [http] listens on 127.0.0.1:99 already; give one of the two another port\n\
+                    postroad.toml:6: http.address: listener[0] listens on 0.0.0.0:99 already; give one of the two another port";
+    assert_eq!(everywhere, expected);
+    let by_default = wrong(&at("127.0.0.1:8025", ""));
+    assert!(by_default.contains("postroad.toml:4: http.address: listener[0] listens on"), "{by_default}");
+    let two = wrong(
+        "[[listener]]\nallow = []\naddress = \"0.0.0.0:99\"\n[[listener]]\naddress = \"127.0.0.1:99\"\n",
+    );
+    assert_eq!(two, "postroad.toml:5: listener[1].address: the [[listener]] 0.0.0.0:99 above is in its way");
+}
+
+#[test]
 fn a_secret_where_a_file_should_be_named_is_not_repeated() {
     let toml = "[[listener]]\ntls = \"starttls\"\ncert = \"env:SECRET\"\nkey = \"env:SECRET\"\n[[esp]]\nname = \"a\"\ntype = \"smtp\"\naddress = \"mx.example.com:25\"\n";
     let folder = Folder::with(&[("postroad.toml", toml)])
