@@ -210,7 +210,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    let done = dispatch(arguments, &mut out).and_then(|()| Ok(out.flush()?));
+    let done = run_to_its_end(arguments, &mut out);
     // Nothing more goes to a pipe that nobody reads, nor does dropping the buffer try.
     let _ = out.into_parts();
     let Err(failure) = done else { return ExitCode::SUCCESS };
@@ -218,6 +218,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let _ = writeln!(io::stderr(), "postroad: {message}");
     }
     ExitCode::from(failure.exit_code())
+}
+
+/// What a command has told before it failed is told, too.
+fn run_to_its_end(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    let done = dispatch(arguments, out);
+    let flushed = out.flush().map_err(Failure::from);
+    done.and(flushed)
 }
 
 fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {

@@ -9,7 +9,7 @@ use super::text::{Table, cut, json_line, relative, shown, size};
 use super::{Common, Failure, ListArguments, reach};
 use crate::clock::{Clock, System, Timestamp};
 use crate::http::messages::{IDS_MAX, PAGE_MAX};
-use crate::http::shape::{Acted, Delivery, Life, read_cursor};
+use crate::http::shape::{Acted, ActedOn, Delivery, Life, read_cursor};
 use crate::mail::MessageId;
 use crate::store::{Act, Filter};
 
@@ -143,17 +143,26 @@ pub(super) async fn act(
     let mut missing = Vec::new();
     for some in ids.chunks(IDS_MAX) {
         let ids: Vec<String> = some.iter().map(ToString::to_string).collect();
-        match client.post::<Acted>(path, &json!({ "ids": ids })).await {
-            Ok(acted) => write_acted(common, &acted, done, &mut missing, out)?,
-            Err(Failure::NotFound(_)) => missing.extend(ids),
+        let acted = match client.post::<Acted>(path, &json!({ "ids": ids })).await {
+            Ok(acted) => acted,
+            // What it says where it has none of them.
+            Err(Failure::NotFound(_)) => none_of(ids),
             Err(failure) => return Err(failure),
-        }
+        };
+        write_acted(common, &acted, done, out)?;
+        let not_found = acted.results.into_iter().filter(|result| !result.found);
+        missing.extend(not_found.map(|result| result.id));
     }
     if missing.is_empty() {
         Ok(())
     } else {
         Err(Failure::NotFound(format!("no message {}", missing.join(", "))))
     }
+}
+
+fn none_of(ids: Vec<String>) -> Acted {
+    let results = ids.into_iter().map(|id| ActedOn { id, deliveries: 0, found: false });
+    Acted { deliveries: 0, results: results.collect(), warnings: Vec::new() }
 }
 
 fn write_all_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write) -> std::io::Result<()> {
@@ -163,23 +172,16 @@ fn write_all_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Wr
     writeln!(out, "{} {done}", deliveries(acted.deliveries))
 }
 
-fn write_acted(
-    common: &Common,
-    acted: &Acted,
-    done: &str,
-    missing: &mut Vec<String>,
-    out: &mut impl Write,
-) -> std::io::Result<()> {
+fn write_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write) -> std::io::Result<()> {
     for result in &acted.results {
-        if !result.found {
-            missing.push(result.id.clone());
-        }
         if common.json {
             json_line(out, &json!(result))?;
         } else if result.deliveries > 0 {
             writeln!(out, "{}: {} {done}", result.id, deliveries(result.deliveries))?;
         } else if result.found {
             writeln!(out, "{}: nothing to change; its deliveries stand elsewhere", result.id)?;
+        } else {
+            writeln!(out, "{}: not found", result.id)?;
         }
     }
     for warning in &acted.warnings {

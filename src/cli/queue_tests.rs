@@ -76,10 +76,12 @@ async fn acts_say_what_they_did_and_what_is_not_there() {
     let (done, text) = relay.run(QueueCommand::Pause { ids: vec![id(1), id(2), id(9)] }).await;
     assert_eq!(done, Err(Failure::NotFound("no message 0000000000009".into())));
     let expected = "0000000000001: 1 delivery paused\n\
-                    0000000000002: nothing to change; its deliveries stand elsewhere\n";
+                    0000000000002: nothing to change; its deliveries stand elsewhere\n\
+                    0000000000009: not found\n";
     assert_eq!(text, expected);
-    let (done, _) = relay.run(QueueCommand::Rm { ids: vec![id(9)] }).await;
+    let (done, text) = relay.run(QueueCommand::Rm { ids: vec![id(9), id(8)] }).await;
     assert_eq!(done.unwrap_err().exit_code(), 3);
+    assert_eq!(text, "0000000000009: not found\n0000000000008: not found\n");
     let (_, text) = relay.run(QueueCommand::Flush { ids: vec![] }).await;
     assert_eq!(text, "2 deliveries due now\n");
     assert_eq!(relay.queue.acts.lock().unwrap().last(), Some(&(Act::Flush, None)));

@@ -166,3 +166,19 @@ fn acts_need_a_relay_and_say_so() {
     relay.cli(&["queue", "show", &id]).must(0);
     relay.cli(&["explain", &id]).must(0);
 }
+
+#[test]
+fn each_id_is_told_of_also_where_one_is_not_there() {
+    let upstream = Upstream::start();
+    let relay = waiting(&upstream);
+    let id = submit_and_fail(&relay, &upstream, "one of two");
+    let missing = "0000000000009";
+    for (command, word) in [("pause", "paused"), ("release", "released"), ("rm", "removed")] {
+        let told = relay.cli(&["queue", command, &id, missing]).must(3);
+        assert_eq!(told.out, format!("{id}: 1 delivery {word}\n{missing}: not found\n"));
+        assert_eq!(told.err, format!("postroad: no message {missing}\n"));
+    }
+    let told = relay.cli(&["queue", "flush", &id, missing, "--json"]).must(3).json();
+    let found: Vec<_> = told.iter().map(|line| line["found"].as_bool()).collect();
+    assert_eq!(found, [Some(true), Some(false)], "{told:?}");
+}
