@@ -3,33 +3,57 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::failure::problem_json;
 use super::text::json_line;
 use super::{Common, Failure, settings};
+use crate::config::{Loaded, Problem};
 
 /// Reads the configuration and says what it came from, or all that is wrong with it.
 pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
-    let checked = settings::check(common.config.as_deref()).map_err(Failure::Usage)?;
-    let file = checked.file.as_deref().map(absolute);
+    match settings::load(common.config.as_deref()) {
+        Ok(good) => Ok(tell(common, &good, out)?),
+        Err(problems) if common.json => {
+            let (errors, warnings) = (all_json(problems.iter()), all_json(problems.warnings()));
+            json_line(out, &json!({ "ok": false, "errors": errors, "warnings": warnings }))?;
+            Err(Failure::Told)
+        }
+        Err(problems) => {
+            tell_warnings(problems.warnings(), out)?;
+            Err(Failure::Configuration(problems))
+        }
+    }
+}
+
+fn tell(common: &Common, good: &Loaded, out: &mut impl Write) -> std::io::Result<()> {
+    let file = good.path.as_deref().map(absolute);
+    let paths = good.config.paths();
     if common.json {
         let paths: serde_json::Map<_, _> =
-            checked.paths.iter().map(|(key, path)| (key.clone(), json!(absolute(path)))).collect();
-        let line = json!({ "ok": true, "file": file, "paths": paths, "warnings": checked.warnings });
-        json_line(out, &line)?;
-        return Ok(());
+            paths.into_iter().map(|(key, path)| (key, json!(absolute(&path)))).collect();
+        let warnings = all_json(&good.warnings);
+        return json_line(out, &json!({ "ok": true, "file": file, "paths": paths, "warnings": warnings }));
     }
     match file {
         Some(file) => writeln!(out, "{} is good", file.display())?,
         None => writeln!(out, "no configuration file was found; the defaults are good")?,
     }
-    for (key, path) in &checked.paths {
-        writeln!(out, "{key} = {}", absolute(path).display())?;
+    for (key, path) in paths {
+        writeln!(out, "{key} = {}", absolute(&path).display())?;
     }
-    for warning in &checked.warnings {
-        writeln!(out, "warning: {warning}")?;
-    }
-    Ok(())
+    tell_warnings(&good.warnings, out)
+}
+
+fn tell_warnings<'a>(
+    warnings: impl IntoIterator<Item = &'a Problem>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    warnings.into_iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
+}
+
+fn all_json<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {
+    problems.into_iter().map(problem_json).collect()
 }
 
 /// As it is where there is no working directory to start from.

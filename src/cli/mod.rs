@@ -14,6 +14,7 @@ use crate::store::Act;
 
 mod check;
 mod explain;
+mod failure;
 mod offline;
 mod queue;
 mod reach;
@@ -22,6 +23,8 @@ mod settings;
 mod text;
 
 pub use offline::open_offline;
+
+use failure::Failure;
 
 /// One local SMTP door to every email service provider.
 #[derive(Debug, Parser)]
@@ -156,67 +159,31 @@ struct ListArguments {
     limit: usize,
 }
 
-/// Why a command ends without having done its work.
-#[derive(Debug, PartialEq, Eq)]
-enum Failure {
-    /// Exit code 1.
-    Failed(String),
-    /// Exit code 2: wrong usage or configuration.
-    Usage(String),
-    /// Exit code 3.
-    NotFound(String),
-    /// Exit code 4.
-    NoRelay(String),
-    /// Whoever read our output has gone; that is no failure.
-    NobodyReads,
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::NobodyReads,
-            _ => Failure::Failed(format!("the output cannot be written: {error}")),
-        }
-    }
-}
-
-impl Failure {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Failure::NobodyReads => 0,
-            Failure::Failed(_) => 1,
-            Failure::Usage(_) => 2,
-            Failure::NotFound(_) => 3,
-            Failure::NoRelay(_) => 4,
-        }
-    }
-
-    fn message(&self) -> Option<&str> {
-        match self {
-            Failure::Failed(m) | Failure::Usage(m) | Failure::NotFound(m) | Failure::NoRelay(m) => Some(m),
-            Failure::NobodyReads => None,
-        }
-    }
-}
-
 /// Runs the command that these arguments name (the first is the program) to its end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let json = arguments.iter().any(|argument| argument == "--json");
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help and version come this way too, with exit code 0.
+        // Help and version come this way too, with exit code 0.
+        Err(error) if error.exit_code() == 0 || !json => {
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
+        Err(error) => return failed(&Failure::Usage(error.render().to_string()), json),
     };
     let mut out = BufWriter::new(io::stdout().lock());
     let done = run_to_its_end(arguments, &mut out);
     // Nothing more goes to a pipe that nobody reads, nor does dropping the buffer try.
     let _ = out.into_parts();
-    let Err(failure) = done else { return ExitCode::SUCCESS };
-    if let Some(message) = failure.message() {
-        let _ = writeln!(io::stderr(), "postroad: {message}");
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failed(&failure, json),
     }
+}
+
+fn failed(failure: &Failure, json: bool) -> ExitCode {
+    let _ = failure.tell(json, &mut io::stderr());
     ExitCode::from(failure.exit_code())
 }
 

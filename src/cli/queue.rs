@@ -185,7 +185,11 @@ fn write_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write)
         }
     }
     for warning in &acted.warnings {
-        let _ = writeln!(std::io::stderr(), "postroad: {warning}");
+        let mut err = std::io::stderr();
+        let _ = match common.json {
+            true => json_line(&mut err, &json!({ "warning": warning })),
+            false => writeln!(err, "postroad: {warning}"),
+        };
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ async fn source_of(common: &Common, location: &settings::Location) -> Result<Sou
 }
 
 fn location(common: &Common) -> Result<settings::Location, Failure> {
-    settings::location(common.config.as_deref()).map_err(Failure::Usage)
+    Ok(settings::location(common.config.as_deref())?)
 }
 
 /// The base URL of the relay that holds the lock; `None` when it is free.

@@ -5,7 +5,7 @@ use crate::{journal, relay};
 
 /// Runs the relay until it is told to stop.
 pub(super) fn serve(common: &Common, options: &ServeArguments) -> Result<(), Failure> {
-    let loaded = settings::load(common.config.as_deref()).map_err(Failure::Usage)?;
+    let loaded = settings::load(common.config.as_deref())?;
     let log = journal::install(options.log_format.into(), options.log_level.into())
         .map_err(|e| Failure::Failed(format!("the log cannot be started: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -107,9 +107,10 @@ impl Config {
         reader.warnings = document.warnings;
         reader.check_sections();
         let config = Config::read(&mut reader, &environment.host_name);
-        match Problems::of(reader.problems) {
+        let path = document.path;
+        match Problems::of(reader.problems, reader.warnings.clone()) {
             Some(problems) => Err(problems),
-            None => Ok(Loaded { config, path: document.path, warnings: reader.warnings }),
+            None => Ok(Loaded { config, path, warnings: reader.warnings }),
         }
     }
 
@@ -119,7 +120,7 @@ impl Config {
         let mut reader = Reader::new(&document.root, &document.sources);
         let data_dir = house::data_dir(&mut reader.one("server"));
         let http = house::http(&mut reader);
-        match Problems::of(reader.problems) {
+        match Problems::of(reader.problems, reader.warnings) {
             Some(problems) => Err(problems),
             None => Ok(Location { data_dir, http, path: document.path }),
         }
@@ -180,7 +181,7 @@ impl<'a> Document<'a> {
             let octets = read_config_file(&environment.working_dir.join(path));
             let octets = octets.map_err(|why| Problems::of_file(&file, why))?;
             root = written::parse(&file, &octets).map_err(|problems| {
-                Problems::of(problems).unwrap_or_else(|| Problems::of_file(&file, "is not TOML"))
+                Problems::of(problems, Vec::new()).unwrap_or_else(|| Problems::of_file(&file, "is not TOML"))
             })?;
             dotenv = read_dotenv(&path.with_file_name(".env"), environment, &mut warnings);
         }

@@ -52,34 +52,50 @@ impl fmt::Display for Problem {
     }
 }
 
+impl Problem {
+    /// The name that was probably meant.
+    pub fn hint(&self) -> Option<&str> {
+        self.what.rsplit_once(DID_YOU_MEAN)?.1.strip_suffix('?')
+    }
+}
+
 /// Everything that is wrong with a configuration, in the file's order; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    wrong: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
 
 impl Problems {
-    /// These problems, sorted; `None` where there are none.
-    pub(super) fn of(mut problems: Vec<Problem>) -> Option<Self> {
-        problems.sort();
-        problems.dedup();
-        (!problems.is_empty()).then_some(Problems(problems))
+    /// These problems, sorted; `None` where nothing is wrong.
+    pub(super) fn of(mut wrong: Vec<Problem>, warnings: Vec<Problem>) -> Option<Self> {
+        wrong.sort();
+        wrong.dedup();
+        (!wrong.is_empty()).then_some(Problems { wrong, warnings })
     }
 
     /// A file that cannot be used at all.
     pub(super) fn of_file(file: &str, what: impl Into<String>) -> Self {
         let place = Place::File(file.into());
-        Problems(vec![Problem { place, key: String::new(), what: what.into() }])
+        let wrong = vec![Problem { place, key: String::new(), what: what.into() }];
+        Problems { wrong, warnings: Vec::new() }
     }
 
     /// Each of them.
     pub fn iter(&self) -> std::slice::Iter<'_, Problem> {
-        self.0.iter()
+        self.wrong.iter()
+    }
+
+    /// What is lawful but odd beside them: it may be the cause.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
     }
 }
 
 /// One a line.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, problem) in self.0.iter().enumerate() {
+        for (n, problem) in self.wrong.iter().enumerate() {
             if n > 0 {
                 f.write_str("\n")?;
             }
@@ -103,9 +119,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, c)| c)
 }
 
+const DID_YOU_MEAN: &str = "; did you mean ";
+
 /// `; did you mean …?`, or nothing.
 pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, candidates).map_or_else(String::new, |near| format!("; did you mean {near}?"))
+    nearest(word, candidates).map_or_else(String::new, |near| format!("{DID_YOU_MEAN}{near}?"))
 }
 
 #[cfg(test)]
@@ -119,5 +137,14 @@ mod tests {
         assert_eq!(nearest("Max-Connection", keys), Some("max_connections"));
         assert_eq!(nearest("max_size", keys), Some("max_message_size"));
         assert_eq!(nearest("colour", keys), None);
+    }
+
+    #[test]
+    fn a_hint_can_be_had_apart() {
+        let problem = |what: String| Problem { place: Place::BuiltIn, key: "server".into(), what };
+        let told = problem(format!("unknown key{}", did_you_mean("adress", ["address"])));
+        assert_eq!(told.to_string(), "built-in defaults: server: unknown key; did you mean address?");
+        assert_eq!(told.hint(), Some("address"));
+        assert_eq!(problem(format!("unknown key{}", did_you_mean("colour", ["address"]))).hint(), None);
     }
 }

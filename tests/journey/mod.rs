@@ -16,6 +16,7 @@ mod operators_hand;
 mod partial_recipients;
 mod readyz;
 mod sandbox_keeps_mail;
+mod speaks_json;
 mod splits;
 mod stalled_log;
 mod syncs_before_250;
