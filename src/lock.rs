@@ -2,7 +2,7 @@
 //!
 //! The lock is the kernel's (`flock`): it ends with the process, whatever its end, so a file that is left behind
 //! says nothing. The file is never unlinked: two processes could then each lock a file of that name; should somebody
-//! else remove it, the lock on the directory itself still holds. It has two lines, `pid 4711` and, once the relay
+//! else remove it, the lock on the directory itself still holds, and [`read`] sees that. It has two lines, `pid 4711` and, once the relay
 //! listens, `http 127.0.0.1:8025`.
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -34,10 +34,11 @@ const TAKE_PAUSE: Duration = Duration::from_millis(25);
 /// The data directory is this process's until the lock is dropped.
 #[derive(Debug)]
 pub struct Lock {
+    /// The directory's own lock. It is taken after the file's and goes before it (fields are dropped in this order):
+    /// whoever finds it locked and the file not, finds that for an instant at most, or the file is another by now.
+    _dir: File,
     file: File,
     path: PathBuf,
-    /// The directory's own lock.
-    _dir: File,
 }
 
 /// The process that has the data directory.
@@ -50,16 +51,27 @@ pub struct Running {
     pub http_address: Option<SocketAddr>,
 }
 
+/// What [`read`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The data directory is free.
+    Nobody,
+    /// This process has it.
+    Process(Running),
+    /// Some process has it, but the lock file that says which was removed.
+    WithoutFile,
+}
+
 /// Why the data directory was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("{path} is locked by another process{}", held_by(.running))]
+    #[error("{path} is locked by another process{}", held_by(.holder))]
     Held {
         /// The lock file.
         path: PathBuf,
-        /// What it wrote there.
-        running: Running,
+        /// Who.
+        holder: Holder,
     },
     /// The directory or file cannot be made or read.
     #[error("{path}: {error}")]
@@ -71,8 +83,12 @@ pub enum LockError {
     },
 }
 
-fn held_by(running: &Running) -> String {
-    running.pid.map_or_else(String::new, |pid| format!(": pid {pid}"))
+fn held_by(holder: &Holder) -> String {
+    match holder {
+        Holder::Process(Running { pid: Some(pid), .. }) => format!(": pid {pid}"),
+        Holder::WithoutFile => ", and this file was removed since: stop that process first".into(),
+        Holder::Process(_) | Holder::Nobody => String::new(),
+    }
 }
 
 impl Lock {
@@ -93,13 +109,14 @@ impl Lock {
             .open(&path)
             .map_err(at(&path))?;
         let dir = File::open(data_dir).map_err(at(data_dir))?;
-        for locked in [&file, &dir] {
-            if !flock(locked).map_err(at(&path))? {
-                let running = parse(&read_text(&file).unwrap_or_default());
-                return Err(LockError::Held { path, running });
-            }
+        if !flock(&file).map_err(at(&path))? {
+            let holder = Holder::Process(parse(&read_text(&file).unwrap_or_default()));
+            return Err(LockError::Held { path, holder });
         }
-        let lock = Lock { file, path, _dir: dir };
+        if !flock(&dir).map_err(at(data_dir))? {
+            return Err(LockError::Held { path, holder: Holder::WithoutFile });
+        }
+        let lock = Lock { _dir: dir, file, path };
         lock.put(&format!("pid {}\n", std::process::id())).map_err(at(&lock.path))?;
         Ok(lock)
     }
@@ -138,16 +155,34 @@ impl Drop for Lock {
     }
 }
 
-/// The process that really holds the lock of this data directory; `None` when it is free.
-pub fn read(data_dir: &Path) -> io::Result<Option<Running>> {
-    let file = match File::open(data_dir.join(LOCK_FILE)) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(None),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(Some(parse(&read_text(&file)?))),
+/// Who really holds the lock of this data directory. [`Holder::WithoutFile`] may also be seen for an instant while a
+/// process takes it.
+pub fn read(data_dir: &Path) -> io::Result<Holder> {
+    if let Some(file) = open(&data_dir.join(LOCK_FILE))?
+        && held(&file)?
+    {
+        return Ok(Holder::Process(parse(&read_text(&file)?)));
+    }
+    match open(data_dir)? {
+        Some(dir) if held(&dir)? => Ok(Holder::WithoutFile),
+        Some(_) | None => Ok(Holder::Nobody),
+    }
+}
+
+/// `None`: there is none.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a process has it for itself. Locks it until the file is closed where none has.
+fn held(file: &File) -> io::Result<bool> {
+    match rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(true),
         Err(errno) => Err(errno.into()),
     }
 }
@@ -182,11 +217,7 @@ pub fn admin_token(data_dir: &Path) -> io::Result<Secret> {
 /// The token in `admin.token`; `None` where there is none. One that others may read is closed to them first.
 pub fn read_admin_token(data_dir: &Path) -> io::Result<Option<Secret>> {
     let path = data_dir.join(TOKEN_FILE);
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
+    let Some(file) = open(&path)? else { return Ok(None) };
     if file.metadata()?.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
@@ -225,19 +256,19 @@ mod tests {
     fn the_lock_is_one_process_s_and_says_where_it_is() {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("not/yet");
-        assert_eq!(read(&data).unwrap(), None);
+        assert_eq!(read(&data).unwrap(), Holder::Nobody);
         let lock = Lock::take(&data).unwrap();
         let me = Some(std::process::id());
-        assert_eq!(read(&data).unwrap(), Some(Running { pid: me, http_address: None }));
+        assert_eq!(read(&data).unwrap(), Holder::Process(Running { pid: me, http_address: None }));
         let http = "[::1]:8025".parse().unwrap();
         lock.write(http).unwrap();
-        assert_eq!(read(&data).unwrap(), Some(Running { pid: me, http_address: Some(http) }));
+        assert_eq!(read(&data).unwrap(), Holder::Process(Running { pid: me, http_address: Some(http) }));
         let refused = Lock::take(&data).unwrap_err();
         assert!(refused.to_string().contains(&format!("pid {}", std::process::id())), "{refused}");
         assert_eq!(mode(&data.join(LOCK_FILE)), 0o600);
         assert_eq!(mode(&data), 0o700);
         drop(lock);
-        assert_eq!(read(&data).unwrap(), None);
+        assert_eq!(read(&data).unwrap(), Holder::Nobody);
         let left = std::fs::read_to_string(data.join(LOCK_FILE)).unwrap();
         assert!(left.len() > 20 && left.trim().is_empty(), "its room stays: {left:?}");
         Lock::take(&data).unwrap();
@@ -247,7 +278,7 @@ mod tests {
     fn a_file_that_was_left_behind_says_nothing() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(LOCK_FILE), "pid 1\nhttp 127.0.0.1:1\n").unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None);
+        assert_eq!(read(dir.path()).unwrap(), Holder::Nobody);
     }
 
     #[test]
@@ -255,10 +286,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
         std::fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
-        assert!(matches!(Lock::take(dir.path()), Err(LockError::Held { .. })));
+        assert_eq!(read(dir.path()).unwrap(), Holder::WithoutFile);
+        let refused = Lock::take(dir.path()).unwrap_err();
+        assert!(refused.to_string().contains("was removed since"), "{refused}");
+        assert_eq!(read(dir.path()).unwrap(), Holder::WithoutFile, "the new file is nobody's");
         drop(lock);
         std::fs::write(dir.path().join(LOCK_FILE), b"\xff\xfe").unwrap();
-        assert_eq!(read(dir.path()).unwrap(), None);
+        assert_eq!(read(dir.path()).unwrap(), Holder::Nobody);
         Lock::take(dir.path()).unwrap();
     }
 

@@ -13,7 +13,7 @@ use crate::clock::monotonic;
 use crate::http::error::ErrorBody;
 use crate::http::shape::{Life, Page};
 use crate::http::{Queue, messages, reachable};
-use crate::lock::{self, Lock, LockError, Running};
+use crate::lock::{self, Holder, Lock, LockError, Running};
 use crate::mail::MessageId;
 use crate::secret::Secret;
 use crate::store::Filter;
@@ -24,6 +24,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const ANSWER_MAX: Duration = Duration::from_secs(40);
 /// A relay that starts has the lock before it has its HTTP port.
 const START_MAX: Duration = Duration::from_secs(5);
+/// A process that takes the lock has all of it by then.
+const TAKE_MAX: Duration = Duration::from_millis(200);
 const START_PAUSE: Duration = Duration::from_millis(50);
 
 /// A relay that is reached by HTTP.
@@ -106,21 +108,28 @@ fn location(common: &Common) -> Result<settings::Location, Failure> {
 async fn running(data_dir: &Path) -> Result<Option<String>, Failure> {
     let started = monotonic();
     loop {
-        let running = lock::read(data_dir)
+        let holder = lock::read(data_dir)
             .map_err(|e| Failure::Failed(format!("the lock in {} cannot be read: {e}", shown(data_dir))))?;
-        match running {
-            None => return Ok(None),
-            Some(Running { http_address: Some(address), .. }) => {
+        match holder {
+            Holder::Nobody => return Ok(None),
+            Holder::Process(Running { http_address: Some(address), .. }) => {
                 return Ok(Some(format!("http://{}", reachable(address))));
             }
-            Some(Running { pid, .. }) if started.elapsed() > START_MAX => {
+            Holder::Process(Running { pid, .. }) if started.elapsed() > START_MAX => {
                 let pid = pid.map_or_else(|| "a process".into(), |pid| format!("pid {pid}"));
                 return Err(Failure::NoRelay(format!(
                     "{pid} holds {} and has no HTTP port",
                     shown(data_dir)
                 )));
             }
-            Some(_) => tokio::time::sleep(START_PAUSE).await,
+            Holder::WithoutFile if started.elapsed() > TAKE_MAX => {
+                return Err(Failure::NoRelay(format!(
+                    "a relay runs on {}, but its postroad.lock was removed, which says where it is reached: restart \
+                     it, or name its HTTP address with --url and --token",
+                    shown(data_dir)
+                )));
+            }
+            Holder::Process(_) | Holder::WithoutFile => tokio::time::sleep(START_PAUSE).await,
         }
     }
 }
@@ -299,6 +308,20 @@ mod tests {
         let client = relay_of(&common, &location).await.unwrap();
         assert_eq!((client.base.as_str(), &client.token), ("http://127.0.0.1:8025", &token));
         assert!(matches!(source_of(&common, &location).await, Ok(Source::Relay(_))));
+    }
+
+    #[tokio::test]
+    async fn a_relay_whose_lock_file_was_removed_is_not_taken_for_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (common, location) = (Common::default(), location(dir.path()));
+        let _lock = Lock::take(dir.path()).unwrap();
+        std::fs::write(dir.path().join("postroad.db"), "").unwrap();
+        std::fs::remove_file(dir.path().join("postroad.lock")).unwrap();
+        let failure = relay_of(&common, &location).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 4);
+        assert!(failure.message().unwrap().contains("restart it"), "{failure:?}");
+        let Err(failure) = source_of(&common, &location).await else { panic!("the database is the relay's") };
+        assert!(failure.message().unwrap().contains("a relay runs on"), "{failure:?}");
     }
 
     #[tokio::test]
