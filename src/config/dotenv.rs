@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub(super) struct Dotenv {
     entries: BTreeMap<String, Entry>,
+    /// The words that lines without `=` begin with, and their lines. Such a word may be part of a secret.
+    words: BTreeMap<String, usize>,
     /// Line and what is odd about it; nothing of the line's text.
     pub(super) oddities: Vec<(usize, String)>,
 }
@@ -35,6 +37,11 @@ impl Dotenv {
         Some(entry.value.as_deref().map_err(|why| (entry.line, *why)))
     }
 
+    /// The line that begins with this name and gives it no value.
+    pub(super) fn without_value(&self, name: &str) -> Option<usize> {
+        self.words.get(name).copied()
+    }
+
     /// The names of all variables.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.entries.keys().map(String::as_str)
@@ -48,7 +55,9 @@ impl Dotenv {
         let text = text.strip_prefix("export ").map_or(text, |rest| rest.trim_start_matches([' ', '\t']));
         let parts = text.split_once('=').map(|(name, value)| (name.trim_end_matches([' ', '\t']), value));
         let Some((name, value)) = parts.filter(|(name, _)| is_name(name)) else {
-            return self.oddities.push((line, "is no NAME=value and was passed over".into()));
+            let word = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+            self.words.extend(word.map(|word| (word.to_string(), line)));
+            return self.oddities.push((line, PASSED_OVER.into()));
         };
         let value = read_value(value);
         if let Ok(Value { doubtful_comment: true, .. }) = value {
@@ -60,6 +69,8 @@ impl Dotenv {
         self.entries.insert(name.to_string(), Entry { line, value: value.map(|v| v.text) });
     }
 }
+
+const PASSED_OVER: &str = "is no NAME=value and was passed over; a comment begins with #";
 
 /// Letters, digits and underscores, no digit first.
 fn is_name(name: &str) -> bool {

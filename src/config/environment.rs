@@ -1,12 +1,14 @@
 //! What a configuration is read in: environment variables, working directory, host name; handed in, so that tests
 //! bring their own. And what `env:`, `file:` and `literal:` stand for in it.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::dotenv::Dotenv;
+use super::problem::{ask, nearest_of_many};
 
 /// A file that `file:` names.
 const SECRET_FILE_OCTETS_MAX: u64 = 64 * 1024;
@@ -54,6 +56,8 @@ pub(super) struct Sources<'a> {
     pub(super) environment: &'a Environment,
     pub(super) dotenv: Dotenv,
     pub(super) dotenv_file: String,
+    /// The variables that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 /// A string as it is meant.
@@ -64,10 +68,15 @@ pub(super) struct Resolved {
     pub(super) from: Option<String>,
 }
 
-impl Sources<'_> {
+impl<'a> Sources<'a> {
+    pub(super) fn new(environment: &'a Environment, dotenv_file: String, dotenv: Dotenv) -> Self {
+        Sources { environment, dotenv, dotenv_file, asked: RefCell::default() }
+    }
+
     /// What a string of the configuration stands for.
     pub(super) fn resolve(&self, typed: &str) -> Result<Resolved, String> {
         let text = if let Some(name) = typed.strip_prefix("env:") {
+            self.asked.borrow_mut().insert(name.to_string());
             self.variable(name)
         } else if let Some(path) = typed.strip_prefix("file:") {
             self.file(path)
@@ -90,11 +99,27 @@ impl Sources<'_> {
         match self.dotenv.get(name) {
             Some(Ok(value)) => Ok(value.to_string()),
             Some(Err((line, why))) => Err(format!("{name} at {}:{line} {why}", self.dotenv_file)),
-            None => Err(format!(
-                "the environment variable {name} is not set, in the process or in {}",
-                self.dotenv_file
-            )),
+            None => Err(self.unset(name)),
         }
+    }
+
+    fn unset(&self, name: &str) -> String {
+        let file = &self.dotenv_file;
+        let hint = match self.dotenv.without_value(name) {
+            Some(line) => format!("; {file}:{line} names it and gives no value: write {name}=VALUE"),
+            None => ask(nearest_of_many(name, self.names())),
+        };
+        format!("the environment variable {name} is not set, in the process or in {file}{hint}")
+    }
+
+    /// The names of all variables.
+    pub(super) fn names(&self) -> BTreeSet<&str> {
+        self.environment.variables.keys().map(String::as_str).chain(self.dotenv.names()).collect()
+    }
+
+    /// Whether a string of the configuration has asked for this variable.
+    pub(super) fn asked_for(&self, name: &str) -> bool {
+        self.asked.borrow().contains(name)
     }
 
     fn file(&self, path: &str) -> Result<String, String> {
@@ -132,7 +157,7 @@ mod tests {
     use super::*;
 
     fn sources<'a>(environment: &'a Environment, dotenv: &str) -> Sources<'a> {
-        Sources { environment, dotenv: Dotenv::parse(dotenv), dotenv_file: ".env".into() }
+        Sources::new(environment, ".env".into(), Dotenv::parse(dotenv))
     }
 
     #[test]
@@ -146,6 +171,20 @@ mod tests {
         assert_eq!(text("literal:env:A"), Ok("env:A".into()));
         assert_eq!(text("plain"), Ok("plain".into()));
         assert!(text("env:C").is_err_and(|e| e.contains("C is not set") && e.contains(".env")));
+        assert!(sources.asked_for("C") && !sources.asked_for("D"));
+    }
+
+    #[test]
+    fn an_unset_variable_s_error_says_what_was_probably_meant_and_no_more() {
+        let mut environment = Environment::empty("");
+        environment.variables.insert("SHOP_PASWORD".into(), "x".into());
+        let sources = sources(&environment, "ESP_KEY=x\n\nNEWS_PASSWORD hunter2\nhunter2hunter2");
+        let why = |name: &str| sources.resolve(&format!("env:{name}")).map(|r| r.text).unwrap_err();
+        assert!(why("SHOP_PASSWORD").ends_with("; did you mean SHOP_PASWORD?"), "{}", why("SHOP_PASSWORD"));
+        assert!(why("ESP_KYE").ends_with("; did you mean ESP_KEY?"), "{}", why("ESP_KYE"));
+        let no_value = "; .env:3 names it and gives no value: write NEWS_PASSWORD=VALUE";
+        assert!(why("NEWS_PASSWORD").ends_with(no_value), "{}", why("NEWS_PASSWORD"));
+        assert!(why("hunter2hunter3").ends_with("or in .env"), "{}", why("hunter2hunter3"));
     }
 
     #[test]

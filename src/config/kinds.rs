@@ -133,11 +133,7 @@ pub(super) fn one_of<T: Clone>(words: &'static [(&'static str, T)]) -> impl Kind
             return Ok(meaning.clone());
         }
         let all: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-        let near = if given.from.is_none() {
-            did_you_mean(&given.text, words.iter().map(|(word, _)| *word))
-        } else {
-            String::new()
-        };
+        let near = did_you_mean(&given.text, words.iter().map(|(word, _)| *word));
         Err(format!("{} is not one of {}{near}", given.shown(), all.join(", ")))
     }
 }

@@ -107,6 +107,7 @@ impl Config {
         reader.warnings = document.warnings;
         reader.check_sections();
         let config = Config::read(&mut reader, &environment.host_name);
+        reader.note_near_twins();
         let path = document.path;
         match Problems::of(reader.problems, reader.warnings.clone()) {
             Some(problems) => Err(problems),
@@ -186,10 +187,8 @@ impl<'a> Document<'a> {
             dotenv = read_dotenv(&path.with_file_name(".env"), environment, &mut warnings);
         }
         let (dotenv_file, dotenv) = dotenv;
-        let sources = Sources { environment, dotenv, dotenv_file };
-        let variables = environment.variables.keys().map(String::as_str);
-        let variables: std::collections::BTreeSet<&str> = variables.chain(sources.dotenv.names()).collect();
-        let problems = twins::merge(&mut root, variables.into_iter(), |name| sources.variable(name));
+        let sources = Sources::new(environment, dotenv_file, dotenv);
+        let problems = twins::merge(&mut root, sources.names().into_iter(), |name| sources.variable(name));
         Ok(Document { path, root, sources, problems, warnings })
     }
 }

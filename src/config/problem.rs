@@ -110,20 +110,45 @@ impl std::error::Error for Problems {}
 /// The candidate that was most likely meant, where one is near enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     const NEAR_ENOUGH: f64 = 0.5;
-    let word = word.to_lowercase().replace('-', "_");
+    let word = folded(word);
     candidates
         .into_iter()
-        .map(|c| (strsim::normalized_damerau_levenshtein(&word, &c.replace('-', "_")), c))
+        .map(|c| (strsim::normalized_damerau_levenshtein(&word, &folded(c)), c))
         .filter(|(likeness, _)| *likeness >= NEAR_ENOUGH)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c)
+}
+
+/// The same among names that are not ours, of which most have nothing to do with it: only a slip or two.
+pub(super) fn nearest_of_many<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    const SLIPS_MAX: usize = 2;
+    let word = folded(word);
+    let slips_max = SLIPS_MAX.min(word.chars().count() / 4);
+    candidates
+        .into_iter()
+        .map(|c| (strsim::damerau_levenshtein(&word, &folded(c)), c))
+        .filter(|(slips, _)| *slips <= slips_max)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, c)| c)
+}
+
+fn folded(word: &str) -> String {
+    word.to_lowercase().replace('-', "_")
 }
 
 const DID_YOU_MEAN: &str = "; did you mean ";
 
 /// `; did you mean …?`, or nothing.
 pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    nearest(word, candidates).map_or_else(String::new, |near| format!("{DID_YOU_MEAN}{near}?"))
+    ask(nearest(word, candidates))
+}
+
+/// [`did_you_mean`] for what was found otherwise.
+pub(super) fn ask(near: Option<&str>) -> String {
+    near.map_or_else(String::new, |near| format!("{DID_YOU_MEAN}{near}?"))
 }
 
 #[cfg(test)]
@@ -137,6 +162,9 @@ mod tests {
         assert_eq!(nearest("Max-Connection", keys), Some("max_connections"));
         assert_eq!(nearest("max_size", keys), Some("max_message_size"));
         assert_eq!(nearest("colour", keys), None);
+        assert_eq!(nearest_of_many("SHOP_PASWORD", ["PATH", "SHOP_PASSWORD"]), Some("SHOP_PASSWORD"));
+        assert_eq!(nearest_of_many("SHOP_PASSWORD", ["NEWS_PASSWORD"]), None);
+        assert_eq!(nearest_of_many("X", ["Y"]), None);
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::environment::{Resolved, Sources};
-use super::later;
-use super::problem::{Place, Problem, did_you_mean};
+use super::problem::{Place, Problem, ask, did_you_mean};
 use super::written::{Table, Value, Written};
+use super::{later, twins};
 
 /// How a section is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,18 @@ impl<'a> Reader<'a> {
                 (Some(Shape::Many), _) => format!("there may be several of it: write [[{name}]]"),
             };
             self.problems.push(Problem { place: written.place.clone(), key: name.clone(), what });
+        }
+    }
+
+    /// Notes variables that are no twins and look as if they were meant to be. For the end: what was asked for by
+    /// `env:` has its name on purpose, and a key that nothing has read is none.
+    pub(super) fn note_near_twins(&mut self) {
+        for name in self.sources.names().into_iter().filter(|name| !self.sources.asked_for(name)) {
+            if let Some(meant) = twins::meant(name, &self.known) {
+                let what = format!("has no effect{}", ask(Some(&meant)));
+                let place = Place::Variable(name.into());
+                self.warnings.push(Problem { place, key: String::new(), what });
+            }
         }
     }
 

@@ -2,7 +2,9 @@
 //! `[[listener]]`'s address, `POSTROAD__ESP__SES_MAIN__RATE` the rate of `[[esp]]` `ses-main`. A twin stands in for the
 //! key in the file; it is put into the tree before anything is read, so that one reader judges both.
 
-use super::problem::{Place, Problem, did_you_mean};
+use std::collections::BTreeSet;
+
+use super::problem::{Place, Problem, did_you_mean, nearest_of_many};
 use super::reader::{SECTIONS, Shape};
 use super::written::{Table, Value, Written};
 
@@ -63,6 +65,33 @@ fn take_apart(variable: &str) -> Result<Twin<'_>, String> {
     Ok(Twin { variable, section, shape: *shape, rest })
 }
 
+/// The twin that a variable was meant to be which is none: one underscore where there are two, other case, letters of
+/// the first word swapped. `known` are the keys by section.
+pub(super) fn meant(variable: &str, known: &BTreeSet<(&'static str, &'static str)>) -> Option<String> {
+    let upper = variable.to_uppercase();
+    let words: Vec<&str> = upper.split('_').filter(|word| !word.is_empty()).collect();
+    let (first, rest) = words.split_first()?;
+    let (section, rest) = rest.split_first()?;
+    if variable.starts_with(PREFIX) || nearest_of_many(first, ["POSTROAD"]).is_none() {
+        return None;
+    }
+    let (name, shape) = SECTIONS.iter().find(|(name, _)| name.to_uppercase() == *section)?;
+    let key_from = |at: usize| {
+        let key = rest.get(at..).unwrap_or_default().join("_");
+        known.contains(&(*name, key.to_lowercase().as_str())).then_some(key)
+    };
+    let (table, key) = match shape {
+        Shape::One => (String::new(), key_from(0)?),
+        Shape::Many if *name == "esp" => {
+            // The shortest name: what follows it is the longest key.
+            let (at, key) = (1..rest.len()).find_map(|at| Some((at, key_from(at)?)))?;
+            (format!("{}__", rest[..at].join("_")), key)
+        }
+        Shape::Many => (format!("{}__", rest.first()?.parse::<usize>().ok()?), key_from(1)?),
+    };
+    Some(format!("{PREFIX}{section}__{table}{key}"))
+}
+
 /// The table that a twin's key belongs to, and the key.
 fn find_table<'r, 'a>(root: &'r mut Table, twin: &Twin<'a>) -> Result<(&'r mut Table, &'a str), String> {
     let place = Place::Variable(twin.variable.into());
@@ -95,7 +124,8 @@ fn by_index<'r, 'a>(
 ) -> Result<(&'r mut Table, &'a str), String> {
     let (section, count) = (twin.section, tables.len());
     let Some((index, key)) = index(twin.rest) else {
-        return Err(format!("wants the number of a [[{section}]], from 0, and a key"));
+        let such_as = format!("{PREFIX}{}__0__KEY", section.to_uppercase());
+        return Err(format!("wants the number of a [[{section}]], from 0, and a key, such as {such_as}"));
     };
     if index == count {
         let place = Place::Variable(twin.variable.into());
@@ -133,5 +163,37 @@ fn twin_name(written: &Written) -> Option<String> {
     match &table.get("name")?.value {
         Value::Text(name) if !name.is_empty() => Some(name.to_uppercase().replace('-', "_")),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_that_was_meant_to_be_a_twin_is_seen_and_others_are_not() {
+        let known = BTreeSet::from([
+            ("http", "address"),
+            ("server", "data_dir"),
+            ("listener", "max_errors"),
+            ("esp", "max_connections"),
+        ]);
+        for (variable, twin) in [
+            ("POSTROAD_HTTP_ADDRESS", Some("POSTROAD__HTTP__ADDRESS")),
+            ("POSTROAD_SERVER__DATA_DIR", Some("POSTROAD__SERVER__DATA_DIR")),
+            ("POSTRAOD__SERVER__DATA_DIR", Some("POSTROAD__SERVER__DATA_DIR")),
+            ("postroad__server__data_dir", Some("POSTROAD__SERVER__DATA_DIR")),
+            ("POSTROAD_LISTENER_0_MAX_ERRORS", Some("POSTROAD__LISTENER__0__MAX_ERRORS")),
+            ("POSTROAD_ESP_SES_MAIN_MAX_CONNECTIONS", Some("POSTROAD__ESP__SES_MAIN__MAX_CONNECTIONS")),
+            ("POSTROAD__HTTP__ADDRESS", None),
+            ("POSTROAD_CONFIG", None),
+            ("POSTROAD_HTTP_PORT_8025_TCP_ADDR", None),
+            ("POSTROAD_LISTENER_MAX_ERRORS", None),
+            ("POSTGRES_HTTP_ADDRESS", None),
+            ("POSTROAD_ESP_MAX_CONNECTIONS", None),
+            ("_", None),
+        ] {
+            assert_eq!(meant(variable, &known).as_deref(), twin, "{variable}");
+        }
     }
 }

@@ -351,7 +351,7 @@ fn a_wrong_twin_is_named_by_its_variable() {
         "$POSTROAD__SERVER__HOSTNAM: server.hostnam: unknown key; did you mean hostname?",
         "$POSTROAD__SERVER: names no key of server",
         "$POSTROAD__LISTENER__2__ADDRESS: there are 0 [[listener]] tables; the next one's number is 0",
-        "$POSTROAD__LISTENER__ADDRESS: wants the number of a [[listener]], from 0, and a key",
+        "$POSTROAD__LISTENER__ADDRESS: wants the number of a [[listener]], from 0, and a key, such as POSTROAD__LISTENER__0__KEY",
         "$POSTROAD__ESP__MIAN__KEEP: no [[esp]] in the file has the name mian; did you mean main?",
         "$POSTROAD__ESP__MAIN__KEEP: esp[0].keep: must be a whole number from 1 to 1000000",
         "$POSTROAD__ESP__MAIN__RATE: esp[0].rate: is not available in this version",
@@ -379,6 +379,32 @@ fn no_listener_stands_in_the_way_of_another_or_of_the_side_port() {
         "[[listener]]\nallow = []\naddress = \"0.0.0.0:99\"\n[[listener]]\naddress = \"127.0.0.1:99\"\n",
     );
     assert_eq!(two, "postroad.toml:5: listener[1].address: the [[listener]] 0.0.0.0:99 above is in its way");
+}
+
+#[test]
+fn a_misspelt_word_by_environment_gets_its_hint_and_is_not_repeated() {
+    let problems = Folder::with(&[("postroad.toml", "[[esp]]\nname = \"main\"\ntype = \"env:TYPE\"\n")])
+        .set("POSTROAD__LISTENER__0__TLS", "startls")
+        .set("POSTROAD__SERVER__LONG_LINES", "hunter2")
+        .set("TYPE", "sandbx")
+        .problems();
+    let expected = "postroad.toml:3: esp[0].type: the value of env:TYPE is not one of \"smtp\", \"sandbox\"; did you mean sandbox?\n\
+        $POSTROAD__LISTENER__0__TLS: listener[0].tls: the value of $POSTROAD__LISTENER__0__TLS is not one of \"off\", \"starttls\", \"implicit\"; did you mean starttls?\n\
+        $POSTROAD__SERVER__LONG_LINES: server.long_lines: the value of $POSTROAD__SERVER__LONG_LINES is not one of \"reencode\", \"refuse\"";
+    assert_eq!(problems, expected);
+}
+
+#[test]
+fn a_variable_that_is_nearly_a_twin_is_warned_of_unless_it_is_asked_for() {
+    let folder =
+        Folder::with(&[("postroad.toml", "[http]\nadmin_token = \"env:POSTROAD_HTTP_ADMIN_TOKEN\"\n")])
+            .set("POSTROAD_HTTP_ADMIN_TOKEN", "hunter2")
+            .set("POSTROAD_CONFIG", "")
+            .set("POSTROAD_HTTP__ADDRESS", "hunter2");
+    let warnings = folder.load().unwrap().warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    let expected = "$POSTROAD_HTTP__ADDRESS: has no effect; did you mean POSTROAD__HTTP__ADDRESS?";
+    assert_eq!(warnings[0].to_string(), expected);
 }
 
 #[test]
@@ -425,7 +451,8 @@ fn what_is_odd_but_lawful_is_a_warning() {
         "esp[2].tls",
     ];
     assert_eq!(keys, expected, "{:?}", loaded.warnings);
-    assert_eq!(loaded.warnings[0].to_string(), ".env:1: is no NAME=value and was passed over");
+    let passed_over = ".env:1: is no NAME=value and was passed over; a comment begins with #";
+    assert_eq!(loaded.warnings[0].to_string(), passed_over);
 }
 
 #[test]
