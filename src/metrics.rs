@@ -82,6 +82,7 @@ declare! {
     /// Octets of memory that messages in flight take, of both sides. At the limit new mail is told 452.
     MEMORY_OCTETS = "postroad_memory_octets" [] Kind::Gauge;
     /// Alerts, once each time that a state changed for the worse: each has an error line in the log that says more.
+    /// unfit_everywhere counts messages that no ESP can carry; each has a warning.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Log lines that were dropped because standard error did not take them in time. Mail went on.
     LOG_LINES_DROPPED = "postroad_log_lines_dropped_total" [] Kind::Counter;

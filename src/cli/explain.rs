@@ -222,7 +222,7 @@ fn end(life: &Life, delivery: &Delivery, esp: &str) -> String {
         ("bounced", _) => format!("it came back to {esp}"),
         ("complained", _) => "it arrived and the recipient complained".into(),
         (_, Some("suppressed")) => "not mailed, because the recipient is suppressed".into(),
-        (_, Some("expired")) => "given up, because its time was over".into(),
+        (_, Some("expired")) => given_up(life, delivery),
         (_, Some("removed")) => "removed by an operator".into(),
         (_, Some("assumed")) => "taken as sent: its answer never came".into(),
         (_, Some("refused")) => {
@@ -231,6 +231,13 @@ fn end(life: &Life, delivery: &Delivery, esp: &str) -> String {
         }
         (known, reason) => shown(reason.unwrap_or(known)),
     }
+}
+
+/// With what each ESP said, as the event has it.
+fn given_up(life: &Life, delivery: &Delivery) -> String {
+    let event = life.events.iter().rfind(|e| e.n == Some(delivery.n) && e.kind == "expired");
+    let why = event.map_or("its time was over", |e| e.detail.as_str());
+    format!("given up, because {}", shown(why))
 }
 
 fn handed(life: &Life, delivery: &Delivery, esp: &str) -> String {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::courier::Courier;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
+use super::unfit;
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::Parcel;
@@ -148,6 +149,7 @@ impl Courier {
 
     fn settle(self: &Arc<Self>, call: Call, settles: Vec<Settle>) {
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
+        let stranded = unfit::stranded(&settles);
         let elsewhere: Vec<bool> = settles.iter().map(|s| s.step == Step::Elsewhere).collect();
         let settling = self.store.settle(settles);
         if next_look.is_none() && !elsewhere.contains(&true) {
@@ -161,6 +163,9 @@ impl Courier {
                 courier.look_at(at);
             }
             courier.go_elsewhere(&call, &elsewhere, &settled);
+            if let Some(recipient) = stranded {
+                courier.tell_stranded(&call, recipient).await;
+            }
         });
     }
 
@@ -215,7 +220,7 @@ impl Call {
         needs.any(|other| Some(other) != first) && self.passengers.iter().all(|p| p.open_attempts == 0)
     }
 
-    fn address(&self, passenger: &Passenger) -> Option<&Address> {
+    pub(super) fn address(&self, passenger: &Passenger) -> Option<&Address> {
         self.message.envelope.recipients.get(passenger.recipient as usize)
     }
 }

@@ -9,3 +9,4 @@ pub mod meter;
 pub mod outlet;
 pub mod pending;
 pub mod prepare;
+mod unfit;

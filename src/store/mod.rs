@@ -11,6 +11,7 @@ mod events;
 mod operate;
 mod queue;
 mod read;
+mod reasons;
 mod reserve;
 mod retention;
 mod row;

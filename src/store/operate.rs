@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Store;
 use super::queue::insert_crashed;
 use super::read::{view, view_where};
+use super::reasons;
 use super::row::{LaneId, QUEUED, Queued, integer};
 use super::tx::Tx;
 use super::types::{Act, Acted, DeliveryView, Recovered, StoreError};
@@ -203,14 +204,23 @@ fn sweep(tx: &mut Tx<'_, '_>, now: Timestamp, limit: usize) -> rusqlite::Result<
         let Some(reason) = after.delivery.expire() else { continue };
         tx.write(&before, &after)?;
         let (kind, detail) = match reason {
-            Reason::Assumed => ("assumed", "its time passed while the outcome of an attempt was open"),
-            _ => ("expired", "its time passed"),
+            Reason::Assumed => ("assumed", "its time passed while the outcome of an attempt was open".into()),
+            _ => ("expired", expired(tx, &before)?),
         };
-        tx.delivery_event(before.id, kind, None, before.esp.as_deref(), detail)?;
+        tx.delivery_event(before.id, kind, None, before.esp.as_deref(), &detail)?;
         let mut statement = tx.conn.prepare_cached(&view_where("e.message = ?1 AND e.recipient = ?2"))?;
         ended.push(statement.query_row(params![before.id.message.number(), before.id.recipient], view)?);
     }
     Ok(ended)
+}
+
+/// The delivery's end for those who read its life: with the last word of each ESP.
+fn expired(tx: &Tx<'_, '_>, of: &Queued) -> rusqlite::Result<String> {
+    let reasons = if of.tries > 0 { reasons::of_expired(tx.conn, of.id)? } else { String::new() };
+    Ok(match reasons.as_str() {
+        "" => "its time passed before it was tried".into(),
+        reasons => format!("its time passed; {reasons}"),
+    })
 }
 
 fn crash(tx: &mut Tx<'_, '_>, ids: &[DeliveryId], until: Timestamp) -> rusqlite::Result<u64> {

@@ -20,5 +20,6 @@ mod speaks_json;
 mod splits;
 mod stalled_log;
 mod syncs_before_250;
+mod unfit_everywhere;
 mod unsure;
 mod waits_and_retries;

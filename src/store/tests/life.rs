@@ -406,3 +406,33 @@ async fn a_file_that_is_not_ours_or_is_newer_is_left_as_it_is() {
     let error = Store::open(settings, ME, bench.clock.clone()).unwrap_err();
     assert!(matches!(error, OpenError::Folder { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn what_no_esp_can_carry_is_news_once_and_its_end_names_the_last_word_of_each() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 1_000);
+    accept_one(&store, bench.waiting(&message)).await;
+    let id = first(&message);
+    let esps = || vec!["one".to_owned(), "two".to_owned()];
+    let unfit = |why: &str| Outcome::Unfit { why: why.into() };
+    for (esp, outcome) in [("one", refused()), ("two", unfit("lacks 8BITMIME")), ("one", unfit("takes 9000"))]
+    {
+        assert_eq!(store.note_unfit(id, esps()).await.unwrap(), None, "before {esp}");
+        let (_, beginning) = begin_one(&store, &bench, id, esp).await;
+        let settle = bench.settle(id, &beginning, outcome, Step::Later(bench.now()));
+        store.settle(vec![settle]).await.unwrap();
+    }
+    let reasons = "two cannot carry it: lacks 8BITMIME; one cannot carry it: takes 9000";
+    assert_eq!(store.note_unfit(id, esps()).await.unwrap().as_deref(), Some(reasons));
+    assert_eq!(store.note_unfit(id, esps()).await.unwrap(), None, "once a message");
+    let view = store.show(message.id).await.unwrap().unwrap();
+    assert_eq!(kinds(&view), ["accepted", "unfit_everywhere"]);
+
+    bench.clock.advance(Duration::from_secs(6 * 86_400));
+    assert_eq!(store.sweep(bench.now(), 10).await.unwrap().len(), 2);
+    let view = store.show(message.id).await.unwrap().unwrap();
+    let of = |n| view.events.iter().rfind(|e| e.recipient == Some(n)).map(|e| e.detail.clone());
+    assert_eq!(of(0), Some(format!("its time passed; {reasons}")));
+    assert_eq!(of(1).as_deref(), Some("its time passed before it was tried"));
+}

@@ -1,0 +1,34 @@
+//! Mail that no ESP can carry (DELIVERY rule 8): said once a message, while it waits for its end or for another ESP.
+
+use super::call::Call;
+use super::courier::Courier;
+use crate::address::Address;
+use crate::journal;
+use crate::mail::{Outcome, Step};
+use crate::store::Settle;
+
+/// The first of these that its last ESP could not carry, and that no other was left for.
+pub(super) fn stranded(settles: &[Settle]) -> Option<u32> {
+    let stranded =
+        |s: &&Settle| matches!(s.outcome, Outcome::Unfit { .. }) && matches!(s.step, Step::Later(_));
+    settles.iter().find(stranded).map(|s| s.delivery.recipient)
+}
+
+impl Courier {
+    /// Says that nobody can carry it, where that holds for all that may, and was not said before. After the settle's
+    /// commit: the answers are read from there, those of a start before this one as well.
+    pub(super) async fn tell_stranded(&self, call: &Call, recipient: u32) {
+        let pin = call.message.pin.as_deref();
+        let may_carry =
+            self.outlets.iter().map(|o| &*o.name).filter(|name| pin.is_none_or(|pin| pin == *name));
+        let Some(passenger) = call.passengers.iter().find(|p| p.recipient == recipient) else { return };
+        match self.store.note_unfit(call.delivery(passenger), may_carry.map(str::to_owned).collect()).await {
+            Ok(Some(reasons)) => {
+                let to = call.address(passenger).map_or("", Address::wire);
+                journal::unfit_everywhere(call.message.id, to, call.message.stream.as_str(), &reasons);
+            }
+            Ok(None) => {}
+            Err(error) => journal::trouble("noting that no ESP can carry a message", &error.to_string()),
+        }
+    }
+}
