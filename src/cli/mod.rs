@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::PossibleValue;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::journal;
@@ -80,28 +81,10 @@ enum Command {
 struct ServeArguments {
     /// How log lines look; auto: text on a terminal, JSON elsewhere
     #[arg(long, value_enum, default_value_t)]
-    log_format: LogFormat,
+    log_format: journal::Format,
     /// How much is logged
     #[arg(long, value_enum, ignore_case = true, default_value_t, env = "POSTROAD_LOG")]
-    log_level: LogLevel,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum LogFormat {
-    #[default]
-    Auto,
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
+    log_level: journal::Level,
 }
 
 #[derive(Debug, Subcommand)]
@@ -222,25 +205,34 @@ fn brief(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failu
     runtime.map_err(|e| Failure::Failed(format!("cannot start: {e}")))?.block_on(command)
 }
 
-impl From<LogFormat> for journal::Format {
-    fn from(format: LogFormat) -> Self {
-        match format {
-            LogFormat::Auto => journal::Format::Auto,
-            LogFormat::Text => journal::Format::Text,
-            LogFormat::Json => journal::Format::Json,
-        }
+impl ValueEnum for journal::Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[journal::Format::Auto, journal::Format::Text, journal::Format::Json]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            journal::Format::Auto => "auto",
+            journal::Format::Text => "text",
+            journal::Format::Json => "json",
+        }))
     }
 }
 
-impl From<LogLevel> for journal::Level {
-    fn from(level: LogLevel) -> Self {
-        match level {
-            LogLevel::Error => journal::Level::Error,
-            LogLevel::Warn => journal::Level::Warn,
-            LogLevel::Info => journal::Level::Info,
-            LogLevel::Debug => journal::Level::Debug,
-            LogLevel::Trace => journal::Level::Trace,
-        }
+impl ValueEnum for journal::Level {
+    fn value_variants<'a>() -> &'a [Self] {
+        use journal::Level::{Debug, Error, Info, Trace, Warn};
+        &[Error, Warn, Info, Debug, Trace]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            journal::Level::Error => "error",
+            journal::Level::Warn => "warn",
+            journal::Level::Info => "info",
+            journal::Level::Debug => "debug",
+            journal::Level::Trace => "trace",
+        }))
     }
 }
 

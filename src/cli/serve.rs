@@ -6,7 +6,7 @@ use crate::{journal, relay};
 /// Runs the relay until it is told to stop.
 pub(super) fn serve(common: &Common, options: &ServeArguments) -> Result<(), Failure> {
     let loaded = settings::load(common.config.as_deref())?;
-    let log = journal::install(options.log_format.into(), options.log_level.into())
+    let log = journal::install(options.log_format, options.log_level)
         .map_err(|e| Failure::Failed(format!("the log cannot be started: {e}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
