@@ -161,7 +161,8 @@ fn certificate(t: &mut TableReader<'_, '_>, tls: TlsMode) -> Option<CertificateF
 /// Reads the files as the listener will: better told here than at the start, or to the first client.
 fn check_certificate(t: &mut TableReader<'_, '_>, files: &CertificateFiles) {
     let (chain, key) = (t.typed("cert"), t.typed("key"));
-    let opened = CertificateFiles { chain: t.from_here(&files.chain), key: t.from_here(&files.key) };
+    let opened =
+        CertificateFiles { chain: t.in_working_dir(&files.chain), key: t.in_working_dir(&files.key) };
     for fault in smtp::tls::faults(&opened) {
         let readable = "give a PEM file that the relay may read";
         match fault {

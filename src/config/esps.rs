@@ -141,7 +141,7 @@ fn smtp(
 
 /// Reads it as the first connection will.
 fn check_ca_file(t: &mut TableReader<'_, '_>, path: &Path) {
-    if let Err(problem) = wire::smtp::check_ca_file(&t.from_here(path)) {
+    if let Err(problem) = wire::smtp::check_ca_file(&t.in_working_dir(path)) {
         let advice = "give a PEM file of CA certificates that the relay may read";
         t.problem("ca_file", format!("{}: {problem}; {advice}", t.typed("ca_file")));
     }

@@ -190,7 +190,7 @@ impl TableReader<'_, '_> {
     }
 
     /// A path of this configuration as the process would open it.
-    pub(super) fn from_here(&self, path: &Path) -> PathBuf {
+    pub(super) fn in_working_dir(&self, path: &Path) -> PathBuf {
         self.reader.sources.environment.working_dir.join(path)
     }
 
