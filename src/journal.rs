@@ -22,7 +22,9 @@ mod line;
 mod writer;
 
 pub use alert::Alert;
-pub use house::{listening, odd, only_sandbox, recovered, removed, serving, stopped, stopping, trouble};
+pub use house::{
+    let_go, listening, odd, only_sandbox, recovered, removed, serving, stopped, stopping, trouble,
+};
 pub use line::{Form, shown, shown_json};
 pub use writer::Writer;
 

@@ -127,6 +127,7 @@ impl Running {
             doors.spawn(listener.run(Arc::clone(&intake), doors_stop.clone()));
         }
         rest.spawn(keeper::keep(Arc::clone(&courier), rest_stop.clone()));
+        rest.spawn(keeper::make_room(Arc::clone(&courier), rest_stop.clone()));
         rest.spawn(http::serve(routes, side, rest_stop.clone()));
         Running { courier, doors, doors_stop, rest, rest_stop }
     }

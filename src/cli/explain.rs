@@ -72,7 +72,11 @@ fn head(life: &Life, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
         out,
         "  size      {}{}",
         size(life.size),
-        if life.body_kept { "" } else { ", its content is no longer kept" }
+        if life.body_kept {
+            ""
+        } else {
+            "; its content is gone ([retention] bodies, or the disk was nearly full)"
+        }
     )?;
     writeln!(
         out,

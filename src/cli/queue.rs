@@ -112,8 +112,10 @@ fn write_show(life: &Life, now: Timestamp, out: &mut impl Write) -> std::io::Res
         let state = state_in_words(life, delivery, now);
         writeln!(out, "  <{}>  {state}", shown(&delivery.recipient))?;
     }
-    let content =
-        if life.body_kept { "queue show --raw prints the content" } else { "the content is no longer kept" };
+    let content = match life.body_kept {
+        true => "queue show --raw prints the content",
+        false => "its content is gone ([retention] bodies, or the disk was nearly full)",
+    };
     writeln!(out, "explain {} tells its whole life; {content}", life.id)
 }
 

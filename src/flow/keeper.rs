@@ -1,4 +1,5 @@
-//! The keeper's rounds: how much to begin ahead, ends that nobody else looks at, and retention.
+//! The keeper's rounds: how much to begin ahead, ends that nobody else looks at, and retention; and room for new mail
+//! where the disk is short of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,8 +7,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::Courier;
+use crate::clock::monotonic;
 use crate::journal;
 use crate::mail::Reason;
+use crate::store::{LetGo, Store, StoreError};
 
 /// How much is begun ahead shrinks so often: a burst lasts for seconds.
 const EASE_EVERY: Duration = Duration::from_secs(1);
@@ -17,6 +20,16 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
 /// Deliveries swept at a time.
 const SWEEP_BATCH: usize = 500;
+
+/// Between two times that room is made, for mail that comes fast; where that takes long, so many times as long.
+const ROOM_REST: Duration = Duration::from_millis(100);
+const ROOM_REST_TIMES: u32 = 4;
+/// Where nothing was there to go…
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
+/// …and where it failed.
+const ROOM_PAUSE_FAILED: Duration = Duration::from_secs(10);
+/// What went for it is told so often, summed up.
+const ROOM_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Makes the rounds until it is told to stop.
 pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
@@ -29,6 +42,53 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
             _ = ease.tick() => courier.outlets.iter().for_each(|o| o.ease()),
             _ = sweep.tick() => { courier.sweep().await; }
             _ = retain.tick() => courier.retain().await,
+        }
+    }
+}
+
+/// Makes room for new mail where it is short, until it is told to stop. Apart from the rounds, of which one may be long.
+pub async fn make_room(courier: Arc<Courier>, stop: CancellationToken) {
+    let mut gone = LetGo::default();
+    let mut told_next = monotonic();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = courier.store.room_is_short() => {}
+            () = tokio::time::sleep_until(told_next), if gone.bodies > 0 => {}
+        }
+        let rest = tokio::select! {
+            () = stop.cancelled() => break,
+            rest = make_some_room(&courier.store, &mut gone) => rest,
+        };
+        if gone.bodies > 0 && monotonic() >= told_next {
+            tell(std::mem::take(&mut gone));
+            told_next = monotonic() + ROOM_TOLD_EVERY;
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(rest) => {}
+        }
+    }
+    if gone.bodies > 0 {
+        tell(gone);
+    }
+}
+
+fn tell(gone: LetGo) {
+    journal::let_go(gone.bodies, gone.octets);
+}
+
+/// How long to rest after it.
+async fn make_some_room(store: &Store, gone: &mut LetGo) -> Duration {
+    let (started, before) = (monotonic(), *gone);
+    match store.make_room(gone).await {
+        Ok(()) if *gone == before => ROOM_PAUSE.max(started.elapsed() * ROOM_REST_TIMES),
+        Ok(()) => ROOM_REST.max(started.elapsed() * ROOM_REST_TIMES),
+        // That there is none is told already.
+        Err(StoreError::Full(_) | StoreError::Stopping) => ROOM_PAUSE_FAILED,
+        Err(error @ StoreError::Failed(_)) => {
+            journal::trouble("making room on the disk", &error.to_string());
+            ROOM_PAUSE_FAILED
         }
     }
 }

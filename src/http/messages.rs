@@ -121,7 +121,8 @@ pub(super) async fn raw(
     let Some(content) = queue.body(id).await? else {
         return Err(match queue.show(id).await? {
             Some(_) => {
-                let message = "the content is no longer kept: retention.bodies let it go";
+                let message =
+                    "the content is no longer kept: retention.bodies let it go, or the disk was nearly full";
                 Problem::new(StatusCode::GONE, "gone", message)
             }
             None => Problem::no_such_message(),

@@ -36,6 +36,17 @@ pub fn recovered(deliveries: u64) {
     );
 }
 
+/// Content of finished mail went before its time.
+pub fn let_go(bodies: u64, octets: u64) {
+    tracing::warn!(
+        target: "postroad",
+        bodies,
+        octets,
+        "the disk is nearly full: content of messages that were done went before the time of [retention] bodies, \
+         so that new mail finds room"
+    );
+}
+
 /// A signal came: no new mail.
 pub fn stopping(signal: &str) {
     tracing::info!(target: "postroad", signal = %signal, "stopping");

@@ -16,6 +16,7 @@ mod reserve;
 mod retention;
 mod row;
 mod schema;
+mod shortage;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -136,7 +137,7 @@ impl Store {
     pub fn has_room(&self, octets: u64) -> Result<(), StoreError> {
         let space = &self.shared.space;
         space.queue(crate::mail::StreamKind::Transactional, octets, 0)?;
-        space.disk(octets)
+        space.would_take(octets)
     }
 
     /// Undelivered mail in octets, as `queue_bytes` counts it.

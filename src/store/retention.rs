@@ -16,18 +16,18 @@ use crate::clock::Timestamp;
 use crate::mail::MessageId;
 
 /// Messages whose bodies go in one piece of work.
-const BODIES_CHUNK: usize = 250;
+pub(super) const BODIES_CHUNK: usize = 250;
 /// Messages that go with all their rows in one piece of work.
 const MESSAGES_CHUNK: usize = 100;
 /// Events looked at in one piece of work.
-const EVENTS_CHUNK: usize = 500;
+pub(super) const EVENTS_CHUNK: usize = 500;
 /// Rows looked at by one read.
 const LOOKED_AT: usize = 2_000;
 /// Pages given back in one piece of work, and pieces a round.
 const VACUUM_PAGES: u32 = 256;
-const VACUUM_PIECES: u32 = 64;
+pub(super) const VACUUM_PIECES: u32 = 64;
 /// Pages a piece where mail is refused for want of room: each that moves goes through the log.
-const VACUUM_PAGES_LOW: u32 = 32;
+pub(super) const VACUUM_PAGES_LOW: u32 = 32;
 /// Free pages that stay in the file, for the mail that comes: one in so many, and at least…
 const FREE_PAGES_KEPT: i64 = 8;
 const FREE_PAGES_KEPT_MIN: i64 = 2_048;
@@ -35,10 +35,10 @@ const FREE_PAGES_KEPT_MIN: i64 = 2_048;
 const MARK_BEHIND: Duration = Duration::from_secs(600);
 
 /// A finished message, or one that is not (`done_at` is `None`).
-struct Finished {
-    message: MessageId,
-    size: i64,
-    done_at: Option<Timestamp>,
+pub(super) struct Finished {
+    pub message: MessageId,
+    pub size: i64,
+    pub done_at: Option<Timestamp>,
 }
 
 impl Store {
@@ -171,7 +171,7 @@ impl Store {
         .await
     }
 
-    async fn bulk<T: Send + 'static>(
+    pub(super) async fn bulk<T: Send + 'static>(
         &self,
         rows: usize,
         run: impl FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
@@ -194,7 +194,8 @@ fn least_id_at(millis: i64) -> MessageId {
     MessageId::from_number(low)
 }
 
-const WITH_BODY: &str = "SELECT m.id, m.size, (SELECT CASE min(e.state) WHEN 5 THEN max(e.at) END
+/// For [`finished`]: those whose body is here.
+pub(super) const WITH_BODY: &str = "SELECT m.id, m.size, (SELECT CASE min(e.state) WHEN 5 THEN max(e.at) END
          FROM email_sends e WHERE e.message = m.id)
      FROM bodies b CROSS JOIN messages m ON m.id = b.message WHERE b.message > ?1 ORDER BY b.message LIMIT ?2";
 
@@ -202,7 +203,8 @@ const ALL: &str = "SELECT m.id, m.size, (SELECT CASE min(e.state) WHEN 5 THEN ma
          FROM email_sends e WHERE e.message = m.id)
      FROM messages m WHERE m.id > ?1 ORDER BY m.id LIMIT ?2";
 
-fn finished(conn: &Connection, sql: &str, after: MessageId) -> rusqlite::Result<Vec<Finished>> {
+/// The next messages after that one.
+pub(super) fn finished(conn: &Connection, sql: &str, after: MessageId) -> rusqlite::Result<Vec<Finished>> {
     let mut statement = conn.prepare_cached(sql)?;
     let rows = statement.query_map(params![after.number(), integer(LOOKED_AT)], |row| {
         Ok(Finished {
@@ -234,7 +236,8 @@ fn is_finished(tx: &Tx<'_, '_>, id: MessageId) -> rusqlite::Result<bool> {
     Ok(!unfinished)
 }
 
-fn delete_bodies(tx: &mut Tx<'_, '_>, ids: &[MessageId]) -> rusqlite::Result<u64> {
+/// Takes the bodies of those that are finished; how many.
+pub(super) fn delete_bodies(tx: &mut Tx<'_, '_>, ids: &[MessageId]) -> rusqlite::Result<u64> {
     let mut gone = 0;
     for id in ids {
         if is_finished(tx, *id)? {
@@ -307,7 +310,13 @@ fn vacuum(tx: &mut Tx<'_, '_>) -> rusqlite::Result<u64> {
     let (free, all) = (number("PRAGMA freelist_count")?, number("PRAGMA page_count")?);
     let spare = free - FREE_PAGES_KEPT_MIN.max(all / FREE_PAGES_KEPT);
     let piece = if tx.shared.space.is_low() { VACUUM_PAGES_LOW } else { VACUUM_PAGES };
-    let pages = spare.clamp(0, i64::from(piece));
+    give_back(tx, spare.min(i64::from(piece)))
+}
+
+/// Gives so many pages back to the disk, if there are so many free ones; how many.
+pub(super) fn give_back(tx: &mut Tx<'_, '_>, pages: i64) -> rusqlite::Result<u64> {
+    let free: i64 = tx.conn.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
+    let pages = pages.clamp(0, free);
     if pages == 0 {
         return Ok(0);
     }

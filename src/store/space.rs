@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use rusqlite::Connection;
+use tokio::sync::Notify;
 
 use super::row::integer;
 use super::types::{Settings, StoreError};
@@ -46,6 +47,19 @@ pub(super) struct Space {
     low: AtomicBool,
     /// A message was refused since the last look.
     refused: AtomicBool,
+    /// The most that was refused since somebody last asked how much room to make.
+    refused_octets: AtomicI64,
+    /// Rung where there is little room, and where mail was refused.
+    short: Notify,
+}
+
+/// What new mail may write, by each of its bounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// What is free on the disk and inside the file, above `min_free`.
+    pub in_all: i64,
+    /// What is free on the disk itself, above the reserve: the log finds no room inside the file.
+    pub on_disk: i64,
 }
 
 impl Space {
@@ -62,6 +76,8 @@ impl Space {
             room: AtomicI64::new(i64::MAX),
             low: AtomicBool::new(false),
             refused: AtomicBool::new(false),
+            refused_octets: AtomicI64::new(0),
+            short: Notify::new(),
         }
     }
 
@@ -112,6 +128,8 @@ impl Space {
             return Ok(());
         }
         self.refused.store(true, Ordering::Relaxed);
+        self.refused_octets.fetch_max(integer(octets), Ordering::Relaxed);
+        self.short.notify_one();
         let (dir, min_free) = (self.data_dir.display(), self.min_free_octets);
         let free = integer(min_free).saturating_add(room).max(0);
         let asks = match low {
@@ -126,10 +144,14 @@ impl Space {
         )))
     }
 
-    /// As [`Space::disk`] for a write of so many octets of body, which takes that room until the next look: in the
-    /// log and in the file.
+    /// As [`Space::disk`] for a body of so many octets.
+    pub(super) fn would_take(&self, octets: u64) -> Result<(), StoreError> {
+        self.disk(written(octets))
+    }
+
+    /// As [`Space::would_take`], and takes that room until the next look: in the log and in the file.
     pub(super) fn take(&self, octets: u64) -> Result<(), StoreError> {
-        self.disk(written(octets))?;
+        self.would_take(octets)?;
         self.spend(octets);
         Ok(())
     }
@@ -173,9 +195,21 @@ impl Space {
         Some(disk.f_bavail.saturating_mul(disk.f_frsize))
     }
 
-    /// Looks at disk and file: how much new mail may write.
-    pub(super) fn look(&self, conn: &Connection) {
-        let Some(disk) = self.disk_free() else { return };
+    /// Waits until there is little room, or mail was refused for want of it.
+    pub(super) async fn short(&self) {
+        self.short.notified().await;
+    }
+
+    /// How much room to make: for what was refused since the last call, and so much that it is not short again at
+    /// once.
+    pub(super) fn wanted(&self) -> i64 {
+        let refused = self.refused_octets.swap(0, Ordering::Relaxed);
+        self.spare().saturating_add(refused.max(self.spare()))
+    }
+
+    /// Looks at disk and file: how much new mail may write. `None`: the disk does not say.
+    pub(super) fn look(&self, conn: &Connection) -> Option<Room> {
+        let disk = self.disk_free()?;
         let pragma = |sql| conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap_or(0);
         let page = pragma("PRAGMA page_size");
         let free_pages = pragma("PRAGMA freelist_count").saturating_mul(page);
@@ -183,12 +217,12 @@ impl Space {
         let growth = pragma("PRAGMA page_count").saturating_mul(page).saturating_sub(length).max(0);
         let answers = self.deliveries.load(Ordering::Relaxed).max(0).saturating_mul(DELIVERY_OCTETS);
         let disk = integer(disk).saturating_sub(growth).saturating_sub(answers);
-        let room = disk
-            .saturating_add(free_pages)
-            .saturating_sub(integer(self.min_free_octets))
-            // The log finds no room inside the file.
-            .min(disk.saturating_sub(integer(self.reserve_octets)));
-        self.room.store(room, Ordering::Relaxed);
+        let room = Room {
+            in_all: disk.saturating_add(free_pages).saturating_sub(integer(self.min_free_octets)),
+            on_disk: disk.saturating_sub(integer(self.reserve_octets)),
+        };
+        self.room.store(room.in_all.min(room.on_disk), Ordering::Relaxed);
+        Some(room)
     }
 
     /// Judges from the last look whether mail is taken, and says so where that changed.
@@ -196,6 +230,9 @@ impl Space {
         let room = self.room.load(Ordering::Relaxed);
         let refused = self.refused.swap(false, Ordering::Relaxed);
         let short = room < self.spare();
+        if short {
+            self.short.notify_one();
+        }
         let was_low = self.is_low();
         let low = room <= 0 || (short && (was_low || refused));
         if low == was_low {

@@ -401,6 +401,15 @@ pub struct NewSuppression {
     pub expires_at: Option<Timestamp>,
 }
 
+/// What went before its time where room was short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LetGo {
+    /// Bodies of finished messages.
+    pub bodies: u64,
+    /// Their octets.
+    pub octets: u64,
+}
+
 /// What a round of retention let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Retained {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::partial_recipients::FAST;
 use crate::support::mailgen::{plain, sized};
 use crate::support::wait::holds_within;
-use crate::support::{Relay, Upstream, skip, wait_until};
+use crate::support::{Fault, Point, Relay, Upstream, skip, wait_until};
 
 /// A small file system of its own, unmounted at the end.
 struct SmallDisk {
@@ -202,34 +202,6 @@ fn on_a_disk_that_others_filled_mail_still_leaves_and_a_start_still_works() {
 }
 
 #[test]
-fn what_was_delivered_makes_room_for_new_mail_without_a_restart() {
-    let Some(disk) = SmallDisk::mount(40) else {
-        return skip("room from what was delivered", "no tmpfs can be mounted here (not root?)");
-    };
-    let upstream = Upstream::start();
-    let relay = Relay::setup()
-        .upstream(&upstream, "")
-        .tables(FAST)
-        .tables("[retention]\nbodies = \"0s\"\n")
-        .limits("min_free = \"8MB\"")
-        .data_dir(&disk.data())
-        .start();
-    // What settles besides may take a little of the reserve, never much.
-    let acknowledged = submit_until_refused(&relay, &disk, 7_000_000);
-    wait_for_all(&upstream, &acknowledged);
-    // Retention makes its round once a minute.
-    wait_until("mail is taken again", Duration::from_secs(120), || {
-        let bound = Duration::from_secs(20);
-        relay
-            .client()
-            .try_submit("a@example.org", &["ok@example.com"], &sized("again", 500_000), bound)
-            .is_ok()
-    });
-    let more = submit_until_refused(&relay, &disk, 7_000_000);
-    assert!(more.len() > acknowledged.len() / 2, "{} at first, {} now", acknowledged.len(), more.len());
-}
-
-#[test]
 fn a_disk_without_one_octet_left_loses_nothing() {
     let Some(disk) = SmallDisk::mount(24) else {
         return skip("a disk without one octet left", "no tmpfs can be mounted here (not root?)");
@@ -346,4 +318,76 @@ fn a_file_that_may_not_grow_loses_nothing() {
         acknowledged.iter().all(|s| received.iter().any(|r| r.header("Subject").as_deref() == Some(s)))
     });
     assert!(all_there, "{} acknowledged, {} arrived", acknowledged.len(), upstream.count());
+}
+
+#[test]
+fn content_of_what_is_done_goes_before_its_time_and_of_nothing_else() {
+    let Some(disk) = SmallDisk::mount(60) else {
+        return skip("room from kept content", "no tmpfs can be mounted here (not root?)");
+    };
+    let upstream = Upstream::start();
+    let later = "[[stream]]\nname = \"transactional\"\nretry = \"1h\"\n";
+    let setup = Relay::setup().upstream(&upstream, "").tables(later).limits("min_free = \"10MB\"");
+    let relay = setup.data_dir(&disk.data()).start();
+    upstream.fail(Point::Rcpt(1), Fault::Reply("451 4.3.0 later"), 1);
+    let waits = relay.submit("a@example.org", &["ok@example.com"], &sized("waits", 500_000));
+    wait_until("it is refused for now", Duration::from_secs(20), || {
+        relay.cli(&["explain", &waits]).must(0).out.contains("refused")
+    });
+    // Three times what the disk holds.
+    let mut ids = Vec::new();
+    let mut refused = 0;
+    while ids.len() < 240 {
+        let mail = sized(&format!("n{}", ids.len()), 500_000);
+        let bound = Duration::from_secs(20);
+        match relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, bound) {
+            Ok(id) => {
+                ids.push(id);
+                // What settles besides may take a little of the reserve, never much.
+                assert!(disk.free() >= 9_000_000, "{} octets free after {} messages", disk.free(), ids.len());
+            }
+            Err(said) => {
+                assert!(said.starts_with("452 4.3.1"), "{said}");
+                refused += 1;
+                wait_until("room again", Duration::from_secs(15), || {
+                    let small = plain("again");
+                    relay.client().try_submit("a@example.org", &["ok@example.com"], &small, bound).is_ok()
+                });
+            }
+        }
+    }
+    assert!(refused < 20, "{refused} refused");
+    let shown = |id: &str| relay.cli(&["queue", "show", id]).must(0).out;
+    assert!(shown(&ids[0]).contains("its content is gone"), "{}", shown(&ids[0]));
+    assert!(relay.cli(&["explain", &ids[0]]).must(0).out.contains("its content is gone"));
+    assert!(shown(&ids[239]).contains("--raw"), "the latest is kept: {}", shown(&ids[239]));
+    let told = relay.log().lines().filter(|l| l.contains("went before the time")).count();
+    assert!((1..=5).contains(&told), "told {told} times");
+
+    assert!(shown(&waits).contains("--raw"));
+    relay.cli(&["queue", "flush"]).must(0);
+    wait_until("what waited leaves whole", Duration::from_secs(20), || {
+        upstream.received().iter().any(|r| r.header("Subject").as_deref() == Some("waits"))
+    });
+}
+
+#[test]
+fn content_of_what_is_done_gives_its_room_back_to_a_disk_that_others_filled() {
+    let Some(disk) = SmallDisk::mount(60) else {
+        return skip("room given back", "no tmpfs can be mounted here (not root?)");
+    };
+    let upstream = Upstream::start();
+    let setup = Relay::setup().upstream(&upstream, "").tables(FAST).limits("min_free = \"4MB\"");
+    let relay = setup.data_dir(&disk.data()).start();
+    for n in 0..50 {
+        relay.submit("a@example.org", &["ok@example.com"], &sized(&format!("k{n}"), 500_000));
+    }
+    upstream.wait_for_within(50, Duration::from_secs(20));
+    let _filler = disk.fill(0);
+    wait_until("mail is refused", Duration::from_secs(20), || !relay.is_ready());
+    wait_until("kept content made room", Duration::from_secs(60), || {
+        let mail = sized("again", 500_000);
+        let bound = Duration::from_secs(20);
+        relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, bound).is_ok()
+    });
 }

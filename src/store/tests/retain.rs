@@ -82,6 +82,35 @@ async fn over_the_octets_the_oldest_bodies_go() {
 }
 
 #[tokio::test]
+async fn where_room_is_short_bodies_of_what_is_done_go_at_once_and_no_other() {
+    let bench = Bench::new();
+    // There is never so much.
+    let settings = Settings { min_free_octets: 1 << 60, ..bench.settings() };
+    let full = || Store::open(settings.clone(), ME, bench.clock.clone()).unwrap();
+    let store = bench.open();
+    let waits = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    accept_one(&store, bench.waiting(&waits)).await;
+    let half = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
+    let (accept, beginning) = bench.begun(&half);
+    accept_one(&store, accept).await;
+    store.settle(vec![bench.settle(first(&half), &beginning, accepted(), Step::Done)]).await.unwrap();
+    let done = [sent(&store, &bench, 4_000).await, sent(&store, &bench, 300).await];
+    let mut gone = LetGo::default();
+    store.make_room(&mut gone).await.unwrap();
+    assert_eq!(gone, LetGo::default(), "there is room");
+    store.close().await;
+
+    let store = full();
+    tokio::time::timeout(Duration::from_secs(20), store.room_is_short()).await.unwrap();
+    store.make_room(&mut gone).await.unwrap();
+    assert_eq!(gone, LetGo { bodies: 2, octets: 4_300 });
+    store.make_room(&mut gone).await.unwrap();
+    assert_eq!(gone.bodies, 2, "each goes once");
+    assert!(!has_body(&store, done[0]).await && !has_body(&store, done[1]).await);
+    assert!(has_body(&store, waits.id).await && has_body(&store, half.id).await, "no other");
+}
+
+#[tokio::test]
 async fn the_file_shrinks() {
     let bench = Bench::new();
     let store = bench.open();
