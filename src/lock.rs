@@ -2,8 +2,8 @@
 //!
 //! The lock is the kernel's (`flock`): it ends with the process, whatever its end, so a file that is left behind
 //! says nothing. The file is never unlinked: two processes could then each lock a file of that name; should somebody
-//! else remove it, the lock on the directory itself still holds, and [`read`] sees that. It has two lines, `pid 4711` and, once the relay
-//! listens, `http 127.0.0.1:8025`.
+//! else remove it, the lock on the directory itself still holds, and [`read`] sees that. It has two lines, `pid 4711`
+//! and, once the relay listens, `http 127.0.0.1:8025`.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -34,11 +34,10 @@ const TAKE_PAUSE: Duration = Duration::from_millis(25);
 /// The data directory is this process's until the lock is dropped.
 #[derive(Debug)]
 pub struct Lock {
-    /// The directory's own lock. It is taken after the file's and goes before it (fields are dropped in this order):
+    file: File,
+    /// The directory's own lock. It is taken before the file's and goes after it (fields are dropped in this order):
     /// whoever finds it locked and the file not, finds that for an instant at most, or the file is another by now.
     _dir: File,
-    file: File,
-    path: PathBuf,
 }
 
 /// The process that has the data directory.
@@ -94,43 +93,77 @@ fn held_by(holder: &Holder) -> String {
 impl Lock {
     /// Takes the data directory, made (0700) where it is absent. Blocks for up to half a second.
     pub fn take(data_dir: &Path) -> Result<Self, LockError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| LockError::Io { path, error }
-        };
-        make_dir(data_dir).map_err(at(data_dir))?;
+        Lock::take_with_room(data_dir, |_| false)
+    }
+
+    /// As [`Lock::take`]. Where the disk has no room for the lock file `make_room` is asked for some, with the
+    /// directory locked; it says whether there is any now.
+    pub fn take_with_room(data_dir: &Path, make_room: impl FnOnce(&Path) -> bool) -> Result<Self, LockError> {
+        make_dir(data_dir).map_err(LockError::at(data_dir))?;
         let path = data_dir.join(LOCK_FILE);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(at(&path))?;
-        let dir = File::open(data_dir).map_err(at(data_dir))?;
-        if !flock(&file).map_err(at(&path))? {
-            let holder = Holder::Process(parse(&read_text(&file).unwrap_or_default()));
-            return Err(LockError::Held { path, holder });
+        let dir = File::open(data_dir).map_err(LockError::at(data_dir))?;
+        if !flock(&dir).map_err(LockError::at(data_dir))? {
+            return Err(LockError::held(path));
         }
-        if !flock(&dir).map_err(at(data_dir))? {
-            return Err(LockError::Held { path, holder: Holder::WithoutFile });
-        }
-        let lock = Lock { _dir: dir, file, path };
-        lock.put(&format!("pid {}\n", std::process::id())).map_err(at(&lock.path))?;
-        Ok(lock)
+        let file = match open_locked(&path) {
+            Err(error) if error.is_no_room() && make_room(data_dir) => open_locked(&path)?,
+            file => file?,
+        };
+        Ok(Lock { file, _dir: dir })
     }
 
     /// Says where the relay's HTTP port really is.
     pub fn write(&self, http_address: SocketAddr) -> io::Result<()> {
-        self.put(&format!("pid {}\nhttp {http_address}\n", std::process::id()))
+        put(&self.file, &format!("pid {}\nhttp {http_address}\n", std::process::id()))
+    }
+}
+
+impl LockError {
+    fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |error| LockError::Io { path, error }
     }
 
-    /// Overwrites, then cuts: a reader in between sees the new lines first, and the first of a kind counts.
-    fn put(&self, text: &str) -> io::Result<()> {
-        self.file.write_all_at(text.as_bytes(), 0)?;
-        self.file.set_len(text.len() as u64)
+    /// The directory is locked: by whom, as far as its file says.
+    fn held(path: PathBuf) -> Self {
+        let file = File::open(&path);
+        let holder = match file.as_ref().map(held) {
+            Ok(Ok(true)) => {
+                let text = file.and_then(|file| read_text(&file));
+                Holder::Process(parse(&text.unwrap_or_default()))
+            }
+            _ => Holder::WithoutFile,
+        };
+        LockError::Held { holder, path }
     }
+
+    fn is_no_room(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, LockError::Io { error, .. } if matches!(error.kind(), StorageFull | QuotaExceeded))
+    }
+}
+
+/// The lock file, made where it is absent, locked and with our pid.
+fn open_locked(path: &Path) -> Result<File, LockError> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(LockError::at(path))?;
+    if !flock(&file).map_err(LockError::at(path))? {
+        return Err(LockError::held(path.to_owned()));
+    }
+    put(&file, &format!("pid {}\n", std::process::id())).map_err(LockError::at(path))?;
+    Ok(file)
+}
+
+/// Overwrites, then cuts: a reader in between sees the new lines first, and the first of a kind counts.
+fn put(file: &File, text: &str) -> io::Result<()> {
+    file.write_all_at(text.as_bytes(), 0)?;
+    file.set_len(text.len() as u64)
 }
 
 /// `false`: another process has it, and keeps it.
@@ -315,7 +348,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
         lock.write("[2001:db8:0:0:0:0:0:1]:65535".parse().unwrap()).unwrap();
-        lock.put("pid 1\n").unwrap();
+        put(&lock.file, "pid 1\n").unwrap();
         assert_eq!(parse(&read_text(&lock.file).unwrap_or_default()), parse("pid 1\n"));
         assert_eq!(parse("pid 1\np 127.0.0.1:80\n").http_address, None, "the tail in between");
     }

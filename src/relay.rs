@@ -27,7 +27,7 @@ use crate::lock::Lock;
 use crate::mail::{Budget, IdMint, StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{self, Listener, ListenerSettings, TlsMode};
-use crate::store::Store;
+use crate::store::{self, Store};
 use crate::wire::smtp::Login;
 use crate::wire::{self, Wire};
 
@@ -49,7 +49,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = crate::metrics::install()?;
     let data_dir = config.server.data_dir.clone();
     make_data_dir(&data_dir)?;
-    let lock = Lock::take(&data_dir)?;
+    let lock = Lock::take_with_room(&data_dir, store::give_up_reserve)?;
     let clock: Arc<dyn Clock> = Arc::new(clock::System);
     let mint = Arc::new(IdMint::new(chance()?));
     let owner = mint.owner(&*clock);

@@ -90,7 +90,7 @@ async fn source_of(common: &Common, location: &settings::Location) -> Result<Sou
             shown(&location.data_dir)
         )));
     }
-    let lock = match Lock::take(&location.data_dir) {
+    let lock = match Lock::take_with_room(&location.data_dir, crate::store::give_up_reserve) {
         Ok(lock) => lock,
         // A relay started at this very moment.
         Err(LockError::Held { .. }) => return relay_of(common, location).await.map(Source::Relay),

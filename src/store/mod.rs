@@ -36,6 +36,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
 
 pub use queue::Settling;
+pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
 pub use types::*;
 

@@ -56,8 +56,8 @@ impl Reserve {
     }
 }
 
-/// Gives the file up before there is a writer, and says whether that made room.
-pub(super) fn give_up(data_dir: &Path) -> bool {
+/// Gives the file up before there is a writer, and says whether that made room. The caller holds the data directory.
+pub fn give_up(data_dir: &Path) -> bool {
     Reserve::new(data_dir, 0).give_up()
 }
 

@@ -138,6 +138,31 @@ fn restart_full(relay: &mut Relay) {
     wait_until("it runs again", Duration::from_secs(60), || relay.get("/readyz").is_some());
 }
 
+#[test]
+fn a_start_finds_room_for_its_lock_file_on_a_full_disk() {
+    let Some(disk) = SmallDisk::mount(24) else {
+        return skip("a lock file on a full disk", "no tmpfs can be mounted here (not root?)");
+    };
+    let upstream = Upstream::start();
+    let setup = Relay::setup().upstream(&upstream, "").tables(FAST).limits("min_free = \"4MB\"");
+    let mut relay = setup.data_dir(&disk.data()).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("before"));
+    upstream.wait_for_within(1, Duration::from_secs(20));
+    relay.kill();
+    let lock = disk.data().join("postroad.lock");
+    std::fs::remove_file(&lock).unwrap();
+    let filler = disk.fill(0);
+    relay.spawn();
+    wait_until("it runs", Duration::from_secs(60), || relay.get("/readyz").is_some());
+    std::fs::remove_file(filler).unwrap();
+    wait_until("it is ready", Duration::from_secs(30), || relay.is_ready());
+
+    relay.kill();
+    std::fs::remove_file(&lock).unwrap();
+    let _filler = disk.fill(0);
+    relay.cli(&["queue", "show", &id]).must(0);
+}
+
 /// A kept message can be looked at and removed.
 fn commands_work(relay: &Relay, id: &str) {
     for arguments in [&["queue", "list"][..], &["queue", "show", id], &["explain", id], &["queue", "rm", id]]
