@@ -32,8 +32,8 @@ pub struct Metric {
 /// From a commit on a fast disk to an ESP that takes its time, in seconds.
 const SECONDS: &[f64] =
     &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
-/// Rows in one commit.
-const ROWS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+/// Operations in one commit.
+const OPERATIONS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
 
 macro_rules! declare {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal [$($label:literal),*] $kind:expr;)+) => {
@@ -74,8 +74,9 @@ declare! {
     /// Seconds from the first waiting row to the end of the commit that carried it, sync included. Above 0.1 the disk
     /// is what apps wait for.
     COMMIT_SECONDS = "postroad_commit_seconds" [] Kind::Histogram(SECONDS);
-    /// Rows that shared one commit. Near 1 under load means that nothing is grouped.
-    COMMIT_BATCH_SIZE = "postroad_commit_batch_size" [] Kind::Histogram(ROWS);
+    /// Operations of mail (an accept, a begin, a settle) that shared one commit; commits without any are not counted.
+    /// Near 1 under load means that nothing is grouped.
+    COMMIT_BATCH_SIZE = "postroad_commit_batch_size" [] Kind::Histogram(OPERATIONS);
     /// Open SMTP connections. At the listener's max_connections the longest-idle client without an
     /// accepted recipient is sent away with 421.
     SMTP_CONNECTIONS = "postroad_smtp_connections" ["listener"] Kind::Gauge;

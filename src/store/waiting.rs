@@ -22,6 +22,7 @@ pub(super) enum Lane {
 
 /// One operation: it may be run twice when its group is run again, its result is told after the commit.
 pub(super) trait Work: Send {
+    fn lane(&self) -> Lane;
     fn rows(&self) -> u32;
     /// Kept and tried again where it cannot commit.
     fn kept(&self) -> bool;
@@ -30,6 +31,7 @@ pub(super) trait Work: Send {
 }
 
 struct Task<F, T> {
+    lane: Lane,
     run: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
@@ -43,6 +45,10 @@ where
     F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send,
     T: Send,
 {
+    fn lane(&self) -> Lane {
+        self.lane
+    }
+
     fn rows(&self) -> u32 {
         self.rows
     }
@@ -116,8 +122,7 @@ impl Queue {
         };
         let room = Arc::clone(room).acquire_many_owned(rows).await.map_err(|_| StoreError::Stopping)?;
         let (reply, answer) = oneshot::channel();
-        let task = Task { run, result: None, reply, rows, kept: false, _room: Some(room) };
-        self.push(lane, Box::new(task))?;
+        self.push(Box::new(Task { lane, run, result: None, reply, rows, kept: false, _room: Some(room) }))?;
         answer.await.unwrap_or(Err(StoreError::Stopping))
     }
 
@@ -130,8 +135,8 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let rows = u32::try_from(rows).unwrap_or(u32::MAX).max(1);
         // A refused push drops the task and its reply: the receiver says so.
-        let _ =
-            self.push(Lane::Mail, Box::new(Task { run, result: None, reply, rows, kept: true, _room: None }));
+        let lane = Lane::Mail;
+        let _ = self.push(Box::new(Task { lane, run, result: None, reply, rows, kept: true, _room: None }));
         answer
     }
 
@@ -156,8 +161,8 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    fn push(&self, lane: Lane, work: Box<dyn Work>) -> Result<(), StoreError> {
-        self.enqueue(|waiting| match lane {
+    fn push(&self, work: Box<dyn Work>) -> Result<(), StoreError> {
+        self.enqueue(|waiting| match work.lane() {
             Lane::Mail => waiting.mail.push_back(work),
             Lane::Bulk => waiting.bulk.push_back(work),
         })

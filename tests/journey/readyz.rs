@@ -38,4 +38,7 @@ fn metrics_count_what_happened() {
         assert!(seen.contains(&format!("# HELP {name}")), "{name} is missing:\n{seen}");
     }
     assert!(!seen.contains("example.com"), "an address in a label");
+    // An accept and a settle each, and now and then a sweep; not what bulk work weighs.
+    let operations = relay.metric("postroad_commit_batch_size_sum");
+    assert!((6.0..=60.0).contains(&operations), "{operations} operations of mail");
 }
