@@ -48,46 +48,57 @@ macro_rules! declare {
 
 declare! {
     /// Messages that got their 250: committed and synced. Its rate is what apps hand in; zero while apps send means
-    /// that they are refused (see postroad_recipients_refused_total) or do not reach the listener.
+    /// that they are refused (see postroad_smtp_refusals_total) or do not reach the listener.
     MESSAGES_ACCEPTED = "postroad_messages_accepted_total" ["listener", "stream"] Kind::Counter;
-    /// Recipients that were refused at the door, by reason. A jump in one reason names what changed: a credential, a
-    /// suppression list, a full disk.
+    /// Recipients that were refused at RCPT for who they are, by reason. suppressed: the recipient may not be mailed.
+    /// relay_denied: the client may not send to others; an app that lost its login, or somebody who tries the door.
+    /// What else is refused counts in postroad_smtp_refusals_total.
     RECIPIENTS_REFUSED = "postroad_recipients_refused_total" ["stream", "reason"] Kind::Counter;
     /// Logins that were refused, by reason. wrong: name or password; a few are a forgotten password, a lasting rate is
-    /// somebody who guesses, and the log has the address. limited: too many failures from that address. undecided: could
-    /// not be checked now. The others (off, no_tls, mechanism, for_another, malformed, order, cancelled) are an app that
-    /// is set up otherwise than the listener.
+    /// somebody who guesses, and the log has the address. limited: too many failures from that address. undecided:
+    /// could not be checked now. The others (off, no_tls, mechanism, for_another, malformed, order, cancelled) are an
+    /// app that is set up otherwise than the listener.
     LOGINS_REFUSED = "postroad_logins_refused_total" ["listener", "reason"] Kind::Counter;
-    /// Mail refused and connections cut at the SMTP door, by reason: relay_denied, too_large, full, too_many_errors, ….
-    /// Each has a line in the log with the client's address. A rate of full or made_room asks for more max_connections.
+    /// Commands refused and connections cut at the SMTP door, by reason: relay_denied, too_large, full,
+    /// too_many_errors, …. The log has the client's address. A rate of full or made_room asks for more max_connections,
+    /// one of not_now for room on the disk or memory.
     SMTP_REFUSALS = "postroad_smtp_refusals_total" ["listener", "reason"] Kind::Counter;
-    /// Recipients that an ESP answered for, by outcome: accepted, refused, unfit, unsure. Any lasting rate of unsure
-    /// is worth a look: each is held and may arrive twice.
+    /// Attempts by outcome, one for each recipient of a call: accepted, refused (for good or for now), unfit (that ESP
+    /// cannot carry the message), unsure (the answer was lost). Any lasting rate of unsure is worth a look: each is
+    /// held and may arrive twice.
     ATTEMPTS = "postroad_attempts_total" ["esp", "outcome"] Kind::Counter;
-    /// Seconds from the start of a call to its answer. Rising at one ESP alone: it is slow; at all: so are we.
+    /// Seconds from the start of a call to an ESP, connecting included, to its answer. Rising at one ESP alone: it is
+    /// slow; at all of them: our line or this machine is.
     ATTEMPT_SECONDS = "postroad_attempt_seconds" ["esp"] Kind::Histogram(SECONDS);
-    /// Unfinished deliveries by state: waiting, out, unsure, paused. Waiting that only grows: the ESPs take less than
-    /// comes in.
+    /// Deliveries (one message to one recipient) that are not done, by state: waiting for their turn or the next try,
+    /// out at an ESP, unsure (held because an answer was lost), paused by an operator. Waiting that only grows: the
+    /// ESPs take less than comes in.
     QUEUE_DELIVERIES = "postroad_queue_deliveries" ["state", "stream"] Kind::Gauge;
-    /// Age in seconds of the oldest unfinished delivery of a stream; zero when there is none. The one to alert on.
+    /// Seconds since the oldest message of a stream was taken in that has a delivery which is not done, whatever its
+    /// state; zero when there is none. The one to alert on: above the waits of the stream's retry, mail is stuck; at
+    /// max_age it is given up.
     QUEUE_OLDEST_SECONDS = "postroad_queue_oldest_seconds" ["stream"] Kind::Gauge;
-    /// Seconds from the first waiting row to the end of the commit that carried it, sync included. Above 0.1 the disk
-    /// is what apps wait for.
+    /// Seconds that a commit of the database took, its sync included; what waits for it is not. Above 0.1 the disk is
+    /// what apps wait for.
     COMMIT_SECONDS = "postroad_commit_seconds" [] Kind::Histogram(SECONDS);
     /// Operations of mail (an accept, a begin, a settle) that shared one commit; commits without any are not counted.
     /// Near 1 under load means that nothing is grouped.
     COMMIT_BATCH_SIZE = "postroad_commit_batch_size" [] Kind::Histogram(OPERATIONS);
-    /// Open SMTP connections. At the listener's max_connections the longest-idle client without an
-    /// accepted recipient is sent away with 421.
+    /// Open SMTP connections. At the listener's max_connections the longest silent client without an accepted recipient
+    /// makes room for a newcomer; where there is none, the newcomer is told 421.
     SMTP_CONNECTIONS = "postroad_smtp_connections" ["listener"] Kind::Gauge;
-    /// Octets of memory that messages in flight take, of both sides. At the limit new mail is told 452.
+    /// Octets of memory that messages in flight take, those that arrive and those that leave. At limits.memory new
+    /// mail is told 452.
     MEMORY_OCTETS = "postroad_memory_octets" [] Kind::Gauge;
-    /// Alerts, once each time that a state changed for the worse: each has an error line in the log that says more.
-    /// unfit_everywhere counts messages that no ESP can carry; each has a warning.
+    /// Alerts by kind, as no_room and not_stored: one each time that something turned bad, not while it stays so. Each
+    /// has an error line in the log that says more. unfit_everywhere counts messages that no ESP can carry, each with a
+    /// warning.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
-    /// Log lines that were dropped because standard error did not take them in time. Mail went on.
+    /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads
+    /// the log is slow or stands still.
     LOG_LINES_DROPPED = "postroad_log_lines_dropped_total" [] Kind::Counter;
-    /// Requests to the HTTP port by status class (2xx, 4xx, 5xx).
+    /// Requests answered at the HTTP port (health, metrics, commands), by class of their status: 2xx (all below 400),
+    /// 4xx (the client's mistake, a wrong token too), 5xx (the relay could not answer; /readyz that says not ready).
     HTTP_REQUESTS = "postroad_http_requests_total" ["class"] Kind::Counter;
 }
 
@@ -169,7 +180,11 @@ mod tests {
         let words_in_the_code = ["reason", "outcome", "state", "kind", "class"];
         for metric in ALL {
             assert!(metric.name.starts_with("postroad_"), "{}", metric.name);
-            assert!(metric.meaning.trim().len() > 30, "{} says too little", metric.name);
+            assert!(metric.meaning.trim().len() > 60, "{} says too little", metric.name);
+            for (ending, unit) in [("_seconds", "Seconds"), ("_octets", "Octets")] {
+                let starts = metric.meaning.trim().starts_with(unit);
+                assert_eq!(metric.name.ends_with(ending), starts, "{} begins with its unit", metric.name);
+            }
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);
             for label in metric.labels {
                 assert!(
