@@ -97,6 +97,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let signal = wait_for_signal().await?;
     journal::stopping(signal);
     running.stop().await;
+    // Where it cannot be noted the next start holds longer.
+    let _ = store.note_alive().await;
     store.close().await;
     journal::stopped();
     drop(lock);

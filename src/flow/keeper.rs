@@ -18,6 +18,8 @@ const EASE_EVERY: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Retention runs so often.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
+/// That the relay is up is noted so often: after a crash each hold is longer by at most so much more.
+const ALIVE_EVERY: Duration = Duration::from_secs(10);
 /// Deliveries swept at a time.
 const SWEEP_BATCH: usize = 500;
 
@@ -36,12 +38,15 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
     let mut ease = every(EASE_EVERY);
     let mut sweep = every(SWEEP_EVERY);
     let mut retain = every(RETAIN_EVERY);
+    let mut alive = every(ALIVE_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ease.tick() => courier.outlets.iter().for_each(|o| o.ease()),
             _ = sweep.tick() => { courier.sweep().await; }
             _ = retain.tick() => courier.retain().await,
+            // Where it cannot be noted the next start holds longer.
+            _ = alive.tick() => { let _ = courier.store.note_alive().await; }
         }
     }
 }

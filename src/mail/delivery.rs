@@ -14,6 +14,8 @@
 //! The attempt's row always takes its answer, however late; the queue moves only where `Out` or `Unsure` names that
 //! attempt. From `Handed` up a delivery is Done, whatever else would be next.
 
+use std::time::Duration;
+
 use super::id::{AttemptId, Owner};
 use crate::clock::Timestamp;
 
@@ -252,6 +254,23 @@ impl Delivery {
         true
     }
 
+    /// The relay is up again at `now` after it was down so long (rule 12): no webhook could arrive meanwhile. A hold
+    /// that was under way goes on where it stood; and none ends before those that came in vain had as long once more to
+    /// be repeated. Nothing is put off by more than a whole `hold` from now on. `false`: it is no longer held than
+    /// before.
+    pub fn outage(&mut self, now: Timestamp, down: Duration, hold: Duration) -> bool {
+        let (QueueState::Unsure { until, .. }
+        | QueueState::Paused { from: PausedFrom::Unsure { until, .. } }) = &mut self.state
+        else {
+            return false;
+        };
+        let missed = down.min(hold);
+        let longer = until.plus(missed).min(now.plus(hold)).max(now.plus(missed));
+        let changed = longer > *until;
+        *until = longer.max(*until);
+        changed
+    }
+
     /// `max_age` passed (rule 13): with an open attempt it is taken as sent, else it has expired.
     pub fn expire(&mut self) -> Option<Reason> {
         match self.state {
@@ -402,6 +421,36 @@ mod tests {
         assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
         d.settle(A2, Step::Later(LATER));
         assert_eq!(d.expire(), Some(Reason::Assumed));
+    }
+
+    #[test]
+    fn a_hold_is_longer_by_what_the_relay_was_down() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let at = |millis| Timestamp::from_millis(millis);
+        let now = at(1_000_000);
+        let after = |until, down| {
+            let mut d =
+                Delivery { state: QueueState::Unsure { attempt: A1, until }, ..Delivery::waiting(NOW) };
+            let changed = d.outage(now, down, minute);
+            let QueueState::Unsure { until: longer, .. } = d.state else { panic!("{:?}", d.state) };
+            assert_eq!(changed, longer != until);
+            longer
+        };
+        // Ten seconds were left when it went down two seconds ago; so many restarts still come to an end.
+        assert_eq!(after(now.plus(second * 8), second * 2), now.plus(second * 10));
+        assert_eq!(after(now.plus(second * 8), Duration::ZERO), now.plus(second * 8));
+        // It ended while the relay was down, or long before: what came in vain has as long once more.
+        assert_eq!(after(at(999_000), second * 5), now.plus(second * 5));
+        assert_eq!(after(at(0), second * 5), now.plus(second * 5));
+        // Never past a whole hold from now on, and none is shortened.
+        assert_eq!(after(now.plus(second * 58), second * 5), now.plus(minute));
+        assert_eq!(after(at(999_000), minute * 60), now.plus(minute));
+        assert_eq!(after(now.plus(minute * 5), second), now.plus(minute * 5));
+
+        let from = PausedFrom::Unsure { attempt: A1, until: now };
+        let mut paused = Delivery { state: QueueState::Paused { from }, ..Delivery::waiting(NOW) };
+        assert!(paused.outage(now, second, minute), "a paused one returns to its hold");
+        assert!(!Delivery::waiting(NOW).outage(now, second, minute) && !out(A1).outage(now, second, minute));
     }
 
     #[test]

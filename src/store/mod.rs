@@ -12,6 +12,7 @@ mod operate;
 mod queue;
 mod read;
 mod reasons;
+mod recover;
 mod reserve;
 mod retention;
 mod row;
@@ -40,7 +41,7 @@ pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
 pub use types::*;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::mail::{DeliveryId, MessageId, Owner, StreamName};
 use row::{LaneId, integer, kind};
 use tx::{Delta, LaneOf, OutChange};
@@ -82,6 +83,8 @@ struct Shared {
     book: Mutex<HashMap<DeliveryId, OutEntry>>,
     /// From this message on a start looks for what is out.
     out_from: AtomicI64,
+    /// When a relay was last known to be up, in milliseconds; below zero: never.
+    alive_millis: AtomicI64,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
 }
@@ -109,6 +112,7 @@ impl Store {
             lanes: Mutex::default(),
             book: Mutex::default(),
             out_from: AtomicI64::new(0),
+            alive_millis: AtomicI64::new(-1),
             body_octets: AtomicI64::new(-1),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
@@ -208,6 +212,11 @@ fn open_with_room(data_dir: &Path) -> Result<(Connection, PathBuf), OpenError> {
     Ok((conn, path))
 }
 
+/// A number of `meta`.
+fn noted(conn: &Connection, key: &str) -> rusqlite::Result<Option<i64>> {
+    conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).optional()
+}
+
 fn none(error: rusqlite::Error) -> rusqlite::Result<()> {
     match error {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),
@@ -235,13 +244,15 @@ impl Shared {
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?;
         self.space.add_queued(octets, deliveries);
+        if let Some(alive) = noted(conn, "alive")? {
+            self.alive_millis.store(alive, Ordering::Relaxed);
+        }
         self.look_for_out(conn)
     }
 
     /// The rows that are out enter no index; a mark says below which message there is none.
     fn look_for_out(&self, conn: &Connection) -> rusqlite::Result<()> {
-        let mark = conn.query_row("SELECT value FROM meta WHERE key = 'out_from'", [], |row| row.get(0));
-        self.out_from.store(mark.optional()?.unwrap_or(0), Ordering::Relaxed);
+        self.out_from.store(noted(conn, "out_from")?.unwrap_or(0), Ordering::Relaxed);
         let mut statement = conn.prepare(
             "SELECT message, recipient, lane, octets, owner FROM email_sends
              WHERE state = 1 AND message >= ?1",
@@ -285,6 +296,9 @@ impl Shared {
         if let Some(from) = delta.out_from {
             self.out_from.store(from.number(), Ordering::Relaxed);
         }
+        if let Some(alive) = delta.alive {
+            self.alive_millis.store(alive.millis(), Ordering::Relaxed);
+        }
         if delta.body_octets != 0 && self.body_octets.load(Ordering::Relaxed) >= 0 {
             self.body_octets.fetch_add(delta.body_octets, Ordering::Relaxed);
         }
@@ -323,6 +337,12 @@ impl Shared {
             tally.1 = Some(least);
         }
         tallies
+    }
+
+    /// When a relay was last known to be up.
+    fn alive(&self) -> Option<Timestamp> {
+        let millis = self.alive_millis.load(Ordering::Relaxed);
+        (millis >= 0).then(|| Timestamp::from_millis(millis))
     }
 
     /// Below this message nothing is out.

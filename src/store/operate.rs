@@ -1,28 +1,20 @@
-//! Moves that no answer makes: operators' acts, the end of `max_age`, and what a start finds of a relay that died.
-
-use std::time::Duration;
+//! Moves that no answer makes: operators' acts and the end of `max_age`.
 
 use rusqlite::params;
-use tokio::time::Instant;
 
 use super::Store;
-use super::queue::insert_crashed;
 use super::read::{view, view_where};
 use super::reasons;
 use super::row::{LaneId, QUEUED, Queued, integer};
 use super::tx::Tx;
-use super::types::{Act, Acted, DeliveryView, Recovered, StoreError};
+use super::types::{Act, Acted, DeliveryView, StoreError};
 use super::waiting::Lane;
-use crate::clock::{Timestamp, monotonic};
+use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
-use crate::mail::{DeliveryId, MessageId, QueueState, Reason, StreamKind, StreamName};
+use crate::mail::{MessageId, QueueState, Reason};
 
 /// Rows that one operation over the whole queue moves at a time.
 const CHUNK_ROWS: usize = 500;
-/// On a full disk a start tries again so often…
-const RECOVER_PAUSE: Duration = Duration::from_secs(1);
-/// …and says so.
-const RECOVER_SAID_EVERY: Duration = Duration::from_secs(60);
 
 impl Store {
     /// What an operator does to these messages' deliveries, with an event each.
@@ -60,57 +52,6 @@ impl Store {
     /// again.
     pub async fn sweep(&self, now: Timestamp, limit: usize) -> Result<Vec<DeliveryView>, StoreError> {
         self.shared.queue.run(Lane::Mail, limit, move |tx| sweep(tx, now, limit)).await
-    }
-
-    /// At start: what another owner had out is unsure now, for as long as `hold` says for its stream, with its attempt
-    /// and an event (rule 12); and no hold ends before that time has passed from now on.
-    ///
-    /// On a full disk it waits for room, and says so: nothing may be begun before it is done.
-    ///
-    /// Errors: [`StoreError::Failed`], [`StoreError::Stopping`]; part of them may be judged by then. May be run
-    /// again, and must be until it succeeds: until then those deliveries do not move.
-    pub async fn recover(
-        &self,
-        hold: impl Fn(&StreamName, StreamKind) -> Duration,
-    ) -> Result<Recovered, StoreError> {
-        let mut recovered = Recovered::default();
-        let mut said_at: Option<Instant> = None;
-        loop {
-            match self.recover_once(&hold, &mut recovered).await {
-                Ok(()) => return Ok(recovered),
-                Err(StoreError::Full(why)) => {
-                    if said_at.is_none_or(|at| at.elapsed() >= RECOVER_SAID_EVERY) {
-                        said_at = Some(monotonic());
-                        tracing::error!(
-                            why,
-                            "what an earlier start left cannot be judged: the relay starts when there is room"
-                        );
-                    }
-                    tokio::time::sleep(RECOVER_PAUSE).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    async fn recover_once(
-        &self,
-        hold: &impl Fn(&StreamName, StreamKind) -> Duration,
-        recovered: &mut Recovered,
-    ) -> Result<(), StoreError> {
-        let now = self.shared.clock.now();
-        for (lane, of) in self.shared.lanes() {
-            let until = now.plus(hold(&of.stream, of.kind));
-            let out = self.shared.foreign_out(lane);
-            for chunk in out.chunks(CHUNK_ROWS) {
-                let chunk = chunk.to_vec();
-                let run = move |tx: &mut Tx<'_, '_>| crash(tx, &chunk, until);
-                recovered.crashed += self.shared.queue.run(Lane::Mail, CHUNK_ROWS, run).await?;
-            }
-            let extend = move |tx: &mut Tx<'_, '_>| extend_holds(tx, lane, until);
-            recovered.holds_extended += self.chunked(Lane::Mail, extend).await?;
-        }
-        Ok(())
     }
 
     /// Runs `step` until it moves less than a chunk of rows.
@@ -175,17 +116,6 @@ fn flush_lane(tx: &mut Tx<'_, '_>, lane: LaneId, now: Timestamp) -> rusqlite::Re
         .execute(params![lane, now.millis(), integer(CHUNK_ROWS)])
 }
 
-/// No hold ends before the webhooks that could not arrive have had their time. Paused ones return to theirs.
-fn extend_holds(tx: &mut Tx<'_, '_>, lane: LaneId, until: Timestamp) -> rusqlite::Result<usize> {
-    tx.conn
-        .prepare_cached(
-            "UPDATE email_sends SET at = ?2 WHERE (message, recipient) IN
-                 (SELECT message, recipient FROM email_sends INDEXED BY email_sends_end
-                  WHERE state IN (0, 2, 3, 4) AND lane = ?1 AND state IN (2, 4) AND at < ?2 LIMIT ?3)",
-        )?
-        .execute(params![lane, until.millis(), integer(CHUNK_ROWS)])
-}
-
 fn sweep(tx: &mut Tx<'_, '_>, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<DeliveryView>> {
     let sql = format!(
         "SELECT {QUEUED} FROM email_sends INDEXED BY email_sends_end
@@ -221,22 +151,4 @@ fn expired(tx: &Tx<'_, '_>, of: &Queued) -> rusqlite::Result<String> {
         "" => "its time passed before it was tried".into(),
         reasons => format!("its time passed; {reasons}"),
     })
-}
-
-fn crash(tx: &mut Tx<'_, '_>, ids: &[DeliveryId], until: Timestamp) -> rusqlite::Result<u64> {
-    const DETAIL: &str = "the relay stopped while the attempt was out: whether it was handed over is unknown";
-    let mut crashed = 0;
-    for id in ids {
-        let Some(before) = tx.read(*id)? else { continue };
-        let QueueState::Out { owner, attempt } = before.delivery.state else { continue };
-        let mut after = before.clone();
-        if owner == tx.shared.owner || !after.delivery.crashed(until) {
-            continue;
-        }
-        insert_crashed(tx, &before, attempt, DETAIL)?;
-        tx.write(&before, &after)?;
-        tx.delivery_event(*id, "crashed", Some(attempt), before.esp.as_deref(), DETAIL)?;
-        crashed += 1;
-    }
-    Ok(crashed)
 }

@@ -90,7 +90,7 @@ impl Space {
         self.deliveries.fetch_add(deliveries, Ordering::Relaxed);
     }
 
-    #[cfg(test)]
+    /// How many deliveries are not done.
     pub(super) fn deliveries(&self) -> u64 {
         self.deliveries.load(Ordering::Relaxed).unsigned_abs()
     }

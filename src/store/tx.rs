@@ -102,6 +102,7 @@ pub(super) struct Delta {
     pub body_octets: i64,
     pub out: Vec<OutChange>,
     pub out_from: Option<MessageId>,
+    pub alive: Option<Timestamp>,
 }
 
 /// One transaction.
@@ -277,6 +278,15 @@ impl<'a, 'c> Tx<'a, 'c> {
             .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('out_from', ?1)")?
             .execute([from.number()])?;
         self.delta.out_from = Some(from);
+        Ok(())
+    }
+
+    /// The relay is up at the time of this transaction.
+    pub(super) fn set_alive(&mut self) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('alive', ?1)")?
+            .execute([self.now.millis()])?;
+        self.delta.alive = Some(self.now);
         Ok(())
     }
 

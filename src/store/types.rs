@@ -321,7 +321,7 @@ pub struct QueueCount {
 pub struct Recovered {
     /// Deliveries that were out: unsure now.
     pub crashed: u64,
-    /// Holds that were about to end: webhooks could not arrive while the relay was down.
+    /// Holds that are longer now: webhooks could not arrive while the relay was down.
     pub holds_extended: u64,
 }
 

@@ -125,3 +125,22 @@ fn a_next_hop_that_stops_reading_in_the_body_was_not_handed_it() {
     upstream.wait_for_within(1, Duration::from_secs(40));
     assert_ne!(life(&relay, &id)["attempts"][0]["outcome"], "unsure");
 }
+
+#[test]
+fn restarts_do_not_begin_a_hold_anew() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Close, 1);
+    let hold = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"5s\"\n";
+    let mut relay = Relay::setup().upstream(&upstream, "").tables(hold).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("restarts"));
+    wait_until("it is held", Duration::from_secs(15), || {
+        life(&relay, &id)["deliveries"][0]["state"] == "unsure"
+    });
+    // Each is up for less than the hold.
+    let again = (0..12).any(|_| {
+        relay.stop();
+        relay.restart();
+        holds_within(Duration::from_millis(1500), || upstream.count() > 0)
+    });
+    assert!(again, "held for ever: {}", life(&relay, &id));
+}

@@ -244,6 +244,33 @@ async fn a_start_ends_no_hold_early_and_carries_out_marks() {
     assert_eq!((claim.open_attempts, claim.open_by_crash), (1, 0));
 }
 
+#[tokio::test]
+async fn many_starts_do_not_hold_mail_for_ever() {
+    let bench = Bench::new();
+    let mut store = bench.open();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let (accept, lost) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    let until = bench.now().plus(HOLD);
+    store.settle(vec![bench.settle(first(&message), &lost, unsure(), Step::Hold(until))]).await.unwrap();
+    let (up, down) = (Duration::from_secs(90), Duration::from_secs(2));
+    let mut starts = 0;
+    loop {
+        bench.clock.advance(up);
+        if !store.claim_due(bench.now(), 10).await.unwrap().is_empty() {
+            break;
+        }
+        store.note_alive().await.unwrap();
+        store.close().await;
+        bench.clock.advance(down);
+        starts += 1;
+        store = bench.open_as(Owner::from_number(7 + starts));
+        recover(&store).await;
+        assert!(starts < 20, "held for ever: {:?}", state_of(&store, first(&message)).await.state);
+    }
+    assert_eq!(starts, 6, "once the relay was up for as long as the hold");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_on_a_full_disk_waits_for_room() {
     let bench = Bench::new();
