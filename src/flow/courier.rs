@@ -16,7 +16,7 @@ use super::call::Call;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending, PendingQueue};
 use crate::clock::{Clock, Timestamp};
-use crate::journal;
+use crate::journal::{self, Alert};
 use crate::mail::delivery::Begin;
 use crate::mail::{
     Abort, AttemptId, Budget, DeliveryId, IdMint, Message, MessageId, QueueState, StreamKind, StreamName,
@@ -31,6 +31,8 @@ const BEGIN_BATCH: usize = 512;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// See [`Courier::turns_to_give`].
 const TURNS_WHERE_MAIL_WAITS: u32 = 2;
+/// What no ESP here can carry is looked at so often: only another configuration changes that.
+const STRANDED_PAUSE: Duration = Duration::from_secs(60);
 /// After the store refused, the next try.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 
@@ -49,6 +51,8 @@ pub struct Courier {
     /// Rung when there is something to do: room was freed, mail waits, a time has come.
     wake: Arc<Notify>,
     next_look_millis: AtomicI64,
+    /// Mail waits for an ESP that is not there; it is told once a start.
+    stranded: Alert,
     stop: CancellationToken,
 }
 
@@ -58,6 +62,8 @@ struct Taken {
     batch: Vec<(Pending, usize, Room)>,
     /// Some were over.
     expired: bool,
+    /// Bound or pinned to an ESP that is not there.
+    stranded: Vec<Pending>,
 }
 
 /// What a courier is made of.
@@ -94,6 +100,7 @@ impl Courier {
             pending: Mutex::default(),
             wake: parts.wake,
             next_look_millis: AtomicI64::new(0),
+            stranded: Alert::new("esp_missing"),
             stop: CancellationToken::new(),
         })
     }
@@ -242,9 +249,11 @@ impl Courier {
     /// Begins all that has room: memory first, then the database.
     async fn round(self: &Arc<Self>) {
         while !self.stop.is_cancelled() {
-            let Taken { batch, expired } = self.take_batch();
-            if expired && !self.sweep().await {
-                // It would be read, and be over, again at once.
+            let Taken { batch, expired, stranded } = self.take_batch();
+            let swept = !expired || self.sweep().await;
+            let put_off = stranded.is_empty() || self.put_off(&stranded).await;
+            if !swept || !put_off {
+                // It would be read, and be the same, again at once.
                 tokio::time::sleep(STORE_PAUSE).await;
             }
             if batch.is_empty() {
@@ -258,10 +267,10 @@ impl Courier {
     }
 
     /// The next in turn that have room, each with the outlet that it goes to. One without room anywhere stays at the
-    /// front; one that no outlet can take (a pin whose ESP is gone) is left to a later look. Whatever has passed its
-    /// `max_age` is not begun any more: it leaves memory here, and the sweep ends it.
+    /// front; one that no outlet can ever take (a pin whose ESP is gone) is put off. Whatever has passed its `max_age` is
+    /// not begun any more: it leaves memory here, and the sweep ends it.
     fn take_batch(&self) -> Taken {
-        let (mut batch, mut expired) = (Vec::new(), false);
+        let (mut batch, mut expired, mut stranded) = (Vec::new(), false, Vec::new());
         let mut deliveries = 0;
         let now = self.clock.now();
         let mut queue = self.queue();
@@ -282,6 +291,8 @@ impl Courier {
                     deliveries += next.passengers.len();
                     batch.push((next, outlet, room));
                 }
+                None if next.waits_for().is_some_and(|esp| !self.has(esp)) => stranded.push(next),
+                // All were tried: a new round begins from the database.
                 None if ranked.is_empty() => {}
                 None => {
                     queue.put_back(next);
@@ -289,7 +300,28 @@ impl Courier {
                 }
             }
         }
-        Taken { batch, expired }
+        Taken { batch, expired, stranded }
+    }
+
+    fn has(&self, esp: &str) -> bool {
+        self.outlets.iter().any(|outlet| &*outlet.name == esp)
+    }
+
+    /// Lets those wait whose ESP is not there, so that they are not read again and again before all others. `false`: the
+    /// store did not.
+    async fn put_off(&self, stranded: &[Pending]) -> bool {
+        if let Some(esp) = stranded.iter().find_map(Pending::waits_for) {
+            self.stranded.raise(format_args!(
+                "mail waits for the ESP {esp}, which is not configured: write its [[esp]] again and restart, or take \
+                 the mail out with `postroad queue rm`; else it ends at its max_age"
+            ));
+        }
+        let deliveries = stranded.iter().flat_map(Pending::deliveries).collect();
+        let put_off = self.store.put_off(deliveries, self.clock.now().plus(STRANDED_PAUSE)).await;
+        if let Err(error) = &put_off {
+            journal::trouble("putting off mail whose ESP is not there", &error.to_string());
+        }
+        put_off.is_ok()
     }
 
     async fn begin(self: &Arc<Self>, batch: Vec<(Pending, usize, Room)>) {

@@ -5,7 +5,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use crate::mail::{Message, MessageId, QueueState};
+use crate::mail::{DeliveryId, Message, MessageId, QueueState};
 
 /// Messages held for their turn.
 const MESSAGES_MAX: usize = 8_000;
@@ -40,6 +40,19 @@ pub struct Pending {
     pub tried: Vec<usize>,
     /// One of them was refused in passing and moved on already.
     pub moved_for_recipient: bool,
+}
+
+impl Pending {
+    /// The one ESP that may carry it, where there is but one.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.bound_to.as_deref().or(self.message.pin.as_deref())
+    }
+
+    /// Its deliveries, with the state that they were chosen in.
+    pub fn deliveries(&self) -> impl Iterator<Item = (DeliveryId, QueueState)> {
+        let id = |p: &Passenger| DeliveryId { message: self.message.id, recipient: p.recipient };
+        self.passengers.iter().map(move |p| (id(p), self.from))
+    }
 }
 
 /// The mail held in memory, first come first served.

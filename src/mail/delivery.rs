@@ -198,6 +198,19 @@ impl Delivery {
         Begin::Begun { twice: self.open_attempts > 0 }
     }
 
+    /// Nobody there can carry it: it is looked at again at `until`, in the state that it was chosen from. What is bound
+    /// stays bound (rule 9). `false`: it has moved since.
+    pub fn put_off(&mut self, from: QueueState, until: Timestamp) -> bool {
+        if self.state != from {
+            return false;
+        }
+        match &mut self.state {
+            QueueState::Waiting { due: at } | QueueState::Unsure { until: at, .. } => *at = until,
+            QueueState::Out { .. } | QueueState::Paused { .. } | QueueState::Done => return false,
+        }
+        true
+    }
+
     /// Takes back a begin whose call did not start: nothing was handed over. `bound`: where an earlier attempt is
     /// open, the hold that it returns to (rule 9).
     pub fn unbegin(
@@ -421,6 +434,19 @@ mod tests {
         assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
         d.settle(A2, Step::Later(LATER));
         assert_eq!(d.expire(), Some(Reason::Assumed));
+    }
+
+    #[test]
+    fn what_nobody_can_carry_is_put_off_and_stays_bound() {
+        let mut d = Delivery::waiting(NOW);
+        assert!(!d.put_off(QueueState::Waiting { due: LATER }, LATER), "it has moved");
+        assert!(d.put_off(d.state, LATER));
+        assert_eq!(d.state, QueueState::Waiting { due: LATER });
+        d.state = QueueState::Unsure { attempt: A1, until: NOW };
+        assert!(d.put_off(d.state, LATER));
+        assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
+        let mut d = out(A1);
+        assert!(!d.put_off(d.state, LATER));
     }
 
     #[test]

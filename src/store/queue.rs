@@ -54,6 +54,21 @@ impl Store {
         }
     }
 
+    /// Puts off what nobody can carry, each from the state that it was chosen from. `false`: it has moved since.
+    ///
+    /// Errors: as [`Store::begin`]; all stay as they were. May be run again.
+    pub async fn put_off(
+        &self,
+        items: Vec<(DeliveryId, QueueState)>,
+        until: Timestamp,
+    ) -> Result<Vec<bool>, StoreError> {
+        let count = items.len();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            items.iter().map(|(id, from)| put_off(tx, *id, *from, until)).collect()
+        };
+        self.shared.queue.run(Lane::Mail, count, run).await
+    }
+
     /// Takes back begins whose call did not start: they wait again from `due` on, or return to the hold of an attempt
     /// that is still open (rule 9). `false`: it did not stand at that attempt.
     ///
@@ -158,6 +173,21 @@ fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin>
 
 fn twice(open: u32) -> String {
     format!("begun while the answer to {open} earlier attempt{} is open", if open == 1 { "" } else { "s" })
+}
+
+fn put_off(
+    tx: &mut Tx<'_, '_>,
+    id: DeliveryId,
+    from: QueueState,
+    until: Timestamp,
+) -> rusqlite::Result<bool> {
+    let Some(before) = tx.read(id)? else { return Ok(false) };
+    let mut after = before.clone();
+    let changed = after.delivery.put_off(from, until);
+    if changed {
+        tx.write(&before, &after)?;
+    }
+    Ok(changed)
 }
 
 fn unbegin(

@@ -144,3 +144,33 @@ fn restarts_do_not_begin_a_hold_anew() {
     });
     assert!(again, "held for ever: {}", life(&relay, &id));
 }
+
+#[test]
+fn mail_bound_to_an_esp_that_is_gone_stays_held_and_holds_up_no_other() {
+    let upstream = Upstream::start();
+    upstream.fail_always(Point::Dot, Fault::Close);
+    let hold = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"4s\"\n";
+    let mut relay = Relay::setup().upstream(&upstream, "max_connections = 1").tables(hold).start();
+    let bound: Vec<String> = (0..8)
+        .map(|n| relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("bound{n}"))))
+        .collect();
+    let state = |relay: &Relay, id: &str| life(relay, id)["deliveries"][0]["state"].clone();
+    wait_until("an attempt of each is open", Duration::from_secs(30), || {
+        bound.iter().all(|id| life(&relay, id)["attempts"][0]["outcome"] == "unsure")
+    });
+    relay.stop();
+    let config = relay.folder().join("postroad.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("name = \"up1\"", "name = \"another\"")).unwrap();
+    upstream.heal();
+    relay.restart();
+    wait_until("it is told", Duration::from_secs(20), || {
+        relay.log().contains("up1, which is not configured")
+    });
+    // They were due before it, and are more than are read at a time.
+    upstream.fail(Point::Rcpt(1), Fault::Reply("451 4.3.0 later"), 1);
+    let other = relay.submit("a@example.org", &["ok@example.com"], &plain("other"));
+    wait_until("other mail is tried again", Duration::from_secs(20), || state(&relay, &other) == "done");
+    let held = bound.iter().all(|id| state(&relay, id) == "unsure");
+    assert!(held && upstream.count() == 1, "what is bound goes nowhere else");
+}

@@ -14,6 +14,7 @@ enum Verb {
     Accept { begun: bool },
     Begin { stale: bool },
     Unbegin,
+    PutOff,
     Settle { nth: usize, answer: Answer },
     Act(Act),
     Suppress,
@@ -45,6 +46,7 @@ fn verbs() -> impl Strategy<Value = Vec<(usize, Verb)>> {
         3 => any::<bool>().prop_map(|begun| Verb::Accept { begun }),
         6 => prop::bool::weighted(0.1).prop_map(|stale| Verb::Begin { stale }),
         1 => Just(Verb::Unbegin),
+        1 => Just(Verb::PutOff),
         8 => (0..3usize, answer).prop_map(|(nth, answer)| Verb::Settle { nth, answer }),
         5 => act.prop_map(Verb::Act),
         1 => Just(Verb::Suppress),
@@ -123,6 +125,12 @@ impl World {
                     m.attempts.pop();
                 }
                 assert_eq!(self.store.unbegin(vec![(m.id, b.attempt)], now).await, [Ok(was)]);
+            }
+            Verb::PutOff => {
+                let m = &mut self.model[which];
+                let (from, until) = (m.delivery.state, now.plus(HOLD));
+                let was = m.delivery.put_off(from, until);
+                assert_eq!(self.store.put_off(vec![(m.id, from)], until).await, Ok(vec![was]));
             }
             Verb::Settle { nth, answer } => self.settle(which, nth, answer).await,
             Verb::Act(act) => {
