@@ -31,10 +31,13 @@ use crate::store::{self, Store};
 use crate::wire::smtp::Login;
 use crate::wire::{self, Wire};
 
-/// Sessions in DATA get so long to finish at a stop, then calls on the wire; together with the rest less than the 30 s
-/// after which a supervisor kills.
-const SESSIONS_GRACE: Duration = Duration::from_secs(10);
-/// See [`SESSIONS_GRACE`].
+/// Sessions in DATA get so long to finish at a stop. With [`smtp::STOP_LEAVE`] and [`REST_GRACE`] it is 28 s; a
+/// supervisor kills after 30, and the store writes its log back in between.
+const SESSIONS_GRACE: Duration = Duration::from_secs(23);
+/// So long calls are still begun for what the sessions finish. Then they end beside the sessions, so that neither waits
+/// for the other.
+const CALLS_GO_ON: Duration = Duration::from_secs(11);
+/// What was handed over has so long to be answered.
 const CALLS_GRACE: Duration = Duration::from_secs(12);
 /// The side port's open requests and the keeper's round.
 const REST_GRACE: Duration = Duration::from_secs(3);
@@ -134,15 +137,20 @@ impl Running {
         Running { courier, doors, doors_stop, rest, rest_stop }
     }
 
-    /// First no new mail, then no new calls, then the rest.
+    /// First no new mail; no new calls once the sessions have ended, or have taken long; then the rest. The listeners
+    /// bound the sessions themselves.
     async fn stop(&mut self) {
         self.doors_stop.cancel();
         self.doors.close();
-        let _ = tokio::time::timeout(SESSIONS_GRACE, self.doors.wait()).await;
-        self.courier.stop(CALLS_GRACE).await;
+        let calls = async {
+            let _ = tokio::time::timeout(CALLS_GO_ON, self.doors.wait()).await;
+            self.courier.stop(CALLS_GRACE).await;
+        };
+        tokio::join!(self.doors.wait(), calls);
         self.rest_stop.cancel();
         self.rest.close();
-        let _ = tokio::time::timeout(REST_GRACE, self.rest.wait()).await;
+        let rest = async { tokio::join!(self.rest.wait(), self.courier.all_taken_back()) };
+        let _ = tokio::time::timeout(REST_GRACE, rest).await;
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Courier {
     pub(super) outlets: Vec<Arc<Outlet>>,
     pub(super) abort: Abort,
     pub(super) tasks: TaskTracker,
+    /// Calls that were begun and came too late for a connection.
+    returns: TaskTracker,
     mint: Arc<IdMint>,
     budget: Arc<Budget>,
     streams: HashMap<StreamName, StreamSettings>,
@@ -94,6 +96,7 @@ impl Courier {
             outlets: parts.outlets,
             abort: Abort::default(),
             tasks: TaskTracker::new(),
+            returns: TaskTracker::new(),
             mint: parts.mint,
             budget: parts.budget,
             streams: parts.streams.into_iter().map(|s| (s.name.clone(), s)).collect(),
@@ -181,7 +184,7 @@ impl Courier {
     fn push(self: &Arc<Self>, outlet: usize, call: Call) {
         if let Some(call) = self.outlets[outlet].push(call) {
             let courier = Arc::clone(self);
-            self.tasks.spawn(async move { courier.take_back(&[call]).await });
+            self.returns.spawn(async move { courier.take_back(&[call]).await });
         }
     }
 
@@ -435,6 +438,12 @@ impl Courier {
         for outlet in &self.outlets {
             outlet.wire.close().await;
         }
+    }
+
+    /// Waits until what a session had begun when [`Courier::stop`] came is un-begun. After the last session.
+    pub async fn all_taken_back(&self) {
+        self.returns.close();
+        self.returns.wait().await;
     }
 
     /// Un-begins calls of which nothing was handed over.

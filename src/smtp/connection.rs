@@ -17,7 +17,7 @@ use super::refusals::Refusals;
 use super::reply::{self, Reply};
 use super::room::{Guest, Stake};
 use super::session::{Question, Rules, Session, Step};
-use super::{Gatekeeper, tls::Certificates};
+use super::{Client, Gatekeeper, tls::Certificates};
 use crate::clock::monotonic;
 
 /// What all connections of a listener share.
@@ -354,7 +354,8 @@ where
         Ok(monotonic() - began)
     }
 
-    /// Reads more of content, or of what is skipped: only this is given up when the client has to leave.
+    /// Reads more of content, or of what is skipped: only this is given up at once when the client has to leave. Content
+    /// has until the end of the stop, as long as it moves.
     async fn read_on(&mut self, pace: &mut Pace, may_leave: bool) -> Result<(), End> {
         self.io.flush().await?;
         let idle_due = monotonic() + self.context.rules.settings.idle_timeout;
@@ -363,6 +364,11 @@ where
         if let Some(reply) = seat.dismissed().filter(|_| may_leave) {
             return self.refused(&reply).await;
         }
+        let stop = self.stop_due();
+        if stop.is_some_and(|(over, _)| monotonic() >= over) {
+            return self.cut_by_stop().await;
+        }
+        let stop_due = stop.map(|(over, silent)| over.min(silent)).filter(|at| *at < due);
         tokio::select! {
             biased;
             read = self.io.fill() => match read? {
@@ -372,9 +378,26 @@ where
                     Ok(())
                 }
             },
-            () = seat.called(), if may_leave => Ok(()),
-            () = sleep_until(due) => self.refused(&reply::SLOW).await,
+            // Called for a stop: the next wait is bounded by its end.
+            () = seat.called(), if may_leave || stop.is_none() => Ok(()),
+            () = sleep_until(stop_due.unwrap_or(due)) => match stop_due {
+                Some(_) => self.cut_by_stop().await,
+                None => self.refused(&reply::SLOW).await,
+            },
         }
+    }
+
+    /// While the relay stops: when content is over however fast it comes, and when its silence from now on is.
+    fn stop_due(&self) -> Option<(Instant, Instant)> {
+        let limits = &self.context.shared.limits;
+        self.guest.stopped().map(|at| (at + limits.stop_grace, monotonic() + limits.stop_silence))
+    }
+
+    /// The client still has the message, and is told to send it again.
+    async fn cut_by_stop(&mut self) -> Result<(), End> {
+        let Client { listener, peer, .. } = self.session.client();
+        tracing::warn!(%listener, %peer, "a message was still coming at the end of the stop; its client was told 421");
+        self.io.say(&reply::STOPPING).await
     }
 }
 

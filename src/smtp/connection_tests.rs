@@ -396,6 +396,60 @@ async fn a_stop_lets_content_end_and_nothing_begin() {
     c.expect("421 4.3.2").await;
 }
 
+/// After a stop, sends `octets` whenever `pause` has passed; gives what it is told and after how long.
+async fn told_at_the_stop(octets: &[u8], pause: Duration) -> (String, Duration) {
+    let mut c = Client::greeted().await;
+    c.begin().await;
+    c.send("Subject: x\r\n\r\n").await;
+    c.room.stop();
+    let began = monotonic();
+    let (mut reader, mut writer) = tokio::io::split(c.stream);
+    let sending = async {
+        loop {
+            tokio::time::sleep(pause).await;
+            if writer.write_all(octets).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let mut said = String::new();
+    let took = tokio::select! {
+        () = sending => unreachable!(),
+        _ = reader.read_to_string(&mut said) => monotonic() - began,
+    };
+    assert!(c.script.messages.lock().unwrap().is_empty());
+    c.served.await.unwrap();
+    (said, took)
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_without_end_is_told_of_the_stop() {
+    let limits = Limits::default();
+    for (octets, pause, wanted) in [
+        (&b"never sent"[..], Duration::from_secs(3600), limits.stop_silence),
+        (b"x", Duration::from_secs(9), limits.stop_grace),
+        (&[b'x'; 100_000], Duration::from_millis(1), limits.stop_grace),
+    ] {
+        let (said, took) = told_at_the_stop(octets, pause).await;
+        assert_eq!(said, reply::STOPPING.wire(), "{pause:?}");
+        assert!(took >= wanted && took <= wanted + Duration::from_secs(2), "{pause:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_moves_outlasts_most_of_the_stop() {
+    let mut c = Client::greeted().await;
+    c.begin().await;
+    c.room.stop();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        c.send("one more line\r\n").await;
+    }
+    c.ask(".", "250").await;
+    c.expect("421 4.3.2").await;
+    assert_eq!(c.rest().await, "");
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_or_sends_without_end_still_makes_room() {
     // Both are in the midst of something when they are called.

@@ -115,7 +115,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Send> Io<'a, S> {
             return Ok(());
         }
         let seat = self.guest.seat();
-        let mut due = monotonic() + self.write_timeout;
+        let patience = if seat.dismissed().is_some() { LINGER } else { self.write_timeout };
+        let mut due = monotonic() + patience;
         let sent = {
             let mut sending = pin!(async {
                 self.stream.write_all(self.output.as_bytes()).await?;

@@ -27,6 +27,8 @@ pub const CONNECTIONS: &str = "postroad_smtp_connections";
 const BACKLOG: i32 = 4096;
 /// The pause after an accept that failed for want of files or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// After `stop_grace`, for last replies to be read and for commits under way; then what is left is cut.
+pub const STOP_LEAVE: Duration = Duration::from_secs(2);
 
 /// What all listeners share.
 #[derive(Debug, Clone)]
@@ -58,8 +60,10 @@ pub struct Limits {
     pub bare_lf_grace: Duration,
     /// For a whole connection.
     pub session_max: Duration,
-    /// For the sessions that are left after a stop; then they are cut.
+    /// For content that keeps coming after a stop; then its client is told 421.
     pub stop_grace: Duration,
+    /// For silence in content after a stop; then the same.
+    pub stop_silence: Duration,
 }
 
 impl Default for Limits {
@@ -71,7 +75,8 @@ impl Default for Limits {
             data_octets_per_second_min: 500,
             bare_lf_grace: Duration::from_secs(1),
             session_max: Duration::from_secs(24 * 3600),
-            stop_grace: Duration::from_secs(25),
+            stop_grace: Duration::from_secs(23),
+            stop_silence: Duration::from_secs(10),
         }
     }
 }
@@ -151,7 +156,7 @@ impl Listener {
     }
 
     /// Serves until `stop`: then nobody is let in, who is between commands gets 421, a message half-way is taken to its
-    /// reply. Returns when all sessions have ended, or after `stop_grace`.
+    /// reply while it moves. Returns when all sessions have ended, at the latest `stop_grace` and [`STOP_LEAVE`] later.
     pub async fn run<G: Gatekeeper>(self, gatekeeper: Arc<G>, stop: CancellationToken) {
         let Listener { socket, rules, shared, certificates, room } = self;
         let stop_grace = shared.limits.stop_grace;
@@ -180,7 +185,7 @@ impl Listener {
                 note(ended)
             }
         };
-        if tokio::time::timeout(stop_grace, all).await.is_err() {
+        if tokio::time::timeout(stop_grace + STOP_LEAVE, all).await.is_err() {
             tracing::warn!(listener = %context.rules.settings.name, left = room.count(), "sessions cut at the stop");
         }
     }

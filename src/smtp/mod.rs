@@ -33,7 +33,7 @@ pub mod tls;
 pub(crate) mod testing;
 
 pub use auth::Authenticator;
-pub use listener::{BindError, Limits, Listener, Shared};
+pub use listener::{BindError, Limits, Listener, STOP_LEAVE, Shared};
 pub use reply::Reply;
 pub use tls::CertificateError;
 

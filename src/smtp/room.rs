@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics::Gauge;
@@ -35,6 +35,8 @@ pub struct Room {
     seats_max: usize,
     seats_per_address_max: usize,
     opened: Instant,
+    /// Since when everybody is being sent away.
+    stopped: OnceLock<Instant>,
     taken: Mutex<Taken>,
 }
 
@@ -78,6 +80,7 @@ impl Room {
             seats_max: seats_max.max(1),
             seats_per_address_max: seats_per_address_max.max(1),
             opened: monotonic(),
+            stopped: OnceLock::new(),
             taken: Mutex::default(),
         })
     }
@@ -118,6 +121,7 @@ impl Room {
 
     /// Sends everybody away as soon as no message is half-way.
     pub fn stop(&self) {
+        self.stopped.get_or_init(monotonic);
         for seat in self.lock().seats.values() {
             seat.dismiss(STOPS);
         }
@@ -203,6 +207,11 @@ impl Guest {
     /// Where it comes from.
     pub fn peer(&self) -> IpAddr {
         self.seat.peer
+    }
+
+    /// When everybody was sent away, if that was.
+    pub fn stopped(&self) -> Option<Instant> {
+        self.room.stopped.get().copied()
     }
 
     /// Its place.

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use postroad::clock::monotonic;
+
 use crate::support::mailgen::{assert_unchanged, head, plain};
+use crate::support::smtp::Reply;
 use crate::support::wait::holds_within;
-use crate::support::{Client, Fault, Point, Relay, Upstream};
+use crate::support::{Client, Fault, Point, Relay, Upstream, wait_until};
 
 #[test]
 fn a_stop_during_data_finishes_the_message() {
@@ -35,17 +38,70 @@ fn a_stop_during_data_finishes_the_message() {
     );
 }
 
+/// Sends a line a second for `bound`, or until something is said: what and when.
+fn moves_until_told(client: &mut Client, bound: Duration) -> Option<(Reply, Duration)> {
+    let began = monotonic();
+    while began.elapsed() < bound {
+        client.raw(b"one more line\r\n");
+        if let Ok(reply) = client.reply_within(Duration::from_secs(1)) {
+            return Some((reply, began.elapsed()));
+        }
+    }
+    None
+}
+
 #[test]
-fn a_client_that_never_ends_its_data_does_not_hold_the_stop() {
+fn data_that_moves_has_most_of_the_stop_and_who_is_cut_is_told() {
     let upstream = Upstream::start();
     let mut relay = Relay::to(&upstream);
-    let mut client = relay.client();
-    client.begin("a@example.org", &["ok@example.com"]);
-    client.raw(b"Subject: never\r\n\r\n");
+    let mut clients: Vec<Client> = (0..3).map(|_| relay.client()).collect();
+    for client in &mut clients {
+        client.begin("a@example.org", &["ok@example.com"]);
+        client.raw(b"Subject: long\r\n\r\n");
+    }
+    let [silent, ending, endless] = &mut clients[..] else { unreachable!() };
     relay.terminate();
-    let status = relay.ended_within(Duration::from_secs(32));
+    let began = monotonic();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let told = silent.reply_within(Duration::from_secs(15)).expect("the silent one is told");
+            assert!(told.raw.starts_with("421 4.3.2") && told.complaint().is_none(), "{}", told.raw);
+        });
+        scope.spawn(|| {
+            assert!(moves_until_told(ending, Duration::from_secs(20)).is_none(), "cut while it moves");
+            ending.raw(b".\r\n").expect("250");
+        });
+        scope.spawn(|| {
+            let told = moves_until_told(endless, Duration::from_secs(30));
+            let (told, after) = told.expect("the endless one is told");
+            assert!(told.raw.starts_with("421 4.3.2") && told.complaint().is_none(), "{}", told.raw);
+            assert!(after >= Duration::from_secs(20), "it had {after:?} only");
+        });
+    });
+    let status = relay.ended_within(Duration::from_secs(30).saturating_sub(began.elapsed()));
     assert!(status.is_some_and(|s| s.success()), "no end within 30 s: {status:?}");
-    assert_eq!(upstream.count(), 0);
+    println!("the stop took {:?}", began.elapsed());
+    relay.restart();
+    upstream.wait_for(1);
+}
+
+#[test]
+fn a_stop_with_data_that_moves_and_an_upstream_that_hangs_ends_within_30_s() {
+    let upstream = Upstream::start();
+    upstream.fail_always(Point::Dot, Fault::Hang);
+    let mut relay = Relay::to(&upstream);
+    relay.submit("a@example.org", &["ok@example.com"], &plain("hangs"));
+    let mut endless = relay.client();
+    endless.begin("a@example.org", &["ok@example.com"]);
+    wait_until("it is handed over", Duration::from_secs(10), || upstream.open_connections() > 0);
+    relay.terminate();
+    let began = monotonic();
+    let (told, after) = moves_until_told(&mut endless, Duration::from_secs(30)).expect("it is told");
+    assert!(told.raw.starts_with("421 4.3.2"), "{}", told.raw);
+    assert!(after >= Duration::from_secs(20), "it had {after:?} only");
+    let status = relay.ended_within(Duration::from_secs(30).saturating_sub(began.elapsed()));
+    assert!(status.is_some_and(|s| s.success()), "no end within 30 s: {status:?}");
+    println!("the stop took {:?}", began.elapsed());
 }
 
 #[test]
