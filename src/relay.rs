@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +43,9 @@ const CALLS_GRACE: Duration = Duration::from_secs(12);
 const REST_GRACE: Duration = Duration::from_secs(3);
 /// The sandbox keeps at once; more calls at a time would gain nothing.
 const SANDBOX_CONNECTIONS: usize = 2;
+/// HTTP connections that the kernel holds ready. With the usual 128 a crowd has it drop a monitor's, whose system tries
+/// again after a second.
+const SIDE_BACKLOG: u32 = 1024;
 /// Octets of the instance's secret.
 const SECRET_OCTETS: usize = 32;
 
@@ -85,7 +88,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         listeners: config.listeners.iter().map(|l| l.name.clone()).collect(),
     }));
     let listeners = bind_listeners(&config, &budget)?;
-    let side = bind_side_port(config.http.address).await?;
+    let side = bind_side_port(config.http.address)?;
     let admin_token = match &config.http.admin_token {
         Some(token) => token.clone(),
         None => crate::lock::admin_token(&data_dir).context("cannot make the admin token")?,
@@ -200,9 +203,16 @@ fn bind_listeners(config: &Config, budget: &Arc<Budget>) -> anyhow::Result<Vec<L
     config.listeners.iter().map(bind).collect()
 }
 
-async fn bind_side_port(address: SocketAddr) -> anyhow::Result<TcpListener> {
+fn bind_side_port(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let advice = "set [http] address to one that is free";
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address} for HTTP; {advice}"))
+    listen(address).with_context(|| format!("cannot listen on {address} for HTTP; {advice}"))
+}
+
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(SIDE_BACKLOG)
 }
 
 /// Where the listeners really are: port 0 became a free one.

@@ -19,15 +19,13 @@ use super::{Relay, router};
 
 /// Connections at a time; at the limit the one that has asked nothing for longest makes room.
 const CONNECTIONS_MAX: usize = 256;
-/// A request's head, and the wait for the next one.
+/// A request's head, all of it however it trickles in, and the wait for the next one.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 const HEAD_OCTETS_MAX: usize = 64 * 1024;
 /// Then a connection ends after its present request, so that slow readers do not hold places for ever.
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
 /// What that last request may take.
 const LAST_REQUEST_MAX: Duration = Duration::from_secs(35);
-/// What an answer that is still being written may take when room is made.
-const LEAVE_MAX: Duration = Duration::from_millis(200);
 /// What requests under way may take when the relay stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// After an accept that failed (no descriptors left): it would fail again at once.
@@ -69,12 +67,23 @@ async fn accept(
     places: &Arc<Semaphore>,
     visitors: &Visitors,
 ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    if places.available_permits() == 0 {
-        visitors.make_room();
-    }
-    let place = Arc::clone(places).acquire_owned().await.map_err(std::io::Error::other)?;
+    let place = place(places, visitors).await?;
     let (stream, peer) = listener.accept().await?;
     Ok((stream, peer, place))
+}
+
+/// Where all are taken somebody is asked to leave; where nobody can be yet, or who was asked does not, somebody else is
+/// a moment later.
+async fn place(places: &Arc<Semaphore>, visitors: &Visitors) -> std::io::Result<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let again = visitors.make_room();
+        if let Ok(place) = tokio::time::timeout_at(again, Arc::clone(places).acquire_owned()).await {
+            return place.map_err(std::io::Error::other);
+        }
+    }
 }
 
 async fn connection(stream: TcpStream, app: Router, visitor: Arc<Visitor>, stop: CancellationToken) {
@@ -97,10 +106,14 @@ async fn connection(stream: TcpStream, app: Router, visitor: Arc<Visitor>, stop:
     tokio::pin!(serving);
     let last = tokio::select! {
         _ = serving.as_mut() => return,
-        () = visitor.leave.cancelled() => LEAVE_MAX,
+        () = visitor.leave.cancelled() => visitor.leaves_within(),
         () = stop.cancelled() => STOP_MAX,
         () = tokio::time::sleep(CONNECTION_MAX) => LAST_REQUEST_MAX,
     };
+    if last.is_zero() {
+        // Not even the timer's millisecond: a crowd leaves one after the other.
+        return;
+    }
     serving.as_mut().graceful_shutdown();
     let _ = tokio::time::timeout(last, serving).await;
 }

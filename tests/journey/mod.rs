@@ -8,6 +8,7 @@ mod disk_full;
 mod env_file;
 mod explains;
 mod graceful_stop;
+mod half_requests;
 mod limits;
 mod loops;
 mod next_hop;
