@@ -2,6 +2,9 @@
 //!
 //! Only `CRLF . CRLF` ends it, wherever segments are cut and whatever else is wrong with it (STANDARDS §1.4). The
 //! reference in the tests is one line: cut `CRLF + input` at the first `CRLF . CRLF`.
+//!
+//! Where bare line ends are taken as CRLF, a dot behind one was stuffed like any other. A line that is one dot and not
+//! the end keeps it: nobody stuffed that.
 
 use super::BareNewline;
 use crate::mail::BodyFacts;
@@ -9,7 +12,7 @@ use crate::mail::BodyFacts;
 /// RFC 5321 section 6.3 wants at least 100 to be told a loop from a long way; Postfix uses 50.
 pub const RECEIVED_FIELDS_MAX: usize = 50;
 
-/// Where the decoder stands. What it holds back (`Cr`, `CrCr`, `Dot`, `DotCr`) is not yet in the content.
+/// Where the decoder stands. What it holds back (`Cr`, `CrCr`, `Dot`, `DotCr`, `BareDot`) is not yet in the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Behind a CRLF, or at the very start.
@@ -24,6 +27,10 @@ enum State {
     Dot,
     /// Dot and CR at the start of a line are held.
     DotCr,
+    /// Behind a bare line end that was made whole.
+    BareStart,
+    /// A dot there is held: whatever comes, it does not begin an end.
+    BareDot,
 }
 
 /// What was found in the content that may not be there.
@@ -98,21 +105,24 @@ impl Decoder {
                     self.state = State::Dot;
                     at += 1;
                 }
-                State::LineStart | State::Text => at += self.text(&input[at..], out),
-                State::Cr | State::CrCr => at += self.after_cr(input[at], out),
-                State::Dot => {
-                    // With anything but CR behind it the dot was stuffed and goes (RFC 5321 section 4.5.2).
-                    if input[at] == b'\r' {
-                        self.state = State::DotCr;
-                        at += 1;
-                    } else {
-                        self.state = State::Text;
-                    }
+                State::BareStart if input[at] == b'.' => {
+                    self.state = State::BareDot;
+                    at += 1;
                 }
+                State::LineStart | State::BareStart | State::Text => at += self.text(&input[at..], out),
+                State::Cr | State::CrCr => at += self.after_cr(input[at], out),
+                State::Dot if input[at] == b'\r' => {
+                    self.state = State::DotCr;
+                    at += 1;
+                }
+                State::Dot | State::BareDot => {
+                    // With more of a line behind it the dot was stuffed and goes (RFC 5321 section 4.5.2).
+                    self.lone_dot(matches!(input[at], b'\r' | b'\n'), out);
+                    self.state = State::Text;
+                }
+                State::DotCr if input[at] == b'\n' => return Fed { taken: at + 1, ended: true },
                 State::DotCr => {
-                    if input[at] == b'\n' {
-                        return Fed { taken: at + 1, ended: true };
-                    }
+                    self.lone_dot(true, out);
                     self.state = State::Cr;
                 }
             }
@@ -175,12 +185,22 @@ impl Decoder {
         }
     }
 
-    /// A bare CR or LF: a line end in the content, but no start of a line for dots.
+    /// The dot that was held is the whole line where that `ends` here.
+    fn lone_dot(&mut self, ends: bool, out: &mut impl Sink) {
+        if ends && self.normalize {
+            out.put(b".");
+            self.facts.size_octets += 1;
+            self.line_octets += 1;
+        }
+    }
+
+    /// A bare CR or LF: a line end where it is made whole, but none that an end of the message can begin with.
     fn bare(&mut self, out: &mut impl Sink) {
+        self.state = State::Text;
         if self.normalize {
             self.line_end(out);
+            self.state = State::BareStart;
         }
-        self.state = State::Text;
     }
 
     fn line_end(&mut self, out: &mut impl Sink) {
@@ -346,17 +366,26 @@ mod tests {
     }
 
     #[test]
-    fn normalized_content_has_nothing_bare_and_keeps_its_dots() {
+    fn normalized_content_has_nothing_bare_and_its_dots_are_unstuffed() {
         for (input, content) in [
             (&b"a\nb\r\n.\r\n"[..], &b"a\r\nb\r\n"[..]),
             (b"a\n.\r\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
-            (b"a\n..b\r\n.\r\n", b"a\r\n..b\r\n"),
+            (b"a\n.\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
+            (b"a\n..b\r\n.\r\n", b"a\r\n.b\r\n"),
+            (b"a\n.b\n..\n...\r\n.\r\n", b"a\r\nb\r\n.\r\n..\r\n"),
+            (b"a\r..b\r\n.\r\n", b"a\r\n.b\r\n"),
+            (b"a\n\n..b\r\n.\r\n", b"a\r\n\r\n.b\r\n"),
+            (b"..a\n..b\r\n.\r\n", b".a\r\n.b\r\n"),
+            (b"a\n.\r\n.\r\n", b"a\r\n.\r\n"),
+            (b"a\r\n.\r\r\n.\r\n", b"a\r\n.\r\n"),
+            (b"a\r\r.\r\nb\r\n.\r\n", b"a\r\n\r\n.\r\nb\r\n"),
             (b"a\rb\r\n.\r\n", b"a\r\nb\r\n"),
             (b"a\r\rb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
             (b"a\r\r\nb\r\n.\r\n", b"a\r\nb\r\n"),
             (b"a\r\r\r\nb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
-            (b"a\r\n.\nb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
-            (b"a\r\n.\rb\r\n.\r\n", b"a\r\n\r\nb\r\n"),
+            (b"a\r\n.\nb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
+            (b"a\r\n.\rb\r\n.\r\n", b"a\r\n.\r\nb\r\n"),
+            (b"a\r\n.\r..b\r\n.\r\n", b"a\r\n.\r\n.b\r\n"),
             (b"\n\r\n.\r\n", b"\r\n\r\n"),
         ] {
             let d = decode(BareNewline::Normalize, [input]);
@@ -414,6 +443,20 @@ mod tests {
                     }
                 }
             }
+        }
+
+        /// Every line is unstuffed by itself; what is one dot stays.
+        #[test]
+        fn normalized_content_is_unstuffed_line_by_line(input in stuff()) {
+            let Some((_, taken)) = reference(&input) else { return Ok(()) };
+            // Line ends, the longest first, become one mark.
+            let latin = |octets: &[u8]| octets.iter().map(|b| char::from(*b)).collect::<String>();
+            let text = latin(&input[..taken - 3]);
+            let lines = ["\r\r\n", "\r\n", "\r", "\n"].iter().fold(text, |t, end| t.replace(end, "\u{e000}"));
+            let unstuffed = |line: &str| if line == "." { ".".into() } else { line.strip_prefix('.').unwrap_or(line).to_owned() };
+            let wanted: Vec<String> = lines.split('\u{e000}').map(unstuffed).collect();
+            let d = decode(BareNewline::Normalize, [&input[..]]);
+            prop_assert_eq!(latin(&d.content), wanted.join("\r\n").replace('\0', ""));
         }
 
         #[test]

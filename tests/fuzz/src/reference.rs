@@ -33,32 +33,34 @@ pub fn read(wire: &[u8], settings: &ListenerSettings) -> Option<Read> {
             let result = refusal(&content, &stray, settings).map_or(Ok(content), Err);
             return Some(Read { taken, result, unstuffed });
         }
-        let text = line.strip_prefix(b".").unwrap_or(line);
-        unstuffed += line.len() - text.len();
-        take_line(text, &mut content, &mut stray, settings.bare_newline);
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        stray.cr |= text.len() < line.len();
+        for at in marks(text) {
+            match text[at] {
+                0 => stray.nul = true,
+                b'\n' => stray.lf = true,
+                _ => stray.cr = true,
+            }
+        }
+        unstuffed += usize::from(line.starts_with(b"."));
+        take_line(text, &mut content, settings.bare_newline);
     }
     None
 }
 
-/// A line without its CRLF. What is bare in it ends a line too, or is gone; CR CR LF is one line end.
-fn take_line(line: &[u8], content: &mut Vec<u8>, stray: &mut Stray, bare_newline: BareNewline) {
-    let text = line.strip_suffix(b"\r").unwrap_or(line);
-    stray.cr |= text.len() < line.len();
-    let mut plain = 0;
-    for at in marks(text) {
-        content.extend_from_slice(&text[plain..at]);
-        plain = at + 1;
-        match text[at] {
-            0 => stray.nul = true,
-            b'\n' => stray.lf = true,
-            _ => stray.cr = true,
-        }
-        if text[at] != 0 && bare_newline == BareNewline::Normalize {
-            content.extend_from_slice(b"\r\n");
-        }
+/// A line without its CRLF; CR CR LF is one line end. What is bare in it ends a line too, behind which a dot was
+/// stuffed as anywhere, or is gone.
+fn take_line(line: &[u8], content: &mut Vec<u8>, bare_newline: BareNewline) {
+    let normalize = bare_newline == BareNewline::Normalize;
+    let bare = |octet: &u8| matches!(octet, b'\r' | b'\n');
+    for part in line.split(|octet| normalize && bare(octet)) {
+        let text = match part {
+            b"." if normalize => part,
+            _ => part.strip_prefix(b".").unwrap_or(part),
+        };
+        content.extend(text.iter().filter(|octet| **octet != 0 && !bare(octet)));
+        content.extend_from_slice(b"\r\n");
     }
-    content.extend_from_slice(&text[plain..]);
-    content.extend_from_slice(b"\r\n");
 }
 
 fn refusal(content: &[u8], stray: &Stray, settings: &ListenerSettings) -> Option<Reply> {
