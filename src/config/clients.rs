@@ -133,6 +133,7 @@ fn listener(t: &mut TableReader<'_, '_>, streams: &[StreamSettings]) -> Listener
             kinds::integer(1..=CONNECTIONS_MAX),
             50,
         ),
+        loopback_per_address: t.is_written("max_connections_per_address"),
         max_message_size_octets: t.read("max_message_size", kinds::size(), 25_000_000),
         max_recipients: t.read("max_recipients", kinds::integer(1..=RECIPIENTS_MAX), 1_000),
         max_errors: t.read("max_errors", kinds::integer(1..=10_000), 20),

@@ -25,8 +25,9 @@ impl Client {
     fn connect(change: impl FnOnce(&mut ListenerSettings, &mut Shared)) -> Client {
         let (mut settings, mut shared) = (settings(), shared());
         change(&mut settings, &mut shared);
+        let room = Room::of(&settings);
         let rules = Rules { settings, hostname: shared.hostname.clone(), origin: None };
-        let (script, room) = (Arc::new(Script::default()), Room::new(10, 10));
+        let script = Arc::new(Script::default());
         let context = Context {
             gatekeeper: Arc::clone(&script),
             shared: shared.clone(),
@@ -488,7 +489,7 @@ async fn an_idle_connection_keeps_little() {
         certificates: None,
         refusals: Refusals::default(),
     };
-    let guest = Room::new(1, 1).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
+    let guest = Room::of(&settings()).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
     let (_, stream) = tokio::io::duplex(1);
     let octets = size_of_val(&serve(stream, Arc::new(context), guest));
     assert!(octets < 8 * 1024, "the task of a connection has {octets} octets");

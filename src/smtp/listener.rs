@@ -139,7 +139,7 @@ impl Listener {
             advice: advice(error.kind()),
             error,
         })?;
-        let room = Room::new(settings.max_connections, settings.max_connections_per_address);
+        let room = Room::of(&settings);
         let rules =
             Arc::new(Rules { settings, hostname: shared.hostname.clone(), origin: shared.origin.clone() });
         Ok(Listener { socket, rules, shared, certificates, room })

@@ -62,8 +62,10 @@ pub struct ListenerSettings {
     pub strict_envelope: bool,
     /// Connections at a time; past it the longest-idle client without an accepted recipient makes room.
     pub max_connections: usize,
-    /// Of these from one address; loopback has no such limit.
+    /// Of these from one address.
     pub max_connections_per_address: usize,
+    /// Whether that holds on loopback too: only where it was asked for, since all local apps share that address.
+    pub loopback_per_address: bool,
     /// SIZE.
     pub max_message_size_octets: u64,
     /// Recipients a message.
@@ -94,6 +96,7 @@ impl ListenerSettings {
             strict_envelope: false,
             max_connections: 1000,
             max_connections_per_address: 50,
+            loopback_per_address: false,
             max_message_size_octets: 25_000_000,
             max_recipients: 1000,
             max_errors: 20,

@@ -10,6 +10,7 @@ use metrics::Gauge;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::ListenerSettings;
 use super::reply::{self, Reply};
 use crate::clock::monotonic;
 
@@ -34,6 +35,8 @@ pub enum Stake {
 pub struct Room {
     seats_max: usize,
     seats_per_address_max: usize,
+    /// On loopback too.
+    loopback_too: bool,
     opened: Instant,
     /// Since when everybody is being sent away.
     stopped: OnceLock<Instant>,
@@ -74,11 +77,17 @@ const MAKES_ROOM: u8 = 1;
 const STOPS: u8 = 2;
 
 impl Room {
-    /// An empty one.
-    pub fn new(seats_max: usize, seats_per_address_max: usize) -> Arc<Self> {
+    /// An empty one, as its listener wants it.
+    pub fn of(settings: &ListenerSettings) -> Arc<Self> {
+        let per_address = settings.max_connections_per_address;
+        Room::new(settings.max_connections, per_address, settings.loopback_per_address)
+    }
+
+    fn new(seats_max: usize, seats_per_address_max: usize, loopback_too: bool) -> Arc<Self> {
         Arc::new(Room {
             seats_max: seats_max.max(1),
             seats_per_address_max: seats_per_address_max.max(1),
+            loopback_too,
             opened: monotonic(),
             stopped: OnceLock::new(),
             taken: Mutex::default(),
@@ -91,7 +100,7 @@ impl Room {
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Guest, Reply> {
         let mut taken = self.lock();
         let here = taken.per_address.get(&peer).copied().unwrap_or(0);
-        if here >= self.seats_per_address_max && !peer.is_loopback() {
+        if here >= self.seats_per_address_max && (self.loopback_too || !peer.is_loopback()) {
             return Err(reply::FULL_FOR_ADDRESS);
         }
         let now = self.now();
@@ -249,7 +258,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_without_a_transaction_leaves() {
-        let room = Room::new(3, 50);
+        let room = Room::new(3, 50, false);
         let peer = ip("127.0.0.1");
         let (a, b, c) = (room.enter(peer).unwrap(), room.enter(peer).unwrap(), room.enter(peer).unwrap());
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -271,7 +280,7 @@ mod tests {
 
     /// Who leaves for one more: each is silent for so many seconds and has so much at stake.
     async fn leaves(clients: &[(u64, Stake)]) -> Option<usize> {
-        let room = Room::new(clients.len(), 50);
+        let room = Room::new(clients.len(), 50, false);
         let peer = ip("127.0.0.1");
         let guests: Vec<_> = clients.iter().map(|_| room.enter(peer).unwrap()).collect();
         for second in (0..=60).rev() {
@@ -303,8 +312,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn loopback_has_the_limit_of_one_address_where_it_is_asked_for() {
+        let room = Room::new(100, 2, true);
+        let _in: Vec<_> = (0..2).map(|_| room.enter(ip("127.0.0.1")).unwrap()).collect();
+        assert_eq!(room.enter(ip("127.0.0.1")).unwrap_err(), reply::FULL_FOR_ADDRESS);
+        let _other = room.enter(ip("127.0.0.2")).unwrap();
+    }
+
+    #[tokio::test]
     async fn one_address_has_its_limit_and_loopback_none() {
-        let room = Room::new(100, 2);
+        let room = Room::new(100, 2, false);
         let _in: Vec<_> = (0..2).map(|_| room.enter(ip("192.0.2.1")).unwrap()).collect();
         assert_eq!(room.enter(ip("192.0.2.1")).unwrap_err(), reply::FULL_FOR_ADDRESS);
         let _other = room.enter(ip("192.0.2.2")).unwrap();

@@ -34,6 +34,23 @@ fn the_longest_idle_client_makes_room() {
 }
 
 #[test]
+fn the_limit_of_one_address_holds_on_loopback_where_it_is_written() {
+    let upstream = Upstream::start();
+    let written = "max_connections_per_address = 3";
+    let relay = Relay::setup().upstream(&upstream, "").listener(written).listener("").start();
+    let mut here: Vec<Client> = (0..3).map(|_| relay.client()).collect();
+    let told = Client::connect(relay.smtp()).reply_within(Duration::from_secs(10)).expect("it is told");
+    assert!(
+        told.raw.starts_with("421 4.") && told.raw.contains("max_connections_per_address"),
+        "{}",
+        told.raw
+    );
+    assert_eq!(told.complaint(), None);
+    here[0].submit("a@example.org", &["ok@example.com"], &plain("within"));
+    let _free: Vec<Client> = (0..60).map(|_| Client::hello(relay.listener(1))).collect();
+}
+
+#[test]
 fn a_transaction_is_never_cut_to_make_room() {
     let upstream = Upstream::start();
     let relay = Relay::setup().upstream(&upstream, "").listener("max_connections = 2").start();

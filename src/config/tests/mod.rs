@@ -196,6 +196,7 @@ fn every_key_says_what_it_means() {
         (l.max_connections, l.max_connections_per_address, l.max_recipients, l.max_errors),
         (7, 6, 4, 3)
     );
+    assert!(l.loopback_per_address, "what is written out holds everywhere");
     assert_eq!((l.max_message_size_octets, l.idle_timeout.as_secs()), (5 << 20, 120));
     assert_eq!(
         (plain(&c, 0), c.credentials[0].stream.as_ref().unwrap().as_str()),
