@@ -76,20 +76,22 @@ pub(super) fn listeners(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> 
         tables.push(None);
     }
     let anyone_logs_in = !reader.tables("credential").is_empty();
-    let mut listeners: Vec<ListenerSettings> = Vec::new();
+    let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
     for (n, table) in tables.into_iter().enumerate() {
         let mut t = reader.nth("listener", n, table);
         let listener = listener(&mut t, streams);
+        // One that could not be read has the default's place, which may well be another's.
+        let address = (!t.is_wrong("address")).then_some(listener.address);
         check_access(&mut t, &listener, anyone_logs_in);
-        match listeners.iter().find(|other| meet(other.address, listener.address)) {
-            Some(other) if other.address == listener.address => {
+        let in_its_way = address.and_then(|at| addresses.iter().find(|other| meet(**other, at)));
+        match (in_its_way, address) {
+            (Some(other), Some(address)) if *other == address => {
                 t.problem("address", "another [[listener]] above has the same");
             }
-            Some(other) => {
-                t.problem("address", format!("the [[listener]] {} above is in its way", other.name))
-            }
-            None => {}
+            (Some(other), _) => t.problem("address", format!("the [[listener]] {other} above is in its way")),
+            (None, _) => {}
         }
+        addresses.extend(address);
         t.finish(&[]);
         listeners.push(listener);
     }

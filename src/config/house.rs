@@ -9,10 +9,14 @@ use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
 use crate::address::domain_ok;
 use crate::http::settings::HttpSettings;
+use crate::smtp::content::MESSAGE_OCTETS_MAX;
 use crate::store;
 
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8025);
 const LONG_LINES: &[(&str, LongLines)] = &[("reencode", LongLines::Reencode), ("refuse", LongLines::Refuse)];
+/// Less would take small messages and tell 452 to every larger one.
+const MEMORY_OCTETS_MIN: u64 = 600_000;
+const _: () = assert!(MEMORY_OCTETS_MIN >= MESSAGE_OCTETS_MAX);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// `[server]`.
@@ -63,7 +67,7 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
 /// `[limits]` and `[retention]`: the memory for messages in flight in octets, and what the store keeps.
 pub(super) fn limits(reader: &mut Reader<'_>, data_dir: PathBuf) -> (u64, store::Settings) {
     let mut t = reader.one("limits");
-    let memory_octets = t.read("memory", kinds::size(), 256_000_000);
+    let memory_octets = t.read("memory", kinds::size_from(MEMORY_OCTETS_MIN, "600KB"), 256_000_000);
     let queue_octets_max = t.read("queue_bytes", kinds::size(), 10_000_000_000);
     let min_free_octets = t.read("min_free", kinds::size_or_zero(), 200_000_000);
     t.finish(&[]);

@@ -32,6 +32,7 @@ impl Resolved {
     fn shown(&self) -> String {
         let text = without_login(&self.text);
         match &self.from {
+            Some(from) if text.is_empty() => format!("the empty value of {from}"),
             Some(from) => format!("the value of {from}"),
             None if text.chars().count() <= SHOWN_CHARS_MAX => format!("{text:?}"),
             None => format!("{:?}…", text.chars().take(SHOWN_CHARS_MAX).collect::<String>()),
@@ -52,9 +53,13 @@ fn without_login(text: &str) -> Cow<'_, str> {
 
 /// Any text that is not empty.
 pub(super) fn text(item: &Item<'_>) -> Result<String, String> {
-    let resolved = item.text()?;
-    let bad = resolved.text.is_empty() || resolved.text.contains(|c: char| c.is_control());
-    if bad { Err("must be text without control characters".into()) } else { Ok(resolved.text) }
+    let Resolved { text, from } = item.text()?;
+    match from {
+        Some(from) if text.is_empty() => Err(format!("the value of {from} is empty")),
+        None if text.is_empty() => Err("is empty".into()),
+        _ if text.contains(|c: char| c.is_control()) => Err("must be text without control characters".into()),
+        _ => Ok(text),
+    }
 }
 
 /// A path; relative ones start from the working directory.
@@ -163,6 +168,16 @@ pub(super) fn duration_or_zero() -> impl Kind<Duration> {
 pub(super) fn size() -> impl Kind<u64> {
     parsed(|text| match units::size(text)? {
         0 => Err("is zero".into()),
+        octets => Ok(octets),
+    })
+}
+
+/// A size of at least so much, in octets; `least` is how that is written.
+pub(super) fn size_from(octets_min: u64, least: &'static str) -> impl Kind<u64> {
+    parsed(move |text| match units::size(text)? {
+        octets if octets < octets_min => {
+            Err(format!("is less than one message may need: write at least {least}"))
+        }
         octets => Ok(octets),
     })
 }

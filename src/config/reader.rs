@@ -175,6 +175,12 @@ impl TableReader<'_, '_> {
         self.table.and_then(|table| table.get(name)).is_some_and(|written| !empty(written))
     }
 
+    /// Whether something was found wrong with a key so far.
+    pub(super) fn is_wrong(&self, name: &str) -> bool {
+        let key = format!("{}.{name}", self.label);
+        self.reader.problems.iter().any(|problem| problem.key == key)
+    }
+
     /// Takes these keys as known, unread.
     pub(super) fn pass_over(&mut self, names: &[&'static str]) {
         self.names.extend(names);

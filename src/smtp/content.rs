@@ -14,6 +14,10 @@ use crate::mail::{Body, Budget, MessageId, Permit};
 const SLICE_OCTETS: usize = 16 * 1024;
 /// The first memory that a message takes.
 const FIRST_OCTETS: usize = 4 * 1024;
+/// The most that one slice becomes, decoded.
+const DECODED_OCTETS: usize = 2 * SLICE_OCTETS + 4;
+/// The most memory that one message takes while it arrives: a full head and a full piece, each with a slice behind it.
+pub const MESSAGE_OCTETS_MAX: u64 = (SPILL_OCTETS + CHUNK_OCTETS + 2 * DECODED_OCTETS) as u64;
 
 /// A message's content, growing.
 #[derive(Debug)]
@@ -265,6 +269,16 @@ mod tests {
             assert!(pieces.iter().rev().skip(1).all(|p| *p == CHUNK_OCTETS), "{pieces:?}");
             assert!(pieces.last().is_none_or(|p| *p <= CHUNK_OCTETS));
             assert_eq!(budget.taken_octets(), 0);
+        }
+    }
+
+    #[test]
+    fn the_memory_of_one_message_is_enough_for_any() {
+        let normalize = ListenerSettings { bare_newline: BareNewline::Normalize, ..settings() };
+        let bare = [b"Subject: x\r\n\r\n", &b"\n".repeat(1_500_000)[..], b"\r\n.\r\n"].concat();
+        let plain = [message(3_000_000), b".\r\n".to_vec()].concat();
+        for (settings, input) in [(&settings(), &plain), (&normalize, &plain), (&normalize, &bare)] {
+            receive(settings, &Budget::new(MESSAGE_OCTETS_MAX), input).unwrap();
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::mailgen::{plain, sized};
+use crate::support::mailgen::{assert_unchanged, plain, sized};
 use crate::support::wait::holds_within;
 use crate::support::{Client, Relay, Upstream, long_runs, skip, wait_until};
 
@@ -276,6 +276,15 @@ fn eleven_trickling_giants_do_not_stop_a_normal_client() {
         let reply = giant.reply();
         assert!(matches!(reply.code, 250 | 452), "{}", reply.raw);
     }
+}
+
+#[test]
+fn the_least_memory_takes_a_large_message() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "").limits("memory = \"600KB\"").start();
+    let raw = sized("large", 5_000_000);
+    relay.submit("a@example.org", &["ok@example.com"], &raw);
+    assert_unchanged(&raw, &upstream.wait_for(1)[0].data);
 }
 
 #[test]
