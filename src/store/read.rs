@@ -164,10 +164,14 @@ fn show(conn: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreEr
         at: message.accepted_at,
         kind: "accepted".into(),
         recipient: None,
-        detail: format!("{} octets for {} recipients", message.body.facts.size_octets, deliveries.len()),
+        detail: format!("{} octets for {}", message.body.facts.size_octets, recipients(deliveries.len())),
     };
     events.insert(0, accepted);
     Ok(Some(MessageView { message, body_kept, deliveries, attempts, events }))
+}
+
+fn recipients(n: usize) -> String {
+    if n == 1 { "1 recipient".into() } else { format!("{n} recipients") }
 }
 
 /// Those with an answer, and those that are out: the delivery's own row is the record of these.

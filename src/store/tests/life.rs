@@ -71,6 +71,7 @@ async fn what_waits_is_claimed_begun_and_settled() {
     assert_eq!(view.deliveries[1].said.as_deref(), Some("451 4.3.0 later"));
     let outcomes: Vec<_> = view.attempts.iter().map(|a| (a.outcome.as_str(), a.fault.as_deref())).collect();
     assert_eq!(outcomes, [("accepted", None), ("refused", Some("path"))]);
+    assert_eq!(view.events[0].detail, "1000 octets for 2 recipients");
     assert_eq!(view.attempts[0].remote_id.as_deref(), Some("r-1"));
     assert!(view.body_kept);
 }
@@ -88,6 +89,7 @@ async fn mail_accepted_as_begun_is_out_and_its_attempt_is_shown() {
     let state = QueueState::Out { owner: ME, attempt: beginning.attempt };
     assert_eq!((view.deliveries[0].state, view.deliveries[0].tries), (state, 1));
     assert_eq!((view.attempts[0].outcome.as_str(), view.attempts[0].esp.as_str()), ("begun", "one"));
+    assert_eq!(view.events[0].detail, "1000 octets for 1 recipient");
     let counts = store.counts().await.unwrap();
     assert_eq!((counts[0].state, counts[0].deliveries, counts[0].oldest), ("out", 1, Some(bench.now())));
     let settle = bench.settle(first(&message), &beginning, accepted(), Step::Done);
