@@ -2,10 +2,8 @@
 
 use crate::mail::Answer;
 
-/// More octets than this are no reply.
+/// More octets than this are no reply, in however many lines.
 pub(super) const REPLY_OCTETS_MAX: usize = 64 * 1024;
-/// More lines than this are no reply.
-const REPLY_LINES_MAX: usize = 100;
 /// So much of what is no reply is shown.
 const EXCERPT_CHARS_MAX: usize = 100;
 
@@ -24,11 +22,9 @@ pub(super) struct Garbage(pub String);
 
 /// Looks for a whole reply at the start of `input`; `None` when more has to come.
 pub(super) fn whole(input: &[u8]) -> Result<Option<Whole>, Garbage> {
+    let bounded = &input[..input.len().min(REPLY_OCTETS_MAX)];
     let mut at = 0;
-    for _ in 0..REPLY_LINES_MAX {
-        let Some(end) = memchr::memchr(b'\n', &input[at..]) else {
-            return if input.len() > REPLY_OCTETS_MAX { Err(garbage(input)) } else { Ok(None) };
-        };
+    while let Some(end) = memchr::memchr(b'\n', &bounded[at..]) {
         let line = trim(&input[at..at + end]);
         let code = code(line).ok_or_else(|| garbage(&input[at..]))?;
         at += end + 1;
@@ -36,7 +32,10 @@ pub(super) fn whole(input: &[u8]) -> Result<Option<Whole>, Garbage> {
             return Ok(Some(Whole { code, octets: at }));
         }
     }
-    Err(Garbage(format!("a reply of over {REPLY_LINES_MAX} lines")))
+    if input.len() <= REPLY_OCTETS_MAX {
+        return Ok(None);
+    }
+    Err(Garbage(format!("no end within {} KiB of {}", REPLY_OCTETS_MAX / 1024, excerpt(input))))
 }
 
 /// `250`, `250 text` or `250-text`; no other class exists (RFC 5321 section 4.2).
@@ -145,7 +144,18 @@ mod tests {
     #[test]
     fn a_reply_has_bounds() {
         assert!(whole(&vec![b'2'; REPLY_OCTETS_MAX + 1]).is_err());
-        assert!(whole("250-x\r\n".repeat(REPLY_LINES_MAX).as_bytes()).is_err());
+        let lines = |octets: usize| "250-x\r\n".repeat(octets / 7);
+        assert!(whole(lines(REPLY_OCTETS_MAX + 7).as_bytes()).is_err());
+        let many = lines(REPLY_OCTETS_MAX - 20) + "250 done\r\n";
+        let next = "250 the next\r\n".repeat(10);
+        for behind in ["", &next] {
+            let found = whole((many.clone() + behind).as_bytes());
+            assert_eq!(
+                found,
+                Ok(Some(Whole { code: 250, octets: many.len() })),
+                "what is behind it does not count"
+            );
+        }
         let long = format!("250 {}\r\n", "ü".repeat(2000));
         assert_eq!(read(long.as_bytes()).text.len(), Answer::TEXT_OCTETS_MAX);
     }

@@ -96,10 +96,22 @@ async fn a_server_that_hangs_is_left_when_the_time_is_over() {
 
 #[tokio::test]
 async fn a_reply_without_end_is_garbage() {
-    let endless = "R: 250-x\\r\\n\n".repeat(150);
-    let (phase, _, said) = lost(outcome(Phase::Ehlo, false, &endless, Duration::from_secs(10)).await);
-    assert_eq!(phase, Phase::Ehlo);
-    assert!(said.contains("100 lines"), "{said}");
+    let endless = format!("R: {}", "250-x\\r\\n".repeat(10_000));
+    for at in [Phase::Ehlo, Phase::Dot] {
+        let (phase, handed_over, said) = lost(outcome(at, false, &endless, Duration::from_secs(10)).await);
+        assert_eq!((phase, handed_over), (at, at == Phase::Dot));
+        assert!(said.contains("64 KiB"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_reply_of_many_lines_counts() {
+    for (end, code) in [("250 2.0.0 queued as A1", 250), ("554 5.7.1 no", 554)] {
+        let line = format!("{code}-more\\r\\n");
+        let reply = format!("R: {}\nS: {end}", line.repeat(2_000));
+        let last = smtp(outcome(Phase::Dot, true, &reply, Duration::from_secs(10)).await).last;
+        assert_eq!(last.code, code);
+    }
 }
 
 #[tokio::test]
