@@ -180,8 +180,13 @@ fn begun(message: &Arc<Message>) -> (Accept, Settle) {
         outcome: Outcome::Accepted { remote_id: None, said: "250 2.0.0 Ok: queued as 4FzXyZ1234".into() },
         phase: None,
         step: Step::Done,
+        spent: None,
+        choice: None,
     };
-    (Accept { message: Arc::clone(message), entries: vec![Entry::Begun(beginning)] }, settle)
+    (
+        Accept { message: Arc::clone(message), entries: vec![Entry::Begun(beginning)], rules: Vec::new() },
+        settle,
+    )
 }
 
 /// User and system time of this process in clock ticks of 10 ms.

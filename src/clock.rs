@@ -27,6 +27,11 @@ impl Timestamp {
         Timestamp(self.0.saturating_add(i64::try_from(later.as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// This moment less `before`; never before the epoch.
+    pub fn earlier(self, before: Duration) -> Self {
+        Timestamp(self.0.saturating_sub(i64::try_from(before.as_millis()).unwrap_or(i64::MAX)).max(0))
+    }
+
     /// How long after `earlier` this is; zero when it is before.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
@@ -35,6 +40,23 @@ impl Timestamp {
     /// RFC 5322 section 3.3 date-time in UTC, as `Received` and `Date` want it.
     pub fn rfc5322(self) -> String {
         self.civil().map_or_else(String::new, |z| z.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string())
+    }
+
+    /// The first moment of its calendar month in UTC.
+    pub fn utc_month(self) -> Timestamp {
+        let first = self.civil().map(|z| z.date().first_of_month());
+        first.and_then(Self::midnight).unwrap_or(self)
+    }
+
+    /// The first moment of the calendar month after it, in UTC.
+    pub fn next_utc_month(self) -> Timestamp {
+        let last = self.civil().map(|z| z.date().last_of_month());
+        last.and_then(|day| Self::midnight(day.tomorrow().ok()?)).unwrap_or(Timestamp(i64::MAX))
+    }
+
+    fn midnight(day: jiff::civil::Date) -> Option<Timestamp> {
+        let midnight = jiff::tz::Offset::UTC.to_timestamp(day.at(0, 0, 0, 0)).ok()?;
+        Some(Timestamp(midnight.as_millisecond()))
     }
 
     fn civil(self) -> Option<jiff::civil::DateTime> {
@@ -113,6 +135,14 @@ mod tests {
         let t = Timestamp::from_millis(1_795_602_034_005);
         assert_eq!(t.to_string(), "2026-11-25T10:20:34.005Z");
         assert_eq!(t.rfc5322(), "Wed, 25 Nov 2026 10:20:34 +0000");
+    }
+
+    #[test]
+    fn a_month_begins_and_ends_in_utc() {
+        let t = Timestamp::from_millis(1_795_602_034_005);
+        assert_eq!(t.utc_month().to_string(), "2026-11-01T00:00:00.000Z");
+        assert_eq!(t.next_utc_month().to_string(), "2026-12-01T00:00:00.000Z");
+        assert_eq!(t.next_utc_month().utc_month(), t.next_utc_month());
     }
 
     #[test]

@@ -21,9 +21,10 @@ mod house;
 mod line;
 mod writer;
 
-pub use alert::Alert;
+pub use alert::{Alert, alert};
 pub use house::{
-    let_go, listening, odd, only_sandbox, recovered, removed, serving, stopped, stopping, trouble,
+    esp_resumed, esp_suspended, let_go, listening, odd, only_sandbox, recovered, removed, serving, stopped,
+    stopping, trouble,
 };
 pub use line::{Form, shown, shown_json};
 pub use writer::Writer;

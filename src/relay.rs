@@ -19,13 +19,14 @@ use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
 use crate::flow::chunks::StoreChunks;
 use crate::flow::courier::{self, Courier};
 use crate::flow::intake::{self, Intake};
-use crate::flow::outlet::Outlet;
+use crate::flow::outlet::{self, Outlet};
 use crate::flow::{keeper, prepare};
 use crate::http;
 use crate::journal;
 use crate::lock::Lock;
 use crate::mail::{Budget, IdMint, StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
+use crate::router::{Carries, Rules};
 use crate::smtp::{self, Listener, ListenerSettings, TlsMode};
 use crate::store::{self, Store};
 use crate::wire::smtp::Login;
@@ -69,10 +70,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         clock: Arc::clone(&clock),
         mint: Arc::clone(&mint),
         budget: Arc::clone(&budget),
-        outlets: config.esps.iter().map(|esp| outlet(esp, &config.server.hostname, &store, &wake)).collect(),
+        outlets: outlets(&config, &store, &clock, &wake),
         streams: config.streams.clone(),
+        routes: routes(&config),
         wake,
     });
+    restore_suspensions(&store, &courier).await?;
     let intake = Arc::new(Intake::new(intake::Parts {
         store: store.clone(),
         clock: Arc::clone(&clock),
@@ -223,7 +226,37 @@ fn doors(config: &Config, listeners: &[Listener]) -> anyhow::Result<Vec<http::Do
     config.listeners.iter().zip(listeners).map(door).collect()
 }
 
-fn outlet(settings: &EspSettings, hostname: &str, store: &Store, wake: &Arc<Notify>) -> Arc<Outlet> {
+/// Which ESPs the configuration lets mail go to.
+fn routes(config: &Config) -> Rules {
+    let list = |entries: &[String]| entries.iter().map(|entry| Arc::from(entry.as_str())).collect();
+    let carries =
+        |esp: &EspSettings| Carries { recipients: list(&esp.recipients), domains: list(&esp.domains) };
+    Rules::new(
+        config.esps.iter().map(carries).collect(),
+        config.streams.iter().map(|s| (s.name.clone(), s.esps.clone())).collect(),
+    )
+}
+
+/// What an operator suspended stays so.
+async fn restore_suspensions(store: &Store, courier: &Courier) -> anyhow::Result<()> {
+    let suspensions = store.suspensions().await.context("cannot read which ESPs are suspended")?;
+    for outlet in courier.outlets() {
+        outlet.gate.suspend(suspensions.get(&*outlet.name).cloned());
+    }
+    Ok(())
+}
+
+fn outlets(config: &Config, store: &Store, clock: &Arc<dyn Clock>, wake: &Arc<Notify>) -> Vec<Arc<Outlet>> {
+    let hostname = &config.server.hostname;
+    config.esps.iter().map(|esp| outlet(esp, hostname, store, (clock, wake))).collect()
+}
+
+fn outlet(
+    settings: &EspSettings,
+    hostname: &str,
+    store: &Store,
+    (clock, wake): (&Arc<dyn Clock>, &Arc<Notify>),
+) -> Arc<Outlet> {
     let (esp, wire, connections): (Box<dyn esp::Esp>, Arc<dyn Wire>, usize) = match &settings.kind {
         EspKind::Smtp(smtp) => {
             let wire = wire::smtp::SmtpWire::new(
@@ -236,14 +269,16 @@ fn outlet(settings: &EspSettings, hostname: &str, store: &Store, wake: &Arc<Noti
             (Box::new(esp::sandbox::Sandbox), Arc::new(wire::sandbox::SandboxWire), SANDBOX_CONNECTIONS)
         }
     };
-    Outlet::new(
-        &settings.name,
-        (settings.priority, settings.weight),
+    let parts = outlet::Parts {
+        name: settings.name.clone(),
+        priority: settings.priority,
+        weight: settings.weight,
         esp,
         wire,
         connections,
-        Arc::clone(wake),
-    )
+        limits: settings.limits,
+    };
+    Outlet::new(parts, Arc::clone(clock), Arc::clone(wake))
 }
 
 fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Settings {

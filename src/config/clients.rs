@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::kinds;
 use super::reader::{Reader, TableReader};
 use super::streams;
 use super::written::Table;
+use super::{esps, kinds};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{
     self, AuthMode, BareNewline, CertificateError, CertificateFiles, Credential, ListenerSettings, Password,
@@ -30,6 +30,7 @@ const USERNAME_OCTETS_MAX: usize = 255;
 /// Every `[[credential]]`.
 pub(super) fn credentials(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> Vec<Credential> {
     let mut credentials: Vec<Credential> = Vec::new();
+    let names = esps::names(reader);
     for (n, table) in reader.tables("credential").into_iter().enumerate() {
         let mut t = reader.nth("credential", n, Some(table));
         let username = t.required("username", kinds::text, "\"shop\"");
@@ -43,9 +44,10 @@ pub(super) fn credentials(reader: &mut Reader<'_>, streams: &[StreamSettings]) -
         }
         let password = password(&mut t);
         let stream = t.optional("stream", streams::named(streams));
+        let esp = t.optional("esp", esps::named(names.clone()));
         t.finish(&[]);
         if let (Some(username), Some(password)) = (username, password) {
-            credentials.push(Credential { username, password, stream });
+            credentials.push(Credential { username, password, stream, esp });
         }
     }
     credentials

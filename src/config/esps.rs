@@ -7,8 +7,12 @@ use std::time::Duration;
 use super::kinds;
 use super::later::LATER_ESP_TYPES;
 use super::problem::did_you_mean;
-use super::reader::{Reader, TableReader};
+use super::reader::{Kind, Reader, TableReader};
+use super::units;
+use super::written::{Table, Value};
+use crate::address::{Address, Grammar};
 use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
+use crate::mail::quota::{Limits, QuotaLimits, Rate};
 use crate::smtp::ListenerSettings;
 use crate::wire;
 
@@ -21,6 +25,10 @@ const SMTP_KEYS: [&str; 5] = ["address", "tls", "username", "password", "ca_file
 const SANDBOX_KEEP: usize = 1_000;
 const SANDBOX_KEEP_MAX: usize = 1_000_000;
 const CONNECTIONS_MAX: usize = 1_000;
+/// Recipients in a window.
+const LIMIT_MAX: u64 = 1_000_000_000_000;
+/// The ESP where none is written.
+const SANDBOX: &str = "sandbox";
 /// The port of implicit TLS (RFC 8314).
 const SUBMISSIONS: u16 = 465;
 
@@ -28,8 +36,7 @@ const SUBMISSIONS: u16 = 465;
 pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> Vec<EspSettings> {
     let tables = reader.tables("esp");
     if tables.is_empty() {
-        let kind = EspKind::Sandbox { keep: SANDBOX_KEEP };
-        return vec![EspSettings { name: "sandbox".into(), priority: 1, weight: 100, kind }];
+        return vec![EspSettings::new(SANDBOX, EspKind::Sandbox { keep: SANDBOX_KEEP })];
     }
     let mut esps: Vec<EspSettings> = Vec::new();
     for (n, table) in tables.into_iter().enumerate() {
@@ -42,12 +49,84 @@ pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> V
         }
         let priority = t.read("priority", kinds::integer(0..=1_000_000), 1);
         let weight = t.read("weight", kinds::integer(1..=1_000_000), 100);
+        let limits = limits(&mut t);
+        let recipients = t.read("recipients", kinds::list_of(kinds::parsed(recipient)), Vec::new());
+        let domains = t.read("domains", kinds::list_of(kinds::parsed(domain)), Vec::new());
         let kind = kind(t, listeners);
         if let (Some(name), Some(kind)) = (name, kind) {
-            esps.push(EspSettings { name, priority, weight, kind });
+            esps.push(EspSettings { name, priority, weight, limits, recipients, domains, kind });
         }
     }
     esps
+}
+
+/// The names that are written, for keys that refer to one. One that comes from the environment is not known here: then
+/// nothing is.
+pub(super) fn names(reader: &Reader<'_>) -> Option<Vec<String>> {
+    let tables = reader.tables("esp");
+    if tables.is_empty() {
+        return Some(vec![SANDBOX.into()]);
+    }
+    let plain = |text: &String| !text.starts_with("env:") && !text.starts_with("file:");
+    let name = |table: &Table| match table.get("name").map(|written| &written.value) {
+        Some(Value::Text(name)) if plain(name) => Some(name.clone()),
+        _ => None,
+    };
+    tables.into_iter().map(name).collect()
+}
+
+/// The name of one of these ESPs.
+pub(super) fn named(names: Option<Vec<String>>) -> impl Kind<String> {
+    kinds::parsed(move |text| match &names {
+        Some(names) if !names.iter().any(|name| name == text) => {
+            Err(format!("is no [[esp]]{}", did_you_mean(text, names.iter().map(String::as_str))))
+        }
+        _ => Ok(text.to_owned()),
+    })
+}
+
+fn limits(t: &mut TableReader<'_, '_>) -> Limits {
+    let rate = t.optional("rate", kinds::parsed(rate));
+    let mut limit = |key| Some(t.read(key, kinds::integer(0..=LIMIT_MAX), 0)).filter(|limit| *limit > 0);
+    let windows = QuotaLimits {
+        hourly: limit("hourly_limit"),
+        daily: limit("daily_limit"),
+        monthly: limit("monthly_limit"),
+    };
+    Limits { windows, rate }
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    match text {
+        "auto" => {
+            Err("is for ESPs that tell their rate; an SMTP server does not: write one such as 14/s".into())
+        }
+        text => units::rate(text),
+    }
+}
+
+/// `@corp.example.com`, or a whole address, as a key.
+fn recipient(text: &str) -> Result<String, String> {
+    let bad = || "is neither a domain such as @corp.example.com nor an address".to_string();
+    let address = match text.strip_prefix('@') {
+        Some(domain) => format!("x@{domain}"),
+        None => text.to_owned(),
+    };
+    let key = Address::parse(&address, Grammar::Strict).map_err(|_| bad())?.key();
+    match (text.starts_with('@'), key.rsplit_once('@')) {
+        (true, Some((_, domain))) => Ok(format!("@{domain}")),
+        (false, Some(_)) => Ok(key),
+        (_, None) => Err(bad()),
+    }
+}
+
+/// A From domain, as a key has it.
+fn domain(text: &str) -> Result<String, String> {
+    if text == "auto" {
+        return Err("is not available in this version; name the domains".into());
+    }
+    let key = recipient(&format!("@{text}"));
+    key.map(|key| key[1..].to_owned()).map_err(|_| "is not a domain such as example.com".to_string())
 }
 
 /// Reads what belongs to the type, and ends the reading of the table.

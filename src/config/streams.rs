@@ -1,12 +1,16 @@
 //! `[[stream]]`: the two that exist, changed, and others beside them.
 
-use super::kinds;
 use super::reader::Reader;
+use super::{esps, kinds};
+use crate::mail::delivery::UnsureThen;
 use crate::mail::{StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
 
 const KINDS: &[(&str, StreamKind)] =
     &[("transactional", StreamKind::Transactional), ("broadcast", StreamKind::Broadcast)];
+
+const THEN: &[(&str, UnsureThen)] =
+    &[("retry_any", UnsureThen::RetryAny), ("assume_sent", UnsureThen::AssumeSent)];
 
 /// All streams: transactional and broadcast first, then the added ones in the file's order.
 pub(super) fn read(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
@@ -14,6 +18,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
         StreamSettings::built_in(StreamKind::Transactional),
         StreamSettings::built_in(StreamKind::Broadcast),
     ];
+    let names = esps::names(reader);
     let mut seen: Vec<String> = Vec::new();
     for (n, table) in reader.tables("stream").into_iter().enumerate() {
         let mut t = reader.nth("stream", n, Some(table));
@@ -44,6 +49,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Vec<StreamSettings> {
             retry: t.read("retry", kinds::retry_schedule(), default.retry),
             max_age: t.read("max_age", kinds::duration(), default.max_age),
             unsure_hold: t.read("unsure_hold", kinds::duration(), default.unsure_hold),
+            unsure_then: t.optional("unsure_then", kinds::one_of(THEN)).unwrap_or(default.unsure_then),
+            esps: t.read("esps", kinds::list_of(esps::named(names.clone())), Vec::new()),
         };
         t.finish(&[]);
         match existing {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::mail::quota::Rate;
 use crate::policy::streams::{RetrySchedule, RetryStep};
 
 /// The longest duration that may be written: ten years.
@@ -15,15 +16,6 @@ const RETRY_STEPS_MAX: usize = 64;
 const RETRY_TIMES_MAX: u64 = 1_000;
 /// The most in one period of a rate.
 const RATE_COUNT_MAX: u64 = 1_000_000_000;
-
-/// So many in so long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many.
-    pub count: u32,
-    /// In how long: a second, minute, hour or day.
-    pub per: Duration,
-}
 
 /// `"30s"`, `"5m"`, `"4h"`, `"5d"`, also `"250ms"`. Zero is taken; who needs more says so.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -81,7 +73,7 @@ pub fn rate(text: &str) -> Result<Rate, String> {
     if !(1..=RATE_COUNT_MAX).contains(&count) {
         return Err(format!("must be from 1 to {RATE_COUNT_MAX} a period"));
     }
-    Ok(Rate { count: u32::try_from(count).map_err(|_| bad())?, per: Duration::from_secs(seconds) })
+    Ok(Rate { recipients: u32::try_from(count).map_err(|_| bad())?, per: Duration::from_secs(seconds) })
 }
 
 /// `"1m, 5m*2, 30m, 1h*3, 4h"`: waits in order, `*` so often, the last until the delivery is given up.
@@ -138,7 +130,7 @@ mod tests {
         assert_eq!(size("25MB"), Ok(25_000_000));
         assert_eq!(size("1MiB"), Ok(1_048_576));
         assert_eq!(size("0B"), Ok(0));
-        assert_eq!(rate("100/m"), Ok(Rate { count: 100, per: Duration::from_secs(60) }));
+        assert_eq!(rate("100/m"), Ok(Rate { recipients: 100, per: Duration::from_secs(60) }));
         assert_eq!(retry_schedule("1m, 5m*2, 30m, 1h*3, 4h"), Ok(RetrySchedule::default()));
     }
 
@@ -182,7 +174,7 @@ mod tests {
         fn what_is_written_is_what_is_meant(n in 1u64..3_650) {
             prop_assert_eq!(duration(&format!("{n}d")), Ok(Duration::from_secs(n * 86_400)));
             prop_assert_eq!(size(&format!("{n}GiB")), Ok(n << 30));
-            prop_assert_eq!(rate(&format!("{n}/h")).map(|r| u64::from(r.count)), Ok(n));
+            prop_assert_eq!(rate(&format!("{n}/h")).map(|r| u64::from(r.recipients)), Ok(n));
         }
 
         #[test]

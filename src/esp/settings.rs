@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::mail::quota::Limits;
 use crate::secret::Secret;
 
 /// One ESP as the configuration has it.
@@ -14,8 +15,29 @@ pub struct EspSettings {
     pub priority: u32,
     /// Its share among those of equal priority.
     pub weight: u32,
+    /// How much it may be given.
+    pub limits: Limits,
+    /// Who goes only there: keys of addresses, or `@domain`; empty: everybody that no other ESP names.
+    pub recipients: Vec<String>,
+    /// From domains that it carries, as A-labels in lower case; empty: any.
+    pub domains: Vec<String>,
     /// What it is.
     pub kind: EspKind,
+}
+
+impl EspSettings {
+    /// One without limits, for everybody.
+    pub fn new(name: &str, kind: EspKind) -> Self {
+        EspSettings {
+            name: name.to_owned(),
+            priority: 1,
+            weight: 100,
+            limits: Limits::default(),
+            recipients: Vec::new(),
+            domains: Vec::new(),
+            kind,
+        }
+    }
 }
 
 /// `type = …`, with what belongs to that type alone.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::choice::Wish;
 use super::courier::Courier;
+use super::gatehouse::Met;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::unfit;
@@ -11,15 +13,19 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::Parcel;
 use crate::journal;
-use crate::mail::{AttemptId, DeliveryId, Message, Outcome, Phase, QueueState, Reply, Step, Watch};
-use crate::router::{Situation, next_step};
-use crate::store::{Settle, Settled};
+use crate::mail::from::from_domain;
+use crate::mail::{AttemptId, DeliveryId, Fault, Message, Outcome, Phase, QueueState, Reply, Request};
+use crate::mail::{Rule, Step, Watch};
+use crate::router::{Situation, Ties, next_step};
+use crate::store::{NewEvent, Settle, Settled};
 
 /// A begun attempt on its way to a free connection.
 #[derive(Debug)]
 pub struct Call {
     /// The message.
     pub message: Arc<Message>,
+    /// The domain rules that bear on all of them.
+    pub rule: Rule,
     /// The recipients that its begin returned.
     pub passengers: Vec<Passenger>,
     /// Its id.
@@ -30,8 +36,14 @@ pub struct Call {
     pub tried: Vec<usize>,
     /// See [`Pending::moved_for_recipient`].
     pub moved_for_recipient: bool,
+    /// An open attempt binds it to this ESP.
+    pub bound: bool,
+    /// [`crate::store::Store::verdicts`] when it was begun.
+    pub verdicts: u64,
     /// Its share of what is begun ahead.
     pub room: Room,
+    /// Why it goes there, for `explain`.
+    pub told: Option<Arc<str>>,
 }
 
 /// The times of one call, for the log's `delays`.
@@ -56,18 +68,26 @@ impl Times {
 impl Courier {
     /// Carries one call through and settles it. The connection is free when this returns; the settle's commit is not
     /// waited for.
-    pub(super) async fn carry(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call) {
+    pub(super) async fn carry(self: &Arc<Self>, outlet: &Arc<Outlet>, connection: usize, call: Call) {
+        if !self.reaches_its_moment(&call).await {
+            return self.take_back(&[call]).await;
+        }
+        let Some(call) = self.judged_again(call).await else { return };
         let recipients = call.recipients();
         let parcel = Parcel { message: &call.message, recipients: &recipients, attempt: call.attempt };
         let started = self.clock.now();
         let watch = Watch::new(self.abort.clone());
+        let mut held = false;
         let (outcomes, phases) = match outlet.esp.compose(parcel, started) {
             Err(unfit) => {
                 let count = recipients.len();
                 (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
             }
             Ok(request) => {
-                let reply = outlet.wire.exchange(request, &watch).await;
+                outlet.gate.departs(connection, &watch);
+                let reply;
+                (reply, held) = self.listen(outlet, &call, request, &watch).await;
+                outlet.gate.lands(connection);
                 if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
@@ -79,11 +99,144 @@ impl Courier {
         if outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
             return self.part(call).await;
         }
-        let handed_over = watch.handed_over_for();
-        let times = Times { started, answered: self.clock.now(), handed_over };
-        outlet.meter.attempt(&outcomes, times.answered.since(times.started));
-        let settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), times);
-        self.settle(call, settles);
+        let answered = self.clock.now();
+        let times = Times { started, answered, handed_over: watch.handed_over_for() };
+        let systemic = self.learn(outlet, &call, &outcomes, answered.since(started));
+        let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
+        if held {
+            // That nobody knows is written already, with its hold.
+            settles.retain(|settle| !matches!(settle.outcome, Outcome::Unsure { .. }));
+        }
+        self.settle(outlet, call, settles);
+    }
+
+    /// Waits until the ESP's rate lets it leave; `false`: the relay stops before.
+    async fn reaches_its_moment(&self, call: &Call) -> bool {
+        let Some(leaves_at) = call.room.share.leaves_at else { return true };
+        let wait = leaves_at.since(self.clock.now());
+        if wait.is_zero() {
+            return true;
+        }
+        tokio::select! {
+            () = self.abort.wait() => false,
+            () = tokio::time::sleep(wait) => true,
+        }
+    }
+
+    /// Takes out whoever was suppressed or taken out by an operator since the begin (DELIVERY rule 3); `None`: nobody
+    /// is left.
+    async fn judged_again(self: &Arc<Self>, mut call: Call) -> Option<Call> {
+        let epoch = self.store.verdicts();
+        if epoch == call.verdicts {
+            return Some(call);
+        }
+        let items = call.passengers.iter().map(|p| (call.delivery(p), call.attempt)).collect();
+        let Ok(wanted) = self.store.wanted(items).await else {
+            // Nobody is mailed who should not be: it is begun, and judged, anew.
+            self.take_back(&[call]).await;
+            return None;
+        };
+        let (stay, go): (Vec<_>, Vec<_>) =
+            call.passengers.iter().zip(wanted).partition(|(_, wanted)| *wanted);
+        if go.is_empty() {
+            return Some(call);
+        }
+        let gone: Vec<_> = go.iter().map(|(p, _)| (call.delivery(p), call.attempt)).collect();
+        let stay: Vec<Passenger> = stay.into_iter().map(|(p, _)| *p).collect();
+        let fewer = u32::try_from(gone.len()).unwrap_or(0);
+        self.store.unbegin(gone, self.clock.now()).await;
+        self.look_now();
+        if let Some(outlet) = call.tried.last() {
+            self.unused(*outlet, &call.room, fewer).await;
+        }
+        call.passengers = stay;
+        (!call.passengers.is_empty()).then_some(call)
+    }
+
+    /// Exchanges, and listens for as long as the wire does. Where the hold passes before the answer, the attempt is
+    /// written down as unsure, and the listening goes on: `true`.
+    async fn listen(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        call: &Call,
+        request: Request,
+        watch: &Watch,
+    ) -> (Reply, bool) {
+        let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
+        let exchange = outlet.wire.exchange(request, watch);
+        tokio::pin!(exchange);
+        let mut nap = hold;
+        loop {
+            tokio::select! {
+                biased;
+                reply = &mut exchange => return (reply, false),
+                () = tokio::time::sleep(nap) => {}
+            }
+            match watch.handed_over_for() {
+                Some(since) if since >= hold => break,
+                Some(since) => nap = hold - since,
+                None => nap = hold,
+            }
+        }
+        self.hold(outlet, call, watch, hold);
+        (exchange.await, true)
+    }
+
+    fn hold(self: &Arc<Self>, outlet: &Arc<Outlet>, call: &Call, watch: &Watch, hold: Duration) {
+        let answered = self.clock.now();
+        let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };
+        let said = format!("no answer at dot for {} s; the line is still listened to", hold.as_secs());
+        let unsure = (Outcome::Unsure { said }, Some(Phase::Dot));
+        let systemic = vec![false; call.passengers.len()];
+        let settles =
+            self.judge(outlet, call, vec![unsure; call.passengers.len()].into_iter(), &systemic, times);
+        let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
+        let settling = self.store.settle(settles);
+        let courier = Arc::clone(self);
+        self.tasks.spawn(async move {
+            if let (Ok(_), Some(at)) = (settling.await, next_look) {
+                courier.look_at(at);
+            }
+        });
+    }
+
+    /// Tells the ESP's gate, meter and guard what a call met; which refusals are the ESP's own fault.
+    fn learn(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        call: &Call,
+        outcomes: &[Outcome],
+        took: Duration,
+    ) -> Vec<bool> {
+        outlet.meter.attempt(outcomes, took);
+        let of = |wanted: Fault| {
+            outcomes.iter().any(|o| matches!(o, Outcome::Refused { fault, .. } if *fault == wanted))
+        };
+        let keys: Vec<String> = match of(Fault::Recipient) {
+            true => call.recipients().iter().map(Address::key).collect(),
+            false => Vec::new(),
+        };
+        let from_domain = of(Fault::Sender).then(|| from_domain(&call.message)).flatten();
+        let met = Met { outcomes, keys: &keys, from_domain: from_domain.as_deref() };
+        let judged = outlet.gate.returns(&met, took, self.clock.now());
+        self.record_alerts(outlet, judged.alerts);
+        judged.systemic
+    }
+
+    /// An alert is an event as well as a line and a count.
+    pub(super) fn record_alerts(self: &Arc<Self>, outlet: &Outlet, alerts: Vec<(&'static str, String)>) {
+        if alerts.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let event = |(kind, words): (&'static str, String)| NewEvent {
+            esp: Some(outlet.name.to_string()),
+            detail: format!("{kind}: {words}"),
+            ..NewEvent::new("alert", now)
+        };
+        let events = alerts.into_iter().map(event).collect();
+        let courier = Arc::clone(self);
+        self.tasks.spawn(async move { courier.store.record_events(events).await });
     }
 
     /// The next step of each, told to the log.
@@ -92,11 +245,19 @@ impl Courier {
         outlet: &Outlet,
         call: &Call,
         answers: impl ExactSizeIterator<Item = (Outcome, Option<Phase>)>,
+        systemic: &[bool],
         times: Times,
     ) -> Vec<Settle> {
         let mut settles = Vec::with_capacity(answers.len());
-        for (passenger, (outcome, phase)) in call.passengers.iter().zip(answers) {
-            let step = next_step(&outcome, &self.situation(call, passenger, times));
+        let mut situation = None;
+        for ((passenger, (outcome, phase)), systemic) in call.passengers.iter().zip(answers).zip(systemic) {
+            let step = match outcome {
+                Outcome::Accepted { .. } => Step::Done,
+                _ => {
+                    let common = *situation.get_or_insert_with(|| self.situation(call, times));
+                    next_step(&outcome, &self.of(passenger, call, *systemic, common))
+                }
+            };
             journal::attempted(&journal::Attempted {
                 id: call.message.id,
                 to: call.address(passenger).map_or("", Address::wire),
@@ -108,7 +269,7 @@ impl Courier {
                 step,
             });
             settles.push(Settle {
-                delivery: DeliveryId { message: call.message.id, recipient: passenger.recipient },
+                delivery: call.delivery(passenger),
                 attempt: call.attempt,
                 esp: outlet.name.to_string(),
                 begun_at: call.begun_at,
@@ -116,6 +277,8 @@ impl Courier {
                 outcome,
                 phase,
                 step,
+                spent: call.room.share.spent,
+                choice: call.told.clone(),
             });
         }
         settles
@@ -138,6 +301,7 @@ impl Courier {
             }
             self.submit(Pending {
                 message: Arc::clone(&call.message),
+                rule: call.rule.clone(),
                 passengers,
                 from: QueueState::Waiting { due },
                 bound_to: None,
@@ -145,14 +309,28 @@ impl Courier {
                 moved_for_recipient: call.moved_for_recipient,
             });
         }
+        if let Some(outlet) = call.tried.last() {
+            self.unused(*outlet, &call.room, call.room.share.recipients).await;
+        }
     }
 
-    fn settle(self: &Arc<Self>, call: Call, settles: Vec<Settle>) {
+    fn settle(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, settles: Vec<Settle>) {
+        if settles.is_empty() {
+            return;
+        }
+        if call.room.share.spent.is_some() && settles.iter().any(|s| s.step != Step::Done) {
+            outlet.allowance.stirred();
+        }
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
         let stranded = unfit::stranded(&settles);
-        let elsewhere: Vec<bool> = settles.iter().map(|s| s.step == Step::Elsewhere).collect();
+        let elsewhere: Vec<DeliveryId> =
+            settles.iter().filter(|s| s.step == Step::Elsewhere).map(|s| s.delivery).collect();
+        let for_recipient = settles.iter().any(|s| {
+            matches!(s.outcome, Outcome::Refused { fault: Fault::Recipient, .. }) && s.step == Step::Elsewhere
+        });
+        let order: Vec<DeliveryId> = settles.iter().map(|s| s.delivery).collect();
         let settling = self.store.settle(settles);
-        if next_look.is_none() && !elsewhere.contains(&true) {
+        if next_look.is_none() && elsewhere.is_empty() {
             return;
         }
         let courier = Arc::clone(self);
@@ -162,7 +340,8 @@ impl Courier {
             if let Some(at) = next_look {
                 courier.look_at(at);
             }
-            courier.go_elsewhere(&call, &elsewhere, &settled);
+            let moved = order.into_iter().zip(settled).filter(|(id, _)| elsewhere.contains(id));
+            courier.go_elsewhere(&call, moved, for_recipient);
             if let Some(recipient) = stranded {
                 courier.tell_stranded(&call, recipient).await;
             }
@@ -170,40 +349,58 @@ impl Courier {
     }
 
     /// Queues again, at once, those whose next step is another ESP and whose settle is committed (DELIVERY rule 1).
-    fn go_elsewhere(&self, call: &Call, elsewhere: &[bool], settled: &[Settled]) {
-        let moved =
-            call.passengers.iter().zip(elsewhere).zip(settled).filter_map(|((p, elsewhere), settled)| {
-                match settled {
-                    Settled::Moved(from @ QueueState::Waiting { .. }) if *elsewhere => Some((*p, *from)),
-                    Settled::Moved(_) | Settled::RowOnly => None,
-                }
-            });
-        let (passengers, states): (Vec<_>, Vec<_>) = moved.unzip();
-        let Some(from) = states.first().copied() else { return };
+    fn go_elsewhere(
+        &self,
+        call: &Call,
+        moved: impl Iterator<Item = (DeliveryId, Settled)>,
+        for_recipient: bool,
+    ) {
+        let (mut passengers, mut from) = (Vec::new(), None);
+        for (id, settled) in moved {
+            let Settled::Moved(state @ QueueState::Waiting { .. }) = settled else { continue };
+            passengers.extend(call.passengers.iter().find(|p| call.delivery(p) == id));
+            from = Some(state);
+        }
+        let Some(from) = from else { return };
         self.submit(Pending {
             message: Arc::clone(&call.message),
+            rule: call.rule.clone(),
             passengers,
             from,
             bound_to: None,
             tried: call.tried.clone(),
-            moved_for_recipient: true,
+            moved_for_recipient: call.moved_for_recipient || for_recipient,
         });
     }
 
-    fn situation(&self, call: &Call, passenger: &Passenger, times: Times) -> Situation {
+    /// What the next step depends on, alike for all of a call.
+    fn situation(&self, call: &Call, times: Times) -> Situation {
         let rules = self.rules(&call.message.stream, call.message.kind);
+        let wish = Wish {
+            message: &call.message,
+            rule: &call.rule,
+            recipients: 1,
+            ties: Ties { bound_to: None, pin: call.message.pin.as_deref(), tried: &call.tried },
+        };
         Situation {
             kind: call.message.kind,
             now: times.answered,
-            another_left: (0..self.outlets.len()).any(|i| !call.tried.contains(&i))
-                && call.message.pin.is_none(),
+            another_left: self.another_left(&wish, times.answered),
+            systemic: false,
             moved_for_recipient: call.moved_for_recipient,
-            retry_in: jittered(rules.retry.nth(passenger.tries + 1), call.attempt),
+            retry_in: Duration::ZERO,
             hold: rules.unsure_hold.saturating_sub(times.handed_over.unwrap_or_default()),
-            bound: passenger.open_attempts > 0,
-            seen_unsure: passenger.seen_unsure,
+            bound: call.bound,
+            seen_unsure: 0,
             expires_at: call.message.expires_at,
         }
+    }
+
+    /// And what is a recipient's own.
+    fn of(&self, passenger: &Passenger, call: &Call, systemic: bool, common: Situation) -> Situation {
+        let rules = self.rules(&call.message.stream, call.message.kind);
+        let retry_in = jittered(rules.retry.nth(passenger.tries + 1), call.attempt);
+        Situation { systemic, retry_in, seen_unsure: passenger.seen_unsure, ..common }
     }
 }
 

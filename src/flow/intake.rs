@@ -107,26 +107,35 @@ impl Intake {
 
     /// Commits the message with every recipient. At the instant the commit returns the mail is ours.
     async fn accept(&self, message: Arc<Message>) -> Result<MessageId, Reply> {
-        let planned =
-            self.courier.plan(&message).map(|(outlet, room)| (outlet, room, self.courier.beginning(outlet)));
+        let rules = self.courier.rules_of(&message);
+        if let Some(why) = self.courier.never(&message, &rules) {
+            let text =
+                format!("no ESP of the relay could ever carry this message ({why}); see its configuration");
+            return Err(Reply::told(554, (5, 6, 0), text));
+        }
+        let planned = self.courier.plan(&message, &rules);
         let entry = match &planned {
-            Some((_, _, beginning)) => Entry::Begun(beginning.clone()),
+            Some(planned) => Entry::Begun(self.courier.beginning(planned)),
             None => Entry::Waiting { due: message.accepted_at },
         };
         let entries = vec![entry; message.envelope.recipients.len()];
-        let accept = Accept { message: Arc::clone(&message), entries };
-        let entered = match self.store.accept(vec![accept]).await.pop() {
-            Some(Ok(entered)) => entered,
-            Some(Err(error)) => return Err(self.not_taken(&error)),
-            None => return Err(self.not_taken(&StoreError::Stopping)),
+        let accept = Accept { message: Arc::clone(&message), entries, rules: rules.clone() };
+        let stored = self.store.accept(vec![accept]).await.pop().unwrap_or(Err(StoreError::Stopping));
+        let entered = match stored {
+            Ok(entered) => entered,
+            Err(error) => {
+                if let Some(planned) = planned {
+                    self.courier.give_up(planned);
+                }
+                return Err(self.not_taken(&error));
+            }
         };
         self.no_room.clear("mail is accepted again");
         self.not_stored.clear("mail is accepted again");
         self.count(&message);
         journal::accepted(&message);
         let id = message.id;
-        let begun = planned.map(|(outlet, room, beginning)| (outlet, room, beginning.attempt));
-        self.courier.hand_over(message, begun, &entered);
+        self.courier.hand_over(message, planned, rules, &entered);
         // Connections to ESPs go first: the 250 wakes the client, which would take the core from the mail just begun.
         for _ in 0..self.courier.turns_to_give() {
             tokio::task::yield_now().await;
@@ -236,6 +245,14 @@ impl Gatekeeper for Intake {
             Ok(stream) => stream,
             Err(reply) => return reply,
         };
+        let pin = client.credential.as_ref().and_then(|c| c.esp.as_deref());
+        if let Some(why) = self.courier.never_to(recipient, &stream.name, pin) {
+            let text = format!(
+                "<{recipient}>: no ESP of the relay carries mail there ({why}); see its configuration"
+            );
+            refused(client, recipient, stream, "no_esp", &text);
+            return Reply::told(550, (5, 7, 1), text);
+        }
         let key = recipient.key();
         let found = match self.store.suppression(&[key.as_str()]) {
             Ok(found) => found,
@@ -246,7 +263,7 @@ impl Gatekeeper for Intake {
             Verdict::Suppressed { code, enhanced, why } => {
                 let reason = if client.trusted { format!(" ({why})") } else { String::new() };
                 let text = format!("<{recipient}>: suppressed{reason} [postroad:suppressed]");
-                refused(client, recipient, stream, &text);
+                refused(client, recipient, stream, "suppressed", &text);
                 Reply::told(code, enhanced, text)
             }
         }
@@ -267,12 +284,12 @@ impl Gatekeeper for Intake {
             metadata: Vec::new(),
             key: None,
             send_at: None,
-            pin: None,
+            pin: client.credential.as_ref().and_then(|c| c.esp.clone()),
             source: Source {
                 listener: client.listener.clone(),
                 peer: client.peer,
                 helo: client.helo.clone(),
-                credential: client.credential.as_ref().map(|c| c.0.clone()),
+                credential: client.credential.as_ref().map(|c| c.username.clone()),
                 protocol: client.protocol,
             },
         };
@@ -295,17 +312,16 @@ impl Gatekeeper for Intake {
     }
 }
 
-/// Counts and logs a recipient that may not be mailed.
-fn refused(client: &Client, recipient: &Address, stream: &StreamSettings, reply: &str) {
-    counter!(names::RECIPIENTS_REFUSED, "stream" => stream.name.to_string(), "reason" => "suppressed")
-        .increment(1);
+/// Counts and logs a recipient that is not taken.
+fn refused(client: &Client, recipient: &Address, stream: &StreamSettings, reason: &'static str, reply: &str) {
+    counter!(names::RECIPIENTS_REFUSED, "stream" => stream.name.to_string(), "reason" => reason).increment(1);
     journal::refused(&journal::Refusal {
         listener: &client.listener,
         client: &client.peer.to_string(),
         helo: &client.helo,
         to: Some(recipient.wire()),
         stream: Some(stream.name.as_str()),
-        reason: "suppressed",
+        reason,
         reply,
         ..journal::Refusal::default()
     });
@@ -313,7 +329,7 @@ fn refused(client: &Client, recipient: &Address, stream: &StreamSettings, reply:
 
 /// The stream that the credential binds, else the listener's.
 fn asked_stream(client: &Client) -> Option<&StreamName> {
-    client.credential.as_ref().and_then(|c| c.1.as_ref()).or(client.listener_stream.as_ref())
+    client.credential.as_ref().and_then(|c| c.stream.as_ref()).or(client.listener_stream.as_ref())
 }
 
 /// The first part, which stays in memory and holds the header block, and what is kept in chunks.

@@ -7,13 +7,16 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::Courier;
+use super::outlet::Outlet;
 use crate::clock::monotonic;
 use crate::journal;
-use crate::mail::Reason;
+use crate::mail::{Reason, Watch};
 use crate::store::{LetGo, Store, StoreError};
 
 /// How much is begun ahead shrinks so often: a burst lasts for seconds.
 const EASE_EVERY: Duration = Duration::from_secs(1);
+/// Gates are looked at so often: for what hangs, and for checks that are due.
+const GATES_EVERY: Duration = Duration::from_millis(250);
 /// `max_age` and the ends of holds are swept so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Retention runs so often.
@@ -36,6 +39,7 @@ const ROOM_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Makes the rounds until it is told to stop.
 pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
     let mut ease = every(EASE_EVERY);
+    let mut gates = every(GATES_EVERY);
     let mut sweep = every(SWEEP_EVERY);
     let mut retain = every(RETAIN_EVERY);
     let mut alive = every(ALIVE_EVERY);
@@ -43,6 +47,7 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ease.tick() => courier.outlets.iter().for_each(|o| o.ease()),
+            _ = gates.tick() => courier.look_at_gates(),
             _ = sweep.tick() => { courier.sweep().await; }
             _ = retain.tick() => courier.retain().await,
             // Where it cannot be noted the next start holds longer.
@@ -105,6 +110,31 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 impl Courier {
+    /// What hangs at one ESP goes elsewhere where there is another; a shut gate gets its free check.
+    fn look_at_gates(self: &Arc<Self>) {
+        let now = self.clock.now();
+        for (i, outlet) in self.outlets.iter().enumerate() {
+            let another = |(j, o): (usize, &Arc<Outlet>)| j != i && o.gate.hindrance(None, now).is_none();
+            if self.outlets.iter().enumerate().any(another) {
+                let (hung, told) = outlet.gate.find_hang(now);
+                self.record_alerts(outlet, told.into_iter().collect());
+                // After hand-over an abort would be of no use: that answer is waited for.
+                hung.iter().for_each(Watch::abort);
+            }
+            if outlet.gate.takes_check(now) {
+                let (courier, outlet) = (Arc::clone(self), Arc::clone(outlet));
+                self.tasks.spawn(async move {
+                    let met = tokio::select! {
+                        () = courier.stop.cancelled() => return,
+                        met = outlet.wire.check() => met,
+                    };
+                    outlet.gate.checked(met, courier.clock.now());
+                    courier.look_now();
+                });
+            }
+        }
+    }
+
     /// Ends what has passed its `max_age`, whether or not anything could carry it. `false`: the store did not.
     pub(super) async fn sweep(&self) -> bool {
         loop {

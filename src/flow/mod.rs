@@ -1,12 +1,21 @@
 //! Where facts, judgement and I/O meet: intake, courier, and the keeper's rounds.
 
+pub mod allowance;
 pub mod call;
+mod choice;
 pub mod chunks;
 pub mod courier;
+pub mod desk;
+pub mod gatehouse;
 pub mod intake;
 pub mod keeper;
 pub mod meter;
 pub mod outlet;
 pub mod pending;
 pub mod prepare;
+mod rounds;
+
+pub use choice::Standing;
+#[cfg(test)]
+mod tests;
 mod unfit;

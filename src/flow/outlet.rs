@@ -7,13 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
 
+use super::allowance::{Allowance, NoShare, Share};
 use super::call::Call;
+use super::gatehouse::Gatehouse;
 use super::meter::Meter;
+use crate::clock::{Clock, Timestamp};
 use crate::esp::Esp;
+use crate::mail::StreamKind;
+use crate::mail::quota::Limits;
+use crate::router::{Admits, PassedOver};
 use crate::wire::Wire;
 
 /// However fast an ESP is, no more is begun ahead: after a crash this many calls are `Unsure`.
 pub const BEGUN_AHEAD_MAX: usize = 256;
+/// This part of what may be begun ahead is kept for transactional mail, and no less than one call.
+const RESERVE_PART: usize = 10;
 
 /// One `[[esp]]` that carries mail.
 #[derive(Debug)]
@@ -32,42 +40,100 @@ pub struct Outlet {
     pub connections: usize,
     /// What it is measured by.
     pub meter: Meter,
+    /// What keeps mail from it.
+    pub gate: Gatehouse,
+    /// How much it may be given.
+    pub allowance: Allowance,
+    clock: Arc<dyn Clock>,
     begun: AtomicUsize,
     begun_max: AtomicUsize,
     /// Mail was there that found no room.
     crowded: AtomicBool,
     /// Room has grown since it was last eased.
     grown: AtomicBool,
-    queue: Mutex<VecDeque<Call>>,
+    queue: Mutex<Queue>,
     ready: Semaphore,
     /// Rung when room is given back.
     freed: Arc<Notify>,
 }
 
+/// Calls that wait for a connection; transactional mail overtakes a campaign.
+#[derive(Debug, Default)]
+struct Queue {
+    transactional: VecDeque<Call>,
+    broadcast: VecDeque<Call>,
+}
+
+/// What asks for room: so many recipients of a message of that kind, From that domain where it matters.
+#[derive(Debug, Clone, Copy)]
+pub struct Load<'a> {
+    /// Transactional or broadcast.
+    pub kind: StreamKind,
+    /// Recipients of one call.
+    pub recipients: u32,
+    /// See [`Outlet::minds_senders`].
+    pub from_domain: Option<&'a str>,
+}
+
+/// Why there is no room at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// Enough is begun.
+    Busy,
+    /// Its allowance is being asked for.
+    Soon,
+    /// Its rate leaves room then.
+    At(Timestamp),
+    /// Its gate or its allowance has closed since it was ranked.
+    Closed,
+}
+
+/// What an outlet is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its name.
+    pub name: String,
+    /// Lower first.
+    pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
+    /// What it needs and what its answers mean.
+    pub esp: Box<dyn Esp>,
+    /// How bytes get there.
+    pub wire: Arc<dyn Wire>,
+    /// Calls at a time.
+    pub connections: usize,
+    /// How much it may be given.
+    pub limits: Limits,
+}
+
 /// Room for one begun call; given back when dropped.
 #[derive(Debug)]
-pub struct Room(Arc<Outlet>);
+pub struct Room {
+    outlet: Arc<Outlet>,
+    /// It is the one message of a gate that probes.
+    probe: bool,
+    /// What it has of the ESP's allowance.
+    pub share: Share,
+}
 
 impl Outlet {
-    /// An outlet with `connections` calls at a time; `freed` is rung whenever a call ends.
-    pub fn new(
-        name: &str,
-        (priority, weight): (u32, u32),
-        esp: Box<dyn Esp>,
-        wire: Arc<dyn Wire>,
-        connections: usize,
-        freed: Arc<Notify>,
-    ) -> Arc<Self> {
+    /// An outlet; `freed` is rung whenever a call ends.
+    pub fn new(parts: Parts, clock: Arc<dyn Clock>, freed: Arc<Notify>) -> Arc<Self> {
+        let (name, now) = (parts.name.as_str(), clock.now());
         Arc::new(Outlet {
             name: name.into(),
-            priority,
-            weight,
-            esp,
-            wire,
-            connections,
+            priority: parts.priority,
+            weight: parts.weight,
+            esp: parts.esp,
+            wire: parts.wire,
+            connections: parts.connections,
             meter: Meter::new(name),
+            gate: Gatehouse::new(name, parts.connections, now),
+            allowance: Allowance::new(name, parts.limits, now),
+            clock,
             begun: AtomicUsize::new(0),
-            begun_max: AtomicUsize::new(begun_ahead_min(connections)),
+            begun_max: AtomicUsize::new(begun_ahead_min(parts.connections)),
             crowded: AtomicBool::new(false),
             grown: AtomicBool::new(false),
             queue: Mutex::default(),
@@ -76,22 +142,73 @@ impl Outlet {
         })
     }
 
-    /// Room for one more begun call, if there is any.
-    pub fn room(self: &Arc<Self>) -> Option<Room> {
-        let max = self.begun_max.load(Ordering::Relaxed);
+    /// What keeps such a load from it, for longer than a moment.
+    pub fn hindrance(&self, load: Load<'_>, now: Timestamp) -> Option<PassedOver> {
+        self.gate
+            .hindrance(load.from_domain, now)
+            .or_else(|| self.allowance.why_spent(load.kind, load.recipients, now))
+    }
+
+    /// Room for one more begun call.
+    pub fn room(self: &Arc<Self>, load: Load<'_>, now: Timestamp) -> Result<Room, Full> {
+        let mut room = match self.gate.admits(now) {
+            Admits::All => self.begun_one(self.max_for(load.kind, 1.0))?,
+            Admits::Share(share) => self.begun_one(self.max_for(load.kind, share))?,
+            Admits::One => self.probe()?,
+            Admits::Nothing => return Err(Full::Closed),
+        };
+        match self.allowance.take(load.kind, load.recipients, now) {
+            Ok(share) => {
+                room.share = share;
+                Ok(room)
+            }
+            Err(NoShare::Soon) => Err(Full::Soon),
+            Err(NoShare::At(at)) => Err(Full::At(at)),
+            Err(NoShare::Spent(_)) => Err(Full::Closed),
+        }
+    }
+
+    fn begun_one(self: &Arc<Self>, max: usize) -> Result<Room, Full> {
         let fits = |begun: usize| (begun < max).then_some(begun + 1);
         match self.begun.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits) {
-            Ok(_) => Some(Room(Arc::clone(self))),
+            Ok(_) => Ok(Room { outlet: Arc::clone(self), probe: false, share: Share::default() }),
             Err(_) => {
                 self.crowded.store(true, Ordering::Relaxed);
-                None
+                Err(Full::Busy)
             }
         }
     }
 
-    /// How many more calls may be begun now.
+    /// Room for the one message of a gate that probes.
+    fn probe(self: &Arc<Self>) -> Result<Room, Full> {
+        if !self.gate.take_probe() {
+            return Err(Full::Closed);
+        }
+        self.begun.fetch_add(1, Ordering::AcqRel);
+        Ok(Room { outlet: Arc::clone(self), probe: true, share: Share::default() })
+    }
+
+    /// How many more calls may be begun now, by the gate and by what is begun; none where the rate leaves no room.
     pub fn free(&self) -> usize {
-        self.begun_max.load(Ordering::Relaxed).saturating_sub(self.begun.load(Ordering::Relaxed))
+        let now = self.clock.now();
+        let begun = self.begun.load(Ordering::Relaxed);
+        match self.gate.admits(now) {
+            _ if !self.allowance.is_open(now) => 0,
+            Admits::All => self.max_for(StreamKind::Transactional, 1.0).saturating_sub(begun),
+            Admits::Share(share) => self.max_for(StreamKind::Transactional, share).saturating_sub(begun),
+            Admits::One => 1,
+            Admits::Nothing => 0,
+        }
+    }
+
+    /// How much may be begun ahead, of that share of all.
+    fn max_for(&self, kind: StreamKind, share: f64) -> usize {
+        let max = self.begun_max.load(Ordering::Relaxed);
+        let max = ((max as f64 * share) as usize).max(1);
+        match kind {
+            StreamKind::Transactional => max,
+            StreamKind::Broadcast => (max - (max / RESERVE_PART).max(1)).max(1),
+        }
     }
 
     /// A connection stands idle. Where mail found no room a moment ago, what is begun ahead does not last for one
@@ -125,32 +242,68 @@ impl Outlet {
         if self.ready.is_closed() {
             return Some(call);
         }
-        calls.push_back(call);
+        match call.message.kind {
+            StreamKind::Transactional => calls.transactional.push_back(call),
+            StreamKind::Broadcast => calls.broadcast.push_back(call),
+        }
         self.ready.add_permits(1);
         None
     }
 
     /// The next call; `None` when the outlet is closed.
     pub async fn next(&self) -> Option<Call> {
-        match self.ready.try_acquire() {
-            Ok(permit) => permit.forget(),
-            Err(TryAcquireError::Closed) => return None,
-            Err(TryAcquireError::NoPermits) => {
-                self.ran_dry();
-                self.ready.acquire().await.ok()?.forget();
+        loop {
+            match self.ready.try_acquire() {
+                Ok(permit) => permit.forget(),
+                Err(TryAcquireError::Closed) => return None,
+                Err(TryAcquireError::NoPermits) => {
+                    self.ran_dry();
+                    self.ready.acquire().await.ok()?.forget();
+                }
+            }
+            // None: it was taken out in between.
+            if let Some(call) = self.calls().pop() {
+                return Some(call);
             }
         }
-        self.calls().pop_front()
+    }
+
+    /// Whether a call must not start, though it was begun: the gate was shut since, or it was suspended.
+    pub fn turns_away(&self, call: &Call) -> bool {
+        let now = self.clock.now();
+        (!call.room.probe && self.gate.why_shut().is_some()) || self.gate.suspension(now).is_some()
+    }
+
+    /// Calls begun, on their way or waiting for a connection.
+    pub fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Takes out those that wait for a connection.
+    pub fn unstarted(&self) -> Vec<Call> {
+        let mut calls = self.calls();
+        self.ready.forget_permits(usize::MAX);
+        calls.drain()
     }
 
     /// No further call is started; those that were not started are returned.
     pub fn close(&self) -> Vec<Call> {
         self.ready.close();
-        self.calls().drain(..).collect()
+        self.calls().drain()
     }
 
-    fn calls(&self) -> std::sync::MutexGuard<'_, VecDeque<Call>> {
+    fn calls(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn pop(&mut self) -> Option<Call> {
+        self.transactional.pop_front().or_else(|| self.broadcast.pop_front())
+    }
+
+    fn drain(&mut self) -> Vec<Call> {
+        self.transactional.drain(..).chain(self.broadcast.drain(..)).collect()
     }
 }
 
@@ -161,82 +314,95 @@ fn begun_ahead_min(connections: usize) -> usize {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.0.begun.fetch_sub(1, Ordering::AcqRel);
-        self.0.freed.notify_one();
+        self.outlet.begun.fetch_sub(1, Ordering::AcqRel);
+        if self.probe {
+            // Where it was answered the gate has moved on, and this does nothing.
+            self.outlet.gate.give_probe_back();
+        }
+        self.outlet.freed.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::{Address, Grammar};
-    use crate::clock::Timestamp;
     use crate::esp::sandbox::Sandbox;
     use crate::flow::pending::Passenger;
-    use crate::mail::{
-        AttemptId, Body, BodyKind, Envelope, Message, MessageId, Protocol, ReversePath, Source, StreamKind,
-        StreamName,
-    };
+    use crate::flow::tests::message;
+    use crate::mail::{AttemptId, Rule};
     use crate::wire::SandboxWire;
 
+    const NOW: Timestamp = Timestamp::from_millis(0);
+    const RECEIPT: Load<'static> = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
+
     fn outlet() -> Arc<Outlet> {
-        Outlet::new("s", (1, 100), Box::new(Sandbox), Arc::new(SandboxWire), 1, Arc::default())
+        let parts = Parts {
+            name: "s".into(),
+            priority: 1,
+            weight: 100,
+            esp: Box::new(Sandbox),
+            wire: Arc::new(SandboxWire),
+            connections: 1,
+            limits: Limits::default(),
+        };
+        Outlet::new(parts, Arc::new(crate::clock::Manual::at(NOW)), Arc::default())
     }
 
-    fn call(room: Room) -> Call {
-        let at = Timestamp::from_millis(0);
-        let to = Address::parse("b@example.com", Grammar::Strict).unwrap();
-        let message = Message {
-            id: MessageId::from_number(1),
-            envelope: Envelope {
-                sender: ReversePath::Null,
-                recipients: vec![to],
-                body: BodyKind::SevenBit,
-                smtputf8: false,
-            },
-            stream: StreamName::new(StreamName::TRANSACTIONAL),
-            kind: StreamKind::Transactional,
-            body: Body::whole("\r\n"),
-            accepted_at: at,
-            expires_at: at,
-            tags: Vec::new(),
-            metadata: Vec::new(),
-            pin: None,
-            source: Source {
-                listener: "l".into(),
-                peer: std::net::Ipv4Addr::LOCALHOST.into(),
-                helo: "h".into(),
-                credential: None,
-                protocol: Protocol::Smtp,
-            },
-        };
+    fn room(outlet: &Arc<Outlet>) -> Option<Room> {
+        outlet.room(RECEIPT, NOW).ok()
+    }
+
+    fn call(outlet: &Arc<Outlet>, kind: StreamKind) -> Call {
         Call {
-            message: Arc::new(message),
+            message: message(kind, 1),
+            rule: Rule::default(),
             passengers: vec![Passenger { recipient: 0, tries: 0, open_attempts: 0, seen_unsure: 0 }],
             attempt: AttemptId::from_number(2),
-            begun_at: at,
+            begun_at: NOW,
             tried: vec![0],
             moved_for_recipient: false,
-            room,
+            bound: false,
+            verdicts: 0,
+            room: room(outlet).unwrap(),
+            told: None,
         }
+    }
+
+    #[tokio::test]
+    async fn transactional_mail_overtakes_a_campaign_before_its_connection() {
+        let outlet = outlet();
+        for kind in [StreamKind::Broadcast, StreamKind::Transactional] {
+            assert!(outlet.push(call(&outlet, kind)).is_none());
+        }
+        assert_eq!(outlet.next().await.unwrap().message.kind, StreamKind::Transactional);
+        assert_eq!(outlet.next().await.unwrap().message.kind, StreamKind::Broadcast);
+    }
+
+    #[test]
+    fn a_campaign_leaves_room_to_transactional_mail() {
+        let outlet = outlet();
+        let news = Load { kind: StreamKind::Broadcast, ..RECEIPT };
+        let _one = outlet.room(news, NOW).unwrap();
+        assert_eq!(outlet.room(news, NOW).err(), Some(Full::Busy));
+        assert!(room(&outlet).is_some());
     }
 
     #[test]
     fn a_begin_that_commits_after_the_close_is_given_back_and_none_is_forgotten() {
         let outlet = outlet();
-        assert!(outlet.push(call(outlet.room().unwrap())).is_none());
+        assert!(outlet.push(call(&outlet, StreamKind::Transactional)).is_none());
         assert_eq!(outlet.close().len(), 1, "what was not started comes back at the close");
-        assert!(outlet.push(call(outlet.room().unwrap())).is_some(), "and later ones at once");
+        assert!(outlet.push(call(&outlet, StreamKind::Transactional)).is_some(), "and later ones at once");
         assert_eq!(outlet.free(), 2, "their room is free again");
     }
 
     #[test]
     fn no_more_is_begun_ahead_than_there_is_room() {
         let outlet = outlet();
-        let taken = [outlet.room(), outlet.room()];
-        assert!(taken.iter().all(Option::is_some) && outlet.room().is_none());
+        let taken = [room(&outlet), room(&outlet)];
+        assert!(taken.iter().all(Option::is_some) && room(&outlet).is_none());
         for _ in 0..20 {
-            assert!(outlet.room().is_none() || outlet.free() > 0);
+            assert!(room(&outlet).is_none() || outlet.free() > 0);
             outlet.crowded.store(true, Ordering::Relaxed);
             outlet.ran_dry();
         }
@@ -248,8 +414,8 @@ mod tests {
         let outlet = outlet();
         outlet.ran_dry();
         assert_eq!(outlet.free(), 2, "idle, but nothing waits");
-        let _taken = [outlet.room(), outlet.room()];
-        assert!(outlet.room().is_none());
+        let _taken = [room(&outlet), room(&outlet)];
+        assert!(room(&outlet).is_none());
         outlet.ease();
         assert_eq!(outlet.free(), 0, "mail waits, but nothing is idle");
         outlet.ran_dry();

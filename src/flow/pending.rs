@@ -2,15 +2,19 @@
 //!
 //! What does not fit is read from the database when its turn comes: nothing here is the only copy.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::mail::{DeliveryId, Message, MessageId, QueueState};
+use crate::mail::{Lane, Message, MessageId, QueueState, Rule, StreamKind};
 
-/// Messages held for their turn.
-const MESSAGES_MAX: usize = 8_000;
-/// Octets of their content; they are within the relay's memory budget besides.
-const OCTETS_MAX: usize = 32 * 1024 * 1024;
+/// Messages held for their turn…
+const MESSAGES_MAX: usize = 12_000;
+/// …and of one lane.
+const LANE_MESSAGES_MAX: usize = 8_000;
+/// Octets of their content; they are within the relay's memory budget besides…
+const OCTETS_MAX: usize = 48 * 1024 * 1024;
+/// …and of one lane.
+const LANE_OCTETS_MAX: usize = 32 * 1024 * 1024;
 
 /// One recipient of a call: which, and its history as far as the next step depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +34,8 @@ pub struct Passenger {
 pub struct Pending {
     /// The message with its content.
     pub message: Arc<Message>,
+    /// The domain rules that bear on all of them.
+    pub rule: Rule,
     /// Who.
     pub passengers: Vec<Passenger>,
     /// The state that their begin must name.
@@ -43,95 +49,226 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// The one ESP that may carry it, where there is but one.
-    pub fn waits_for(&self) -> Option<&str> {
-        self.bound_to.as_deref().or(self.message.pin.as_deref())
-    }
-
-    /// Its deliveries, with the state that they were chosen in.
-    pub fn deliveries(&self) -> impl Iterator<Item = (DeliveryId, QueueState)> {
-        let id = |p: &Passenger| DeliveryId { message: self.message.id, recipient: p.recipient };
-        self.passengers.iter().map(move |p| (id(p), self.from))
+    /// Fresh mail that waits.
+    pub fn fresh(message: Arc<Message>, rule: Rule, passengers: Vec<Passenger>) -> Self {
+        let from = QueueState::Waiting { due: message.accepted_at };
+        let (bound_to, tried, moved_for_recipient) = (None, Vec::new(), false);
+        Pending { message, rule, passengers, from, bound_to, tried, moved_for_recipient }
     }
 }
 
-/// The mail held in memory, first come first served.
+/// The mail held in memory, lane by lane: first come, first served in each, the transactional ones first.
 #[derive(Debug, Default)]
 pub struct PendingQueue {
+    lanes: Vec<LaneQueue>,
+    messages: usize,
+    octets: usize,
+    /// How often each message is held: its recipients may go in several groups.
+    held: HashMap<MessageId, u32>,
+}
+
+/// What one lane holds.
+#[derive(Debug)]
+struct LaneQueue {
+    lane: Lane,
     items: VecDeque<Pending>,
     octets: usize,
-    held: HashSet<MessageId>,
-    /// Some waiting mail is in the database alone.
+    /// Some of its waiting mail is in the database alone.
     more_on_disk: bool,
 }
 
 impl PendingQueue {
     /// Takes it in, or leaves it to the database when memory is full.
     pub fn push(&mut self, pending: Pending) {
+        let at = self.place_of(&pending);
         let octets = pending.message.body.head.len();
-        // Once some lies in the database alone, what is younger waits there as well, in order.
-        if self.more_on_disk || self.items.len() >= MESSAGES_MAX || self.octets + octets > OCTETS_MAX {
-            self.more_on_disk = true;
+        let full = self.messages >= MESSAGES_MAX || self.octets + octets > OCTETS_MAX;
+        let lane = &mut self.lanes[at];
+        // Once some lies in the database alone, what is younger waits there as well, in order. And a lane that cannot
+        // move leaves room to the others.
+        let lane_full = lane.items.len() >= LANE_MESSAGES_MAX || lane.octets + octets > LANE_OCTETS_MAX;
+        if lane.more_on_disk || full || lane_full {
+            lane.more_on_disk = true;
             return;
         }
-        self.octets += octets;
-        self.held.insert(pending.message.id);
-        self.items.push_back(pending);
+        lane.items.push_back(pending);
+        self.count_in(at);
     }
 
     /// Takes it in whatever the limits: it was read for its turn, which is now.
     pub fn push_claimed(&mut self, pending: Pending) {
-        self.octets += pending.message.body.head.len();
-        self.held.insert(pending.message.id);
-        self.items.push_back(pending);
+        let at = self.place_of(&pending);
+        self.lanes[at].items.push_back(pending);
+        self.count_in(at);
     }
 
-    /// The next one in turn.
-    pub fn pop(&mut self) -> Option<Pending> {
-        let pending = self.items.pop_front()?;
-        self.octets -= pending.message.body.head.len();
-        if self.items.is_empty() {
+    /// The lanes by their places, transactional ones first.
+    pub fn places(&self) -> Vec<usize> {
+        let mut places: Vec<usize> =
+            (0..self.lanes.len()).filter(|at| !self.lanes[*at].items.is_empty()).collect();
+        places.sort_by_key(|at| self.lanes[*at].lane.kind == StreamKind::Broadcast);
+        places
+    }
+
+    /// The lane at that place.
+    pub fn lane(&self, place: usize) -> &Lane {
+        &self.lanes[place].lane
+    }
+
+    /// The next one in turn of the lane at that place.
+    pub fn pop(&mut self, place: usize) -> Option<Pending> {
+        let pending = self.lanes[place].items.pop_front()?;
+        let octets = pending.message.body.head.len();
+        self.messages -= 1;
+        self.octets -= octets;
+        self.lanes[place].octets -= octets;
+        if self.messages == 0 {
             self.held.clear();
-        } else {
-            self.held.remove(&pending.message.id);
+        } else if let Some(n) = self.held.get_mut(&pending.message.id) {
+            *n -= 1;
+            if *n == 0 {
+                self.held.remove(&pending.message.id);
+            }
         }
         Some(pending)
     }
 
-    /// Back to the front: there was no room for it.
+    /// Back to the front of its lane: there was no room for it.
     pub fn put_back(&mut self, pending: Pending) {
-        self.octets += pending.message.body.head.len();
-        self.held.insert(pending.message.id);
-        self.items.push_front(pending);
+        let at = self.place_of(&pending);
+        self.lanes[at].items.push_front(pending);
+        let held = self.lanes[at].items.front().map(|p| (p.message.id, p.message.body.head.len()));
+        self.count(at, held);
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.messages == 0
     }
 
     /// How many it holds.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.messages
+    }
+
+    /// How many of that lane it holds.
+    pub fn len_of(&self, lane: &Lane) -> usize {
+        self.lanes.iter().find(|l| l.lane == *lane).map_or(0, |l| l.items.len())
+    }
+
+    /// Whether fresh mail of that message may go before all that waits: nothing of its lane waits, and no
+    /// transactional mail where it is a campaign.
+    pub fn lets_pass(&self, message: &Message, rule: &Rule) -> bool {
+        self.lanes.iter().all(|l| {
+            let waits = !l.items.is_empty() || l.more_on_disk;
+            let before = l.lane.holds(message, rule)
+                || (message.kind == StreamKind::Broadcast && l.lane.kind == StreamKind::Transactional);
+            !(waits && before)
+        })
+    }
+
+    /// Whether there is no room for more.
+    pub fn is_full(&self) -> bool {
+        self.messages >= MESSAGES_MAX || self.octets > OCTETS_MAX
     }
 
     /// Whether this message is held here, so that a claim of its row is not for now.
     pub fn holds(&self, message: MessageId) -> bool {
-        self.held.contains(&message)
+        self.held.contains_key(&message)
     }
 
-    /// Whether waiting mail lies in the database alone; asking also forgets it, since the asker reads it now.
-    pub fn take_more_on_disk(&mut self) -> bool {
-        std::mem::take(&mut self.more_on_disk)
+    /// Whether a lane that `moves` has mail in the database alone; asking also forgets it, since the asker reads it
+    /// now.
+    pub fn take_more_on_disk(&mut self, moves: impl Fn(&Lane) -> bool) -> bool {
+        let mut more = false;
+        for lane in &mut self.lanes {
+            if lane.more_on_disk && moves(&lane.lane) {
+                lane.more_on_disk = false;
+                more = true;
+            }
+        }
+        more
     }
 
-    /// Notes that waiting mail lies in the database alone.
-    pub fn note_more_on_disk(&mut self) {
-        self.more_on_disk = true;
+    /// Notes that this lane has mail in the database alone.
+    pub fn note_more_on_disk(&mut self, lane: Lane) {
+        let at = self.place(|l| *l == lane, || lane.clone());
+        self.lanes[at].more_on_disk = true;
     }
 
-    /// Whether waiting mail lies in the database alone.
-    pub fn more_on_disk(&self) -> bool {
-        self.more_on_disk
+    fn place_of(&mut self, pending: &Pending) -> usize {
+        let (message, rule) = (&pending.message, &pending.rule);
+        self.place(|l| l.holds(message, rule), || Lane::of(message, rule.clone()))
+    }
+
+    fn place(&mut self, is: impl Fn(&Lane) -> bool, lane: impl FnOnce() -> Lane) -> usize {
+        match self.lanes.iter().position(|l| is(&l.lane)) {
+            Some(at) => at,
+            None => {
+                let lane = LaneQueue { lane: lane(), items: VecDeque::new(), octets: 0, more_on_disk: false };
+                self.lanes.push(lane);
+                self.lanes.len() - 1
+            }
+        }
+    }
+
+    fn count_in(&mut self, at: usize) {
+        let held = self.lanes[at].items.back().map(|p| (p.message.id, p.message.body.head.len()));
+        self.count(at, held);
+    }
+
+    fn count(&mut self, at: usize, held: Option<(MessageId, usize)>) {
+        let Some((message, octets)) = held else { return };
+        self.messages += 1;
+        self.octets += octets;
+        self.lanes[at].octets += octets;
+        *self.held.entry(message).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::tests::message;
+
+    fn pending(kind: StreamKind, n: i64) -> Pending {
+        let message = message(kind, n);
+        let from = QueueState::Waiting { due: message.accepted_at };
+        Pending { from, ..Pending::fresh(message, Rule::default(), Vec::new()) }
+    }
+
+    #[test]
+    fn transactional_lanes_come_first_and_each_in_order() {
+        let mut queue = PendingQueue::default();
+        for (kind, n) in
+            [(StreamKind::Broadcast, 1), (StreamKind::Transactional, 2), (StreamKind::Transactional, 3)]
+        {
+            queue.push(pending(kind, n));
+        }
+        let places = queue.places();
+        let first = queue.pop(places[0]).unwrap();
+        assert_eq!(first.message.id.number(), 2);
+        queue.put_back(first);
+        assert_eq!(queue.pop(places[0]).unwrap().message.id.number(), 2);
+        assert_eq!(queue.pop(places[0]).unwrap().message.id.number(), 3);
+        assert!(queue.pop(places[0]).is_none());
+        assert!(queue.holds(MessageId::from_number(1)) && !queue.holds(MessageId::from_number(2)));
+        assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn a_lane_that_stands_still_leaves_room_to_the_others() {
+        let mut queue = PendingQueue::default();
+        for n in 0..=LANE_MESSAGES_MAX as i64 {
+            queue.push(pending(StreamKind::Broadcast, n));
+        }
+        let receipt = message(StreamKind::Transactional, 999_999);
+        assert!(queue.lets_pass(&receipt, &Rule::default()), "a receipt does not wait for the campaign");
+        queue.push(pending(StreamKind::Transactional, 999_999));
+        assert!(queue.holds(receipt.id));
+        let news = message(StreamKind::Broadcast, 5);
+        assert!(!queue.lets_pass(&news, &Rule::default()));
+        assert!(!queue.take_more_on_disk(|lane| lane.kind == StreamKind::Transactional));
+        assert!(queue.take_more_on_disk(|_| true) && !queue.take_more_on_disk(|_| true));
     }
 }

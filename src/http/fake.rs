@@ -140,6 +140,7 @@ pub fn message(n: i64, state: QueueState, said: &str) -> MessageView {
             phase: (outcome == "refused").then(|| "connect".into()),
             remote_id: done.then(|| "sandbox-2".into()),
             said: said.into(),
+            choice: None,
         }],
         events: vec![EventView {
             at: ACCEPTED,

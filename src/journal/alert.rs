@@ -3,6 +3,13 @@
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// An alert of something that has no end of its own to be told: an error line and a count. The caller sees to it that
+/// it is told once, and records the event.
+pub fn alert(kind: &'static str, detail: impl Display) {
+    ::metrics::counter!(crate::metrics::ALERTS, "kind" => kind).increment(1);
+    tracing::error!(target: "postroad", kind = %kind, detail = display(detail), "alert");
+}
+
 /// One thing that can be wrong, and whether it is.
 #[derive(Debug)]
 pub struct Alert {
@@ -21,8 +28,7 @@ impl Alert {
     pub fn raise(&self, detail: impl Display) -> bool {
         let changed = !self.raised.swap(true, Ordering::AcqRel);
         if changed {
-            ::metrics::counter!(crate::metrics::ALERTS, "kind" => self.kind).increment(1);
-            tracing::error!(target: "postroad", kind = %self.kind, detail = display(detail), "alert");
+            alert(self.kind, detail);
         }
         changed
     }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::clock::Timestamp;
 use crate::mail::MessageId;
 
 /// A door is open.
@@ -65,4 +66,18 @@ pub fn trouble(doing: &str, error: &str) {
 /// Header fields that were taken out of a message, by name.
 pub fn removed(id: MessageId, fields: &[String]) {
     tracing::info!(target: "postroad", id = %id, fields = %fields.join(","), "header fields removed");
+}
+
+/// An operator suspended an ESP.
+pub fn esp_suspended(esp: &str, reason: &str, until: Option<Timestamp>) {
+    tracing::warn!(
+        target: "postroad",
+        esp = %esp, reason, until = until.map(tracing::field::display),
+        "suspended: it gets no mail"
+    );
+}
+
+/// An operator resumed an ESP.
+pub fn esp_resumed(esp: &str) {
+    tracing::info!(target: "postroad", esp = %esp, "resumed: it gets mail again");
 }

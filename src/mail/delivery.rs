@@ -6,13 +6,15 @@
 //!                                                       rm    → Done removed
 //! Out        refused: moved   Done | Waiting | Unsure   pause, rm: a mark     → Unsure (crash)
 //! Unsure     → Out, after     Done | Waiting            pause → Paused        stays; over: begin again at
-//!            its hold                                   release: hold ends      the same ESP
+//!            its hold                                   release: hold ends      the same ESP, or `unable`
 //! Paused     refused: moved   row; known may end it     release → Waiting     stays
 //!                                                         or Unsure, as it was
 //! Done       refused: done    row; known may rise       requeue: new round    stays
 //! ```
 //! The attempt's row always takes its answer, however late; the queue moves only where `Out` or `Unsure` names that
-//! attempt. From `Handed` up a delivery is Done, whatever else would be next.
+//! attempt. From `Handed` up a delivery is Done, whatever else would be next. While an earlier attempt is open the
+//! delivery is bound to its ESP: whatever would make it wait makes it unsure again, until [`Delivery::unable`] unbinds
+//! it.
 
 use std::time::Duration;
 
@@ -82,6 +84,22 @@ pub enum Known {
     Complained,
 }
 
+impl Known {
+    /// What is known of a delivery: the highest over its attempts, where one attempt's `Delivered` beats another's
+    /// `Bounced`, in whatever order they are told.
+    pub fn overall(attempts: impl IntoIterator<Item = Known>) -> Known {
+        let weight = |known: &Known| match known {
+            Known::Nothing => 0,
+            Known::Handed => 1,
+            Known::Deferred => 2,
+            Known::Bounced => 3,
+            Known::Delivered => 4,
+            Known::Complained => 5,
+        };
+        attempts.into_iter().max_by_key(weight).unwrap_or_default()
+    }
+}
+
 /// Why a delivery is Done without an ESP having taken it. Below every [`Known`] but `Nothing`: a later event lifts it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Reason {
@@ -137,8 +155,47 @@ pub struct Delivery {
     pub reason: Option<Reason>,
     /// What its settle has to carry out.
     pub mark: Mark,
-    /// Attempts whose answer is open.
-    pub open_attempts: u32,
+    /// Its earlier attempts whose answer is open.
+    pub open: Open,
+    /// What is open binds it no more (`retry_any`).
+    pub unbound: bool,
+    /// Since when the ESP that it is bound to could not take it, after a hold.
+    pub unable_since: Option<Timestamp>,
+}
+
+/// Attempts whose answer is open, as the journal has them; the one that is out is not among them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Default)]
+pub struct Open {
+    /// How many.
+    pub count: u32,
+    /// Of these, those whose loss was seen; a crash leaves the others (rule 12).
+    pub seen: u32,
+    /// The latest of them.
+    pub latest: Option<AttemptId>,
+}
+
+/// What follows where an ESP stays unable to repeat what it may have got already: `[[stream]] unsure_then`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum UnsureThen {
+    /// Any ESP may have it: rather twice than not at all.
+    RetryAny,
+    /// It is taken as sent: rather not at all than twice.
+    AssumeSent,
+}
+
+/// What [`Delivery::unable`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Unable {
+    /// It is not held, or its hold is not over: nothing.
+    Moved,
+    /// It is held until then and looked at again.
+    Waits(Timestamp),
+    /// Any ESP may have it now.
+    RetriesAny,
+    /// It is taken as sent.
+    Assumed,
+    /// An ESP has it already; it is Done.
+    Known,
 }
 
 /// Why a begin did not take place.
@@ -172,8 +229,15 @@ impl Delivery {
             known: Known::Nothing,
             reason: None,
             mark: Mark::None,
-            open_attempts: 0,
+            open: Open { count: 0, seen: 0, latest: None },
+            unbound: false,
+            unable_since: None,
         }
+    }
+
+    /// Whether an open attempt binds it to that attempt's ESP (rule 9).
+    pub fn is_bound(&self) -> bool {
+        self.open.count > 0 && !self.unbound
     }
 
     /// Begins `attempt`, chosen when the delivery stood at `from` (DELIVERY rules 1 to 4). A repeat of the same begin
@@ -181,7 +245,7 @@ impl Delivery {
     pub fn begin(&mut self, from: QueueState, owner: Owner, attempt: AttemptId, suppressed: bool) -> Begin {
         let out = QueueState::Out { owner, attempt };
         if self.state == out {
-            return Begin::Begun { twice: self.open_attempts > 0 };
+            return Begin::Begun { twice: self.open.count > 0 };
         }
         if self.state != from || !matches!(from, QueueState::Waiting { .. } | QueueState::Unsure { .. }) {
             return Begin::Not(NotBegun::Moved);
@@ -195,65 +259,39 @@ impl Delivery {
             return Begin::Not(NotBegun::Suppressed);
         }
         self.state = out;
-        Begin::Begun { twice: self.open_attempts > 0 }
+        Begin::Begun { twice: self.open.count > 0 }
     }
 
-    /// Nobody there can carry it: it is looked at again at `until`, in the state that it was chosen from. What is bound
-    /// stays bound (rule 9). `false`: it has moved since.
-    pub fn put_off(&mut self, from: QueueState, until: Timestamp) -> bool {
-        if self.state != from {
-            return false;
-        }
-        match &mut self.state {
-            QueueState::Waiting { due: at } | QueueState::Unsure { until: at, .. } => *at = until,
-            QueueState::Out { .. } | QueueState::Paused { .. } | QueueState::Done => return false,
-        }
-        true
-    }
-
-    /// Takes back a begin whose call did not start: nothing was handed over. `bound`: where an earlier attempt is
-    /// open, the hold that it returns to (rule 9).
-    pub fn unbegin(
-        &mut self,
-        attempt: AttemptId,
-        due: Timestamp,
-        bound: Option<(AttemptId, Timestamp)>,
-    ) -> bool {
+    /// Takes back a begin whose call did not start: nothing was handed over. It waits again, or is held again where an
+    /// earlier attempt is open (rule 9).
+    pub fn unbegin(&mut self, attempt: AttemptId, due: Timestamp) -> bool {
         if !self.is_at(attempt) || !matches!(self.state, QueueState::Out { .. }) {
             return false;
         }
-        self.after_out(match bound {
-            Some((attempt, until)) => QueueState::Unsure { attempt, until },
-            None => QueueState::Waiting { due },
-        });
+        self.leave(QueueState::Waiting { due });
         true
     }
 
     /// Moves the queue after an answer to `attempt`; `false` when the queue stands elsewhere by now and only the
-    /// attempt's row took it (rule 5).
-    pub fn settle(&mut self, attempt: AttemptId, step: Step) -> bool {
+    /// attempt's row took it (rule 5). `open` has what is open beside this attempt.
+    pub fn settle(&mut self, attempt: AttemptId, step: Step, now: Timestamp) -> bool {
         if step == Step::Done {
             self.known = self.known.max(Known::Handed);
         }
         if !self.is_at(attempt) {
-            if self.known >= Known::Handed && !matches!(self.state, QueueState::Out { .. }) {
-                self.state = QueueState::Done;
-                self.reason = None;
-            }
+            self.follow_known();
             return false;
         }
         if self.known >= Known::Handed {
-            self.state = QueueState::Done;
-            self.reason = None;
-            self.mark = Mark::None;
+            self.done();
             return true;
         }
         match step {
             Step::Done => {}
             Step::Bounce => self.end(Reason::Refused),
-            Step::Elsewhere => self.after_out(QueueState::Waiting { due: Timestamp::from_millis(0) }),
-            Step::Later(due) => self.after_out(QueueState::Waiting { due }),
-            Step::Hold(until) => self.after_out(QueueState::Unsure { attempt, until }),
+            Step::Elsewhere => self.wait(Timestamp::from_millis(0), now),
+            Step::Later(due) => self.wait(due, now),
+            Step::Hold(until) => self.hold(attempt, until),
             Step::Assume => self.end(Reason::Assumed),
         }
         true
@@ -262,8 +300,9 @@ impl Delivery {
     /// Judges an `Out` whose owner is gone: it was begun, so its outcome is open (rule 12).
     pub fn crashed(&mut self, until: Timestamp) -> bool {
         let QueueState::Out { attempt, .. } = self.state else { return false };
-        self.open_attempts += 1;
-        self.after_out(QueueState::Unsure { attempt, until });
+        self.open.count += 1;
+        self.open.latest = Some(attempt);
+        self.hold(attempt, until);
         true
     }
 
@@ -284,13 +323,81 @@ impl Delivery {
         changed
     }
 
+    /// No ESP can take it now: it is looked at again at `until`, in the state that it was chosen from. What is bound
+    /// stays bound (rule 9). `false`: it has moved since.
+    pub fn put_off(&mut self, from: QueueState, until: Timestamp) -> bool {
+        if self.state != from {
+            return false;
+        }
+        match &mut self.state {
+            QueueState::Waiting { due: at } | QueueState::Unsure { until: at, .. } => *at = until,
+            QueueState::Out { .. } | QueueState::Paused { .. } | QueueState::Done => return false,
+        }
+        true
+    }
+
+    /// Its hold is over and the ESP that it is bound to cannot take it, for whatever reason (rule 10): it is looked at
+    /// again every `look_every`, and after another `hold` goes as `then` says. What only a crash left open is not taken
+    /// as sent (rule 12): it may never have left.
+    pub fn unable(
+        &mut self,
+        now: Timestamp,
+        hold: Duration,
+        look_every: Duration,
+        then: UnsureThen,
+    ) -> Unable {
+        let QueueState::Unsure { attempt, until } = self.state else { return Unable::Moved };
+        if self.follow_known() {
+            return Unable::Known;
+        }
+        if until > now {
+            return Unable::Moved;
+        }
+        let over = self.unable_since.get_or_insert(now).plus(hold);
+        if now < over {
+            let until = now.plus(look_every).min(over);
+            self.state = QueueState::Unsure { attempt, until };
+            return Unable::Waits(until);
+        }
+        if then == UnsureThen::AssumeSent && self.open.seen > 0 {
+            self.end(Reason::Assumed);
+            return Unable::Assumed;
+        }
+        self.unbound = true;
+        self.unable_since = None;
+        self.state = QueueState::Waiting { due: now };
+        Unable::RetriesAny
+    }
+
+    /// An event told more of one of its attempts (rules 2, 15): `known` is [`Known::overall`] of them. The queue is
+    /// moved by [`Delivery::follow_known`].
+    pub fn learn(&mut self, known: Known) {
+        self.known = known;
+        if known >= Known::Handed && self.state == QueueState::Done {
+            self.reason = None;
+        }
+    }
+
+    /// What an ESP has already is Done, where it is not out (rule 2).
+    pub fn follow_known(&mut self) -> bool {
+        let moves =
+            self.known >= Known::Handed && !matches!(self.state, QueueState::Out { .. } | QueueState::Done);
+        if moves {
+            self.done();
+        }
+        moves
+    }
+
     /// `max_age` passed (rule 13): with an open attempt it is taken as sent, else it has expired.
     pub fn expire(&mut self) -> Option<Reason> {
         match self.state {
             QueueState::Out { .. } | QueueState::Done => return None,
             QueueState::Waiting { .. } | QueueState::Unsure { .. } | QueueState::Paused { .. } => {}
         }
-        let reason = if self.open_attempts > 0 { Reason::Assumed } else { Reason::Expired };
+        if self.follow_known() {
+            return None;
+        }
+        let reason = if self.open.count > 0 { Reason::Assumed } else { Reason::Expired };
         self.end(reason);
         Some(reason)
     }
@@ -364,8 +471,37 @@ impl Delivery {
         self.mark = Mark::None;
     }
 
-    /// Leaves `Out` for `next`, carrying out what the operator asked meanwhile.
-    fn after_out(&mut self, next: QueueState) {
+    /// Done, and known to be so.
+    fn done(&mut self) {
+        self.state = QueueState::Done;
+        self.reason = None;
+        self.mark = Mark::None;
+    }
+
+    /// Waits until `due`; a bound one is held until then, for its ESP did not take it (rules 9, 10).
+    fn wait(&mut self, due: Timestamp, now: Timestamp) {
+        if self.is_bound() {
+            self.unable_since.get_or_insert(now);
+        }
+        self.leave(QueueState::Waiting { due });
+    }
+
+    /// Held for the answer to `attempt`, and bound to its ESP.
+    fn hold(&mut self, attempt: AttemptId, until: Timestamp) {
+        self.unbound = false;
+        self.unable_since = None;
+        self.leave(QueueState::Unsure { attempt, until });
+    }
+
+    /// Leaves `Out` for `next`, carrying out what the operator asked meanwhile. Whatever waits while it is bound is
+    /// held instead.
+    fn leave(&mut self, next: QueueState) {
+        let next = match (next, self.open.latest) {
+            (QueueState::Waiting { due }, Some(attempt)) if self.is_bound() => {
+                QueueState::Unsure { attempt, until: due }
+            }
+            (next, _) => next,
+        };
         let paused = |from| QueueState::Paused { from };
         match (std::mem::take(&mut self.mark), next) {
             (Mark::None, next) => self.state = next,
@@ -419,10 +555,10 @@ mod tests {
     #[test]
     fn a_late_answer_moves_the_queue_only_where_it_still_stands_at_that_attempt() {
         let mut d = out(A1);
-        assert!(d.settle(A1, Step::Later(LATER)));
-        assert!(!d.settle(A1, Step::Bounce));
+        assert!(d.settle(A1, Step::Later(LATER), NOW));
+        assert!(!d.settle(A1, Step::Bounce, NOW));
         assert_eq!(d.state, QueueState::Waiting { due: LATER });
-        assert!(!d.settle(A1, Step::Done), "a late yes ends what waits");
+        assert!(!d.settle(A1, Step::Done, NOW), "a late yes ends what waits");
         assert_eq!((d.state, d.known), (QueueState::Done, Known::Handed));
     }
 
@@ -432,7 +568,8 @@ mod tests {
         assert!(d.crashed(LATER));
         assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
         assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
-        d.settle(A2, Step::Later(LATER));
+        d.settle(A2, Step::Later(LATER), NOW);
+        assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER }, "the open one is waited for");
         assert_eq!(d.expire(), Some(Reason::Assumed));
     }
 
@@ -483,7 +620,7 @@ mod tests {
     fn an_operator_s_wish_for_what_is_out_is_carried_out_by_its_settle() {
         let mut d = out(A1);
         assert!(d.pause());
-        d.settle(A1, Step::Hold(LATER));
+        d.settle(A1, Step::Hold(LATER), NOW);
         assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Unsure { attempt: A1, until: LATER } });
         assert!(d.release(NOW));
         assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
@@ -492,24 +629,88 @@ mod tests {
 
         let mut d = out(A1);
         assert!(d.remove());
-        d.settle(A1, Step::Done);
+        d.settle(A1, Step::Done, NOW);
         assert_eq!((d.reason, d.known), (None, Known::Handed), "it had left already");
     }
 
     #[test]
     fn an_unbegun_delivery_waits_again_or_returns_to_its_hold() {
         let mut d = out(A1);
-        assert!(d.unbegin(A1, NOW, None));
+        assert!(d.unbegin(A1, NOW));
         assert_eq!(d.state, QueueState::Waiting { due: NOW });
+        let mut d = bound();
+        d.begin(d.state, ME, A2, false);
+        assert!(d.unbegin(A2, LATER));
+        assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
+    }
+
+    /// One whose loss was seen; its hold is over.
+    fn bound() -> Delivery {
         let mut d = out(A1);
-        assert!(d.unbegin(A1, NOW, Some((A2, LATER))));
-        assert_eq!(d.state, QueueState::Unsure { attempt: A2, until: LATER });
+        d.settle(A1, Step::Hold(NOW), NOW);
+        d.open = Open { count: 1, seen: 1, latest: Some(A1) };
+        d
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOLD: Duration = Duration::from_secs(10);
+
+    #[test]
+    fn an_esp_that_stays_unable_loses_what_is_bound_to_it_after_another_hold() {
+        let mut d = bound();
+        assert_eq!(d.unable(NOW, HOLD, SECOND, UnsureThen::RetryAny), Unable::Waits(NOW.plus(SECOND)));
+        assert_eq!(d.unable(NOW, HOLD, SECOND, UnsureThen::RetryAny), Unable::Moved, "its hold is not over");
+        let over = NOW.plus(HOLD);
+        assert_eq!(d.unable(over, HOLD, SECOND, UnsureThen::RetryAny), Unable::RetriesAny);
+        assert!(!d.is_bound());
+        assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
+        d.settle(A2, Step::Later(LATER), over);
+        assert_eq!(d.state, QueueState::Waiting { due: LATER }, "it is bound no more");
+
+        let mut d = bound();
+        d.unable(NOW, HOLD, SECOND, UnsureThen::AssumeSent);
+        assert_eq!(d.unable(over, HOLD, SECOND, UnsureThen::AssumeSent), Unable::Assumed);
+        assert_eq!(d.reason, Some(Reason::Assumed));
+    }
+
+    #[test]
+    fn what_only_a_crash_left_open_is_not_taken_as_sent() {
+        let mut d = out(A1);
+        d.crashed(NOW);
+        d.unable(NOW, HOLD, SECOND, UnsureThen::AssumeSent);
+        assert_eq!(d.unable(NOW.plus(HOLD), HOLD, SECOND, UnsureThen::AssumeSent), Unable::RetriesAny);
+    }
+
+    #[test]
+    fn a_repeat_that_is_refused_is_held_for_the_open_answer_and_counts_as_unable() {
+        let mut d = bound();
+        d.begin(d.state, ME, A2, false);
+        d.settle(A2, Step::Elsewhere, NOW);
+        assert!(matches!(d.state, QueueState::Unsure { attempt: A1, .. }), "{d:?}");
+        assert_eq!(d.unable(NOW.plus(HOLD), HOLD, SECOND, UnsureThen::RetryAny), Unable::RetriesAny);
+    }
+
+    #[test]
+    fn what_is_known_is_the_highest_but_delivered_beats_bounced() {
+        use Known::*;
+        for (told, overall) in [
+            (vec![], Nothing),
+            (vec![Bounced, Delivered], Delivered),
+            (vec![Delivered, Bounced], Delivered),
+            (vec![Deferred, Bounced], Bounced),
+            (vec![Complained, Delivered], Complained),
+        ] {
+            assert_eq!(Known::overall(told.clone()), overall, "{told:?}");
+        }
+        let mut d = bound();
+        d.learn(Delivered);
+        assert!(d.follow_known() && d.state == QueueState::Done);
     }
 
     #[test]
     fn flush_leaves_holds_alone() {
         let mut d = out(A1);
-        d.settle(A1, Step::Hold(LATER));
+        d.settle(A1, Step::Hold(LATER), NOW);
         assert!(!d.flush(NOW));
         assert!(d.release(NOW), "release ends the hold, still bound");
         assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: NOW });

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::mail::delivery::UnsureThen;
 use crate::mail::{StreamKind, StreamName};
 
 /// One stream, checked: `transactional`, `broadcast`, or one that the configuration adds.
@@ -17,6 +18,10 @@ pub struct StreamSettings {
     pub max_age: Duration,
     /// How long an attempt without an answer is held, from hand-over.
     pub unsure_hold: Duration,
+    /// What follows where its ESP cannot repeat it within another hold.
+    pub unsure_then: UnsureThen,
+    /// The ESPs that may carry it, by name; empty: all.
+    pub esps: Vec<String>,
 }
 
 impl StreamSettings {
@@ -32,6 +37,11 @@ impl StreamSettings {
             retry: RetrySchedule::default(),
             max_age: Duration::from_secs(max_age_days * 86_400),
             unsure_hold: Duration::from_secs(hold_minutes * 60),
+            unsure_then: match kind {
+                StreamKind::Transactional => UnsureThen::RetryAny,
+                StreamKind::Broadcast => UnsureThen::AssumeSent,
+            },
+            esps: Vec::new(),
         }
     }
 }

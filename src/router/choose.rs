@@ -1,7 +1,14 @@
-//! The choice of an ESP for a message, with a reason for each one passed over.
+//! The choice of an ESP for a delivery, with a reason for each one passed over. Pure: facts are handed in.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::mail::StreamKind;
 
 /// What is known of one ESP when the choice is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Candidate<'a> {
     /// Its name.
     pub name: &'a str,
@@ -9,30 +16,120 @@ pub struct Candidate<'a> {
     pub priority: u32,
     /// Among equal priorities the larger goes first more often.
     pub weight: u32,
-    /// This round has tried it already.
-    pub tried: bool,
+    /// What keeps mail from it, whatever the delivery's own ties say.
+    pub hindrance: Option<PassedOver>,
+}
+
+/// What ties a delivery to some ESPs or keeps it from them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ties<'a> {
+    /// The ESP of an attempt whose answer is open.
+    pub bound_to: Option<&'a str>,
+    /// The one that it is pinned to.
+    pub pin: Option<&'a str>,
+    /// Those that this round has tried, by index.
+    pub tried: &'a [usize],
+}
+
+/// Why an ESP does not get a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PassedOver {
+    /// An attempt at that ESP is open.
+    Bound(String),
+    /// It is pinned to that ESP.
+    Pinned(String),
+    /// This round tried it already.
+    Tried,
+    /// The stream names others.
+    Stream(String),
+    /// The recipient, or the From, is another ESP's.
+    Rule(String),
+    /// Its gate is shut.
+    Shut(String),
+    /// An operator suspended it.
+    Suspended {
+        /// Why.
+        reason: String,
+        /// Until when; `None`: until it is resumed.
+        until: Option<Timestamp>,
+    },
+    /// It asked for a pause.
+    Paused {
+        /// Its words.
+        said: String,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// It refused this From domain.
+    Sender {
+        /// The domain.
+        domain: String,
+        /// When it is asked again.
+        until: Timestamp,
+    },
+    /// Its allowance is spent, or what is left is kept for transactional mail.
+    Spent {
+        /// `hourly`, …, and the limit.
+        what: String,
+        /// When there is more, where that is known.
+        until: Option<Timestamp>,
+    },
+}
+
+impl PassedOver {
+    /// Whether it could carry the delivery at another time: nothing in the configuration or in the delivery keeps it
+    /// from it.
+    pub fn passes(&self) -> bool {
+        match self {
+            PassedOver::Stream(_) | PassedOver::Rule(_) | PassedOver::Pinned(_) => false,
+            PassedOver::Bound(_)
+            | PassedOver::Tried
+            | PassedOver::Shut(_)
+            | PassedOver::Suspended { .. }
+            | PassedOver::Paused { .. }
+            | PassedOver::Sender { .. }
+            | PassedOver::Spent { .. } => true,
+        }
+    }
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PassedOver::Bound(esp) => write!(f, "the answer to an attempt at {esp} is still open"),
+            PassedOver::Pinned(esp) => write!(f, "the message is pinned to {esp}"),
+            PassedOver::Tried => f.write_str("tried in this round"),
+            PassedOver::Stream(names) => write!(f, "the stream goes through {names} only"),
+            PassedOver::Rule(why) => f.write_str(why),
+            PassedOver::Shut(why) => write!(f, "takes no mail now: {why}"),
+            PassedOver::Suspended { reason, until: Some(until) } => {
+                write!(f, "suspended until {until}: {reason}")
+            }
+            PassedOver::Suspended { reason, until: None } => write!(f, "suspended: {reason}"),
+            PassedOver::Paused { said, until } => write!(f, "asked for a pause until {until}: {said}"),
+            PassedOver::Sender { domain, until } => {
+                write!(f, "refused mail From {domain}; asked again from {until}")
+            }
+            PassedOver::Spent { what, until: Some(until) } => write!(f, "{what}; more at {until}"),
+            PassedOver::Spent { what, until: None } => f.write_str(what),
+        }
+    }
 }
 
 /// The ESPs in the order in which they are to be tried, and why others are not.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Choice {
     /// Indices into the candidates.
     pub ranked: Vec<usize>,
     /// Index and reason.
-    pub passed_over: Vec<(usize, String)>,
+    pub passed_over: Vec<(usize, PassedOver)>,
 }
 
-/// Ranks the candidates. `bound_to` and `pin` leave one only; `chance` (any number that differs from message to
-/// message) shares equal priorities by weight.
-pub fn choose(
-    candidates: &[Candidate<'_>],
-    bound_to: Option<&str>,
-    pin: Option<&str>,
-    chance: u64,
-) -> Choice {
+/// Ranks the candidates; `chance` (any number that differs from message to message) shares equal priorities by weight.
+pub fn choose(candidates: &[Candidate<'_>], ties: Ties<'_>, chance: u64) -> Choice {
     let mut choice = Choice::default();
     for (i, c) in candidates.iter().enumerate() {
-        match passed_over(c, bound_to, pin) {
+        match tied(i, c.name, ties).or_else(|| c.hindrance.clone()) {
             Some(why) => choice.passed_over.push((i, why)),
             None => choice.ranked.push(i),
         }
@@ -42,17 +139,14 @@ pub fn choose(
     choice
 }
 
-fn passed_over(c: &Candidate<'_>, bound_to: Option<&str>, pin: Option<&str>) -> Option<String> {
-    if let Some(esp) = bound_to.filter(|esp| *esp != c.name) {
-        return Some(format!("an attempt at {esp} is still open"));
+fn tied(i: usize, name: &str, ties: Ties<'_>) -> Option<PassedOver> {
+    if let Some(esp) = ties.bound_to.filter(|esp| *esp != name) {
+        return Some(PassedOver::Bound(esp.to_owned()));
     }
-    if let Some(esp) = pin.filter(|esp| *esp != c.name) {
-        return Some(format!("the message is pinned to {esp}"));
+    if let Some(esp) = ties.pin.filter(|esp| *esp != name) {
+        return Some(PassedOver::Pinned(esp.to_owned()));
     }
-    if c.tried && bound_to.is_none() {
-        return Some("tried in this round".into());
-    }
-    None
+    (ties.bound_to.is_none() && ties.tried.contains(&i)).then_some(PassedOver::Tried)
 }
 
 /// Among those of the lowest priority, puts the one in front whose share of the total weight holds `chance`.
@@ -75,36 +169,84 @@ fn lead_by_weight(candidates: &[Candidate<'_>], ranked: &mut [usize], chance: u6
     }
 }
 
+/// A broadcast message rather waits so long at its ESP than to go elsewhere.
+pub const BROADCAST_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Whether a delivery goes on to an ESP of a higher priority number because the one before it is busy for so long:
+/// transactional mail does at once; a campaign waits, for a minute at most.
+pub fn overflows(kind: StreamKind, busy_for: Duration) -> bool {
+    match kind {
+        StreamKind::Transactional => true,
+        StreamKind::Broadcast => busy_for >= BROADCAST_WAIT_MAX,
+    }
+}
+
+/// What was chosen, for `explain`, where the `chosen`th in rank was the first that had room: `b; a: busy; c: comes
+/// later, priority 3; d: takes no mail now: …`.
+pub fn told(candidates: &[Candidate<'_>], choice: &Choice, chosen: usize) -> String {
+    let mut told = String::new();
+    for (n, i) in choice.ranked.iter().enumerate() {
+        let Candidate { name, priority, .. } = &candidates[*i];
+        match n.cmp(&chosen) {
+            Ordering::Less => told.push_str(&format!("; {name}: busy")),
+            Ordering::Equal => told.insert_str(0, name),
+            Ordering::Greater => told.push_str(&format!("; {name}: comes later, priority {priority}")),
+        }
+    }
+    for (i, why) in &choice.passed_over {
+        told.push_str(&format!("; {}: {why}", candidates[*i].name));
+    }
+    told
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn candidate(name: &str, priority: u32, weight: u32) -> Candidate<'_> {
-        Candidate { name, priority, weight, tried: false }
+        Candidate { name, priority, weight, hindrance: None }
     }
 
     #[test]
     fn the_lowest_priority_goes_first_and_a_tried_one_not_again() {
-        let mut all = [candidate("b", 2, 100), candidate("a", 1, 100)];
-        assert_eq!(choose(&all, None, None, 7).ranked, [1, 0]);
-        all[1].tried = true;
-        let choice = choose(&all, None, None, 7);
+        let all = [candidate("b", 2, 100), candidate("a", 1, 100)];
+        assert_eq!(choose(&all, Ties::default(), 7).ranked, [1, 0]);
+        let choice = choose(&all, Ties { tried: &[1], ..Ties::default() }, 7);
         assert_eq!(choice.ranked, [0]);
-        assert_eq!(choice.passed_over, [(1, "tried in this round".to_owned())]);
+        assert_eq!(choice.passed_over, [(1, PassedOver::Tried)]);
+        assert_eq!(told(&all, &choice, 0), "b; a: tried in this round");
+    }
+
+    #[test]
+    fn what_is_told_names_every_esp() {
+        let all = [candidate("a", 1, 100), candidate("b", 2, 100), candidate("c", 3, 100)];
+        let choice = choose(&all, Ties::default(), 0);
+        assert_eq!(told(&all, &choice, 1), "b; a: busy; c: comes later, priority 3");
     }
 
     #[test]
     fn what_is_bound_or_pinned_goes_nowhere_else() {
         let all = [candidate("a", 1, 100), candidate("b", 2, 100)];
-        assert_eq!(choose(&all, Some("b"), None, 0).ranked, [1]);
-        assert_eq!(choose(&all, None, Some("b"), 0).ranked, [1]);
-        assert_eq!(choose(&all, None, Some("gone"), 0).ranked, [] as [usize; 0]);
+        let bound = Ties { bound_to: Some("b"), tried: &[1], ..Ties::default() };
+        assert_eq!(choose(&all, bound, 0).ranked, [1], "it goes to its own again");
+        assert_eq!(choose(&all, Ties { pin: Some("b"), ..Ties::default() }, 0).ranked, [1]);
+        assert_eq!(choose(&all, Ties { pin: Some("gone"), ..Ties::default() }, 0).ranked, [] as [usize; 0]);
+    }
+
+    #[test]
+    fn a_hindrance_passes_it_over_with_its_reason() {
+        let mut all = [candidate("a", 1, 100), candidate("b", 2, 100)];
+        all[0].hindrance = Some(PassedOver::Shut("connection refused".into()));
+        let choice = choose(&all, Ties::default(), 0);
+        assert_eq!(told(&all, &choice, 0), "b; a: takes no mail now: connection refused");
+        let bound = Ties { bound_to: Some("a"), ..Ties::default() };
+        assert!(choose(&all, bound, 0).ranked.is_empty(), "a bound one waits for its own");
     }
 
     #[test]
     fn equal_priorities_share_by_weight() {
         let all = [candidate("a", 1, 30), candidate("b", 1, 70), candidate("c", 2, 1000)];
-        let firsts: Vec<usize> = (0..100).map(|n| choose(&all, None, None, n).ranked[0]).collect();
+        let firsts: Vec<usize> = (0..100).map(|n| choose(&all, Ties::default(), n).ranked[0]).collect();
         assert_eq!(firsts.iter().filter(|i| **i == 0).count(), 30);
         assert_eq!(firsts.iter().filter(|i| **i == 1).count(), 70);
     }

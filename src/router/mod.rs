@@ -1,7 +1,17 @@
 //! Which ESP, and what next: pure judgement over facts handed in.
 
 pub mod choose;
+pub mod gate;
+pub mod guard;
+pub mod pace;
+pub mod quota;
+pub mod rules;
 pub mod step;
 
-pub use choose::{Candidate, Choice, choose};
+pub use choose::{Candidate, Choice, PassedOver, Ties, choose};
+pub use gate::{Admits, Gate, Sign};
+pub use guard::Guard;
+pub use pace::Pace;
+pub use quota::{Lack, Quota};
+pub use rules::{Carries, Rules};
 pub use step::{Situation, next_step};

@@ -4,23 +4,25 @@
 //! |---|---|
 //! | Accepted | Done |
 //! | Unfit | Elsewhere; none left: Later |
-//! | Refused Recipient, lasting | Bounce |
+//! | Refused Recipient, lasting | Bounce; where the systemic guard is up: Later, in a minute |
 //! | Refused Recipient, passing | Elsewhere once a dispatch, else Later |
 //! | Refused Message, lasting | Bounce; passing: Later |
 //! | Refused Sender, Account, Path | Elsewhere, else Later |
 //! | Refused Throttled | transactional: Elsewhere, else Later; broadcast: Later where the wait is under a minute, else Elsewhere |
 //! | Unsure | Hold; a second one seen: Assume |
 //!
-//! While an earlier attempt is open the delivery is bound to its ESP: Elsewhere and Later become Hold.
+//! While an earlier attempt is open the delivery is bound to its ESP: Elsewhere becomes Later, and the delivery's own
+//! state function makes a hold of that (rule 9).
 
 use std::time::Duration;
 
+use super::choose::overflows;
 use crate::clock::Timestamp;
 use crate::mail::outcome::Throttle;
 use crate::mail::{Fault, Outcome, Step, StreamKind};
 
-/// A broadcast message rather waits so long at its ESP than to go elsewhere.
-const BROADCAST_WAIT_MAX: Duration = Duration::from_secs(60);
+/// How long a refused recipient waits while the systemic guard is up.
+const GUARD_WAIT: Duration = Duration::from_secs(60);
 
 /// The facts that the next step depends on besides the outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +31,10 @@ pub struct Situation {
     pub kind: StreamKind,
     /// The present.
     pub now: Timestamp,
-    /// Another ESP is left in this round.
+    /// Another ESP is left in this round: not tried, not shut, and not kept from it.
     pub another_left: bool,
+    /// The ESP refuses one recipient after the other: see `guard`.
+    pub systemic: bool,
     /// A passing refusal of the recipient has gone elsewhere in this dispatch already.
     pub moved_for_recipient: bool,
     /// The next wait of the stream's retry schedule, with jitter.
@@ -53,6 +57,7 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
         Outcome::Unsure { .. } if at.seen_unsure > 0 => Step::Assume,
         Outcome::Unsure { .. } => Step::Hold(at.now.plus(at.hold)),
         Outcome::Refused { fault, lasting, wait, said: _ } => match (fault, lasting) {
+            (Fault::Recipient, true) if at.systemic => Step::Later(at.not_past_end(GUARD_WAIT)),
             (Fault::Recipient | Fault::Message, true) => Step::Bounce,
             (Fault::Recipient, false) if at.moved_for_recipient => at.later(*wait),
             (Fault::Recipient, false) => at.elsewhere_or_later(*wait),
@@ -68,10 +73,13 @@ impl Situation {
         if self.another_left && !self.bound { Step::Elsewhere } else { self.later(wait) }
     }
 
-    /// Not past the end of the delivery, so that it is looked at when it expires.
     fn later(&self, wait: Option<Duration>) -> Step {
-        let due = self.now.plus(wait.map_or(self.retry_in, |w| w.max(self.retry_in))).min(self.expires_at);
-        if self.bound { Step::Hold(due) } else { Step::Later(due) }
+        Step::Later(self.not_past_end(wait.map_or(self.retry_in, |w| w.max(self.retry_in))))
+    }
+
+    /// Not past the end of the delivery, so that it is looked at when it expires.
+    fn not_past_end(&self, wait: Duration) -> Timestamp {
+        self.now.plus(wait).min(self.expires_at)
     }
 
     fn throttled(&self, throttle: Throttle, wait: Option<Duration>) -> Step {
@@ -79,15 +87,11 @@ impl Situation {
             Throttle::Rate => wait.unwrap_or(self.retry_in.min(Duration::from_secs(1))),
             Throttle::Window(until) => wait.unwrap_or(Duration::ZERO).max(until.since(self.now)),
         };
-        let elsewhere = match self.kind {
-            StreamKind::Transactional => self.another_left,
-            StreamKind::Broadcast => self.another_left && wait >= BROADCAST_WAIT_MAX,
-        };
-        if elsewhere && !self.bound {
-            return Step::Elsewhere;
+        if self.another_left && !self.bound && overflows(self.kind, wait) {
+            Step::Elsewhere
+        } else {
+            Step::Later(self.not_past_end(wait))
         }
-        let due = self.now.plus(wait).min(self.expires_at);
-        if self.bound { Step::Hold(due) } else { Step::Later(due) }
     }
 }
 
@@ -103,6 +107,7 @@ mod tests {
             kind: StreamKind::Transactional,
             now: NOW,
             another_left: true,
+            systemic: false,
             moved_for_recipient: false,
             retry_in: MINUTE,
             hold: MINUTE * 2,
@@ -135,6 +140,11 @@ mod tests {
                 Situation { moved_for_recipient: true, ..situation() },
                 later,
             ),
+            (
+                refused(Fault::Recipient, true, None),
+                Situation { systemic: true, ..situation() },
+                Step::Later(NOW.plus(GUARD_WAIT)),
+            ),
             (refused(Fault::Message, true, None), situation(), Step::Bounce),
             (refused(Fault::Message, false, None), situation(), later),
             (refused(Fault::Sender, true, None), situation(), Step::Elsewhere),
@@ -161,7 +171,7 @@ mod tests {
         for fault in
             [Fault::Recipient, Fault::Sender, Fault::Account, Fault::Path, Fault::Throttled(Throttle::Rate)]
         {
-            assert!(matches!(next_step(&refused(fault, false, None), &bound), Step::Hold(_)), "{fault:?}");
+            assert!(matches!(next_step(&refused(fault, false, None), &bound), Step::Later(_)), "{fault:?}");
         }
     }
 

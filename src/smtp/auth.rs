@@ -47,6 +47,8 @@ pub struct Granted {
     pub username: String,
     /// The stream that its credential binds.
     pub stream: Option<StreamName>,
+    /// The one ESP that may carry its mail.
+    pub esp: Option<String>,
 }
 
 /// Why a client is not let in.
@@ -160,7 +162,11 @@ impl Authenticator {
                 false
             }
         };
-        let granted = |c: &Credential| Granted { username: c.username.clone(), stream: c.stream.clone() };
+        let granted = |c: &Credential| Granted {
+            username: c.username.clone(),
+            stream: c.stream.clone(),
+            esp: c.esp.clone(),
+        };
         Ok(credential.filter(|_| confirmed).map(granted))
     }
 
@@ -276,7 +282,12 @@ mod tests {
     }
 
     fn credential(username: &str, password: Password) -> Credential {
-        Credential { username: username.into(), password, stream: Some(StreamName::new("newsletter")) }
+        Credential {
+            username: username.into(),
+            password,
+            stream: Some(StreamName::new("newsletter")),
+            esp: None,
+        }
     }
 
     fn authenticator() -> Authenticator {

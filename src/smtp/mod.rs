@@ -32,7 +32,7 @@ pub mod tls;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use auth::Authenticator;
+pub use auth::{Authenticator, Granted};
 pub use listener::{BindError, Limits, Listener, STOP_LEAVE, Shared};
 pub use reply::Reply;
 pub use tls::CertificateError;
@@ -154,6 +154,8 @@ pub struct Credential {
     pub password: Password,
     /// The stream that it binds.
     pub stream: Option<StreamName>,
+    /// The one ESP that may carry its mail.
+    pub esp: Option<String>,
 }
 
 /// A password to compare with.
@@ -176,8 +178,8 @@ pub struct Client {
     pub helo: String,
     /// How it speaks.
     pub protocol: Protocol,
-    /// Its user name and the stream that its credential binds.
-    pub credential: Option<(String, Option<StreamName>)>,
+    /// Its user name, and what its credential binds.
+    pub credential: Option<Granted>,
     /// The stream of its listener.
     pub listener_stream: Option<StreamName>,
     /// On loopback, in `allow`, or authenticated: it is told reasons (STANDARDS §1.7).

@@ -249,7 +249,7 @@ impl Session {
     pub fn logged_in(&mut self, result: Result<Granted, Denied>) -> Reply {
         match result {
             Ok(granted) => {
-                self.client.credential = Some((granted.username, granted.stream));
+                self.client.credential = Some(granted);
                 self.client.trusted = true;
                 self.client.protocol = self.protocol(self.is_esmtp(), false);
                 reply::LOGGED_IN

@@ -25,7 +25,7 @@ fn reply_to(session: &mut Session, line: &str) -> Reply {
         }
         Step::Login(login) => {
             let good = login.username == "user" && login.password.expose() == "secret";
-            let granted = Granted { username: login.username, stream: Some(StreamName::new("s")) };
+            let granted = Granted { username: login.username, stream: Some(StreamName::new("s")), esp: None };
             session.logged_in(if good { Ok(granted) } else { Err(Denied::Wrong) })
         }
         Step::Receive(reply) => {
@@ -277,7 +277,8 @@ fn auth_has_its_codes() {
             R,
         ],
     );
-    assert_eq!(s.client().credential, Some(("user".into(), Some(StreamName::new("s")))));
+    let granted = s.client().credential.clone().unwrap();
+    assert_eq!((granted.username.as_str(), granted.stream), ("user", Some(StreamName::new("s"))));
     assert_eq!(s.client().protocol.with(), "ESMTPA");
 }
 

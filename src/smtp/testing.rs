@@ -23,6 +23,7 @@ pub fn shared() -> Shared {
         username: "user".into(),
         password: Password::Plain(Secret::new("secret")),
         stream: None,
+        esp: None,
     };
     Shared {
         hostname: "relay.test".into(),

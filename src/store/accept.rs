@@ -9,7 +9,7 @@ use super::tx::Tx;
 use super::types::{Accept, Entered, Entry, StoreError};
 use super::waiting::Lane;
 use crate::address::Address;
-use crate::mail::{DeliveryId, Known, Message, QueueState, Reason};
+use crate::mail::{DeliveryId, Known, Message, QueueState, Reason, Rule};
 
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (id, lane, sender, recipients, body_kind, smtputf8, \
@@ -69,7 +69,7 @@ pub(super) fn accept(
         }
         Bound::Waived => tx.shared.space.spend(head),
     }
-    let lane = tx.lane(&message.stream, message.kind, message.pin.as_deref())?;
+    let lane = tx.lane(message, &Rule::default())?;
     if !insert_message(tx, message, lane)? {
         let there = again(tx, item)?;
         return Ok(there.ok_or_else(|| StoreError::Failed("another message has that id".into())));
@@ -79,6 +79,10 @@ pub(super) fn accept(
     let share = size.div_ceil(item.entries.len() as u64);
     let mut entered = Vec::with_capacity(item.entries.len());
     for (recipient, (entry, address)) in (0..).zip(item.entries.iter().zip(&message.envelope.recipients)) {
+        let lane = match item.rules.get(recipient as usize) {
+            Some(rule) => tx.lane(message, rule)?,
+            None => lane,
+        };
         let place = Place { id: DeliveryId { message: message.id, recipient }, lane, share, address };
         entered.push(enter(tx, message, &place, entry)?);
     }

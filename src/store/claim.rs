@@ -7,38 +7,70 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::Store;
 use super::bodies::load_message;
 use super::row::{LaneId, QUEUED, QUEUED_COLUMNS, Queued, integer};
-use super::tx::LaneOf;
 use super::types::{Claim, StoreError};
 use crate::clock::Timestamp;
-use crate::mail::{Message, MessageId, StreamKind};
+use crate::mail::{Lane, Message, MessageId, QueueState, StreamKind};
 
 impl Store {
-    /// Deliveries that are due at `now`: those that wait, and those whose hold is over. All due ones of a message
-    /// come together, so a little more than `limit` may come. Lanes take turns, transactional streams first, the
-    /// longest due first in each: a campaign that waits does not hold up a receipt.
+    /// Deliveries that are due at `now`: those whose hold is over, whatever their lane, and those that wait in a lane
+    /// that `moves`: what cannot move is not read. All due ones of a message come together, so a little more than
+    /// `limit` may come. Lanes take turns, transactional streams first, the longest due first in each: a campaign that
+    /// waits does not hold up a receipt.
     ///
     /// Reads only: [`Store::begin`] decides who has them. Errors: [`StoreError::Failed`]. May be run again.
-    pub async fn claim_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError> {
+    pub async fn claim_due(
+        &self,
+        now: Timestamp,
+        limit: usize,
+        moves: impl Fn(&Lane) -> bool,
+    ) -> Result<Vec<Claim>, StoreError> {
         let lanes = self.shared.lanes();
-        self.read(move |conn| claim_due(conn, &lanes, now, limit)).await
+        let moving: Vec<LaneId> = lanes.iter().filter(|(_, lane)| moves(lane)).map(|(id, _)| *id).collect();
+        self.read(move |conn| claim_due(conn, &lanes, &moving, now, limit)).await
     }
 
-    /// The least moment at which something becomes due or a hold ends; `None`: nothing waits.
+    /// The least moment at which something in a lane that `moves` becomes due, or a hold ends; `None`: nothing waits.
     ///
     /// Errors: [`StoreError::Failed`]. May be run again.
-    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+    pub async fn next_due(&self, moves: impl Fn(&Lane) -> bool) -> Result<Option<Timestamp>, StoreError> {
         let lanes = self.shared.lanes();
+        let moving: Vec<LaneId> = lanes.iter().filter(|(_, lane)| moves(lane)).map(|(id, _)| *id).collect();
         self.read(move |conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT at FROM email_sends INDEXED BY email_sends_due
-                 WHERE lane = ?1 AND state IN (0, 2) ORDER BY at LIMIT 1",
+                 WHERE lane = ?1 AND state = 0 ORDER BY at LIMIT 1",
             )?;
-            let mut least: Option<i64> = None;
-            for (lane, _) in &lanes {
+            let mut least: Option<i64> = conn
+                .prepare_cached(
+                    "SELECT at FROM email_sends INDEXED BY email_sends_held WHERE state = 2 ORDER BY at LIMIT 1",
+                )?
+                .query_row([], |row| row.get(0))
+                .optional()?;
+            for lane in &moving {
                 let at: Option<i64> = statement.query_row([lane], |row| row.get(0)).optional()?;
                 least = least.into_iter().chain(at).min();
             }
             Ok(least.map(Timestamp::from_millis))
+        })
+        .await
+    }
+
+    /// Those of the lanes that are `asked` about in which something waits.
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub async fn waiting_lanes(&self, asked: impl Fn(&Lane) -> bool) -> Result<Vec<Lane>, StoreError> {
+        let lanes: Vec<_> = self.shared.lanes().into_iter().filter(|(_, lane)| asked(lane)).collect();
+        self.read(move |conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT 1 FROM email_sends INDEXED BY email_sends_due WHERE lane = ?1 AND state = 0 LIMIT 1",
+            )?;
+            let mut waiting = Vec::new();
+            for (id, lane) in lanes {
+                if statement.exists([id])? {
+                    waiting.push(lane);
+                }
+            }
+            Ok(waiting)
         })
         .await
     }
@@ -58,22 +90,35 @@ impl Store {
 
 fn claim_due(
     conn: &Connection,
-    lanes: &[(LaneId, LaneOf)],
+    lanes: &[(LaneId, Lane)],
+    moving: &[LaneId],
     now: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Vec<Claim>> {
+    let broadcast =
+        |id: LaneId| lanes.iter().any(|(lane, of)| *lane == id && of.kind == StreamKind::Broadcast);
     let mut due = Vec::new();
-    let mut statement = conn.prepare_cached(
-        "SELECT at, message FROM email_sends INDEXED BY email_sends_due
-         WHERE lane = ?1 AND state IN (0, 2) AND at <= ?2 ORDER BY at LIMIT ?3",
+    let mut held = conn.prepare_cached(
+        "SELECT at, message, lane FROM email_sends INDEXED BY email_sends_held
+         WHERE state = 2 AND at <= ?1 ORDER BY at LIMIT ?2",
     )?;
-    for (lane, of) in lanes {
-        let rows = statement.query_map(params![lane, now.millis(), integer(limit)], |row| {
+    let mut rows = held.query(params![now.millis(), integer(limit)])?;
+    let mut turn = 0;
+    while let Some(row) = rows.next()? {
+        due.push((turn, broadcast(row.get(2)?), row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        turn += 1;
+    }
+    let mut waiting = conn.prepare_cached(
+        "SELECT at, message FROM email_sends INDEXED BY email_sends_due
+         WHERE lane = ?1 AND state = 0 AND at <= ?2 ORDER BY at LIMIT ?3",
+    )?;
+    for lane in moving {
+        let rows = waiting.query_map(params![lane, now.millis(), integer(limit)], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
         })?;
         for (turn, row) in rows.enumerate() {
             let (at, message) = row?;
-            due.push((turn, of.kind == StreamKind::Broadcast, at, message));
+            due.push((turn, broadcast(*lane), at, message));
         }
     }
     due.sort_unstable();
@@ -82,16 +127,16 @@ fn claim_due(
     let mut seen = HashSet::new();
     for (_, _, _, message) in due {
         if seen.insert(message) {
-            claims_of(conn, lanes, message, now, &mut claims)?;
+            claims_of(conn, (lanes, moving), message, now, &mut claims)?;
         }
     }
     Ok(claims)
 }
 
-/// All due deliveries of one message.
+/// All due deliveries of one message that may move.
 fn claims_of(
     conn: &Connection,
-    lanes: &[(LaneId, LaneOf)],
+    (lanes, moving): (&[(LaneId, Lane)], &[LaneId]),
     message: i64,
     now: Timestamp,
     claims: &mut Vec<Claim>,
@@ -108,6 +153,10 @@ fn claims_of(
     for row in rows {
         let (queued, expires_at) = row?;
         let Some((_, lane)) = lanes.iter().find(|(id, _)| *id == queued.lane) else { continue };
+        let held = matches!(queued.delivery.state, QueueState::Unsure { .. });
+        if !held && !moving.contains(&queued.lane) {
+            continue;
+        }
         let open = open_attempts(conn, &queued)?;
         claims.push(Claim {
             delivery: queued.id,
@@ -115,12 +164,10 @@ fn claims_of(
             tries: queued.tries,
             open_attempts: open.count,
             open_by_crash: open.by_crash,
-            bound_to: open.esp,
+            bound_to: open.esp.filter(|_| !queued.delivery.unbound),
             size_octets: size.unsigned_abs(),
             expires_at,
-            stream: lane.stream.clone(),
-            kind: lane.kind,
-            pin: lane.pin.clone(),
+            lane: lane.clone(),
         });
     }
     Ok(())

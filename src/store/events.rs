@@ -1,13 +1,18 @@
 //! What happened, and who may not be mailed: events and suppressions.
 
-use rusqlite::{OptionalExtension, params};
+use std::sync::atomic::Ordering;
+
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
-use super::tx::Tx;
+use super::row::{LaneId, QUEUED, Queued};
+use super::tx::{SUPPRESSIONS_OF, Tx, suppressed};
 use super::types::{NewEvent, NewSuppression, StoreError, Suppression};
 use super::waiting::Lane;
 use super::writer::store_error;
 use crate::clock::Timestamp;
+use crate::mail::delivery::Mark;
+use crate::mail::{self, AttemptId, DeliveryId, QueueState};
 
 impl Store {
     /// Records events, each once by its key; `false`: it was there already.
@@ -38,6 +43,24 @@ impl Store {
             Ok(written) => written.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error); count],
         }
+    }
+
+    /// Rises with each commit after which somebody may not be mailed who might have been before: a suppression, or an
+    /// operator's wish for what is out. Where it stands as it stood at a begin, that begin's verdicts hold.
+    pub fn verdicts(&self) -> u64 {
+        self.shared.verdicts.load(Ordering::Acquire)
+    }
+
+    /// Whether each of these, begun with that attempt, may still be mailed (rule 3).
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub async fn wanted(&self, items: Vec<(DeliveryId, AttemptId)>) -> Result<Vec<bool>, StoreError> {
+        let lanes = self.shared.lanes();
+        let now = self.shared.clock.now();
+        self.read(move |conn| {
+            items.iter().map(|(id, attempt)| wanted(conn, &lanes, *id, *attempt, now)).collect()
+        })
+        .await
     }
 
     /// The suppression of each key, where it has one that is in force: one that blocks every stream before one with a
@@ -79,7 +102,30 @@ fn in_force(row: &rusqlite::Row<'_>) -> rusqlite::Result<Suppression> {
     })
 }
 
+fn wanted(
+    conn: &Connection,
+    lanes: &[(LaneId, mail::Lane)],
+    id: DeliveryId,
+    attempt: AttemptId,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE message = ?1 AND recipient = ?2");
+    let queued = conn
+        .prepare_cached(&sql)?
+        .query_row(params![id.message.number(), id.recipient], Queued::read)
+        .optional()?;
+    let Some(queued) = queued else { return Ok(false) };
+    let out = matches!(queued.delivery.state, QueueState::Out { attempt: a, .. } if a == attempt);
+    if !out || queued.delivery.mark != Mark::None {
+        return Ok(false);
+    }
+    let Some((_, lane)) = lanes.iter().find(|(lane, _)| *lane == queued.lane) else { return Ok(true) };
+    let mut of_key = conn.prepare_cached(SUPPRESSIONS_OF)?;
+    Ok(suppressed(&mut of_key, &queued.key, lane.stream.as_str(), lane.kind, now)?.is_none())
+}
+
 fn suppress(tx: &mut Tx<'_, '_>, s: &NewSuppression) -> rusqlite::Result<bool> {
+    tx.delta.verdict = true;
     let known = tx
         .conn
         .prepare_cached("SELECT 1 FROM suppressions WHERE key = ?1 AND scope = ?2 AND reason = ?3")?

@@ -8,6 +8,7 @@ mod accept;
 mod bodies;
 mod claim;
 mod events;
+mod ledger;
 mod operate;
 mod queue;
 mod read;
@@ -19,6 +20,7 @@ mod row;
 mod schema;
 mod shortage;
 mod space;
+mod suspensions;
 #[cfg(test)]
 mod tests;
 mod tx;
@@ -28,7 +30,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -42,9 +44,9 @@ pub use schema::OpenError;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};
-use crate::mail::{DeliveryId, MessageId, Owner, StreamName};
+use crate::mail::{DeliveryId, Lane, MessageId, Owner, Rule, StreamName};
 use row::{LaneId, integer, kind};
-use tx::{Delta, LaneOf, OutChange};
+use tx::{Delta, OutChange};
 use writer::store_error;
 
 /// Reads that wait for the disk at one time.
@@ -79,12 +81,14 @@ struct Shared {
     owner: Owner,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    lanes: Mutex<Arc<Vec<(LaneId, LaneOf)>>>,
+    lanes: Mutex<Arc<Vec<(LaneId, Lane)>>>,
     book: Mutex<HashMap<DeliveryId, OutEntry>>,
     /// From this message on a start looks for what is out.
     out_from: AtomicI64,
     /// When a relay was last known to be up, in milliseconds; below zero: never.
     alive_millis: AtomicI64,
+    /// See [`Store::verdicts`].
+    verdicts: AtomicU64,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
 }
@@ -113,6 +117,7 @@ impl Store {
             book: Mutex::default(),
             out_from: AtomicI64::new(0),
             alive_millis: AtomicI64::new(-1),
+            verdicts: AtomicU64::new(0),
             body_octets: AtomicI64::new(-1),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
@@ -227,14 +232,12 @@ fn none(error: rusqlite::Error) -> rusqlite::Result<()> {
 impl Shared {
     /// What is kept in memory, from what is in the database: lanes, what is out, octets that are queued.
     fn look_around(&self, conn: &Connection) -> rusqlite::Result<()> {
-        let mut statement = conn.prepare("SELECT id, stream, kind, pin FROM lanes")?;
+        let mut statement = conn.prepare("SELECT id, stream, kind, pin, to_rule, from_rule FROM lanes")?;
         let lanes = statement.query_map([], |row| {
-            let pin: String = row.get(3)?;
+            let written = |column| row.get(column).map(|text: String| Some(text).filter(|t| !t.is_empty()));
             let stream = StreamName::new(row.get_ref(1)?.as_str()?);
-            Ok((
-                row.get(0)?,
-                LaneOf { stream, kind: kind(row.get(2)?), pin: (!pin.is_empty()).then_some(pin) },
-            ))
+            let rule = Rule { to: written(4)?.map(Arc::from), from: written(5)?.map(Arc::from) };
+            Ok((row.get(0)?, Lane { stream, kind: kind(row.get(2)?), pin: written(3)?, rule }))
         })?;
         self.set_lanes(lanes.collect::<rusqlite::Result<_>>()?);
         let (octets, deliveries) = conn.query_row(
@@ -292,6 +295,9 @@ impl Shared {
                 }
             }
         }
+        if delta.verdict {
+            self.verdicts.fetch_add(1, Ordering::AcqRel);
+        }
         self.space.add_queued(octets, deliveries);
         if let Some(from) = delta.out_from {
             self.out_from.store(from.number(), Ordering::Relaxed);
@@ -304,11 +310,11 @@ impl Shared {
         }
     }
 
-    fn lanes(&self) -> Vec<(LaneId, LaneOf)> {
+    fn lanes(&self) -> Vec<(LaneId, Lane)> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).to_vec()
     }
 
-    fn set_lanes(&self, lanes: Vec<(LaneId, LaneOf)>) {
+    fn set_lanes(&self, lanes: Vec<(LaneId, Lane)>) {
         *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(lanes);
     }
 

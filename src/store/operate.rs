@@ -84,6 +84,7 @@ fn act_on(tx: &mut Tx<'_, '_>, act: Act, message: MessageId) -> rusqlite::Result
         };
         if changed {
             acted.changed += 1;
+            tx.delta.verdict |= after.delivery.mark != Mark::None;
             tx.write(&before, &after)?;
             tx.delivery_event(before.id, kind, None, None, &act_detail(&before, after.delivery.mark))?;
         }
@@ -111,7 +112,7 @@ fn flush_lane(tx: &mut Tx<'_, '_>, lane: LaneId, now: Timestamp) -> rusqlite::Re
         .prepare_cached(
             "UPDATE email_sends SET at = ?2 WHERE (message, recipient) IN
                  (SELECT message, recipient FROM email_sends INDEXED BY email_sends_due
-                  WHERE lane = ?1 AND state IN (0, 2) AND at > ?2 AND state = 0 LIMIT ?3)",
+                  WHERE lane = ?1 AND state = 0 AND at > ?2 LIMIT ?3)",
         )?
         .execute(params![lane, now.millis(), integer(CHUNK_ROWS)])
 }
@@ -130,9 +131,12 @@ fn sweep(tx: &mut Tx<'_, '_>, now: Timestamp, limit: usize) -> rusqlite::Result<
     let mut ended = Vec::with_capacity(over.len());
     for before in over {
         let mut after = before.clone();
-        after.delivery.open_attempts = tx.open_attempts(&before)?.0;
-        let Some(reason) = after.delivery.expire() else { continue };
-        tx.write(&before, &after)?;
+        after.delivery.open = tx.open(&before)?;
+        let reason = after.delivery.expire();
+        if after.delivery != before.delivery {
+            tx.write(&before, &after)?;
+        }
+        let Some(reason) = reason else { continue };
         let (kind, detail) = match reason {
             Reason::Assumed => ("assumed", "its time passed while the outcome of an attempt was open".into()),
             _ => ("expired", expired(tx, &before)?),

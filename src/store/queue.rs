@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rusqlite::params;
 use tokio::sync::oneshot;
@@ -12,10 +13,10 @@ use super::Store;
 use super::accept::{Bound, accept};
 use super::row::{self, Queued};
 use super::tx::{OutChange, Tx};
-use super::types::{Accept, BeginRequest, Settle, Settled, StoreError};
+use super::types::{Accept, BeginRequest, PutOff, Settle, Settled, StoreError, UnableAt};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
-use crate::mail::delivery::{Begin, NotBegun};
+use crate::mail::delivery::{Begin, NotBegun, Unable};
 use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Step};
 
 /// More of an ESP's words is cut off.
@@ -23,8 +24,8 @@ const SAID_OCTETS_MAX: usize = Answer::TEXT_OCTETS_MAX;
 
 /// An answer never changes; only `unsure` may still become one.
 pub(super) const INSERT_ATTEMPT: &str = "INSERT INTO attempts (message, recipient, attempt, esp, begun_at, \
-     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed, choice)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
      ON CONFLICT (message, recipient, attempt) DO UPDATE SET answered_at = excluded.answered_at,
          outcome = excluded.outcome, fault = excluded.fault, lasting = excluded.lasting, phase = excluded.phase,
          remote_id = excluded.remote_id, said = excluded.said, crashed = 0
@@ -54,21 +55,6 @@ impl Store {
         }
     }
 
-    /// Puts off what nobody can carry, each from the state that it was chosen from. `false`: it has moved since.
-    ///
-    /// Errors: as [`Store::begin`]; all stay as they were. May be run again.
-    pub async fn put_off(
-        &self,
-        items: Vec<(DeliveryId, QueueState)>,
-        until: Timestamp,
-    ) -> Result<Vec<bool>, StoreError> {
-        let count = items.len();
-        let run = move |tx: &mut Tx<'_, '_>| {
-            items.iter().map(|(id, from)| put_off(tx, *id, *from, until)).collect()
-        };
-        self.shared.queue.run(Lane::Mail, count, run).await
-    }
-
     /// Takes back begins whose call did not start: they wait again from `due` on, or return to the hold of an attempt
     /// that is still open (rule 9). `false`: it did not stand at that attempt.
     ///
@@ -87,6 +73,31 @@ impl Store {
             Ok(taken_back) => taken_back.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error); count],
         }
+    }
+
+    /// Holds over which their ESP cannot end (rule 10): each waits on, is free for any ESP, or is taken as sent, with
+    /// an event. `look_every`: when one that waits on is due again.
+    ///
+    /// Errors: as [`Store::begin`]; none moved then. May be run again.
+    pub async fn unable(
+        &self,
+        items: Vec<UnableAt>,
+        look_every: Duration,
+    ) -> Result<Vec<Unable>, StoreError> {
+        let count = items.len();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            items.iter().map(|item| unable(tx, item, look_every)).collect::<rusqlite::Result<Vec<_>>>()
+        };
+        self.shared.queue.run(Lane::Mail, count, run).await
+    }
+
+    /// Puts off what no ESP can take now, each from the state that it was chosen from. `false`: it has moved since.
+    ///
+    /// Errors: as [`Store::begin`]; all stay as they were. May be run again.
+    pub async fn put_off(&self, items: Vec<PutOff>) -> Result<Vec<bool>, StoreError> {
+        let count = items.len();
+        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| put_off(tx, item)).collect();
+        self.shared.queue.run(Lane::Mail, count, run).await
     }
 
     /// Writes answers and moves the queue, in one transaction; enqueued at once, also where the returned future is
@@ -140,14 +151,14 @@ impl Future for Settling {
 fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin> {
     let Some(before) = tx.read(request.delivery)? else { return Ok(Begin::Not(NotBegun::Moved)) };
     let attempt = request.beginning.attempt;
-    let (open, _) = tx.open_attempts(&before)?;
+    let open = tx.open(&before)?;
     let lane = tx.lanes.get(before.lane).cloned();
     let why = match &lane {
         Some(lane) => tx.suppressed(&before.key, lane.stream.as_str(), lane.kind)?,
         None => None,
     };
     let mut after = before.clone();
-    after.delivery.open_attempts = open;
+    after.delivery.open = open;
     let begun = after.delivery.begin(request.from, tx.shared.owner, attempt, why.is_some());
     if after.delivery.state == before.delivery.state {
         return Ok(begun);
@@ -161,7 +172,7 @@ fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin>
     match begun {
         Begin::Begun { twice: true } => {
             let esp = Some(request.beginning.esp.as_str());
-            tx.delivery_event(before.id, "may_arrive_twice", Some(attempt), esp, &twice(open))?;
+            tx.delivery_event(before.id, "may_arrive_twice", Some(attempt), esp, &twice(open.count))?;
         }
         Begin::Not(NotBegun::Suppressed) => {
             tx.delivery_event(before.id, "suppressed", None, None, &why.unwrap_or_default())?;
@@ -175,21 +186,6 @@ fn twice(open: u32) -> String {
     format!("begun while the answer to {open} earlier attempt{} is open", if open == 1 { "" } else { "s" })
 }
 
-fn put_off(
-    tx: &mut Tx<'_, '_>,
-    id: DeliveryId,
-    from: QueueState,
-    until: Timestamp,
-) -> rusqlite::Result<bool> {
-    let Some(before) = tx.read(id)? else { return Ok(false) };
-    let mut after = before.clone();
-    let changed = after.delivery.put_off(from, until);
-    if changed {
-        tx.write(&before, &after)?;
-    }
-    Ok(changed)
-}
-
 fn unbegin(
     tx: &mut Tx<'_, '_>,
     id: DeliveryId,
@@ -197,9 +193,9 @@ fn unbegin(
     due: Timestamp,
 ) -> rusqlite::Result<bool> {
     let Some(before) = tx.read(id)? else { return Ok(false) };
-    let bound = tx.open_attempts(&before)?.1.map(|open| (open, before.at));
     let mut after = before.clone();
-    if !after.delivery.unbegin(attempt, due, bound) {
+    after.delivery.open = tx.open(&before)?;
+    if !after.delivery.unbegin(attempt, due) {
         return Ok(false);
     }
     // The call did not start: it is no dispatch.
@@ -208,9 +204,43 @@ fn unbegin(
     Ok(true)
 }
 
+fn put_off(tx: &mut Tx<'_, '_>, item: &PutOff) -> rusqlite::Result<bool> {
+    let Some(before) = tx.read(item.delivery)? else { return Ok(false) };
+    let mut after = before.clone();
+    let changed = after.delivery.put_off(item.from, item.until);
+    if changed {
+        tx.write(&before, &after)?;
+    }
+    Ok(changed)
+}
+
+fn unable(tx: &mut Tx<'_, '_>, item: &UnableAt, look_every: Duration) -> rusqlite::Result<Unable> {
+    let Some(before) = tx.read(item.delivery)? else { return Ok(Unable::Moved) };
+    let mut after = before.clone();
+    after.delivery.open = tx.open(&before)?;
+    let unable = after.delivery.unable(tx.now, item.hold, look_every, item.then);
+    if after.delivery != before.delivery {
+        tx.write(&before, &after)?;
+    }
+    let esp = before.esp.as_deref().unwrap_or("its ESP");
+    let (kind, detail) = match unable {
+        Unable::RetriesAny => {
+            ("retry_any", format!("{esp} could not repeat it within another hold: any ESP may have it"))
+        }
+        Unable::Assumed => {
+            ("assumed", format!("{esp} could not repeat it within another hold: taken as sent"))
+        }
+        Unable::Moved | Unable::Waits(_) | Unable::Known => return Ok(unable),
+    };
+    tx.delivery_event(before.id, kind, after.delivery.open.latest, before.esp.as_deref(), &detail)?;
+    Ok(unable)
+}
+
 fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled> {
-    if !insert_answer(tx, settle)? && !answered_alike(tx, settle)? {
-        return Ok(Settled::RowOnly);
+    match insert_answer(tx, settle)? {
+        true => give_back(tx, settle)?,
+        false if answered_alike(tx, settle)? => {}
+        false => return Ok(Settled::RowOnly),
     }
     if settle.step == Step::Done && settle_accepted(tx, settle)? {
         return Ok(Settled::Moved(QueueState::Done));
@@ -220,7 +250,8 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
         return Ok(Settled::RowOnly);
     };
     let mut after = before.clone();
-    let moved = after.delivery.settle(settle.attempt, settle.step);
+    after.delivery.open = tx.open(&before)?;
+    let moved = after.delivery.settle(settle.attempt, settle.step, tx.now);
     if after.delivery != before.delivery {
         tx.write(&before, &after)?;
     }
@@ -248,8 +279,19 @@ fn insert_answer(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<bool>
         remote_id,
         cut(settle.outcome.said(), SAID_OCTETS_MAX),
         false,
+        settle.choice.as_deref(),
     ])?;
     Ok(changed > 0)
+}
+
+/// What an ESP said no to, it did not count.
+fn give_back(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<()> {
+    match (&settle.outcome, settle.spent) {
+        (Outcome::Refused { .. } | Outcome::Unfit { .. }, Some(at)) => {
+            super::ledger::give_back(tx, &settle.esp, at, 1)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The message is gone, after its time: a row of its attempt would stay for ever.
@@ -322,6 +364,7 @@ pub(super) fn insert_crashed(
         None::<&str>,
         detail,
         true,
+        None::<&str>,
     ])?;
     Ok(())
 }

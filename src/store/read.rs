@@ -8,11 +8,10 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use super::Store;
 use super::bodies::read_message;
 use super::row::{LaneId, Queued, delivery_id, moment, state, state_codes, state_word};
-use super::tx::LaneOf;
 use super::types::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
 use super::writer::store_error;
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, DeliveryId, MessageId};
+use crate::mail::{AttemptId, DeliveryId, Lane, MessageId};
 
 /// A list never has more.
 const LIST_ROWS_MAX: usize = 10_000;
@@ -48,7 +47,8 @@ impl Store {
 
 const VIEW_COLUMNS: &str =
     "e.message, e.recipient, e.state, e.at, e.known, e.reason, e.mark, e.owner, e.attempt, \
-     e.lane, e.tries, e.octets, e.begun_at, e.esp, coalesce(e.key, e.address), e.address,
+     e.lane, e.tries, e.octets, e.begun_at, e.esp, coalesce(e.key, e.address), e.unbound, e.unable_since, \
+     e.address,
          (SELECT a.said FROM attempts a WHERE a.message = e.message AND a.recipient = e.recipient
           ORDER BY a.attempt DESC LIMIT 1),
          l.stream, m.sender, m.size, m.accepted_at, e.ends_at";
@@ -65,25 +65,25 @@ pub(super) fn view(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     let queued = Queued::read(row)?;
     Ok(DeliveryView {
         id: queued.id,
-        recipient: row.get(15)?,
+        recipient: row.get(17)?,
         state: queued.delivery.state,
         known: queued.delivery.known,
         reason: queued.delivery.reason,
         mark: queued.delivery.mark,
         esp: queued.esp,
         tries: queued.tries,
-        said: row.get(16)?,
-        stream: row.get(17)?,
-        sender: row.get(18)?,
-        size_octets: row.get::<_, i64>(19)?.unsigned_abs(),
-        accepted_at: moment(row, 20)?,
-        expires_at: moment(row, 21)?,
+        said: row.get(18)?,
+        stream: row.get(19)?,
+        sender: row.get(20)?,
+        size_octets: row.get::<_, i64>(21)?.unsigned_abs(),
+        accepted_at: moment(row, 22)?,
+        expires_at: moment(row, 23)?,
     })
 }
 
 fn list(
     conn: &Connection,
-    lanes: &[(LaneId, LaneOf)],
+    lanes: &[(LaneId, Lane)],
     filter: &Filter,
     out: &[DeliveryId],
 ) -> rusqlite::Result<Vec<DeliveryView>> {
@@ -113,7 +113,7 @@ fn list(
 }
 
 /// The filter as SQL over `email_sends e`, with its values.
-fn condition(lanes: &[(LaneId, LaneOf)], filter: &Filter, codes: &[i64]) -> (String, Vec<Value>) {
+fn condition(lanes: &[(LaneId, Lane)], filter: &Filter, codes: &[i64]) -> (String, Vec<Value>) {
     let mut wheres = vec![format!("e.state IN ({})", joined(codes))];
     let mut values = Vec::new();
     if let Some(stream) = &filter.stream {
@@ -177,11 +177,11 @@ fn recipients(n: usize) -> String {
 /// Those with an answer, and those that are out: the delivery's own row is the record of these.
 fn attempts(conn: &Connection, id: MessageId) -> rusqlite::Result<Vec<AttemptView>> {
     let mut statement = conn.prepare_cached(
-        "SELECT message, recipient, attempt, esp, begun_at, answered_at, outcome, fault, phase, remote_id, said
+        "SELECT message, recipient, attempt, esp, begun_at, answered_at, outcome, fault, phase, remote_id, said, choice
          FROM attempts WHERE message = ?1
          UNION ALL
          SELECT message, recipient, attempt, coalesce(esp, ''), coalesce(begun_at, at), NULL, 'begun', NULL, NULL,
-             NULL, ''
+             NULL, '', NULL
          FROM email_sends WHERE message = ?1 AND state = 1
          ORDER BY 5, 3, 2",
     )?;
@@ -197,6 +197,7 @@ fn attempts(conn: &Connection, id: MessageId) -> rusqlite::Result<Vec<AttemptVie
             phase: row.get(8)?,
             remote_id: row.get(9)?,
             said: row.get(10)?,
+            choice: row.get(11)?,
         })
     })?;
     rows.collect()
@@ -217,7 +218,7 @@ pub(super) type Tally = (u64, Option<i64>);
 
 fn counts(
     conn: &Connection,
-    lanes: &[(LaneId, LaneOf)],
+    lanes: &[(LaneId, Lane)],
     out: HashMap<LaneId, Tally>,
 ) -> rusqlite::Result<Vec<QueueCount>> {
     let mut tallies: BTreeMap<(String, &'static str), Tally> = BTreeMap::new();

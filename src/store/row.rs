@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
-use crate::mail::delivery::{Delivery, Mark, PausedFrom};
+use crate::mail::delivery::{Delivery, Mark, Open, PausedFrom};
 use crate::mail::{
     AttemptId, DeliveryId, Known, MessageId, Owner, Protocol, QueueState, Reason, ReversePath, Source,
     StreamKind,
@@ -33,10 +33,8 @@ pub(super) type LaneId = i64;
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
     pub id: DeliveryId,
-    /// `open_attempts` is 0 here; whoever needs it counts them in the journal.
+    /// `open` is empty here; whoever needs it counts them in the journal.
     pub delivery: Delivery,
-    /// `email_sends.at` as it stands: the hold that an `Out` came from, where it came from one.
-    pub at: Timestamp,
     pub lane: LaneId,
     pub tries: u32,
     pub octets: u64,
@@ -47,10 +45,10 @@ pub(super) struct Queued {
 }
 
 /// How many columns [`QUEUED`] has.
-pub(super) const QUEUED_COLUMNS: usize = 15;
+pub(super) const QUEUED_COLUMNS: usize = 17;
 /// The columns of [`Queued`], in its order.
 pub(super) const QUEUED: &str = "message, recipient, state, at, known, reason, mark, owner, attempt, lane, tries, \
-                                 octets, begun_at, esp, coalesce(key, address)";
+                                 octets, begun_at, esp, coalesce(key, address), unbound, unable_since";
 
 impl Queued {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Queued> {
@@ -62,12 +60,13 @@ impl Queued {
             known: known(row.get(4)?),
             reason: row.get::<_, Option<i64>>(5)?.and_then(reason),
             mark: mark(row.get(6)?),
-            open_attempts: 0,
+            open: Open::default(),
+            unbound: row.get(15)?,
+            unable_since: row.get::<_, Option<i64>>(16)?.map(Timestamp::from_millis),
         };
         Ok(Queued {
             id: delivery_id(row, 0)?,
             delivery,
-            at,
             lane: row.get(9)?,
             tries: row.get(10)?,
             octets: row.get::<_, i64>(11)?.unsigned_abs(),

@@ -7,24 +7,17 @@ use super::Shared;
 use super::row::{self, LaneId, QUEUED, Queued, integer, known_code, mark_code, reason_code, state_columns};
 use super::types::NewEvent;
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, DeliveryId, MessageId, QueueState, StreamKind, StreamName};
-
-/// What moves together: a stream and a pin.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct LaneOf {
-    pub stream: StreamName,
-    pub kind: StreamKind,
-    pub pin: Option<String>,
-}
+use crate::mail::delivery::Open;
+use crate::mail::{AttemptId, DeliveryId, Lane, Message, MessageId, QueueState, Rule, StreamKind};
 
 /// The lanes as the writer has them; those of an open transaction come last and go where it does not commit.
 pub(super) struct Lanes {
-    all: Vec<(LaneId, LaneOf)>,
+    all: Vec<(LaneId, Lane)>,
     committed: usize,
 }
 
 impl Lanes {
-    pub(super) fn new(all: Vec<(LaneId, LaneOf)>) -> Self {
+    pub(super) fn new(all: Vec<(LaneId, Lane)>) -> Self {
         let committed = all.len();
         Lanes { all, committed }
     }
@@ -42,13 +35,8 @@ impl Lanes {
         self.all.truncate(self.committed);
     }
 
-    pub(super) fn get(&self, id: LaneId) -> Option<&LaneOf> {
+    pub(super) fn get(&self, id: LaneId) -> Option<&Lane> {
         self.all.iter().find(|(i, _)| *i == id).map(|(_, lane)| lane)
-    }
-
-    fn find(&self, stream: &StreamName, kind: StreamKind, pin: Option<&str>) -> Option<LaneId> {
-        let same = |l: &LaneOf| l.kind == kind && l.stream == *stream && l.pin.as_deref() == pin;
-        self.all.iter().find(|(_, lane)| same(lane)).map(|(id, _)| *id)
     }
 }
 
@@ -74,12 +62,35 @@ impl<'c> Hot<'c> {
             insert_message: conn.prepare(super::accept::INSERT_MESSAGE)?,
             insert_body: conn.prepare("INSERT INTO bodies (message, bytes) VALUES (?1, ?2)")?,
             insert_delivery: conn.prepare(super::accept::INSERT_DELIVERY)?,
-            suppressions_of: conn
-                .prepare("SELECT scope, reason, created_at, expires_at FROM suppressions WHERE key = ?1")?,
+            suppressions_of: conn.prepare(SUPPRESSIONS_OF)?,
             insert_attempt: conn.prepare(super::queue::INSERT_ATTEMPT)?,
             settle_accepted: conn.prepare(super::queue::SETTLE_ACCEPTED)?,
         })
     }
+}
+
+/// Every suppression of a key, for [`suppressed`].
+pub(super) const SUPPRESSIONS_OF: &str =
+    "SELECT scope, reason, created_at, expires_at FROM suppressions WHERE key = ?1";
+
+/// The first of a key's suppressions that blocks that stream at `now`.
+pub(super) fn suppressed(
+    of_key: &mut Statement<'_>,
+    key: &str,
+    stream: &str,
+    kind: StreamKind,
+    now: Timestamp,
+) -> rusqlite::Result<Option<String>> {
+    let mut rows = of_key.query([key])?;
+    while let Some(row) = rows.next()? {
+        let scope = row.get_ref(0)?.as_str()?;
+        let blocks = scope.is_empty() || scope == stream || scope == row::kind_word(kind);
+        let over = row.get::<_, Option<i64>>(3)?.is_some_and(|at| at <= now.millis());
+        if blocks && !over {
+            return row.get(1).map(Some);
+        }
+    }
+    Ok(None)
 }
 
 /// A change to the book of what is out.
@@ -103,6 +114,8 @@ pub(super) struct Delta {
     pub out: Vec<OutChange>,
     pub out_from: Option<MessageId>,
     pub alive: Option<Timestamp>,
+    /// Somebody may not be mailed who might have been: see [`super::Store::verdicts`].
+    pub verdict: bool,
 }
 
 /// One transaction.
@@ -156,21 +169,24 @@ impl<'a, 'c> Tx<'a, 'c> {
         result
     }
 
-    /// The lane of that stream and pin; a new one gets a row.
-    pub(super) fn lane(
-        &mut self,
-        stream: &StreamName,
-        kind: StreamKind,
-        pin: Option<&str>,
-    ) -> rusqlite::Result<LaneId> {
-        if let Some(id) = self.lanes.find(stream, kind, pin) {
-            return Ok(id);
+    /// The lane of a message's deliveries under that rule; a new one gets a row.
+    pub(super) fn lane(&mut self, message: &Message, rule: &Rule) -> rusqlite::Result<LaneId> {
+        if let Some((id, _)) = self.lanes.all.iter().find(|(_, lane)| lane.holds(message, rule)) {
+            return Ok(*id);
         }
+        let lane = Lane::of(message, rule.clone());
         let id = self
             .conn
-            .prepare_cached("INSERT INTO lanes (stream, kind, pin) VALUES (?1, ?2, ?3)")?
-            .insert(params![stream.as_str(), row::kind_code(kind), pin.unwrap_or_default()])?;
-        let lane = LaneOf { stream: stream.clone(), kind, pin: pin.map(str::to_owned) };
+            .prepare_cached(
+                "INSERT INTO lanes (stream, kind, pin, to_rule, from_rule) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .insert(params![
+                lane.stream.as_str(),
+                row::kind_code(lane.kind),
+                lane.pin.as_deref().unwrap_or_default(),
+                lane.rule.to.as_deref().unwrap_or_default(),
+                lane.rule.from.as_deref().unwrap_or_default(),
+            ])?;
         self.lanes.all.push((id, lane));
         Ok(id)
     }
@@ -183,16 +199,7 @@ impl<'a, 'c> Tx<'a, 'c> {
         stream: &str,
         kind: StreamKind,
     ) -> rusqlite::Result<Option<String>> {
-        let mut rows = self.hot.suppressions_of.query([key])?;
-        while let Some(row) = rows.next()? {
-            let scope = row.get_ref(0)?.as_str()?;
-            let blocks = scope.is_empty() || scope == stream || scope == row::kind_word(kind);
-            let over = row.get::<_, Option<i64>>(3)?.is_some_and(|at| at <= self.now.millis());
-            if blocks && !over {
-                return row.get(1).map(Some);
-            }
-        }
-        Ok(None)
+        suppressed(&mut self.hot.suppressions_of, key, stream, kind, self.now)
     }
 
     /// The delivery as it stands in this transaction.
@@ -205,19 +212,19 @@ impl<'a, 'c> Tx<'a, 'c> {
             .optional()
     }
 
-    /// Attempts whose answer is open, and the latest of them (rule 11: counted in the journal).
-    pub(super) fn open_attempts(&self, of: &Queued) -> rusqlite::Result<(u32, Option<AttemptId>)> {
+    /// Attempts whose answer is open (rule 11: counted in the journal).
+    pub(super) fn open(&self, of: &Queued) -> rusqlite::Result<Open> {
         if of.tries == 0 || (of.is_out() && of.tries == 1) {
-            return Ok((0, None));
+            return Ok(Open::default());
         }
         self.conn
             .prepare_cached(
-                "SELECT count(*), max(attempt) FROM attempts
+                "SELECT count(*), count(*) - coalesce(sum(crashed), 0), max(attempt) FROM attempts
                  WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure'",
             )?
             .query_row(params![of.id.message.number(), of.id.recipient], |row| {
-                let latest = row.get::<_, Option<i64>>(1)?.map(AttemptId::from_number);
-                Ok((row.get(0)?, latest))
+                let latest = row.get::<_, Option<i64>>(2)?.map(AttemptId::from_number);
+                Ok(Open { count: row.get(0)?, seen: row.get(1)?, latest })
             })
     }
 
@@ -228,7 +235,8 @@ impl<'a, 'c> Tx<'a, 'c> {
             .prepare_cached(
                 "UPDATE email_sends SET state = ?3, at = coalesce(?4, at), owner = coalesce(?5, owner),
                      attempt = coalesce(?6, attempt), known = ?7, reason = ?8, mark = ?9, tries = ?10,
-                     begun_at = coalesce(?11, begun_at), esp = coalesce(?12, esp)
+                     begun_at = coalesce(?11, begun_at), esp = coalesce(?12, esp), unbound = ?13,
+                     unable_since = ?14
                  WHERE message = ?1 AND recipient = ?2",
             )?
             .execute(params![
@@ -244,6 +252,8 @@ impl<'a, 'c> Tx<'a, 'c> {
                 after.tries,
                 after.begun_at.map(Timestamp::millis),
                 after.esp,
+                after.delivery.unbound,
+                after.delivery.unable_since.map(Timestamp::millis),
             ])?;
         self.moved(before, after.delivery.state)
     }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::mail::delivery::Mark;
+use crate::mail::delivery::{Mark, UnsureThen};
 use crate::mail::{
-    AttemptId, DeliveryId, Known, Message, MessageId, Outcome, Phase, QueueState, Reason, Step, StreamKind,
-    StreamName,
+    AttemptId, DeliveryId, Known, Lane, Message, MessageId, Outcome, Phase, QueueState, Reason, Rule, Step,
 };
 
 /// Where the database lies and how far it may grow.
@@ -74,6 +73,8 @@ pub struct Accept {
     pub message: Arc<Message>,
     /// How it enters the queue, one for each recipient of the envelope, in its order.
     pub entries: Vec<Entry>,
+    /// The domain rules that bear on each recipient; empty: none on any.
+    pub rules: Vec<Rule>,
 }
 
 /// How one delivery enters the queue.
@@ -127,12 +128,8 @@ pub struct Claim {
     pub size_octets: u64,
     /// When it is given up.
     pub expires_at: Timestamp,
-    /// Its stream.
-    pub stream: StreamName,
-    /// That stream's kind.
-    pub kind: StreamKind,
-    /// The one ESP that may carry it.
-    pub pin: Option<String>,
+    /// Its lane, by the rules that bore on it when it was accepted.
+    pub lane: Lane,
 }
 
 /// A begin: which delivery, seen in which state, at which ESP, under which attempt.
@@ -165,6 +162,10 @@ pub struct Settle {
     pub phase: Option<Phase>,
     /// What follows.
     pub step: Step,
+    /// From which moment's buckets of the ledger its ESP's allowance was taken; a definite no gives it back.
+    pub spent: Option<Timestamp>,
+    /// Which ESPs came before and after this one, and why.
+    pub choice: Option<Arc<str>>,
 }
 
 /// What a settle did.
@@ -245,6 +246,54 @@ pub struct AttemptView {
     pub remote_id: Option<String>,
     /// The ESP's words.
     pub said: String,
+    /// Which ESPs came before and after this one, and why.
+    pub choice: Option<String>,
+}
+
+/// A delivery whose hold is over and whose ESP cannot take it (DELIVERY rule 10).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnableAt {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// How long another hold is.
+    pub hold: Duration,
+    /// What follows it.
+    pub then: UnsureThen,
+}
+
+/// A delivery that no ESP can take now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PutOff {
+    /// The delivery.
+    pub delivery: DeliveryId,
+    /// The state that it was chosen from.
+    pub from: QueueState,
+    /// When it is looked at again.
+    pub until: Timestamp,
+}
+
+/// What a block of an ESP's allowance gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block {
+    /// Recipients that may be sent to.
+    pub granted: u64,
+    /// When it was taken: that moment's buckets count it.
+    pub at: Timestamp,
+    /// What is left after it, in the order of [`Window::ALL`]; `None`: without limit.
+    pub left: [Option<u64>; 3],
+    /// Where nothing was granted: when the next of what was taken counts no more.
+    pub more_at: Option<Timestamp>,
+}
+
+/// What an operator said of an ESP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suspension {
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None`: until it is resumed.
+    pub until: Option<Timestamp>,
 }
 
 /// One event of a delivery or message, as `explain` tells it.

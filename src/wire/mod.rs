@@ -19,6 +19,10 @@ pub trait Wire: Send + Sync + Debug {
     /// Sends and listens.
     fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply>;
 
+    /// Goes as far as one can without mail: connects, is greeted, logs in, takes leave. `Err` says what it met. Bounded
+    /// in time.
+    fn check(&self) -> BoxFuture<'_, Result<(), String>>;
+
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

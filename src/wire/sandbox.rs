@@ -21,6 +21,10 @@ impl Wire for SandboxWire {
         };
         Box::pin(std::future::ready(reply))
     }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }
 
 #[cfg(test)]

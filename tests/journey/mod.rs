@@ -7,6 +7,7 @@ mod crash;
 mod disk_full;
 mod env_file;
 mod explains;
+mod failover;
 mod graceful_stop;
 mod half_requests;
 mod limits;

@@ -344,7 +344,7 @@ fn a_wrong_twin_is_named_by_its_variable() {
         .set("POSTROAD__LISTENER__ADDRESS", "127.0.0.1:1")
         .set("POSTROAD__ESP__MIAN__KEEP", "1")
         .set("POSTROAD__ESP__MAIN__KEEP", "many")
-        .set("POSTROAD__ESP__MAIN__RATE", "14/s")
+        .set("POSTROAD__ESP__MAIN__WEBHOOK_AUTH", "none")
         .set("POSTROAD__HTTP__ADDRESS", "hunter2");
     let problems = folder.problems();
     for expected in [
@@ -355,7 +355,7 @@ fn a_wrong_twin_is_named_by_its_variable() {
         "$POSTROAD__LISTENER__ADDRESS: wants the number of a [[listener]], from 0, and a key, such as POSTROAD__LISTENER__0__KEY",
         "$POSTROAD__ESP__MIAN__KEEP: no [[esp]] in the file has the name mian; did you mean main?",
         "$POSTROAD__ESP__MAIN__KEEP: esp[0].keep: must be a whole number from 1 to 1000000",
-        "$POSTROAD__ESP__MAIN__RATE: esp[0].rate: is not available in this version",
+        "$POSTROAD__ESP__MAIN__WEBHOOK_AUTH: esp[0].webhook_auth: is not available in this version",
         "$POSTROAD__HTTP__ADDRESS: http.address: the value of $POSTROAD__HTTP__ADDRESS is not an IP address",
     ] {
         assert!(problems.contains(expected), "{expected}\nis not in\n{problems}");
@@ -473,13 +473,12 @@ fn a_password_on_loopback_needs_no_tls() {
 
 #[test]
 fn later_keys_are_taken_with_their_default_only() {
-    let toml = "[server]\norigin = \"\"\ndsn = \"auto\"\nallow_vendor_headers = false\n[dns]\nresolvers = []\n[[stream]]\nname = \"broadcast\"\nsuppressed = \"reject\"\nunsubscribe = true\n[[esp]]\nname = \"a\"\ntype = \"sandbox\"\ndaily_limit = 0\nwarmup = {}\n";
+    let toml = "[server]\norigin = \"\"\ndsn = \"auto\"\nallow_vendor_headers = false\n[dns]\nresolvers = []\n[[stream]]\nname = \"broadcast\"\nsuppressed = \"reject\"\nunsubscribe = true\n[[esp]]\nname = \"a\"\ntype = \"sandbox\"\npull = \"\"\nwarmup = {}\n";
     read(toml);
-    let problems =
-        wrong(&toml.replace("\"reject\"", "\"drop\"").replace("daily_limit = 0", "daily_limit = 9"));
+    let problems = wrong(&toml.replace("\"reject\"", "\"drop\"").replace("pull = \"\"", "pull = \"1h\""));
     assert!(
         problems.contains("postroad.toml:9: stream[0].suppressed: is not available in this version"),
         "{problems}"
     );
-    assert!(problems.contains("postroad.toml:14: esp[0].daily_limit: is not available"), "{problems}");
+    assert!(problems.contains("postroad.toml:14: esp[0].pull: is not available"), "{problems}");
 }

@@ -240,7 +240,7 @@ async fn a_start_ends_no_hold_early_and_carries_out_marks() {
         QueueState::Unsure { attempt: lost.attempt, until }
     );
     assert!(matches!(state_of(&store, first(&out)).await.state, QueueState::Paused { .. }));
-    let claim = store.claim_due(until, 10).await.unwrap().remove(0);
+    let claim = store.claim_due(until, 10, |_| true).await.unwrap().remove(0);
     assert_eq!((claim.open_attempts, claim.open_by_crash), (1, 0));
 }
 
@@ -257,7 +257,7 @@ async fn many_starts_do_not_hold_mail_for_ever() {
     let mut starts = 0;
     loop {
         bench.clock.advance(up);
-        if !store.claim_due(bench.now(), 10).await.unwrap().is_empty() {
+        if !store.claim_due(bench.now(), 10, |_| true).await.unwrap().is_empty() {
             break;
         }
         store.note_alive().await.unwrap();

@@ -39,8 +39,8 @@ async fn what_waits_is_claimed_begun_and_settled() {
     let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 1_000);
     assert_eq!(accept_one(&store, bench.waiting(&message)).await, [Entered::Waiting, Entered::Waiting]);
     assert_eq!(store.queue_octets(), 1_000);
-    assert_eq!(store.next_due().await.unwrap(), Some(bench.now()));
-    let claims = store.claim_due(bench.now(), 1).await.unwrap();
+    assert_eq!(store.next_due(|_| true).await.unwrap(), Some(bench.now()));
+    let claims = store.claim_due(bench.now(), 1, |_| true).await.unwrap();
     assert_eq!(claims.len(), 2, "all due deliveries of a message come together");
     assert_eq!((claims[0].size_octets, claims[0].tries, claims[0].open_attempts), (1_000, 0, 0));
 
@@ -53,7 +53,7 @@ async fn what_waits_is_claimed_begun_and_settled() {
         assert_eq!(begun, Ok(Begin::Begun { twice: false }));
     }
     assert_eq!(store.begin(requests).await[0], Ok(Begin::Begun { twice: false }), "a repeat succeeds");
-    assert!(store.claim_due(bench.now(), 10).await.unwrap().is_empty());
+    assert!(store.claim_due(bench.now(), 10, |_| true).await.unwrap().is_empty());
     assert_eq!(state_of(&store, first(&message)).await.tries, 1);
 
     let later = bench.now().plus(HOLD);
@@ -150,8 +150,8 @@ async fn an_open_attempt_binds_and_its_late_answer_ends_it() {
     let until = bench.now().plus(HOLD);
     let id = first(&message);
     store.settle(vec![bench.settle(id, &lost, unsure(), Step::Hold(until))]).await.unwrap();
-    assert!(store.claim_due(bench.now(), 10).await.unwrap().is_empty(), "held");
-    let claim = store.claim_due(until, 10).await.unwrap().remove(0);
+    assert!(store.claim_due(bench.now(), 10, |_| true).await.unwrap().is_empty(), "held");
+    let claim = store.claim_due(until, 10, |_| true).await.unwrap().remove(0);
     assert_eq!((claim.open_attempts, claim.open_by_crash), (1, 0));
     assert_eq!(claim.bound_to.as_deref(), Some("one"));
     let (begun, again) = begin_one(&store, &bench, id, "one").await;
@@ -160,7 +160,7 @@ async fn an_open_attempt_binds_and_its_late_answer_ends_it() {
 
     let taken_back = store.unbegin(vec![(id, again.attempt)], bench.now()).await;
     assert_eq!(taken_back, [Ok(true)]);
-    let hold = QueueState::Unsure { attempt: lost.attempt, until };
+    let hold = QueueState::Unsure { attempt: lost.attempt, until: bench.now() };
     assert_eq!(state_of(&store, id).await.state, hold, "an open attempt leads back to its hold");
     let late = store.settle(vec![bench.settle(id, &lost, accepted(), Step::Done)]).await.unwrap();
     assert_eq!(late, [Settled::Moved(QueueState::Done)]);
@@ -206,9 +206,9 @@ async fn operators_stop_and_end_mail() {
         .unwrap();
     let listed = store.list(Filter { states: vec!["paused".into()], limit: 10, ..Filter::default() }).await;
     assert_eq!(listed.unwrap().len(), 2);
-    assert!(store.claim_due(later, 10).await.unwrap().is_empty());
+    assert!(store.claim_due(later, 10, |_| true).await.unwrap().is_empty());
     assert_eq!(store.act(Act::Release, vec![message.id]).await[0], Ok(Acted { found: true, changed: 2 }));
-    assert_eq!(store.claim_due(bench.now(), 10).await.unwrap().len(), 2);
+    assert_eq!(store.claim_due(bench.now(), 10, |_| true).await.unwrap().len(), 2);
     assert_eq!(store.act(Act::Remove, vec![message.id]).await[0], Ok(Acted { found: true, changed: 2 }));
     assert_eq!(state_of(&store, first(&message)).await.reason, Some(Reason::Removed));
     assert_eq!(store.queue_octets(), 0);
@@ -222,7 +222,7 @@ async fn flush_makes_everything_due_but_holds() {
     for _ in 0..1_100 {
         let message = bench.message(&["a@x.example"], StreamKind::Broadcast, 10);
         let entries = vec![Entry::Waiting { due: later }];
-        accept_one(&store, Accept { message, entries }).await;
+        accept_one(&store, Accept { message, entries, rules: Vec::new() }).await;
     }
     let held = bench.message(&["a@x.example"], StreamKind::Broadcast, 10);
     let (accept, lost) = bench.begun(&held);
@@ -230,7 +230,7 @@ async fn flush_makes_everything_due_but_holds() {
     store.settle(vec![bench.settle(first(&held), &lost, unsure(), Step::Hold(later))]).await.unwrap();
     assert_eq!(store.flush_all().await, Ok(1_100));
     assert_eq!(store.flush_all().await, Ok(0));
-    assert_eq!(store.claim_due(bench.now(), 2_000).await.unwrap().len(), 1_100);
+    assert_eq!(store.claim_due(bench.now(), 2_000, |_| true).await.unwrap().len(), 1_100);
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn a_campaign_that_waits_does_not_hold_up_a_receipt() {
     bench.clock.advance(HOLD);
     let receipt = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
     accept_one(&store, bench.waiting(&receipt)).await;
-    let claims = store.claim_due(bench.now(), 10).await.unwrap();
+    let claims = store.claim_due(bench.now(), 10, |_| true).await.unwrap();
     assert_eq!(claims.len(), 10);
     assert_eq!(claims[0].delivery.message, receipt.id);
     let counts = store.counts().await.unwrap();

@@ -102,13 +102,17 @@ impl Bench {
 
     fn waiting(&self, message: &Arc<Message>) -> Accept {
         let entry = Entry::Waiting { due: self.now() };
-        Accept { message: message.clone(), entries: vec![entry; message.envelope.recipients.len()] }
+        Accept {
+            message: message.clone(),
+            entries: vec![entry; message.envelope.recipients.len()],
+            rules: Vec::new(),
+        }
     }
 
     fn begun(&self, message: &Arc<Message>) -> (Accept, Beginning) {
         let beginning = Beginning { attempt: self.attempt(), esp: "one".into() };
         let entries = vec![Entry::Begun(beginning.clone()); message.envelope.recipients.len()];
-        (Accept { message: message.clone(), entries }, beginning)
+        (Accept { message: message.clone(), entries, rules: Vec::new() }, beginning)
     }
 
     fn settle(&self, delivery: DeliveryId, b: &Beginning, outcome: Outcome, step: Step) -> Settle {
@@ -121,6 +125,8 @@ impl Bench {
             outcome,
             phase: None,
             step,
+            spent: None,
+            choice: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::delivery::{Begin, Delivery, Mark};
+use crate::mail::delivery::{Begin, Delivery, Mark, Open};
 use crate::mail::{Known, Reason};
 
 /// One step: a verb, and which delivery, attempt or moment it takes.
@@ -63,15 +63,22 @@ struct Modelled {
     id: DeliveryId,
     address: String,
     delivery: Delivery,
-    /// What an `Out` came from.
-    hold: Timestamp,
     ends_at: Timestamp,
     attempts: Vec<(Beginning, Option<&'static str>)>,
+    /// Open because of a restart alone.
+    crashed: Vec<AttemptId>,
 }
 
 impl Modelled {
     fn open(&self) -> Vec<AttemptId> {
         self.attempts.iter().filter(|(_, o)| *o == Some("unsure")).map(|(b, _)| b.attempt).collect()
+    }
+
+    fn open_now(&self) -> Open {
+        let open = self.open();
+        let crashed = |a: &&AttemptId| self.crashed.contains(a);
+        let by_crash = open.iter().filter(crashed).count();
+        Open { count: open.len() as u32, seen: (open.len() - by_crash) as u32, latest: open.last().copied() }
     }
 
     /// The journal's answer is given once; `false`: it was another.
@@ -119,8 +126,8 @@ impl World {
             Verb::Unbegin => {
                 let m = &mut self.model[which];
                 let Some((b, _)) = m.attempts.last().cloned() else { return };
-                let bound = m.open().last().map(|a| (*a, m.hold));
-                let was = m.delivery.unbegin(b.attempt, now, bound);
+                m.delivery.open = m.open_now();
+                let was = m.delivery.unbegin(b.attempt, now);
                 if was {
                     m.attempts.pop();
                 }
@@ -130,7 +137,10 @@ impl World {
                 let m = &mut self.model[which];
                 let (from, until) = (m.delivery.state, now.plus(HOLD));
                 let was = m.delivery.put_off(from, until);
-                assert_eq!(self.store.put_off(vec![(m.id, from)], until).await, Ok(vec![was]));
+                assert_eq!(
+                    self.store.put_off(vec![PutOff { delivery: m.id, from, until }]).await,
+                    Ok(vec![was])
+                );
             }
             Verb::Settle { nth, answer } => self.settle(which, nth, answer).await,
             Verb::Act(act) => {
@@ -174,9 +184,9 @@ impl World {
             id: first(&message),
             address,
             delivery,
-            hold: self.bench.now(),
             ends_at: message.expires_at,
             attempts: beginning.into_iter().map(|b| (b, None)).collect(),
+            crashed: Vec::new(),
         });
     }
 
@@ -185,13 +195,9 @@ impl World {
         let beginning = Beginning { attempt: self.bench.attempt(), esp: "two".into() };
         let m = &mut self.model[which];
         let from = if stale { QueueState::Waiting { due: now.plus(HOLD) } } else { m.delivery.state };
-        let before = m.delivery;
-        m.delivery.open_attempts = m.open().len() as u32;
+        m.delivery.open = m.open_now();
         let expected = m.delivery.begin(from, owner, beginning.attempt, self.suppressed.contains(&m.address));
         if let Begin::Begun { .. } = expected {
-            if let QueueState::Waiting { due: at } | QueueState::Unsure { until: at, .. } = before.state {
-                m.hold = at;
-            }
             m.attempts.push((beginning.clone(), None));
         }
         let request = BeginRequest { delivery: m.id, from, beginning };
@@ -210,7 +216,10 @@ impl World {
         let m = &mut self.model[which];
         // The latest attempt mostly, an earlier one where `nth` says so.
         let Some((b, _)) = m.attempts.iter().rev().nth(nth / 2).cloned() else { return };
-        let expected = match m.answer(b.attempt, outcome.word()) && m.delivery.settle(b.attempt, step) {
+        let now = self.bench.now();
+        let told = m.answer(b.attempt, outcome.word());
+        m.delivery.open = m.open_now();
+        let expected = match told && m.delivery.settle(b.attempt, step, now) {
             true => Settled::Moved(m.delivery.state),
             false => Settled::RowOnly,
         };
@@ -222,7 +231,7 @@ impl World {
         let now = self.bench.now();
         let mut expected = BTreeMap::new();
         for m in &mut self.model {
-            m.delivery.open_attempts = m.open().len() as u32;
+            m.delivery.open = m.open_now();
             if m.ends_at <= now
                 && let Some(reason) = m.delivery.expire()
             {
@@ -255,7 +264,9 @@ impl World {
                 _ => None,
             };
             if let Some(attempt) = at {
+                m.delivery.open = m.open_now();
                 m.delivery.crashed(until);
+                m.crashed.push(attempt);
                 m.answer(attempt, "unsure");
                 expected.crashed += 1;
             } else {
@@ -294,7 +305,7 @@ impl World {
         let mut due: Vec<_> =
             self.model.iter().filter(claimable).map(|m| (m.id, m.delivery.state, m.open().len())).collect();
         due.sort_by_key(|(id, ..)| *id);
-        let claims = self.store.claim_due(self.bench.now(), 1_000).await.unwrap();
+        let claims = self.store.claim_due(self.bench.now(), 1_000, |_| true).await.unwrap();
         let mut found: Vec<_> =
             claims.iter().map(|c| (c.delivery, c.from, c.open_attempts as usize)).collect();
         found.sort_by_key(|(id, ..)| *id);
@@ -307,7 +318,9 @@ impl World {
 fn the_hot_settle_is_the_state_function_for_every_row() {
     use super::super::row::{QUEUED, Queued, known_code, mark_code, state_columns};
     let conn = Connection::open_in_memory().unwrap();
-    conn.execute_batch(include_str!("../migrations/0001_first.sql")).unwrap();
+    for sql in super::super::schema::MIGRATIONS {
+        conn.execute_batch(sql).unwrap();
+    }
     let (a, b) = (AttemptId::from_number(1), AttemptId::from_number(2));
     let mut n = 0_u32;
     for at in [a, b] {
@@ -315,7 +328,7 @@ fn the_hot_settle_is_the_state_function_for_every_row() {
             for mark in [Mark::None, Mark::Pause, Mark::Remove] {
                 n += 1;
                 let state = QueueState::Out { owner: ME, attempt: at };
-                let mut modelled = Delivery { state, known, reason: None, mark, open_attempts: 0 };
+                let mut modelled = Delivery { state, known, mark, ..Delivery::waiting(START) };
                 let to = state_columns(state, START);
                 conn.execute(
                     "INSERT INTO email_sends (message, recipient, state, at, lane, ends_at, tries, known, mark, octets,
@@ -330,8 +343,11 @@ fn the_hot_settle_is_the_state_function_for_every_row() {
                 let row = conn.query_row(&sql, [n], Queued::read).unwrap();
                 assert_eq!(hit == 1, at == a);
                 if hit == 1 {
-                    assert!(modelled.settle(a, Step::Done));
-                    assert_eq!(row.at.millis(), 77, "since when it is done");
+                    assert!(modelled.settle(a, Step::Done, START));
+                    let at: i64 = conn
+                        .query_row("SELECT at FROM email_sends WHERE recipient = ?1", [n], |r| r.get(0))
+                        .unwrap();
+                    assert_eq!(at, 77, "since when it is done");
                 }
                 assert_eq!(row.delivery, modelled);
             }

@@ -21,7 +21,7 @@ async fn bodies_go_first_then_all_of_a_message_but_never_what_is_not_done() {
     let store = bench.open();
     let waits = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
     let entries = vec![Entry::Waiting { due: START.plus(Duration::from_secs(1 << 30)) }];
-    accept_one(&store, Accept { message: waits.clone(), entries }).await;
+    accept_one(&store, Accept { message: waits.clone(), entries, rules: Vec::new() }).await;
     let done = sent(&store, &bench, 100).await;
     store.record_events(vec![NewEvent { message: Some(done), ..NewEvent::new("delivered", START) }]).await;
     assert_eq!(store.retain(bench.now()).await.unwrap(), Retained::default());

@@ -18,18 +18,23 @@ mod tests;
 mod tls;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 pub use settings::{Login, Settings, Tls};
 pub use tls::check_ca_file;
 
 use super::{Chunks, Wire};
-use crate::mail::{Answer, Phase, Reply, Request, SmtpRequest, Watch};
+use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest, Watch};
 use crate::secret::Blot;
-use connect::{Connection, lost};
+use connect::{Connection, Failure, lost};
 use dialogue::Halt;
 use pool::Pool;
+
+/// A check that takes longer has failed: a healthy server is long done.
+const CHECK: Duration = Duration::from_secs(10);
 
 /// One SMTP upstream.
 #[derive(Debug)]
@@ -60,7 +65,10 @@ impl SmtpWire {
             let mut phase = Phase::Connect;
             let ready = tokio::select! {
                 biased;
-                () = watch.asked() => Err(Halt::Ended(lost(phase, &"the relay stopped it"))),
+                () = watch.asked() => {
+                    let said = format!("given up by the relay, nothing moved for {:.1?}", watch.still_for());
+                    Err(Halt::Ended(lost(phase, &said)))
+                }
                 ready = self.until_hand_over(pooled.take(), request, watch, &mut phase) => ready,
             };
             match ready {
@@ -121,6 +129,24 @@ impl Wire for SmtpWire {
                 }
                 Request::Keep => lost(Phase::Connect, &"an SMTP line keeps nothing"),
             }
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            let watch = Watch::new(Abort::default());
+            let mut phase = Phase::Connect;
+            let opened = timeout(CHECK, connect::open(&self.settings, &self.tls, &watch, &mut phase)).await;
+            let met = match opened {
+                Ok(Ok(connection)) => {
+                    pool::goodbye(connection).await;
+                    return Ok(());
+                }
+                Ok(Err(Failure::Refused(answer))) => answer.to_string(),
+                Ok(Err(Failure::Broken(broken))) => broken.to_string(),
+                Err(_) => format!("no answer for {} s", CHECK.as_secs()),
+            };
+            Err(self.blot.out(&format!("{met} at {}", phase.word())).into_owned())
         })
     }
 

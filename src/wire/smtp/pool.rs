@@ -127,7 +127,7 @@ async fn reap(pool: Weak<Pool>) {
     }
 }
 
-async fn goodbye(mut connection: Connection) {
+pub(super) async fn goodbye(mut connection: Connection) {
     connection.line.out.extend_from_slice(b"QUIT\r\n");
     let said = async {
         if connection.line.send().await.is_ok() {

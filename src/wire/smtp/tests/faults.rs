@@ -180,7 +180,7 @@ async fn an_abort_ends_it_before_the_hand_over_and_never_after() {
         } else {
             let (phase, told, said) = lost(reply);
             assert_eq!((phase, told), (Phase::Mail, false));
-            assert!(said.contains("stopped"), "{said}");
+            assert!(said.contains("given up"), "{said}");
         }
         upstream.heard().await;
     }

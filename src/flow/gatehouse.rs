@@ -1,0 +1,502 @@
+//! What keeps mail from an ESP, at work: its gate, told of each answer and asked before each begin; an operator's
+//! suspension; the pause it asked for; the From domains that it refused. And what is in flight, watched for a hang.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::{Timestamp, monotonic};
+use crate::journal::{self, Alert};
+use crate::mail::{Fault, Outcome, Throttle, Watch};
+use crate::router::{Admits, Gate, Guard, PassedOver, Sign};
+use crate::store::Suspension;
+
+/// What has not moved for so long, while nothing else was answered, hangs…
+const HANG_AFTER_MIN: Duration = Duration::from_secs(3);
+/// …but not before so many times what an answer usually takes.
+const HANG_TIMES_USUAL: f64 = 4.0;
+/// A pause that an ESP asked for without saying how long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A From domain that an ESP refused is tried there again after so long: somebody may have set it up meanwhile.
+const SENDER_CLOSED_FOR: Duration = Duration::from_secs(600);
+/// Refused From domains that are remembered of one ESP.
+const SENDERS_MAX: usize = 1_000;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gatehouse {
+    esp: String,
+    gate: Mutex<Gate>,
+    flight: Mutex<Flight>,
+    stops: Mutex<Stops>,
+    /// Some of `stops` is there: most look-ups need no lock.
+    any_stop: AtomicBool,
+    shut: Alert,
+    systemic: Alert,
+}
+
+/// What else keeps mail from it.
+#[derive(Debug, Default)]
+struct Stops {
+    suspension: Option<Suspension>,
+    /// Until when, and its words.
+    pause: Option<(Timestamp, String)>,
+    /// From domains, and until when.
+    senders: HashMap<String, Timestamp>,
+    guard: Guard,
+}
+
+/// What one call met, as far as it bears on the ESP.
+#[derive(Debug)]
+pub struct Met<'a> {
+    /// One for each recipient.
+    pub outcomes: &'a [Outcome],
+    /// The recipients' keys, where one was refused for good.
+    pub keys: &'a [String],
+    /// The message's From domain, where it was refused.
+    pub from_domain: Option<&'a str>,
+}
+
+/// What follows from it.
+#[derive(Debug, Default, PartialEq)]
+pub struct Judged {
+    /// Which recipients' refusals are the ESP's fault.
+    pub systemic: Vec<bool>,
+    /// States that changed for the worse: kind and words, for an event each.
+    pub alerts: Vec<(&'static str, String)>,
+}
+
+/// What is on the wire.
+#[derive(Debug)]
+struct Flight {
+    /// One place a connection.
+    calls: Vec<Option<Watch>>,
+    answered_at: Instant,
+    /// Seconds that an answer takes; the last eight weigh most.
+    usual_seconds: f64,
+    last_error: Option<(Timestamp, String)>,
+}
+
+impl Gatehouse {
+    /// An open gate with that many connections behind it.
+    pub fn new(esp: &str, connections: usize, now: Timestamp) -> Self {
+        let calls = vec![None; connections];
+        Gatehouse {
+            esp: esp.to_owned(),
+            gate: Mutex::new(Gate::new(now)),
+            flight: Mutex::new(Flight {
+                calls,
+                answered_at: monotonic(),
+                usual_seconds: 0.0,
+                last_error: None,
+            }),
+            stops: Mutex::default(),
+            any_stop: AtomicBool::new(false),
+            shut: Alert::new("esp_shut"),
+            systemic: Alert::new("esp_refuses_everybody"),
+        }
+    }
+
+    /// What keeps mail of that From domain from it now.
+    pub fn hindrance(&self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
+        if self.any_stop.load(Ordering::Acquire)
+            && let Some(stop) = self.stops().hindrance(from_domain, now)
+        {
+            return Some(stop);
+        }
+        self.gate().why_passed_over().map(|why| PassedOver::Shut(why.to_owned()))
+    }
+
+    /// Whether it refused some From domain: then a message's own is to be looked at.
+    pub fn minds_senders(&self) -> bool {
+        self.any_stop.load(Ordering::Acquire) && !self.stops().senders.is_empty()
+    }
+
+    /// Suspends it, or with `None` resumes it.
+    pub fn suspend(&self, suspension: Option<Suspension>) {
+        let mut stops = self.stops();
+        stops.suspension = suspension;
+        self.any_stop.store(stops.any(), Ordering::Release);
+    }
+
+    /// The suspension that is in force.
+    pub fn suspension(&self, now: Timestamp) -> Option<Suspension> {
+        if !self.any_stop.load(Ordering::Acquire) {
+            return None;
+        }
+        self.stops().suspension.clone().filter(|s| s.until.is_none_or(|until| until > now))
+    }
+
+    /// An operator says that it is well: whatever had shut it is forgotten, and so is what it asked for.
+    pub fn reopen(&self, now: Timestamp) {
+        {
+            let mut stops = self.stops();
+            *stops = Stops::default();
+            self.any_stop.store(false, Ordering::Release);
+        }
+        *self.gate() = Gate::new(now);
+        self.shut.clear(format_args!("{}: opened by an operator", self.esp));
+        self.systemic.clear(format_args!("{}: opened by an operator", self.esp));
+    }
+
+    /// Seconds that an answer takes of late.
+    pub fn usual_seconds(&self) -> f64 {
+        self.flight().usual_seconds
+    }
+
+    /// Its words when it last failed, and when.
+    pub fn last_error(&self) -> Option<(Timestamp, String)> {
+        self.flight().last_error.clone()
+    }
+
+    /// Its gate's state in a word.
+    pub fn word(&self) -> &'static str {
+        self.gate().word()
+    }
+
+    /// What may be begun.
+    pub fn admits(&self, now: Timestamp) -> Admits {
+        self.gate().admits(now)
+    }
+
+    /// Takes the one message of a gate that probes.
+    pub fn take_probe(&self) -> bool {
+        self.gate().take_probe()
+    }
+
+    /// The one message was not sent.
+    pub fn give_probe_back(&self) {
+        self.gate().give_probe_back();
+    }
+
+    /// Why it is shut.
+    pub fn why_shut(&self) -> Option<String> {
+        self.gate().why_shut().map(str::to_owned)
+    }
+
+    /// Why nothing may be begun now.
+    pub fn why_passed_over(&self) -> Option<String> {
+        self.gate().why_passed_over().map(str::to_owned)
+    }
+
+    /// A call begins on that connection.
+    pub fn departs(&self, connection: usize, watch: &Watch) {
+        if let Some(place) = self.flight().calls.get_mut(connection) {
+            *place = Some(watch.clone());
+        }
+    }
+
+    /// Nothing is on that connection any more.
+    pub fn lands(&self, connection: usize) {
+        if let Some(place) = self.flight().calls.get_mut(connection) {
+            *place = None;
+        }
+    }
+
+    /// A call has ended after so long.
+    pub fn returns(&self, met: &Met<'_>, took: Duration, now: Timestamp) -> Judged {
+        let mut judged = self.note_stops(met, now);
+        let sign = sign(met.outcomes, &judged.systemic);
+        {
+            let mut flight = self.flight();
+            if let Some((Sign::Fault | Sign::Account | Sign::Hang, said)) = sign {
+                flight.last_error = Some((now, said.to_owned()));
+            }
+            if let Some((Sign::Alive, _)) = sign {
+                flight.answered_at = monotonic();
+                flight.usual_seconds += (took.as_secs_f64() - flight.usual_seconds) / 8.0;
+            }
+        }
+        if let Some((sign, said)) = sign {
+            let changed = self.gate().note(sign, said, now);
+            judged.alerts.extend(self.tell(changed));
+        }
+        judged
+    }
+
+    /// Calls of which nothing has moved for too long, where nothing else was answered meanwhile; the gate is shut then,
+    /// and what is told of it is given as well.
+    pub fn find_hang(&self, now: Timestamp) -> (Vec<Watch>, Option<(&'static str, String)>) {
+        let hung = self.flight().hung();
+        let Some(still_for) = hung.iter().map(Watch::still_for).max() else { return (hung, None) };
+        let changed = self.gate().note(Sign::Hang, &format!("nothing has moved for {still_for:.1?}"), now);
+        (hung, self.tell(changed))
+    }
+
+    /// Whether its free check is due; the caller makes it.
+    pub fn takes_check(&self, now: Timestamp) -> bool {
+        self.gate().takes_check(now)
+    }
+
+    /// How the free check went.
+    pub fn checked(&self, result: Result<(), String>, now: Timestamp) {
+        self.gate().checked(result, now);
+    }
+
+    fn tell(&self, changed: bool) -> Option<(&'static str, String)> {
+        if !changed {
+            return None;
+        }
+        match self.why_shut() {
+            Some(why) => {
+                let words = format!("{}: no mail goes there: {why}", self.esp);
+                self.shut.raise(&words).then_some(("esp_shut", words))
+            }
+            None => {
+                self.shut.clear(format_args!("{}: takes mail again", self.esp));
+                None
+            }
+        }
+    }
+
+    /// Takes what bears on the guard, on the pause and on From domains.
+    fn note_stops(&self, met: &Met<'_>, now: Timestamp) -> Judged {
+        let mut judged = Judged { systemic: vec![false; met.outcomes.len()], alerts: Vec::new() };
+        if met.outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. }))
+            && !self.any_stop.load(Ordering::Acquire)
+        {
+            return judged;
+        }
+        let mut stops = self.stops();
+        for (n, outcome) in met.outcomes.iter().enumerate() {
+            match outcome {
+                Outcome::Accepted { .. } if stops.guard.accepted() => {
+                    self.systemic.clear(format_args!("{}: takes recipients again", self.esp));
+                }
+                Outcome::Refused { fault: Fault::Recipient, lasting: true, said, .. } => {
+                    let key = met.keys.get(n).map(String::as_str).unwrap_or_default();
+                    if stops.guard.refused(key) {
+                        let words = format!("{}: refuses one recipient after the other: {said}", self.esp);
+                        self.systemic.raise(&words);
+                        judged.alerts.push(("esp_refuses_everybody", words));
+                    }
+                    judged.systemic[n] = stops.guard.is_up();
+                }
+                Outcome::Refused { fault: Fault::Throttled(throttle), wait, said, .. } => {
+                    stops.pause(*throttle, *wait, said, now);
+                }
+                Outcome::Refused { fault: Fault::Sender, said, .. } => {
+                    if let Some(domain) = met.from_domain
+                        && stops.close_sender(domain, now)
+                    {
+                        let words = format!("{}: refuses mail From {domain}: {said}", self.esp);
+                        journal::alert("sender_refused", &words);
+                        judged.alerts.push(("sender_refused", words));
+                    }
+                }
+                Outcome::Accepted { .. }
+                | Outcome::Refused { .. }
+                | Outcome::Unfit { .. }
+                | Outcome::Unsure { .. } => {}
+            }
+        }
+        self.any_stop.store(stops.any(), Ordering::Release);
+        judged
+    }
+
+    fn stops(&self) -> MutexGuard<'_, Stops> {
+        self.stops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flight(&self) -> MutexGuard<'_, Flight> {
+        self.flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stops {
+    fn any(&self) -> bool {
+        self.suspension.is_some()
+            || self.pause.is_some()
+            || !self.senders.is_empty()
+            || !self.guard.is_clear()
+    }
+
+    fn hindrance(&mut self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
+        if let Some(s) = self.suspension.as_ref().filter(|s| s.until.is_none_or(|until| until > now)) {
+            return Some(PassedOver::Suspended { reason: s.reason.clone(), until: s.until });
+        }
+        if let Some((until, said)) = self.pause.as_ref().filter(|(until, _)| *until > now) {
+            return Some(PassedOver::Paused { said: said.clone(), until: *until });
+        }
+        let domain = from_domain?;
+        let until = *self.senders.get(domain)?;
+        if until <= now {
+            self.senders.remove(domain);
+            return None;
+        }
+        Some(PassedOver::Sender { domain: domain.to_owned(), until })
+    }
+
+    fn pause(&mut self, throttle: Throttle, wait: Option<Duration>, said: &str, now: Timestamp) {
+        let asked = now.plus(wait.unwrap_or(PAUSE));
+        let until = match throttle {
+            Throttle::Rate => asked,
+            Throttle::Window(until) => asked.max(until),
+        };
+        if self.pause.as_ref().is_none_or(|(known, _)| *known < until) {
+            self.pause = Some((until, said.to_owned()));
+        }
+    }
+
+    /// `false`: it was closed already.
+    fn close_sender(&mut self, domain: &str, now: Timestamp) -> bool {
+        self.senders.retain(|_, until| *until > now);
+        if self.senders.len() >= SENDERS_MAX {
+            return false;
+        }
+        self.senders.insert(domain.to_owned(), now.plus(SENDER_CLOSED_FOR)).is_none()
+    }
+}
+
+impl Flight {
+    fn hung(&self) -> Vec<Watch> {
+        let usual = Duration::from_secs_f64(self.usual_seconds * HANG_TIMES_USUAL);
+        let limit = HANG_AFTER_MIN.max(usual);
+        if self.answered_at.elapsed() < limit {
+            return Vec::new();
+        }
+        self.calls.iter().flatten().filter(|watch| watch.still_for() >= limit).cloned().collect()
+    }
+}
+
+/// What a call's outcomes say of the ESP; nothing where it was not asked.
+fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str)> {
+    let of = |outcome: &'_ Outcome, systemic: bool| match outcome {
+        Outcome::Refused { fault: Fault::Recipient, lasting: true, .. } if systemic => Some(Sign::Fault),
+        Outcome::Unfit { .. } => None,
+        Outcome::Accepted { .. } => Some(Sign::Alive),
+        Outcome::Unsure { .. } => Some(Sign::Fault),
+        Outcome::Refused { fault: Fault::Account, .. } => Some(Sign::Account),
+        Outcome::Refused { fault: Fault::Path, .. } => Some(Sign::Fault),
+        Outcome::Refused {
+            fault: Fault::Recipient | Fault::Message | Fault::Sender | Fault::Throttled(_),
+            ..
+        } => Some(Sign::Alive),
+    };
+    let of = |(o, systemic): (&'o Outcome, &bool)| of(o, *systemic).map(|sign| (sign, o.said()));
+    let mut signs = outcomes.iter().zip(systemic).filter_map(of);
+    let first = signs.next()?;
+    // One of them taken, or refused for its own sake: the way is open.
+    Some(signs.find(|(sign, _)| *sign == Sign::Alive).unwrap_or(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Abort;
+
+    const T0: Timestamp = Timestamp::from_millis(0);
+
+    fn met(outcomes: &[Outcome]) -> Met<'_> {
+        Met { outcomes, keys: &[], from_domain: None }
+    }
+
+    fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
+        Outcome::Refused { fault, lasting: true, wait, said: "no".into() }
+    }
+
+    fn accepted() -> Outcome {
+        Outcome::Accepted { remote_id: None, said: "ok".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_stands_still_hangs_unless_others_are_answered() {
+        let house = Gatehouse::new("a", 2, T0);
+        house.departs(0, &Watch::new(Abort::default()));
+        house.departs(1, &Watch::new(Abort::default()));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        house.lands(1);
+        house.returns(&met(&[accepted()]), Duration::from_secs(2), T0);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(house.find_hang(T0).0.is_empty(), "the other was answered two seconds ago");
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let (hung, told) = house.find_hang(T0);
+        assert_eq!((hung.len(), told.map(|(kind, _)| kind)), (1, Some("esp_shut")));
+        assert_eq!(house.admits(T0), Admits::Nothing);
+        house.lands(0);
+        house.returns(&met(&[accepted()]), Duration::from_secs(6), T0);
+        assert_eq!(house.why_shut(), None, "it was slow, no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_esp_that_is_always_slow_does_not_hang() {
+        let house = Gatehouse::new("a", 1, T0);
+        for _ in 0..30 {
+            house.returns(&met(&[accepted()]), Duration::from_secs(5), T0);
+        }
+        house.departs(0, &Watch::new(Abort::default()));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(house.find_hang(T0).0.is_empty());
+    }
+
+    #[test]
+    fn only_the_path_and_the_account_count_against_it() {
+        let refused = |fault| refused(fault, None);
+        for (outcomes, wanted) in [
+            (vec![Outcome::Unfit { why: "size".into() }], None),
+            (vec![refused(Fault::Recipient)], Some(Sign::Alive)),
+            (vec![refused(Fault::Message)], Some(Sign::Alive)),
+            (vec![refused(Fault::Path)], Some(Sign::Fault)),
+            (vec![refused(Fault::Account)], Some(Sign::Account)),
+            (vec![Outcome::Unsure { said: String::new() }], Some(Sign::Fault)),
+            (vec![refused(Fault::Path), accepted()], Some(Sign::Alive)),
+        ] {
+            let systemic = vec![false; outcomes.len()];
+            assert_eq!(sign(&outcomes, &systemic).map(|(sign, _)| sign), wanted, "{outcomes:?}");
+        }
+    }
+
+    #[test]
+    fn an_esp_that_refuses_one_recipient_after_the_other_is_at_fault_itself() {
+        let house = Gatehouse::new("a", 1, T0);
+        let refuse = |n: usize| {
+            let (outcomes, keys) = ([refused(Fault::Recipient, None)], [format!("r{n}@x.example")]);
+            let met = Met { outcomes: &outcomes, keys: &keys, from_domain: None };
+            house.returns(&met, Duration::ZERO, T0)
+        };
+        for n in 0..4 {
+            assert_eq!(refuse(n), Judged { systemic: vec![false], alerts: vec![] });
+        }
+        let fifth = refuse(4);
+        assert_eq!((fifth.systemic, fifth.alerts.len()), (vec![true], 1));
+        refuse(5);
+        assert!(refuse(6).alerts.iter().any(|(kind, _)| *kind == "esp_shut"), "three more: its gate shuts");
+    }
+
+    #[test]
+    fn a_pause_it_asked_for_and_a_domain_it_refused_keep_mail_from_it_for_a_time() {
+        let house = Gatehouse::new("a", 1, T0);
+        let wait = Some(Duration::from_secs(9));
+        house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), wait)]), Duration::ZERO, T0);
+        assert!(matches!(house.hindrance(None, T0), Some(PassedOver::Paused { .. })));
+        let later = T0.plus(Duration::from_secs(9));
+        assert_eq!(house.hindrance(None, later), None);
+
+        let outcomes = [refused(Fault::Sender, None)];
+        let met = Met { outcomes: &outcomes, keys: &[], from_domain: Some("shop.example") };
+        assert_eq!(house.returns(&met, Duration::ZERO, later).alerts.len(), 1);
+        assert!(house.returns(&met, Duration::ZERO, later).alerts.is_empty(), "once");
+        assert!(house.minds_senders());
+        assert!(matches!(house.hindrance(Some("shop.example"), later), Some(PassedOver::Sender { .. })));
+        assert_eq!(house.hindrance(Some("other.example"), later), None);
+        assert_eq!(house.hindrance(Some("shop.example"), later.plus(SENDER_CLOSED_FOR)), None);
+    }
+
+    #[test]
+    fn a_suspension_keeps_mail_away_until_it_is_over_or_resumed() {
+        let house = Gatehouse::new("a", 1, T0);
+        let until = Some(T0.plus(Duration::from_secs(60)));
+        house.suspend(Some(Suspension { reason: "invoice".into(), since: T0, until }));
+        assert!(matches!(house.hindrance(None, T0), Some(PassedOver::Suspended { .. })));
+        assert_eq!(house.hindrance(None, T0.plus(Duration::from_secs(60))), None);
+        house.reopen(T0);
+        assert_eq!((house.hindrance(None, T0), house.suspension(T0)), (None, None));
+    }
+}

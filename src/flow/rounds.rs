@@ -1,0 +1,369 @@
+//! The courier's rounds: what waits is begun where there is room, memory first, then what the database has due.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::call::Call;
+use super::choice::{Chosen, NotChosen, Wish};
+use super::courier::Courier;
+use super::pending::{Passenger, Pending, PendingQueue};
+use crate::clock::Timestamp;
+use crate::journal;
+use crate::mail::delivery::{Begin, Unable};
+use crate::mail::{AttemptId, DeliveryId, Lane, Message, MessageId, QueueState};
+use crate::router::{Choice, PassedOver, Ties};
+use crate::store::{BeginRequest, Beginning, Claim, PutOff, UnableAt};
+
+/// Deliveries begun in one commit.
+const BEGIN_BATCH: usize = 512;
+/// The courier looks at the queue at least so often, whatever woke it or did not (DELIVERY rule 21).
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// So many of a lane without room are passed by for what stands behind them.
+const ASIDE_MAX: usize = 64;
+/// After the store refused, the next try.
+const STORE_PAUSE: Duration = Duration::from_millis(250);
+/// A delivery that its ESP cannot repeat is looked at so often while its second hold lasts.
+const UNABLE_EVERY: Duration = Duration::from_secs(5);
+/// What no ESP can take now, though others of its lane move, is looked at again after so long at most.
+const PUT_OFF_MAX: Duration = Duration::from_secs(60);
+
+/// What a look at the mail in memory found.
+#[derive(Debug, Default)]
+struct Taken {
+    batch: Vec<(Pending, Chosen)>,
+    /// Some were over.
+    expired: bool,
+    /// Bound to an ESP that cannot take them.
+    unable: Vec<(UnableAt, String)>,
+    /// No ESP can take them now.
+    put_off: Vec<PutOff>,
+    /// An ESP's rate leaves room then.
+    again_at: Option<Timestamp>,
+}
+
+impl Courier {
+    pub(super) async fn rounds(self: Arc<Self>) {
+        let mut again_at = None;
+        loop {
+            let next = Timestamp::from_millis(self.next_look_millis.load(Ordering::Acquire));
+            let next = again_at.map_or(next, |at: Timestamp| at.min(next));
+            let nap = next.since(self.clock.now()).min(LOOK_EVERY);
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(nap) => {}
+            }
+            again_at = self.round().await;
+        }
+    }
+
+    /// Begins all that has room; gives the moment at which a rate leaves more.
+    async fn round(self: &Arc<Self>) -> Option<Timestamp> {
+        let mut again_at = None;
+        while !self.stop.is_cancelled() {
+            let taken = self.take_batch();
+            self.outlets.iter().for_each(|outlet| self.refill(outlet));
+            if taken.expired && !self.sweep().await {
+                // It would be read, and be over, again at once.
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            again_at = taken.again_at;
+            self.put_aside(taken.unable, taken.put_off).await;
+            if !taken.batch.is_empty() {
+                self.begin(taken.batch).await;
+            } else if !self.read_due().await {
+                break;
+            }
+        }
+        again_at
+    }
+
+    /// The next in turn that have room, each with where it goes: a lane after the other, transactional ones first. One
+    /// without room stays in front, and lets some pass that have room elsewhere. Whatever has passed its `max_age` is
+    /// not begun any more: it leaves memory here, and the sweep ends it.
+    fn take_batch(&self) -> Taken {
+        let mut taken = Taken::default();
+        let now = self.clock.now();
+        let mut queue = self.queue();
+        let mut deliveries = 0;
+        for place in queue.places() {
+            if deliveries >= BEGIN_BATCH {
+                break;
+            }
+            self.take_lane(&mut queue, place, now, &mut taken, &mut deliveries);
+        }
+        taken
+    }
+
+    fn take_lane(
+        &self,
+        queue: &mut PendingQueue,
+        place: usize,
+        now: Timestamp,
+        taken: &mut Taken,
+        deliveries: &mut usize,
+    ) {
+        let mut aside = Vec::new();
+        while *deliveries < BEGIN_BATCH && aside.len() < ASIDE_MAX {
+            let Some(next) = queue.pop(place) else { break };
+            if next.message.expires_at <= now {
+                taken.expired = true;
+                continue;
+            }
+            match self.choose(&next.wish(), now) {
+                Ok(chosen) => {
+                    *deliveries += next.passengers.len();
+                    taken.batch.push((next, chosen));
+                }
+                Err(NotChosen::NoRoom { again_at }) => {
+                    taken.again_at = taken.again_at.into_iter().chain(again_at).min();
+                    aside.push(next);
+                    if !self.moves(queue.lane(place), now) {
+                        break;
+                    }
+                }
+                Err(NotChosen::Nowhere(_)) if matches!(next.from, QueueState::Unsure { .. }) => {
+                    self.note_missing(next.waits_for());
+                    taken.unable.extend(self.unable(&next));
+                }
+                // The whole lane stands still: it stays in order.
+                Err(NotChosen::Nowhere(_))
+                    if next.tried.is_empty() && !self.moves(queue.lane(place), now) =>
+                {
+                    aside.push(next);
+                    break;
+                }
+                Err(NotChosen::Nowhere(choice)) => taken.put_off.extend(later(&next, &choice, now)),
+            }
+        }
+        aside.into_iter().rev().for_each(|pending| queue.put_back(pending));
+    }
+
+    fn unable(&self, pending: &Pending) -> Vec<(UnableAt, String)> {
+        let rules = self.rules(&pending.message.stream, pending.message.kind);
+        let of = |p: &Passenger| {
+            let to = pending.message.envelope.recipients.get(p.recipient as usize);
+            let unable = UnableAt {
+                delivery: DeliveryId { message: pending.message.id, recipient: p.recipient },
+                hold: rules.unsure_hold,
+                then: rules.unsure_then,
+            };
+            (unable, to.map(|a| a.wire().to_owned()).unwrap_or_default())
+        };
+        pending.passengers.iter().map(of).collect()
+    }
+
+    /// Writes what becomes of those that no ESP can take now.
+    async fn put_aside(&self, unable: Vec<(UnableAt, String)>, put_off: Vec<PutOff>) {
+        if !unable.is_empty() {
+            let (items, whom): (Vec<UnableAt>, Vec<String>) = unable.into_iter().unzip();
+            match self.store.unable(items.clone(), UNABLE_EVERY).await {
+                Ok(results) => {
+                    for ((item, to), unable) in items.iter().zip(whom).zip(results) {
+                        self.after_unable(item.delivery.message, &to, unable);
+                    }
+                }
+                Err(error) => journal::trouble("judging what its ESP cannot repeat", &error.to_string()),
+            }
+        }
+        if let Some(first) = put_off.iter().map(|p| p.until).min() {
+            match self.store.put_off(put_off).await {
+                Ok(_) => self.look_at(first),
+                Err(error) => journal::trouble("putting off what no ESP can take now", &error.to_string()),
+            }
+        }
+    }
+
+    fn after_unable(&self, id: MessageId, to: &str, unable: Unable) {
+        const STILL: &str =
+            "the answer to an attempt is still open, and its ESP could not repeat it within another hold";
+        match unable {
+            Unable::Waits(until) => self.look_at(until),
+            Unable::RetriesAny => {
+                journal::event(id, Some(to), "retry_any", STILL);
+                self.look_now();
+            }
+            Unable::Assumed => journal::event(id, Some(to), "assumed", STILL),
+            Unable::Moved | Unable::Known => {}
+        }
+    }
+
+    async fn begin(self: &Arc<Self>, batch: Vec<(Pending, Chosen)>) {
+        let begun_at = self.clock.now();
+        let attempts: Vec<AttemptId> = batch.iter().map(|_| self.mint.attempt(&*self.clock)).collect();
+        let mut requests = Vec::new();
+        for ((pending, chosen), attempt) in batch.iter().zip(&attempts) {
+            for passenger in &pending.passengers {
+                requests.push(BeginRequest {
+                    delivery: DeliveryId { message: pending.message.id, recipient: passenger.recipient },
+                    from: pending.from,
+                    beginning: Beginning {
+                        attempt: *attempt,
+                        esp: self.outlets[chosen.outlet].name.to_string(),
+                    },
+                });
+            }
+        }
+        let verdicts = self.store.verdicts();
+        let mut results = self.store.begin(requests).await.into_iter();
+        let mut refused = false;
+        for ((pending, chosen), attempt) in batch.into_iter().zip(attempts) {
+            let of_this = results.by_ref().take(pending.passengers.len());
+            let mut passengers = Vec::with_capacity(pending.passengers.len());
+            for (passenger, result) in pending.passengers.iter().zip(of_this) {
+                match result {
+                    Ok(Begin::Begun { .. }) => passengers.push(*passenger),
+                    Ok(Begin::Not(_)) => {}
+                    Err(_) => refused = true,
+                }
+            }
+            if refused {
+                self.queue().note_more_on_disk(Lane::of(&pending.message, pending.rule.clone()));
+            }
+            let Chosen { outlet, room, told } = chosen;
+            let mut tried = pending.tried;
+            tried.push(outlet);
+            let call = Call {
+                message: pending.message,
+                rule: pending.rule,
+                passengers,
+                attempt,
+                begun_at,
+                tried,
+                moved_for_recipient: pending.moved_for_recipient,
+                bound: pending.bound_to.is_some(),
+                verdicts,
+                room,
+                told,
+            };
+            self.push(outlet, call);
+        }
+        if refused {
+            tokio::time::sleep(STORE_PAUSE).await;
+        }
+    }
+
+    /// Reads what is due, and may move, into memory; `false` when there is nothing.
+    async fn read_due(self: &Arc<Self>) -> bool {
+        let now = self.clock.now();
+        let lacks = |lane: &Lane| self.queue().len_of(lane) < BEGIN_BATCH;
+        let moves = |lane: &Lane| self.moves(lane, now) && lacks(lane);
+        let more = self.queue().take_more_on_disk(|lane| self.moves(lane, now));
+        if !more && self.next_look_millis.load(Ordering::Acquire) > now.millis() {
+            return false;
+        }
+        let room: usize = self.outlets.iter().map(|o| o.free()).sum();
+        let limit = (room * 2).clamp(1, BEGIN_BATCH);
+        self.next_look_millis.store(now.plus(LOOK_EVERY).millis(), Ordering::Release);
+        let claims = match self.store.claim_due(now, limit, moves).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                journal::trouble("reading what is due", &error.to_string());
+                return false;
+            }
+        };
+        if claims.len() >= limit {
+            let mut queue = self.queue();
+            for claim in &claims {
+                queue.note_more_on_disk(claim.lane.clone());
+            }
+        } else if let Ok(Some(next)) = self.store.next_due(|lane| self.moves(lane, now)).await {
+            self.look_at(next.max(now.plus(Duration::from_millis(1))));
+        }
+        self.take_in(claims).await
+    }
+
+    /// Loads the messages of these claims and queues them, grouped by message, state and rule.
+    async fn take_in(&self, claims: Vec<Claim>) -> bool {
+        let mut groups: Vec<Vec<Claim>> = Vec::new();
+        for claim in claims {
+            if self.queue().holds(claim.delivery.message) {
+                continue;
+            }
+            match groups.iter_mut().rev().find(|group| group[0].goes_with(&claim)) {
+                Some(group) => group.push(claim),
+                None => groups.push(vec![claim]),
+            }
+        }
+        let ids: Vec<MessageId> = groups.iter().map(|g| g[0].delivery.message).collect();
+        let mut taken = false;
+        for (group, loaded) in groups.into_iter().zip(self.store.load(ids).await) {
+            match loaded {
+                Ok(Some(message)) => {
+                    taken = true;
+                    let pending = self.claimed(self.covered(message), group);
+                    self.queue().push_claimed(pending);
+                }
+                Ok(None) => {}
+                Err(error) => journal::trouble("reading a message", &error.to_string()),
+            }
+        }
+        taken
+    }
+
+    /// The rules are those of today's configuration, whatever bore on it when it was accepted.
+    fn claimed(&self, message: Arc<Message>, claims: Vec<Claim>) -> Pending {
+        let rules = self.rules_of(&message);
+        let rule = rules.get(claims[0].delivery.recipient as usize).cloned().unwrap_or_default();
+        let from = claims[0].from;
+        let bound_to = claims[0].bound_to.as_deref().map(Arc::from);
+        let passengers = claims
+            .iter()
+            .map(|c| Passenger {
+                recipient: c.delivery.recipient,
+                tries: c.tries,
+                open_attempts: c.open_attempts,
+                seen_unsure: c.open_attempts.saturating_sub(c.open_by_crash),
+            })
+            .collect();
+        let (tried, moved_for_recipient) = (Vec::new(), false);
+        Pending { message, rule, passengers, from, bound_to, tried, moved_for_recipient }
+    }
+}
+
+impl Pending {
+    /// The one ESP that may carry it, where there is but one.
+    fn waits_for(&self) -> Option<&str> {
+        self.bound_to.as_deref().or(self.message.pin.as_deref())
+    }
+
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            message: &self.message,
+            rule: &self.rule,
+            recipients: u32::try_from(self.passengers.len()).unwrap_or(u32::MAX),
+            ties: Ties {
+                bound_to: self.bound_to.as_deref(),
+                pin: self.message.pin.as_deref(),
+                tried: &self.tried,
+            },
+        }
+    }
+}
+
+/// When an ESP can first take it, as far as one says; in a minute at most.
+fn later(pending: &Pending, choice: &Choice, now: Timestamp) -> Vec<PutOff> {
+    let until = choice.passed_over.iter().filter_map(|(_, why)| match why {
+        PassedOver::Paused { until, .. } | PassedOver::Sender { until, .. } => Some(*until),
+        PassedOver::Spent { until, .. } | PassedOver::Suspended { until, .. } => *until,
+        _ => None,
+    });
+    let latest = now.plus(PUT_OFF_MAX);
+    let until = until.min().unwrap_or(latest).clamp(now.plus(Duration::from_millis(1)), latest);
+    let of = |p: &Passenger| PutOff {
+        delivery: DeliveryId { message: pending.message.id, recipient: p.recipient },
+        from: pending.from,
+        until,
+    };
+    pending.passengers.iter().map(of).collect()
+}
+
+impl Claim {
+    fn goes_with(&self, other: &Claim) -> bool {
+        self.delivery.message == other.delivery.message
+            && self.from == other.from
+            && self.bound_to == other.bound_to
+            && self.lane.rule == other.lane.rule
+    }
+}

@@ -1,0 +1,315 @@
+//! An ESP's allowance as the relay has it in hand: a block that the ledger has counted already, and what is left behind
+//! it. Pure: times and the ledger's answers are handed in.
+//!
+//! A block is good for the buckets that it was taken in and for no longer, so that what is sent is counted when it is
+//! sent. A share of each limit is kept for transactional mail.
+
+use std::time::Duration;
+
+use super::choose::PassedOver;
+use crate::clock::Timestamp;
+use crate::mail::StreamKind;
+use crate::mail::quota::{QuotaLimits, Window};
+
+/// A block is such a part of the smallest limit…
+const BLOCK_PART: u64 = 100;
+/// …and at most so many recipients.
+const BLOCK_MAX: u64 = 10_000;
+/// This part of each limit is kept for transactional mail.
+const RESERVE_PART: u64 = 20;
+/// Where the ledger did not answer, it is asked again after so long.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// What is left is asked about again after so long, where only the reserve stops a campaign.
+const LEFT_KNOWN_FOR: Duration = Duration::from_secs(30);
+
+/// What the ledger gave: see `store::Block`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Granted {
+    /// Recipients.
+    pub recipients: u64,
+    /// When.
+    pub at: Timestamp,
+    /// What is left after it, by window; `None`: without limit.
+    pub left: [Option<u64>; 3],
+    /// Where nothing was given: when there is more.
+    pub more_at: Option<Timestamp>,
+}
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quota {
+    limits: QuotaLimits,
+    /// The block in hand.
+    held: u64,
+    held_at: Timestamp,
+    left: [Option<u64>; 3],
+    left_at: Timestamp,
+    /// Nothing is left until then.
+    dry_until: Option<Timestamp>,
+    /// The ledger is being asked; or failed, and is asked again then.
+    asking: bool,
+    ask_at: Timestamp,
+    /// The most that one call asked for and did not get.
+    wanted: u64,
+    /// What is left is to be asked about.
+    look: bool,
+}
+
+/// What to do at the ledger: give back, then take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ask {
+    /// Take so many recipients; nought only asks what is left.
+    pub recipients: u64,
+    /// Give back so many that were taken at that moment.
+    pub back: Option<(Timestamp, u64)>,
+}
+
+/// Why a call gets no allowance now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Lack {
+    /// The ledger is to be asked, or is being asked: in a moment.
+    Soon,
+    /// There is none.
+    Spent(PassedOver),
+}
+
+impl Quota {
+    /// Under these limits, with nothing in hand.
+    pub fn new(limits: QuotaLimits) -> Self {
+        Quota {
+            limits,
+            held: 0,
+            held_at: Timestamp::from_millis(0),
+            left: limits_array(&limits),
+            left_at: Timestamp::from_millis(0),
+            dry_until: None,
+            asking: false,
+            ask_at: Timestamp::from_millis(0),
+            wanted: 0,
+            look: false,
+        }
+    }
+
+    /// Takes allowance for so many recipients; the moment names the buckets that count them. `None`: there is no limit.
+    pub fn take(
+        &mut self,
+        kind: StreamKind,
+        recipients: u64,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Lack> {
+        if self.limits.is_none() {
+            return Ok(None);
+        }
+        if let Some(spent) = self.spent(kind, recipients, now) {
+            return Err(Lack::Spent(spent));
+        }
+        if self.good(now) < recipients {
+            self.wanted = self.wanted.max(recipients);
+            return Err(Lack::Soon);
+        }
+        let good = self.good(now);
+        let kept = |(window, limit): (Window, u64)| {
+            let left = self.left[window as usize].unwrap_or(limit) + good;
+            self.is_kept(kind, left, recipients, limit)
+        };
+        if self.limits.windows().any(kept) {
+            self.look = true;
+            return Err(Lack::Soon);
+        }
+        self.held -= recipients;
+        Ok(Some(self.held_at))
+    }
+
+    /// Why so many recipients get nothing, as far as that is known without asking the ledger.
+    pub fn spent(&self, kind: StreamKind, recipients: u64, now: Timestamp) -> Option<PassedOver> {
+        self.limits.windows().find_map(|(window, limit)| {
+            let spent = |more: String, until| {
+                let what = format!("its {}_limit of {limit} {more}", window.word());
+                Some(PassedOver::Spent { what, until })
+            };
+            if limit < recipients {
+                return spent(format!("is less than the message's {recipients} recipients"), None);
+            }
+            let left = self.left[window as usize].unwrap_or(limit) + self.good(now);
+            if left < recipients {
+                let until = self.dry_until.filter(|until| *until > now)?;
+                return spent("is spent".into(), Some(until));
+            }
+            if self.is_kept(kind, left, recipients, limit) && !self.is_old(now) {
+                let until = self.left_at.plus(LEFT_KNOWN_FOR);
+                return spent("is spent but for what is kept for transactional mail".into(), Some(until));
+            }
+            None
+        })
+    }
+
+    /// What to do at the ledger now; whoever is told so does it, and tells the answer.
+    pub fn wants(&mut self, now: Timestamp) -> Option<Ask> {
+        let dry = self.dry_until.is_some_and(|until| until > now);
+        if self.limits.is_none() || dry || self.asking || self.ask_at > now {
+            return None;
+        }
+        let block = self.block();
+        let low = self.good(now) < block.div_ceil(2).max(self.wanted);
+        if !low && !self.look {
+            return None;
+        }
+        self.asking = true;
+        self.look = false;
+        let back = if self.good(now) == 0 { self.give_up() } else { None };
+        let wanted = std::mem::take(&mut self.wanted);
+        Some(Ask { recipients: if low { block.max(wanted) } else { 0 }, back })
+    }
+
+    /// The ledger's answer.
+    pub fn granted(&mut self, granted: Granted) {
+        self.asking = false;
+        (self.left, self.left_at) = (granted.left, granted.at);
+        if granted.recipients == 0 {
+            self.dry_until = granted.more_at;
+            return;
+        }
+        self.dry_until = None;
+        // A block of a bucket that has passed meanwhile is little, and spent.
+        let kept = if self.bucket(self.held_at) == self.bucket(granted.at) { self.held } else { 0 };
+        (self.held, self.held_at) = (kept + granted.recipients, granted.at);
+    }
+
+    /// The ledger did not answer.
+    pub fn failed(&mut self, now: Timestamp) {
+        self.asking = false;
+        self.ask_at = now.plus(ASK_AGAIN);
+    }
+
+    /// A call that had taken so many did not take place. `true`: they are in hand again; else they go back to the
+    /// ledger.
+    pub fn unused(&mut self, at: Timestamp, recipients: u64, now: Timestamp) -> bool {
+        let here = self.bucket(now) == self.bucket(at) && self.bucket(at) == self.bucket(self.held_at);
+        if here {
+            self.held += recipients;
+        }
+        here
+    }
+
+    /// The ledger got something back: what was dry may not be.
+    pub fn stirred(&mut self) {
+        self.dry_until = None;
+    }
+
+    /// All that is in hand, to be given back at a stop.
+    pub fn give_up(&mut self) -> Option<(Timestamp, u64)> {
+        let held = std::mem::take(&mut self.held);
+        (held > 0).then_some((self.held_at, held))
+    }
+
+    /// What may still be sent, by the tightest window; `None`: without limit.
+    pub fn remaining(&self, now: Timestamp) -> Option<u64> {
+        self.left.iter().flatten().min().map(|left| left + self.good(now))
+    }
+
+    fn block(&self) -> u64 {
+        let smallest = self.limits.windows().map(|(_, limit)| limit).min().unwrap_or(BLOCK_MAX);
+        (smallest / BLOCK_PART).clamp(1, BLOCK_MAX)
+    }
+
+    /// So much of the block in hand may be used now.
+    fn good(&self, now: Timestamp) -> u64 {
+        if self.bucket(self.held_at) == self.bucket(now) { self.held } else { 0 }
+    }
+
+    /// Whether only transactional mail may have what is left.
+    fn is_kept(&self, kind: StreamKind, left: u64, recipients: u64, limit: u64) -> bool {
+        kind == StreamKind::Broadcast && left < recipients + limit / RESERVE_PART
+    }
+
+    /// Whether something may have rolled out of a window since it was last asked about.
+    fn is_old(&self, now: Timestamp) -> bool {
+        now.since(self.left_at) >= LEFT_KNOWN_FOR
+    }
+
+    fn bucket(&self, at: Timestamp) -> Timestamp {
+        self.limits.windows().map(|(window, _)| window.bucket(at)).max().unwrap_or(at)
+    }
+}
+
+fn limits_array(limits: &QuotaLimits) -> [Option<u64>; 3] {
+    Window::ALL.map(|window| limits.of(window))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const TRANSACTIONAL: StreamKind = StreamKind::Transactional;
+
+    fn daily(limit: u64) -> Quota {
+        Quota::new(QuotaLimits { daily: Some(limit), ..QuotaLimits::default() })
+    }
+
+    fn granted(recipients: u64, left: u64, at: Timestamp) -> Granted {
+        let more_at = (recipients == 0).then_some(at.plus(Duration::from_secs(900)));
+        Granted { recipients, at, left: [None, Some(left), None], more_at }
+    }
+
+    #[test]
+    fn nothing_is_used_before_its_block_is_counted() {
+        let mut quota = daily(1_000);
+        assert_eq!(quota.take(TRANSACTIONAL, 1, T0), Err(Lack::Soon));
+        assert_eq!(quota.wants(T0), Some(Ask { recipients: 10, back: None }));
+        assert_eq!(quota.wants(T0), None, "it is being asked");
+        quota.granted(granted(10, 990, T0));
+        for _ in 0..10 {
+            assert_eq!(quota.take(TRANSACTIONAL, 1, T0), Ok(Some(T0)));
+        }
+        assert_eq!(quota.take(TRANSACTIONAL, 1, T0), Err(Lack::Soon));
+        assert_eq!(quota.remaining(T0), Some(990));
+    }
+
+    #[test]
+    fn what_is_spent_is_told_until_there_is_more() {
+        let mut quota = daily(10);
+        quota.wants(T0);
+        quota.granted(granted(0, 0, T0));
+        let Err(Lack::Spent(why)) = quota.take(TRANSACTIONAL, 1, T0) else { panic!("{quota:?}") };
+        assert!(why.to_string().starts_with("its daily_limit of 10 is spent; more at "), "{why}");
+        assert_eq!(quota.wants(T0), None);
+        let later = T0.plus(Duration::from_secs(900));
+        assert_eq!(quota.take(TRANSACTIONAL, 1, later), Err(Lack::Soon));
+        assert!(quota.wants(later).is_some());
+        let Err(Lack::Spent(why)) = quota.take(TRANSACTIONAL, 11, later) else { panic!("{quota:?}") };
+        assert!(why.to_string().contains("less than the message's 11 recipients"), "{why}");
+    }
+
+    #[test]
+    fn a_block_is_good_for_its_bucket_and_then_goes_back() {
+        let mut quota = daily(1_000);
+        quota.wants(T0);
+        quota.granted(granted(10, 990, T0));
+        let next = T0.plus(Duration::from_secs(900));
+        assert_eq!(quota.take(TRANSACTIONAL, 1, next), Err(Lack::Soon));
+        assert_eq!(quota.wants(next), Some(Ask { recipients: 10, back: Some((T0, 10)) }));
+        assert!(!quota.unused(T0, 1, next), "its bucket has passed");
+    }
+
+    #[test]
+    fn a_campaign_leaves_the_last_part_to_transactional_mail() {
+        let mut quota = daily(1_000);
+        quota.wants(T0);
+        quota.granted(granted(10, 35, T0));
+        assert!(matches!(quota.take(StreamKind::Broadcast, 1, T0), Err(Lack::Spent(_))));
+        assert!(quota.take(TRANSACTIONAL, 1, T0).is_ok());
+        let later = T0.plus(LEFT_KNOWN_FOR);
+        assert_eq!(quota.take(StreamKind::Broadcast, 1, later), Err(Lack::Soon), "asked anew");
+        assert_eq!(quota.wants(later), Some(Ask { recipients: 0, back: None }));
+        quota.granted(Granted { recipients: 0, at: later, left: [None, Some(500), None], more_at: None });
+        assert!(quota.take(StreamKind::Broadcast, 1, later).is_ok());
+    }
+
+    #[test]
+    fn without_limits_nothing_is_asked() {
+        let mut quota = Quota::new(QuotaLimits::default());
+        assert_eq!((quota.take(TRANSACTIONAL, 9, T0), quota.wants(T0)), (Ok(None), None));
+        assert_eq!(quota.remaining(T0), None);
+    }
+}

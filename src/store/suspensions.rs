@@ -1,0 +1,53 @@
+//! What an operator said of an ESP: it survives a restart.
+
+use std::collections::HashMap;
+
+use rusqlite::params;
+
+use super::Store;
+use super::tx::Tx;
+use super::types::{StoreError, Suspension};
+use super::waiting::Lane;
+use crate::clock::Timestamp;
+
+impl Store {
+    /// Suspends an ESP, or with `None` resumes it.
+    ///
+    /// Errors: [`StoreError::Full`], [`StoreError::Failed`], [`StoreError::Stopping`]; it is as it was then. May be run
+    /// again.
+    pub async fn suspend(&self, esp: &str, suspension: Option<Suspension>) -> Result<(), StoreError> {
+        let esp = esp.to_owned();
+        let run = move |tx: &mut Tx<'_, '_>| {
+            match &suspension {
+                Some(s) => tx
+                    .conn
+                    .prepare_cached(
+                        "INSERT OR REPLACE INTO suspensions (esp, reason, since, until) VALUES (?1, ?2, ?3, ?4)",
+                    )?
+                    .execute(params![esp, s.reason, s.since.millis(), s.until.map(Timestamp::millis)]),
+                None => tx.conn.prepare_cached("DELETE FROM suspensions WHERE esp = ?1")?.execute([&esp]),
+            }
+            .map(|_| ())
+        };
+        self.shared.queue.run(Lane::Mail, 1, run).await
+    }
+
+    /// Every suspension, by ESP; some may be over.
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub async fn suspensions(&self) -> Result<HashMap<String, Suspension>, StoreError> {
+        self.read(|conn| {
+            let mut statement = conn.prepare("SELECT esp, reason, since, until FROM suspensions")?;
+            let rows = statement.query_map([], |row| {
+                let suspension = Suspension {
+                    reason: row.get(1)?,
+                    since: Timestamp::from_millis(row.get(2)?),
+                    until: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
+                };
+                Ok((row.get(0)?, suspension))
+            })?;
+            rows.collect()
+        })
+        .await
+    }
+}

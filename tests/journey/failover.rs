@@ -1,0 +1,81 @@
+//! Two next hops, one of them dead or hanging: mail goes on through the other, and comes back when it does.
+
+use std::time::Duration;
+
+use super::partial_recipients::FAST;
+use crate::support::mailgen::plain;
+use crate::support::{Fault, Point, Relay, Upstream, wait_until};
+
+fn subjects(upstream: &Upstream) -> Vec<String> {
+    upstream.received().iter().filter_map(|r| r.header("Subject")).collect()
+}
+
+/// A relay that prefers the first.
+fn two(a: &Upstream, b: &Upstream) -> Relay {
+    Relay::setup().upstream(a, "").upstream(b, "").tables(FAST).start()
+}
+
+#[test]
+fn what_hangs_loses_its_mail_to_the_other_within_five_seconds() {
+    for point in [Point::Banner, Point::Ehlo, Point::Mail, Point::Data] {
+        let (a, b) = (Upstream::start(), Upstream::start());
+        a.fail_always(point, Fault::Hang);
+        let relay = two(&a, &b);
+        for n in 0..20 {
+            relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("hang {n}")));
+        }
+        b.wait_for_within(20, Duration::from_secs(5));
+        let mut arrived = subjects(&b);
+        arrived.sort();
+        arrived.dedup();
+        assert_eq!((arrived.len(), a.count()), (20, 0), "{point:?}: all of them, through the other");
+    }
+}
+
+#[test]
+fn one_that_hangs_after_the_dot_keeps_what_it_has_and_gets_no_more() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::Dot, Fault::Hang);
+    let relay = two(&a, &b);
+    relay.submit("a@example.org", &["ok@example.com"], &plain("the first"));
+    wait_until("the hang is seen", Duration::from_secs(5), || relay.log().contains("esp_shut"));
+    for n in 0..5 {
+        relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("later {n}")));
+    }
+    b.wait_for_within(5, Duration::from_secs(5));
+    assert!(!subjects(&b).contains(&"the first".to_owned()), "nobody knows yet what became of it");
+}
+
+#[test]
+fn one_that_was_down_takes_mail_again_without_a_restart() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::Banner, Fault::Close);
+    let relay = two(&a, &b);
+    for n in 0..5 {
+        relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("down {n}")));
+    }
+    b.wait_for_within(5, Duration::from_secs(10));
+    wait_until("it is told", Duration::from_secs(5), || relay.log().contains("esp_shut"));
+    a.heal();
+    let mut sent = 0;
+    wait_until("it takes mail again", Duration::from_secs(20), || {
+        sent += 1;
+        relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("up {sent}")));
+        a.count() > 0
+    });
+    assert_eq!(relay.log().matches("\"alert over\"").count(), 1, "told once");
+}
+
+#[test]
+fn where_all_are_down_mail_waits_and_nothing_is_refused() {
+    let a = Upstream::start();
+    a.fail_always(Point::Banner, Fault::Close);
+    let relay = Relay::setup().upstream(&a, "").tables(FAST).start();
+    let ids: Vec<String> = (0..30)
+        .map(|n| relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("all down {n}"))))
+        .collect();
+    wait_until("it is told", Duration::from_secs(5), || relay.log().contains("esp_shut"));
+    a.heal();
+    a.wait_for_within(ids.len(), Duration::from_secs(20));
+    assert_eq!(a.count(), ids.len(), "each of them once");
+}
