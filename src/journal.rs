@@ -267,7 +267,7 @@ fn status(step: Step) -> &'static str {
         Step::Bounce => "bounced",
         Step::Elsewhere | Step::Later(_) => "deferred",
         Step::Hold(_) => "held",
-        Step::Assume => "assumed",
+        Step::Assume(_) => "assumed",
     }
 }
 

@@ -435,8 +435,8 @@ fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
 /// When the courier has to look at the queue again because of this step.
 fn looked_at(step: Step) -> Option<Timestamp> {
     match step {
-        Step::Later(at) | Step::Hold(at) => Some(at),
-        Step::Done | Step::Bounce | Step::Elsewhere | Step::Assume => None,
+        Step::Later(at) | Step::Hold(at) | Step::Assume(at) => Some(at),
+        Step::Done | Step::Bounce | Step::Elsewhere => None,
     }
 }
 

@@ -140,8 +140,9 @@ pub enum Step {
     Later(Timestamp),
     /// The outcome is open: hold until then.
     Hold(Timestamp),
-    /// The outcome stays open and there is no further attempt: taken as sent (rule 11).
-    Assume,
+    /// The outcome is open, and an earlier one's was: taken as sent (rule 11), or held until then where that one has
+    /// been answered meanwhile.
+    Assume(Timestamp),
 }
 
 /// One delivery as the queue has it.
@@ -273,7 +274,8 @@ impl Delivery {
     }
 
     /// Moves the queue after an answer to `attempt`; `false` when the queue stands elsewhere by now and only the
-    /// attempt's row took it (rule 5). `open` has what is open beside this attempt.
+    /// attempt's row took it (rule 5). `open` is counted after that row has its answer: a second one that was seen to
+    /// be lost ends it (rule 11), by the journal and not by what the call knew when it began.
     pub fn settle(&mut self, attempt: AttemptId, step: Step, now: Timestamp) -> bool {
         if step == Step::Done {
             self.known = self.known.max(Known::Handed);
@@ -291,8 +293,8 @@ impl Delivery {
             Step::Bounce => self.end(Reason::Refused),
             Step::Elsewhere => self.wait(Timestamp::from_millis(0), now),
             Step::Later(due) => self.wait(due, now),
-            Step::Hold(until) => self.hold(attempt, until),
-            Step::Assume => self.end(Reason::Assumed),
+            Step::Hold(_) | Step::Assume(_) if self.open.seen > 1 => self.end(Reason::Assumed),
+            Step::Hold(until) | Step::Assume(until) => self.hold(attempt, until),
         }
         true
     }
@@ -671,6 +673,25 @@ mod tests {
         d.unable(NOW, HOLD, SECOND, UnsureThen::AssumeSent);
         assert_eq!(d.unable(over, HOLD, SECOND, UnsureThen::AssumeSent), Unable::Assumed);
         assert_eq!(d.reason, Some(Reason::Assumed));
+    }
+
+    #[test]
+    fn a_second_one_is_taken_as_sent_only_while_the_first_is_open() {
+        let repeated = || {
+            let mut d = bound();
+            d.begin(d.state, ME, A2, false);
+            d
+        };
+        let mut d = Delivery { open: Open { count: 2, seen: 2, latest: Some(A2) }, ..repeated() };
+        d.settle(A2, Step::Assume(LATER), NOW);
+        assert_eq!(d.reason, Some(Reason::Assumed));
+        let mut d = Delivery { open: Open { count: 1, seen: 1, latest: Some(A2) }, ..repeated() };
+        d.settle(A2, Step::Assume(LATER), NOW);
+        assert_eq!(
+            d.state,
+            QueueState::Unsure { attempt: A2, until: LATER },
+            "the first was refused meanwhile"
+        );
     }
 
     #[test]

@@ -43,7 +43,8 @@ pub struct Situation {
     pub hold: Duration,
     /// An earlier attempt is open: the delivery is bound to this ESP.
     pub bound: bool,
-    /// Earlier attempts whose answer was seen to be lost; those that a crash left do not count (rule 12).
+    /// Earlier attempts whose answer was seen to be lost, when the call began; those that a crash left do not count
+    /// (rule 12).
     pub seen_unsure: u32,
     /// When the delivery is given up.
     pub expires_at: Timestamp,
@@ -54,7 +55,7 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
     match outcome {
         Outcome::Accepted { .. } => Step::Done,
         Outcome::Unfit { .. } => at.elsewhere_or_later(None),
-        Outcome::Unsure { .. } if at.seen_unsure > 0 => Step::Assume,
+        Outcome::Unsure { .. } if at.seen_unsure > 0 => Step::Assume(at.now.plus(at.hold)),
         Outcome::Unsure { .. } => Step::Hold(at.now.plus(at.hold)),
         Outcome::Refused { fault, lasting, wait, said: _ } => match (fault, lasting) {
             (Fault::Recipient, true) if at.systemic => Step::Later(at.not_past_end(GUARD_WAIT)),
@@ -158,7 +159,7 @@ mod tests {
             (
                 Outcome::Unsure { said: String::new() },
                 Situation { seen_unsure: 1, ..situation() },
-                Step::Assume,
+                Step::Assume(NOW.plus(MINUTE * 2)),
             ),
         ] {
             assert_eq!(next_step(&outcome, &at), next, "{outcome:?} at {at:?}");
