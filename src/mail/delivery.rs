@@ -7,8 +7,8 @@
 //! Out        refused: moved   Done | Waiting | Unsure   pause, rm: a mark     → Unsure (crash)
 //! Unsure     → Out, after     Done | Waiting            pause → Paused        stays; over: begin again at
 //!            its hold                                   release: hold ends      the same ESP, or `unable`
-//! Paused     refused: moved   row; known may end it     release → Waiting     stays
-//!                                                         or Unsure, as it was
+//! Paused     refused: moved   row; may end it, else     release → Waiting     stays
+//!                             it stays paused             or Unsure, as it was
 //! Done       refused: done    row; known may rise       requeue: new round    stays
 //! ```
 //! The attempt's row always takes its answer, however late; the queue moves only where `Out` or `Unsure` names that
@@ -505,7 +505,11 @@ impl Delivery {
             (next, _) => next,
         };
         let paused = |from| QueueState::Paused { from };
-        match (std::mem::take(&mut self.mark), next) {
+        let mark = match self.state {
+            QueueState::Paused { .. } => Mark::Pause,
+            _ => std::mem::take(&mut self.mark),
+        };
+        match (mark, next) {
             (Mark::None, next) => self.state = next,
             (Mark::Remove, _) => self.end(Reason::Removed),
             (Mark::Pause, QueueState::Unsure { attempt, until }) => {
@@ -633,6 +637,21 @@ mod tests {
         assert!(d.remove());
         d.settle(A1, Step::Done, NOW);
         assert_eq!((d.reason, d.known), (None, Known::Handed), "it had left already");
+    }
+
+    #[test]
+    fn what_was_paused_stays_paused_when_its_late_answer_comes() {
+        let mut d = bound();
+        assert!(d.pause());
+        d.open = Open::default();
+        assert!(d.settle(A1, Step::Elsewhere, NOW));
+        assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Waiting }, "nothing is open any more");
+        let mut d = bound();
+        assert!(d.pause());
+        d.settle(A1, Step::Hold(LATER), NOW);
+        assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Unsure { attempt: A1, until: LATER } });
+        d.settle(A1, Step::Bounce, NOW);
+        assert_eq!(d.reason, Some(Reason::Refused));
     }
 
     #[test]
