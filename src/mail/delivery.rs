@@ -264,7 +264,7 @@ impl Delivery {
     }
 
     /// Takes back a begin whose call did not start: nothing was handed over. It waits again, or is held again where an
-    /// earlier attempt is open (rule 9).
+    /// earlier attempt is open (rule 9); where that one was answered meanwhile, an ESP has it (rule 2).
     pub fn unbegin(&mut self, attempt: AttemptId, due: Timestamp) -> bool {
         if !self.is_at(attempt) || !matches!(self.state, QueueState::Out { .. }) {
             return false;
@@ -467,9 +467,10 @@ impl Delivery {
         }
     }
 
+    /// Done without an ESP, unless it is known that one has it (rule 2).
     fn end(&mut self, reason: Reason) {
         self.state = QueueState::Done;
-        self.reason = Some(reason);
+        self.reason = (self.known < Known::Handed).then_some(reason);
         self.mark = Mark::None;
     }
 
@@ -495,9 +496,12 @@ impl Delivery {
         self.leave(QueueState::Unsure { attempt, until });
     }
 
-    /// Leaves `Out` for `next`, carrying out what the operator asked meanwhile. Whatever waits while it is bound is
-    /// held instead.
+    /// Leaves `Out` or a hold for `next`, carrying out what the operator asked meanwhile; what is paused stays paused
+    /// (rule 17), what an ESP has is Done (rule 2). Whatever waits while it is bound is held instead.
     fn leave(&mut self, next: QueueState) {
+        if self.known >= Known::Handed {
+            return self.done();
+        }
         let next = match (next, self.open.latest) {
             (QueueState::Waiting { due }, Some(attempt)) if self.is_bound() => {
                 QueueState::Unsure { attempt, until: due }
@@ -623,6 +627,18 @@ mod tests {
     }
 
     #[test]
+    fn what_an_esp_has_is_done_whatever_an_operator_wished() {
+        let mut d = out(A1);
+        assert!(d.remove());
+        d.learn(Known::Delivered);
+        assert!(d.crashed(LATER));
+        assert_eq!((d.state, d.reason), (QueueState::Done, None), "told before the relay went down");
+        let mut d = Delivery { known: Known::Delivered, ..Delivery::waiting(NOW) };
+        assert!(d.remove());
+        assert_eq!((d.state, d.reason), (QueueState::Done, None));
+    }
+
+    #[test]
     fn an_operator_s_wish_for_what_is_out_is_carried_out_by_its_settle() {
         let mut d = out(A1);
         assert!(d.pause());
@@ -663,6 +679,10 @@ mod tests {
         d.begin(d.state, ME, A2, false);
         assert!(d.unbegin(A2, LATER));
         assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
+        d.begin(d.state, ME, A2, false);
+        d.settle(A1, Step::Done, NOW);
+        assert!(d.remove() && d.unbegin(A2, LATER));
+        assert_eq!((d.state, d.reason), (QueueState::Done, None), "the first was taken meanwhile");
     }
 
     /// One whose loss was seen; its hold is over.
