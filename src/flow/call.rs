@@ -124,33 +124,37 @@ impl Courier {
     }
 
     /// Takes out whoever was suppressed or taken out by an operator since the begin (DELIVERY rule 3); `None`: nobody
-    /// is left.
+    /// is left. To take somebody out is a commit, and others may fall out meanwhile: then it judges once more.
     async fn judged_again(self: &Arc<Self>, mut call: Call) -> Option<Call> {
-        let epoch = self.store.verdicts();
-        if epoch == call.verdicts {
-            return Some(call);
+        loop {
+            let epoch = self.store.verdicts();
+            if epoch == call.verdicts {
+                return Some(call);
+            }
+            let items = call.passengers.iter().map(|p| (call.delivery(p), call.attempt)).collect();
+            let Ok(wanted) = self.store.wanted(items).await else {
+                // Nobody is mailed who should not be: it is begun, and judged, anew.
+                self.take_back(&[call]).await;
+                return None;
+            };
+            let (stay, go): (Vec<_>, Vec<_>) =
+                call.passengers.iter().zip(wanted).partition(|(_, wanted)| *wanted);
+            if go.is_empty() {
+                return Some(call);
+            }
+            let gone: Vec<_> = go.iter().map(|(p, _)| (call.delivery(p), call.attempt)).collect();
+            let stay: Vec<Passenger> = stay.into_iter().map(|(p, _)| *p).collect();
+            let fewer = u32::try_from(gone.len()).unwrap_or(0);
+            self.store.unbegin(gone, self.clock.now()).await;
+            self.look_now();
+            if let Some(outlet) = call.tried.last() {
+                self.unused(*outlet, &call.room, fewer).await;
+            }
+            if stay.is_empty() {
+                return None;
+            }
+            (call.passengers, call.verdicts) = (stay, epoch);
         }
-        let items = call.passengers.iter().map(|p| (call.delivery(p), call.attempt)).collect();
-        let Ok(wanted) = self.store.wanted(items).await else {
-            // Nobody is mailed who should not be: it is begun, and judged, anew.
-            self.take_back(&[call]).await;
-            return None;
-        };
-        let (stay, go): (Vec<_>, Vec<_>) =
-            call.passengers.iter().zip(wanted).partition(|(_, wanted)| *wanted);
-        if go.is_empty() {
-            return Some(call);
-        }
-        let gone: Vec<_> = go.iter().map(|(p, _)| (call.delivery(p), call.attempt)).collect();
-        let stay: Vec<Passenger> = stay.into_iter().map(|(p, _)| *p).collect();
-        let fewer = u32::try_from(gone.len()).unwrap_or(0);
-        self.store.unbegin(gone, self.clock.now()).await;
-        self.look_now();
-        if let Some(outlet) = call.tried.last() {
-            self.unused(*outlet, &call.room, fewer).await;
-        }
-        call.passengers = stay;
-        (!call.passengers.is_empty()).then_some(call)
     }
 
     /// Exchanges, and listens for as long as the wire does. Where the hold passes before the answer, the attempt is
