@@ -12,7 +12,7 @@ use super::waiting::Lane;
 use super::writer::store_error;
 use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
-use crate::mail::{self, AttemptId, DeliveryId, QueueState};
+use crate::mail::{self, AttemptId, DeliveryId, Known, QueueState};
 
 impl Store {
     /// Records events, each once by its key; `false`: it was there already.
@@ -46,7 +46,7 @@ impl Store {
     }
 
     /// Rises with each commit after which somebody may not be mailed who might have been before: a suppression, or an
-    /// operator's wish for what is out. Where it stands as it stood at a begin, that begin's verdicts hold.
+    /// operator's wish for what is out, or a late answer that an ESP has it. Where it stands as it stood at a begin, that begin's verdicts hold.
     pub fn verdicts(&self) -> u64 {
         self.shared.verdicts.load(Ordering::Acquire)
     }
@@ -116,7 +116,7 @@ fn wanted(
         .optional()?;
     let Some(queued) = queued else { return Ok(false) };
     let out = matches!(queued.delivery.state, QueueState::Out { attempt: a, .. } if a == attempt);
-    if !out || queued.delivery.mark != Mark::None {
+    if !out || queued.delivery.mark != Mark::None || queued.delivery.known >= Known::Handed {
         return Ok(false);
     }
     let Some((_, lane)) = lanes.iter().find(|(lane, _)| *lane == queued.lane) else { return Ok(true) };

@@ -252,6 +252,8 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     let mut after = before.clone();
     after.delivery.open = tx.open(&before)?;
     let moved = after.delivery.settle(settle.attempt, settle.step, tx.now);
+    // A late yes to an earlier attempt, while another is out that need not start.
+    tx.delta.verdict |= !moved && after.delivery.known > before.delivery.known;
     if after.delivery != before.delivery {
         tx.write(&before, &after)?;
     }

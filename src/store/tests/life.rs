@@ -158,6 +158,7 @@ async fn an_open_attempt_binds_and_its_late_answer_ends_it() {
     assert_eq!(begun, Begin::Begun { twice: true });
     assert_eq!(kinds(&store.show(message.id).await.unwrap().unwrap()), ["accepted", "may_arrive_twice"]);
 
+    assert_eq!(store.wanted(vec![(id, again.attempt)]).await, Ok(vec![true]));
     let taken_back = store.unbegin(vec![(id, again.attempt)], bench.now()).await;
     assert_eq!(taken_back, [Ok(true)]);
     let hold = QueueState::Unsure { attempt: lost.attempt, until: bench.now() };
@@ -169,6 +170,24 @@ async fn an_open_attempt_binds_and_its_late_answer_ends_it() {
     let view = store.show(message.id).await.unwrap().unwrap();
     assert_eq!(view.attempts[0].outcome, "accepted");
     assert_eq!(view.deliveries[0].known, Known::Handed);
+}
+
+#[tokio::test]
+async fn a_repeat_that_has_not_started_is_not_wanted_once_the_first_was_taken() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let (accept, lost) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    let id = first(&message);
+    store.settle(vec![bench.settle(id, &lost, unsure(), Step::Hold(bench.now()))]).await.unwrap();
+    let (_, again) = begin_one(&store, &bench, id, "one").await;
+    let before = store.verdicts();
+    store.settle(vec![bench.settle(id, &lost, accepted(), Step::Done)]).await.unwrap();
+    assert!(store.verdicts() > before, "who is about to send it looks once more");
+    assert_eq!(store.wanted(vec![(id, again.attempt)]).await, Ok(vec![false]));
+    assert_eq!(store.unbegin(vec![(id, again.attempt)], bench.now()).await, [Ok(true)]);
+    assert_eq!(state_of(&store, id).await.state, QueueState::Done);
 }
 
 #[tokio::test]
