@@ -356,7 +356,13 @@ mod tests {
         Call {
             message: message(kind, 1),
             rule: Rule::default(),
-            passengers: vec![Passenger { recipient: 0, tries: 0, open_attempts: 0, seen_unsure: 0 }],
+            passengers: vec![Passenger {
+                recipient: 0,
+                tries: 0,
+                open_attempts: 0,
+                seen_unsure: 0,
+                unable_since: None,
+            }],
             attempt: AttemptId::from_number(2),
             begun_at: NOW,
             tried: vec![0],

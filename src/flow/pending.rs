@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use crate::clock::Timestamp;
 use crate::mail::{Lane, Message, MessageId, QueueState, Rule, StreamKind};
 
 /// Messages held for their turn…
@@ -27,6 +28,8 @@ pub struct Passenger {
     pub open_attempts: u32,
     /// Of these, whose loss was seen; a crash leaves the others.
     pub seen_unsure: u32,
+    /// Since when the ESP that it is bound to has not taken it, after a hold.
+    pub unable_since: Option<Timestamp>,
 }
 
 /// Some recipients of one message, all in the same state, that may go together.

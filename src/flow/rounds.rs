@@ -111,6 +111,10 @@ impl Courier {
                 taken.expired = true;
                 continue;
             }
+            if self.had_another_hold(&next, now) {
+                taken.unable.extend(self.unable(&next));
+                continue;
+            }
             match self.choose(&next.wish(), now) {
                 Ok(chosen) => {
                     *deliveries += next.passengers.len();
@@ -138,6 +142,14 @@ impl Courier {
             }
         }
         aside.into_iter().rev().for_each(|pending| queue.put_back(pending));
+    }
+
+    /// Whether its ESP could not take it for another hold (rule 10): also one that takes mail, and answered each repeat
+    /// that this is unfit or not now. Else it would be asked again, and say so again, until `max_age`.
+    fn had_another_hold(&self, pending: &Pending, now: Timestamp) -> bool {
+        let hold = || self.rules(&pending.message.stream, pending.message.kind).unsure_hold;
+        matches!(pending.from, QueueState::Unsure { .. })
+            && pending.passengers.iter().filter_map(|p| p.unable_since).any(|at| at.plus(hold()) <= now)
     }
 
     fn unable(&self, pending: &Pending) -> Vec<(UnableAt, String)> {
@@ -315,6 +327,7 @@ impl Courier {
                 tries: c.tries,
                 open_attempts: c.open_attempts,
                 seen_unsure: c.open_attempts.saturating_sub(c.open_by_crash),
+                unable_since: c.unable_since,
             })
             .collect();
         let (tried, moved_for_recipient) = (Vec::new(), false);

@@ -165,6 +165,7 @@ fn claims_of(
             open_attempts: open.count,
             open_by_crash: open.by_crash,
             bound_to: open.esp.filter(|_| !queued.delivery.unbound),
+            unable_since: queued.delivery.unable_since,
             size_octets: size.unsigned_abs(),
             expires_at,
             lane: lane.clone(),

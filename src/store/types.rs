@@ -124,6 +124,8 @@ pub struct Claim {
     pub open_by_crash: u32,
     /// The ESP of the open attempt: it is bound to it.
     pub bound_to: Option<String>,
+    /// Since when that ESP has not taken it, after a hold.
+    pub unable_since: Option<Timestamp>,
     /// The message's size.
     pub size_octets: u64,
     /// When it is given up.

@@ -194,3 +194,19 @@ fn mail_bound_to_an_esp_that_is_gone_goes_to_another_after_one_more_hold_and_hol
     }
     assert_eq!(upstream.count(), 4, "each once, by what is known");
 }
+
+#[test]
+fn what_its_esp_will_not_repeat_goes_to_another_after_one_more_hold() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail(Point::Dot, Fault::Close, 1);
+    let hold = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"3s\"\n";
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(hold).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("not again"));
+    wait_until("its attempt is open", Duration::from_secs(10), || {
+        life(&relay, &id)["attempts"][0]["outcome"] == "unsure"
+    });
+    a.fail_always(Point::RcptOf("ok@"), Fault::Reply("451 4.7.1 come back"));
+    b.wait_for_within(1, Duration::from_secs(20));
+    let events = life(&relay, &id)["events"].to_string();
+    assert!(events.contains("retry_any") && events.contains("may_arrive_twice"), "{events}");
+}
