@@ -6,6 +6,8 @@ pub mod guard;
 pub mod pace;
 pub mod quota;
 pub mod rules;
+#[cfg(test)]
+mod search;
 pub mod step;
 
 pub use choose::{Candidate, Choice, PassedOver, Ties, choose};
