@@ -17,7 +17,7 @@
 //!
 //! | floor | module | knows |
 //! |---|---|---|
-//! | 0 | [`clock`] [`address`] [`secret`] [`metrics`] | the ground: time, addresses, secrets, the names of all metrics |
+//! | 0 | [`clock`] [`units`] [`address`] [`secret`] [`metrics`] | the ground: time, numbers with units, addresses, secrets, the names of all metrics |
 //! | 1 | [`mail`] | the nouns: envelope, submission, message, body, delivery, request and reply, outcome |
 //! | 1 | [`lock`] | who has the data directory, and the token that opens it |
 //! | 2 | [`smtp`] | the server's side of SMTP. Not policy: it asks a `Gatekeeper` |
@@ -55,4 +55,5 @@ pub mod router;
 pub mod secret;
 pub mod smtp;
 pub mod store;
+pub mod units;
 pub mod wire;
