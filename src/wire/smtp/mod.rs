@@ -142,11 +142,12 @@ impl Wire for SmtpWire {
                     pool::goodbye(connection).await;
                     return Ok(());
                 }
+                // As a call would tell it: it stands where the words of a call stood.
                 Ok(Err(Failure::Refused(answer))) => answer.to_string(),
-                Ok(Err(Failure::Broken(broken))) => broken.to_string(),
-                Err(_) => format!("no answer for {} s", CHECK.as_secs()),
+                Ok(Err(Failure::Broken(broken))) => format!("lost at {}: {broken}", phase.word()),
+                Err(_) => format!("no answer at {} for {} s", phase.word(), CHECK.as_secs()),
             };
-            Err(self.blot.out(&format!("{met} at {}", phase.word())).into_owned())
+            Err(self.blot.out(&met).into_owned())
         })
     }
 
