@@ -27,7 +27,7 @@
 //! | 2 | [`journal`] | the log's verbs |
 //! | 3 | [`policy`] [`router`] | judgement, pure over facts handed in |
 //! | 4 | [`flow`] | intake and courier: the only place where facts, judgement and I/O meet |
-//! | 6 | [`http`] | the side port: health, metrics, the queue's routes |
+//! | 6 | [`http`] | the side port: health, metrics, the routes of the queue and of the ESPs |
 //! | 7–9 | [`config`] ← [`relay`] ← [`cli`] ← `main` | written → checked configuration; the wiring; the commands |
 //!
 //! # What never happens

@@ -101,7 +101,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let queue = Arc::new(live);
     lock.write(side.local_addr()?).context("cannot write the lock file")?;
     announce(&config, &doors, side.local_addr()?);
-    let routes = http::Relay { queue, clock, metrics, budget, doors, admin_token };
+    let desk = Arc::new(http::LiveDesk(Arc::clone(&courier)));
+    let routes = http::Relay { queue, desk, clock, metrics, budget, doors, admin_token };
     let mut running = Running::start(listeners, intake, courier, (routes, side));
     let signal = wait_for_signal().await?;
     journal::stopping(signal);

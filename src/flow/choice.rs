@@ -45,6 +45,8 @@ pub struct Standing {
     pub name: String,
     /// Lower first.
     pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
     /// Its place, from 0; `None`: it is passed over.
     pub rank: Option<usize>,
     /// Why it is passed over.
@@ -116,6 +118,7 @@ impl Courier {
         let standing = |(i, c): (usize, &Candidate<'_>)| Standing {
             name: c.name.to_owned(),
             priority: c.priority,
+            weight: c.weight,
             rank: place(i),
             why: why(i),
         };
@@ -195,8 +198,13 @@ impl Courier {
     }
 
     /// Looked for only where some ESP minds: it takes a look into the header.
-    fn minded_from(&self, message: &Message) -> Option<String> {
-        self.outlets.iter().any(|o| o.gate.minds_senders()).then(|| from_domain(message)).flatten()
+    pub(super) fn minded_from(&self, message: &Message) -> Option<String> {
+        self.minds_senders().then(|| from_domain(message)).flatten()
+    }
+
+    /// Whether some ESP refused some From domain.
+    pub(super) fn minds_senders(&self) -> bool {
+        self.outlets.iter().any(|o| o.gate.minds_senders())
     }
 
     fn told(&self, candidates: &[Candidate<'_>], choice: &Choice, chosen: usize) -> Option<Arc<str>> {

@@ -274,6 +274,13 @@ impl Courier {
         self.streams.get(&StreamName::new(name))
     }
 
+    /// Those that are there, in order.
+    pub(super) fn stream_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.streams.keys().map(StreamName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
     pub(super) fn queue(&self) -> MutexGuard<'_, PendingQueue> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,5 @@
-//! What an operator asks of the ESPs and does to them: how each stands, suspend and resume, and who would carry a mail.
+//! What an operator asks of the ESPs and does to them: how each stands, suspend and resume, who would carry a mail, and
+//! who is next for one that waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +10,9 @@ use super::outlet::{Load, Outlet};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::journal;
-use crate::mail::{Lane, StreamName};
+use crate::mail::{Lane, Message, QueueState, Rule, StreamKind, StreamName};
 use crate::router::{PassedOver, Ties};
-use crate::store::{StoreError, Suspension};
+use crate::store::{MessageView, StoreError, Suspension};
 
 /// How one ESP stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,15 +50,34 @@ pub struct Resolved {
     pub standings: Vec<Standing>,
 }
 
+/// How the ESPs stand now towards those recipients of a message that wait, as far as the same rules bear on them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outlook {
+    /// Which, by their places in the envelope.
+    pub recipients: Vec<u32>,
+    /// As in [`Resolved`].
+    pub standings: Vec<Standing>,
+}
+
 /// Why nothing was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DeskError {
     /// There is no such ESP.
-    #[error("there is no ESP named {0}")]
-    NoSuchEsp(String),
+    #[error("there is no ESP named {name:?}; there are: {known}")]
+    NoSuchEsp {
+        /// The name that was given.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// There is no such stream.
-    #[error("there is no stream named {0}")]
-    NoSuchStream(String),
+    #[error("there is no stream named {name:?}; there are: {known}")]
+    NoSuchStream {
+        /// The name that was given.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// The database did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -111,7 +131,10 @@ impl Courier {
         stream: Option<&str>,
     ) -> Result<Resolved, DeskError> {
         let name = stream.unwrap_or(StreamName::TRANSACTIONAL);
-        let rules = self.stream_named(name).ok_or_else(|| DeskError::NoSuchStream(name.to_owned()))?;
+        let rules = self.stream_named(name).ok_or_else(|| DeskError::NoSuchStream {
+            name: name.to_owned(),
+            known: self.stream_names().join(", "),
+        })?;
         let rule = self.routes.bearing_on(to, from_domain);
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
         let load = Load { kind: lane.kind, recipients: 1, from_domain };
@@ -119,16 +142,62 @@ impl Courier {
         Ok(Resolved { stream: name.to_owned(), standings })
     }
 
+    /// Who is next for each recipient of a message that waits, and why the others are not. Nothing for those that do
+    /// not wait.
+    pub async fn outlook(&self, view: &MessageView) -> Result<Vec<Outlook>, StoreError> {
+        let waits = |state: &QueueState| matches!(state, QueueState::Waiting { .. });
+        let waiting: Vec<u32> =
+            view.deliveries.iter().filter(|d| waits(&d.state)).map(|d| d.id.recipient).collect();
+        if waiting.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A view has no content; whose mail it is stands in the content.
+        let loaded = match self.routes.any_domains() || self.minds_senders() {
+            true => self.store.load(vec![view.message.id]).await.pop().transpose()?.flatten(),
+            false => None,
+        };
+        let message = loaded.as_ref().unwrap_or(&view.message);
+        Ok(self.outlook_of(message, &waiting))
+    }
+
+    fn outlook_of(&self, message: &Message, waiting: &[u32]) -> Vec<Outlook> {
+        let (from, rules) = (self.minded_from(message), self.rules_of(message));
+        let mut groups: Vec<(Rule, Vec<u32>)> = Vec::new();
+        for n in waiting {
+            let rule = rules.get(*n as usize).cloned().unwrap_or_default();
+            match groups.iter_mut().find(|(of, _)| *of == rule) {
+                Some((_, recipients)) => recipients.push(*n),
+                None => groups.push((rule, vec![*n])),
+            }
+        }
+        let outlook = |(rule, recipients): (Rule, Vec<u32>)| {
+            let load = Load {
+                kind: message.kind,
+                recipients: u32::try_from(recipients.len()).unwrap_or(u32::MAX),
+                from_domain: from.as_deref(),
+            };
+            let ties = Ties { pin: message.pin.as_deref(), ..Ties::default() };
+            Outlook { recipients, standings: self.standings(&Lane::of(message, rule), load, ties) }
+        };
+        groups.into_iter().map(outlook).collect()
+    }
+
     fn named(&self, esp: &str) -> Result<&Arc<Outlet>, DeskError> {
         let found = self.outlets.iter().find(|outlet| &*outlet.name == esp);
-        found.ok_or_else(|| DeskError::NoSuchEsp(esp.to_owned()))
+        found.ok_or_else(|| DeskError::NoSuchEsp {
+            name: esp.to_owned(),
+            known: self.outlets.iter().map(|outlet| &*outlet.name).collect::<Vec<_>>().join(", "),
+        })
     }
 }
 
 impl Outlet {
     fn status(&self, now: Timestamp) -> EspStatus {
         let suspension = self.gate.suspension(now);
-        let why = self.gate.hindrance(None, now).as_ref().map(PassedOver::to_string);
+        let receipt = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
+        let hindrance = self.hindrance(receipt, now).as_ref().map(PassedOver::to_string);
+        let on_trial = || Some(format!("one message tries it after: {}", self.gate.why_shut()?));
+        let why = hindrance.or_else(on_trial);
         EspStatus {
             name: self.name.to_string(),
             priority: self.priority,

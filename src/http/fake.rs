@@ -1,23 +1,29 @@
-//! A queue in memory, for tests of the routes and the commands.
+//! A queue and two ESPs in memory, for tests of the routes and the commands.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Door, Queue, Relay};
+use super::{Desk, Door, Queue, Relay};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
+use crate::flow::Standing;
+use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
 use crate::mail::delivery::Mark;
 use crate::mail::{
     AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, Owner,
     Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName,
 };
+use crate::router::PassedOver;
 use crate::secret::Secret;
-use crate::store::{Act, AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
+use crate::store::{
+    Act, AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError, Suspension,
+};
 
 /// 2026-11-25T10:20:34.005Z
 pub const ACCEPTED: Timestamp = Timestamp::from_millis(1_795_602_034_005);
@@ -37,6 +43,10 @@ pub struct Fake {
     /// Every verb fails.
     pub broken: AtomicBool,
     pub probes: AtomicUsize,
+    /// The ESPs; the first has a limit, the second has failed.
+    pub esps: Mutex<Vec<String>>,
+    /// Who of them is suspended.
+    pub suspended: Mutex<BTreeMap<String, Suspension>>,
 }
 
 pub fn id(n: i64) -> MessageId {
@@ -48,9 +58,9 @@ pub fn attempt(n: i64) -> AttemptId {
 }
 
 impl Fake {
-    /// Three messages: 1 waits after a refusal, 2 was handed to the sandbox, 3 is held.
+    /// Three messages: 1 waits after a refusal, 2 was handed to the sandbox, 3 is held. Two ESPs: a and b.
     pub fn with_three() -> Self {
-        let fake = Fake::default();
+        let fake = Fake { esps: Mutex::new(vec!["a".into(), "b".into()]), ..Fake::default() };
         let waiting = QueueState::Waiting { due: DUE };
         fake.add(message(1, waiting, "451 4.7.1 try later\u{1b}[2J"), b"Subject: one\r\n\r\nhello\r\n");
         fake.add(message(2, QueueState::Done, "kept"), b"two");
@@ -140,7 +150,7 @@ pub fn message(n: i64, state: QueueState, said: &str) -> MessageView {
             phase: (outcome == "refused").then(|| "connect".into()),
             remote_id: done.then(|| "sandbox-2".into()),
             said: said.into(),
-            choice: None,
+            choice: (outcome == "refused").then(|| "sandbox; a: takes no mail now: \u{1b}reset".into()),
         }],
         events: vec![EventView {
             at: ACCEPTED,
@@ -208,6 +218,94 @@ impl Queue for Fake {
     }
 }
 
+impl Fake {
+    fn status(&self, esp: &str) -> Result<EspStatus, DeskError> {
+        let esps = self.esps.lock().unwrap();
+        let Some(n) = esps.iter().position(|known| known == esp) else {
+            return Err(DeskError::NoSuchEsp { name: esp.into(), known: esps.join(", ") });
+        };
+        let suspension = self.suspended.lock().unwrap().get(esp).cloned();
+        Ok(EspStatus {
+            name: esp.into(),
+            priority: n as u32 + 1,
+            weight: 100,
+            gate: if suspension.is_some() { "suspended" } else { "open" },
+            why: suspension.as_ref().map(|s| format!("suspended: {}", s.reason)),
+            suspension,
+            begun: n,
+            max_connections: 10,
+            allowance_remaining: (n == 0).then_some(42),
+            usual_seconds: 0.012_345,
+            last_error: (n == 1).then(|| (ACCEPTED, "connection refused\u{1b}[2J".into())),
+        })
+    }
+
+    fn standings(&self) -> Vec<Standing> {
+        let standing = |(n, esp): (usize, &String)| {
+            let suspension = self.suspended.lock().unwrap().get(esp).cloned();
+            Standing {
+                name: esp.clone(),
+                priority: n as u32 + 1,
+                weight: 100,
+                rank: suspension.is_none().then_some(n),
+                why: suspension.map(|s| PassedOver::Suspended { reason: s.reason, until: s.until }),
+            }
+        };
+        self.esps.lock().unwrap().iter().enumerate().map(standing).collect()
+    }
+}
+
+impl Desk for Fake {
+    fn statuses(&self) -> Vec<EspStatus> {
+        let esps = self.esps.lock().unwrap().clone();
+        esps.iter().map(|esp| self.status(esp).unwrap()).collect()
+    }
+
+    fn suspend<'a>(
+        &'a self,
+        esp: &'a str,
+        reason: &'a str,
+        for_how_long: Option<Duration>,
+    ) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
+        let until = for_how_long.map(|time| DUE.plus(time));
+        let suspend = |_| {
+            let suspension = Suspension { reason: reason.into(), since: DUE, until };
+            self.suspended.lock().unwrap().insert(esp.into(), suspension);
+            self.status(esp)
+        };
+        std::future::ready(self.status(esp).and_then(suspend)).boxed()
+    }
+
+    fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
+        self.suspended.lock().unwrap().remove(esp);
+        std::future::ready(self.status(esp)).boxed()
+    }
+
+    fn resolve(
+        &self,
+        from_domain: Option<&str>,
+        to: &Address,
+        stream: Option<&str>,
+    ) -> Result<Resolved, DeskError> {
+        match stream {
+            Some(name) if name != "transactional" => {
+                Err(DeskError::NoSuchStream { name: name.into(), known: "transactional".into() })
+            }
+            // What was asked shows in the answer.
+            _ => Ok(Resolved {
+                stream: format!("{} to {to}", from_domain.unwrap_or("nobody")),
+                standings: self.standings(),
+            }),
+        }
+    }
+
+    fn outlook<'a>(&'a self, view: &'a MessageView) -> BoxFuture<'a, Result<Vec<Outlook>, StoreError>> {
+        let waits = matches!(view.deliveries[0].state, QueueState::Waiting { .. });
+        let outlook = waits.then(|| Outlook { recipients: vec![0], standings: self.standings() });
+        std::future::ready(self.ok(outlook.into_iter().collect())).boxed()
+    }
+}
+
 /// An `Out` state, for tests of words.
 pub fn out(n: i64) -> QueueState {
     QueueState::Out { owner: Owner::from_number(1), attempt: attempt(n) }
@@ -216,6 +314,7 @@ pub fn out(n: i64) -> QueueState {
 /// What a port on this queue works with.
 pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
     Relay {
+        desk: Arc::clone(&queue) as Arc<dyn Desk>,
         queue,
         clock: Arc::new(Manual::at(DUE)),
         metrics: crate::metrics::for_tests(),

@@ -1,13 +1,16 @@
-//! The queue as the routes and commands see it, over the real store.
+//! The queue and the ESPs as the routes and commands see them, over the real store and courier.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::Queue;
+use super::{Desk, Queue};
+use crate::address::Address;
 use crate::flow::courier::Courier;
+use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
 use crate::journal;
 use crate::mail::MessageId;
 use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, Store, StoreError};
@@ -97,5 +100,41 @@ impl Queue for Live {
 
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.probe_write().boxed()
+    }
+}
+
+/// A courier, asked about its ESPs.
+#[derive(Debug, Clone)]
+pub struct LiveDesk(pub Arc<Courier>);
+
+impl Desk for LiveDesk {
+    fn statuses(&self) -> Vec<EspStatus> {
+        self.0.esp_statuses()
+    }
+
+    fn suspend<'a>(
+        &'a self,
+        esp: &'a str,
+        reason: &'a str,
+        for_how_long: Option<Duration>,
+    ) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
+        self.0.suspend(esp, reason, for_how_long).boxed()
+    }
+
+    fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
+        self.0.resume(esp).boxed()
+    }
+
+    fn resolve(
+        &self,
+        from_domain: Option<&str>,
+        to: &Address,
+        stream: Option<&str>,
+    ) -> Result<Resolved, DeskError> {
+        self.0.resolve(from_domain, to, stream)
+    }
+
+    fn outlook<'a>(&'a self, view: &'a MessageView) -> BoxFuture<'a, Result<Vec<Outlook>, StoreError>> {
+        self.0.outlook(view).boxed()
     }
 }

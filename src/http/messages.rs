@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::body::{Pairs, object, octets, pairs};
 use super::error::{FieldProblem, Problem};
 use super::shape::{Acted, ActedOn, Life, Page, STATES, read_cursor};
 use super::{App, Queue};
@@ -37,15 +38,11 @@ impl Default for RawLimit {
     }
 }
 
-type Pairs = Vec<(String, String)>;
-
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
-    let Query(pairs) =
-        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, "bad_query", e.body_text()))?;
-    let filter = read_filter(pairs)?;
+    let filter = read_filter(pairs(query)?)?;
     Ok(Json(page(&*app.relay.queue, filter).await?))
 }
 
@@ -105,8 +102,10 @@ pub(super) async fn show(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Life>, Problem> {
-    let life = app.relay.queue.show(read_id(id)?).await?;
-    life.map(|view| Json(view.into())).ok_or_else(Problem::no_such_message)
+    let view = app.relay.queue.show(read_id(id)?).await?.ok_or_else(Problem::no_such_message)?;
+    let now = app.relay.desk.outlook(&view).await?;
+    let life = Life { now: now.into_iter().map(Into::into).collect(), ..view.into() };
+    Ok(Json(life))
 }
 
 pub(super) async fn raw(
@@ -153,12 +152,7 @@ pub(super) async fn act(
     act: Act,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Acted>, Problem> {
-    let body = body.map_err(|e| match e.status() {
-        status @ StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(status, "too_large", "a request may have 1 MiB; send fewer ids at a time")
-        }
-        status => Problem::new(status, "bad_body", e.body_text()),
-    })?;
+    let body = octets(body)?;
     let queue = &*app.relay.queue;
     match read_whom(&body, act == Act::Flush)? {
         Whom::All => {
@@ -218,11 +212,7 @@ enum Whom {
 }
 
 fn read_whom(body: &[u8], all_allowed: bool) -> Result<Whom, Problem> {
-    let bad = |message: String| Problem::new(StatusCode::BAD_REQUEST, "bad_json", message);
-    let value: Value = serde_json::from_slice(body).map_err(|e| bad(format!("the body is not JSON: {e}")))?;
-    let Value::Object(members) = value else {
-        return Err(bad("the body is not a JSON object such as {\"ids\":[\"01jd3k5v9m2xq\"]}".into()));
-    };
+    let members = object(body, "{\"ids\":[\"01jd3k5v9m2xq\"]}")?;
     let (mut ids, mut all, mut wrong) = (None, false, Vec::new());
     for (key, value) in &members {
         match (key.as_str(), value) {

@@ -1,9 +1,10 @@
-//! The side port: health, metrics, and the queue's routes for operators and their tools.
+//! The side port: health, metrics, and the routes of the queue and of the ESPs for operators and their tools.
 //!
-//! Everything under `/v1` wants the admin token. Errors are JSON of one shape, also for what the framework refuses.
+//! Everything under `/v1`, and `/esp-status`, wants the admin token. Errors are JSON of one shape, also for what the framework refuses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -12,13 +13,18 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
+use crate::address::Address;
 use crate::clock::Clock;
+use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
 use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
 use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, StoreError};
 
+mod body;
 pub mod error;
+pub mod esp_shape;
+pub mod esps;
 mod fresh;
 mod guard;
 mod health;
@@ -36,7 +42,7 @@ pub(crate) mod fake;
 mod tests;
 
 pub use error::{ErrorBody, FieldProblem, Problem};
-pub use live::Live;
+pub use live::{Live, LiveDesk};
 pub use probe::PROBE_NAME;
 pub use serve::serve;
 pub use settings::HttpSettings;
@@ -69,6 +75,34 @@ pub trait Queue: Send + Sync {
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
+/// What the routes ask of the ESPs, and do to them. Only a relay that runs has one.
+pub trait Desk: Send + Sync {
+    /// How every ESP stands, in the configuration's order.
+    fn statuses(&self) -> Vec<EspStatus>;
+
+    /// Gives an ESP no more mail, for so long or until it is resumed.
+    fn suspend<'a>(
+        &'a self,
+        esp: &'a str,
+        reason: &'a str,
+        for_how_long: Option<Duration>,
+    ) -> BoxFuture<'a, Result<EspStatus, DeskError>>;
+
+    /// Lets an ESP have mail again, and reopens its gate where faults had shut it.
+    fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>>;
+
+    /// Who would carry mail From that domain to that recipient now.
+    fn resolve(
+        &self,
+        from_domain: Option<&str>,
+        to: &Address,
+        stream: Option<&str>,
+    ) -> Result<Resolved, DeskError>;
+
+    /// Who is next for those recipients of a message that wait.
+    fn outlook<'a>(&'a self, view: &'a MessageView) -> BoxFuture<'a, Result<Vec<Outlook>, StoreError>>;
+}
+
 /// An SMTP listener as `/readyz` tries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Door {
@@ -83,6 +117,8 @@ pub struct Door {
 pub struct Relay {
     /// The queue.
     pub queue: Arc<dyn Queue>,
+    /// The ESPs.
+    pub desk: Arc<dyn Desk>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// What `/metrics` renders.
@@ -91,7 +127,7 @@ pub struct Relay {
     pub budget: Arc<Budget>,
     /// Every SMTP listener.
     pub doors: Vec<Door>,
-    /// What opens `/v1`.
+    /// What opens `/v1` and `/esp-status`.
     pub admin_token: Secret,
 }
 
@@ -129,6 +165,22 @@ const ROUTES: &[Route] = &[
     Route { method: "POST", path: "/v1/queue/pause", what: "stop: {\"ids\":[…]}" },
     Route { method: "POST", path: "/v1/queue/release", what: "go on: {\"ids\":[…]}" },
     Route { method: "POST", path: "/v1/queue/remove", what: "take out: {\"ids\":[…]}" },
+    Route { method: "GET", path: "/esp-status", what: "each ESP: its gate, why, what is left of its limits" },
+    Route {
+        method: "POST",
+        path: "/v1/esps/{name}/suspend",
+        what: "no mail goes there: {\"reason\":\"…\",\"for\":\"2h\"}; without for: until it is resumed",
+    },
+    Route {
+        method: "POST",
+        path: "/v1/esps/{name}/resume",
+        what: "mail goes there again, a shut gate opens",
+    },
+    Route {
+        method: "GET",
+        path: "/v1/resolve",
+        what: "who would carry a mail, and why: ?from= &to= &stream=; nothing is sent",
+    },
 ];
 
 /// What handlers share.
@@ -149,11 +201,16 @@ fn router(relay: Relay) -> Router {
         .route("/queue/pause", act(Act::Pause))
         .route("/queue/release", act(Act::Release))
         .route("/queue/remove", act(Act::Remove))
+        .route("/esps/{name}/suspend", post(esps::suspend))
+        .route("/esps/{name}/resume", post(esps::resume))
+        .route("/resolve", get(esps::resolve))
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)
         .layer(from_fn_with_state(Arc::clone(&app), guard::admin));
+    let for_admins = from_fn_with_state(Arc::clone(&app), guard::admin);
     Router::new()
         .route("/", get(front_page))
+        .route("/esp-status", get(esps::list).layer(for_admins))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
@@ -168,10 +225,10 @@ fn router(relay: Relay) -> Router {
 async fn front_page() -> String {
     let mut page = String::from("Postroad: one local SMTP door to every email service provider.\n\n");
     for route in ROUTES {
-        page.push_str(&format!("{:4} {:22} {}\n", route.method, route.path, route.what));
+        page.push_str(&format!("{:4} {:24} {}\n", route.method, route.path, route.what));
     }
     page.push_str(
-        "\n/v1 wants Authorization: Bearer TOKEN; the token is in admin.token in the data directory.\n",
+        "\n/v1 and /esp-status want Authorization: Bearer TOKEN; the token is in admin.token in the data directory.\n",
     );
     page
 }

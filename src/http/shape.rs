@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::esp_shape::Outlook;
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Mark, PausedFrom};
 use crate::mail::{DeliveryId, Known, QueueState, Reason, StreamKind};
@@ -132,6 +133,9 @@ pub struct Life {
     pub attempts: Vec<Attempt>,
     /// Oldest first.
     pub events: Vec<Event>,
+    /// Which ESPs those that wait would go to now, and why not to others; only a relay that runs knows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub now: Vec<Outlook>,
 }
 
 /// Who handed a message in.
@@ -177,6 +181,9 @@ pub struct Attempt {
     pub remote_id: Option<String>,
     /// The ESP's words.
     pub said: String,
+    /// Why this ESP, where there are several: its name, then what each other one's place was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
 }
 
 /// Something that happened to a message.
@@ -312,6 +319,7 @@ impl From<MessageView> for Life {
             deliveries: view.deliveries.into_iter().map(Into::into).collect(),
             attempts: view.attempts.into_iter().map(Into::into).collect(),
             events: view.events.into_iter().map(Into::into).collect(),
+            now: Vec::new(),
         }
     }
 }
@@ -329,6 +337,7 @@ impl From<AttemptView> for Attempt {
             phase: view.phase,
             remote_id: view.remote_id,
             said: view.said,
+            choice: view.choice,
         }
     }
 }

@@ -14,6 +14,8 @@ use super::fake::{ACCEPTED, DUE, Fake, TOKEN, id};
 use super::*;
 use crate::store::QueueCount;
 
+mod esps;
+
 struct Port {
     base: String,
     address: SocketAddr,
@@ -64,13 +66,19 @@ fn fields(answer: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn everything_under_v1_wants_the_token_and_nothing_else_does() {
+async fn everything_under_v1_and_esp_status_want_the_token_and_nothing_else_does() {
     let port = Port::open().await;
     let wrong = ["", "Bearer", "Bearer ", "Bearer tok-e", "Bearer tok-enn", "Basic tok-en", "tok-en"];
-    for path in ["/v1/messages", "/v1/queue/flush", "/v1/nowhere"] {
+    for (method, path) in [
+        (Method::GET, "/v1/messages"),
+        (Method::POST, "/v1/queue/flush"),
+        (Method::POST, "/v1/esps/a/suspend"),
+        (Method::GET, "/v1/nowhere"),
+        (Method::GET, "/esp-status"),
+    ] {
         for given in wrong {
-            let request =
-                port.client.post(format!("{}{path}", port.base)).header(header::AUTHORIZATION, given);
+            let request = port.client.request(method.clone(), format!("{}{path}", port.base));
+            let request = request.header(header::AUTHORIZATION, given);
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path} {given:?}");
             assert!(response.headers().contains_key(header::WWW_AUTHENTICATE));
@@ -78,7 +86,7 @@ async fn everything_under_v1_wants_the_token_and_nothing_else_does() {
             assert_eq!(body["error"]["code"], "unauthorized");
         }
     }
-    assert!(port.queue.acts.lock().unwrap().is_empty());
+    assert!(port.queue.acts.lock().unwrap().is_empty() && port.queue.suspended.lock().unwrap().is_empty());
     assert_eq!(port.get("/v1/messages").await.0, StatusCode::OK);
     for path in ["/", "/healthz", "/readyz", "/metrics"] {
         let response = port.client.get(format!("{}{path}", port.base)).send().await.unwrap();
@@ -92,11 +100,16 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
     let page = port.client.get(&port.base).send().await.unwrap().text().await.unwrap();
     for route in ROUTES {
         assert!(page.contains(route.path), "{page}");
-        let path = route.path.replace("{id}", &id(1).to_string());
-        let url = format!("{}{path}", port.base);
+        let path = route.path.replace("{id}", &id(1).to_string()).replace("{name}", "a");
+        let (query, body) = match path.rsplit('/').next() {
+            Some("resolve") => ("?from=<>&to=a@b.example", ""),
+            Some("suspend") => ("", r#"{"reason":"invoice"}"#),
+            Some("resume") => ("", "{}"),
+            _ => ("", r#"{"ids":["0000000000001"]}"#),
+        };
+        let url = format!("{}{path}{query}", port.base);
         let method: Method = route.method.parse().unwrap();
-        let request =
-            port.client.request(method, &url).bearer_auth(TOKEN).body(r#"{"ids":["0000000000001"]}"#);
+        let request = port.client.request(method, &url).bearer_auth(TOKEN).body(body);
         assert_eq!(request.send().await.unwrap().status(), StatusCode::OK, "{path}");
         let (status, body) = port.ask(Method::PATCH, &path, None).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");

@@ -1,0 +1,153 @@
+//! The JSON of the ESPs: how each stands, and who carries a mail.
+
+use serde::{Deserialize, Serialize};
+
+use super::shape::Moment;
+use crate::flow::desk::{self, EspStatus};
+use crate::{flow, store};
+
+/// `GET /esp-status`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Esps {
+    /// In the configuration's order.
+    pub esps: Vec<Esp>,
+}
+
+/// How one ESP stands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Esp {
+    /// Its name.
+    pub name: String,
+    /// Lower first.
+    pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
+    /// `open`, `shut`, `probing` (one message tries it), `recovering` (ever more mail) or `suspended`.
+    pub gate: String,
+    /// Why mail does not go there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What an operator said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Suspension>,
+    /// Calls begun, on their way or waiting for a connection.
+    pub begun: usize,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Recipients that it may still be given, by the tightest limit; absent: it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowance_remaining: Option<u64>,
+    /// Seconds that an answer takes of late, to the millisecond.
+    pub usual_seconds: f64,
+    /// When it last failed, and its words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<LastError>,
+}
+
+/// An operator's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspension {
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Moment,
+    /// Until when; absent: until it is resumed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+}
+
+/// The last failure of an ESP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastError {
+    /// When.
+    pub at: Moment,
+    /// Its words.
+    pub said: String,
+}
+
+/// `GET /v1/resolve`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolved {
+    /// The stream that the mail would have.
+    pub stream: String,
+    /// Those that may carry it in rank, then those that are passed over.
+    pub esps: Vec<Standing>,
+}
+
+/// How the ESPs stand towards some recipients of a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outlook {
+    /// Which recipients, from 0.
+    pub n: Vec<u32>,
+    /// As in [`Resolved`].
+    pub esps: Vec<Standing>,
+}
+
+/// One ESP's place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// The ESP.
+    pub name: String,
+    /// Lower first.
+    pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
+    /// Its place, from 1; absent: it is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<usize>,
+    /// Why it is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<EspStatus> for Esp {
+    fn from(status: EspStatus) -> Self {
+        Esp {
+            name: status.name,
+            priority: status.priority,
+            weight: status.weight,
+            gate: status.gate.into(),
+            why: status.why,
+            suspension: status.suspension.map(Into::into),
+            begun: status.begun,
+            max_connections: status.max_connections,
+            allowance_remaining: status.allowance_remaining,
+            usual_seconds: (status.usual_seconds * 1000.0).round() / 1000.0,
+            last_error: status.last_error.map(|(at, said)| LastError { at: Moment(at), said }),
+        }
+    }
+}
+
+impl From<store::Suspension> for Suspension {
+    fn from(suspension: store::Suspension) -> Self {
+        Suspension {
+            reason: suspension.reason,
+            since: Moment(suspension.since),
+            until: suspension.until.map(Moment),
+        }
+    }
+}
+
+impl From<desk::Resolved> for Resolved {
+    fn from(resolved: desk::Resolved) -> Self {
+        Resolved { stream: resolved.stream, esps: resolved.standings.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<desk::Outlook> for Outlook {
+    fn from(outlook: desk::Outlook) -> Self {
+        Outlook { n: outlook.recipients, esps: outlook.standings.into_iter().map(Into::into).collect() }
+    }
+}
+
+impl From<flow::Standing> for Standing {
+    fn from(standing: flow::Standing) -> Self {
+        Standing {
+            name: standing.name,
+            priority: standing.priority,
+            weight: standing.weight,
+            rank: standing.rank.map(|rank| rank + 1),
+            why: standing.why.map(|why| why.to_string()),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! `/esp-status`, `/v1/esps` and `/v1/resolve`: how the ESPs stand, what an operator does to one, who would carry a mail.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use super::App;
+use super::body::{Pairs, object, octets, pairs};
+use super::error::{FieldProblem, Problem};
+use super::esp_shape::{Esp, Esps, Resolved};
+use crate::address::{Address, Grammar};
+use crate::flow::desk::DeskError;
+use crate::units;
+
+/// The reason of a suspension: a sentence, not a report.
+pub const REASON_CHARACTERS_MAX: usize = 300;
+/// The longest `for`; who wants more leaves it out.
+const SUSPENDED_DAYS_MAX: u64 = 365;
+
+type Name = Result<Path<String>, PathRejection>;
+
+pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Esps> {
+    Json(Esps { esps: app.relay.desk.statuses().into_iter().map(Into::into).collect() })
+}
+
+pub(super) async fn suspend(
+    State(app): State<Arc<App>>,
+    name: Name,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Esp>, Problem> {
+    let name = read_name(name)?;
+    let (reason, for_how_long) = read_suspension(&octets(body)?)?;
+    let status = app.relay.desk.suspend(&name, &reason, for_how_long).await?;
+    Ok(Json(status.into()))
+}
+
+pub(super) async fn resume(
+    State(app): State<Arc<App>>,
+    name: Name,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Esp>, Problem> {
+    let name = read_name(name)?;
+    let body = octets(body)?;
+    if !body.is_empty() {
+        let no_field = |key: &String| FieldProblem::new(key.as_str(), "no such field; there is none");
+        let wrong: Vec<FieldProblem> = object(&body, "{}")?.keys().map(no_field).collect();
+        if !wrong.is_empty() {
+            return Err(Problem::fields(wrong));
+        }
+    }
+    Ok(Json(app.relay.desk.resume(&name).await?.into()))
+}
+
+pub(super) async fn resolve(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Pairs>, QueryRejection>,
+) -> Result<Json<Resolved>, Problem> {
+    let asked = read_question(pairs(query)?)?;
+    let resolved =
+        app.relay.desk.resolve(asked.from_domain.as_deref(), &asked.to, asked.stream.as_deref())?;
+    Ok(Json(resolved.into()))
+}
+
+fn read_name(name: Name) -> Result<String, Problem> {
+    let bad = |e: PathRejection| Problem::new(StatusCode::BAD_REQUEST, "bad_path", e.body_text());
+    name.map(|Path(name)| name).map_err(bad)
+}
+
+/// The reason, and for how long.
+fn read_suspension(body: &[u8]) -> Result<(String, Option<Duration>), Problem> {
+    let members = object(body, "{\"reason\":\"invoice dispute\",\"for\":\"2h\"}")?;
+    let (mut reason, mut for_how_long, mut wrong) = (None, None, Vec::new());
+    for (key, value) in &members {
+        match (key.as_str(), value) {
+            ("reason", Value::String(text)) => match read_reason(text) {
+                Ok(text) => reason = Some(text),
+                Err(what) => wrong.push(FieldProblem::new("reason", what)),
+            },
+            ("for", Value::String(text)) => match read_for(text) {
+                Ok(time) => for_how_long = Some(time),
+                Err(what) => wrong.push(FieldProblem::new("for", what)),
+            },
+            ("for", Value::Null) => {}
+            ("reason", _) => wrong.push(FieldProblem::new("reason", "not a text")),
+            ("for", _) => wrong.push(FieldProblem::new("for", "not a text such as \"2h\"")),
+            (_, _) => wrong.push(FieldProblem::new(key.as_str(), "no such field; there are reason and for")),
+        }
+    }
+    if !members.contains_key("reason") {
+        wrong.push(FieldProblem::new("reason", "is missing: say why, for those who look later"));
+    }
+    match reason {
+        Some(reason) if wrong.is_empty() => Ok((reason, for_how_long)),
+        Some(_) | None => Err(Problem::fields(wrong)),
+    }
+}
+
+/// Why an ESP is suspended, as an operator says it.
+pub fn read_reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("is empty: say why, for those who look later".into());
+    }
+    if text.chars().count() > REASON_CHARACTERS_MAX {
+        return Err(format!("is longer than {REASON_CHARACTERS_MAX} characters"));
+    }
+    Ok(text.to_owned())
+}
+
+/// For how long: `2h`.
+pub fn read_for(text: &str) -> Result<Duration, String> {
+    let time = units::duration(text)?;
+    if time.is_zero() {
+        return Err("is no time at all: write how long, such as 2h".into());
+    }
+    if time > Duration::from_secs(SUSPENDED_DAYS_MAX * 86_400) {
+        return Err(format!(
+            "is longer than {SUSPENDED_DAYS_MAX}d; leave it out to suspend it until it is resumed"
+        ));
+    }
+    Ok(time)
+}
+
+/// What `/v1/resolve` is asked.
+struct Question {
+    from_domain: Option<String>,
+    to: Address,
+    stream: Option<String>,
+}
+
+fn read_question(pairs: Pairs) -> Result<Question, Problem> {
+    let (mut from, mut to, mut stream, mut wrong) = (None, None, None, Vec::new());
+    for (key, value) in pairs {
+        match key.as_str() {
+            "from" => from = Some(value),
+            "to" => to = Some(value),
+            "stream" => stream = Some(value),
+            _ => wrong.push(FieldProblem::new(key, "no such parameter; there are from, to and stream")),
+        }
+    }
+    let from = from.ok_or_else(|| "is missing: an address, a domain such as example.com, or <>".into());
+    let from = from.and_then(|text| read_from(&text)).map_err(|what| FieldProblem::new("from", what));
+    let to = to.ok_or_else(|| "is missing: an address".into());
+    let to = to.and_then(|text| read_to(&text)).map_err(|what| FieldProblem::new("to", what));
+    match (from, to) {
+        (Ok(from_domain), Ok(to)) if wrong.is_empty() => Ok(Question { from_domain, to, stream }),
+        (from, to) => {
+            wrong.extend(from.err());
+            wrong.extend(to.err());
+            Err(Problem::fields(wrong))
+        }
+    }
+}
+
+/// Whose mail: the domain of an address, or a domain, in the form of [`Address::key`]; `<>` has none.
+pub fn read_from(text: &str) -> Result<Option<String>, String> {
+    let text = text.trim();
+    if text == "<>" {
+        return Ok(None);
+    }
+    let bare = without_brackets(text);
+    let address = if bare.contains('@') { bare.to_owned() } else { format!("x@{bare}") };
+    let address = Address::parse(&address, Grammar::Lenient);
+    let address = address
+        .map_err(|_| format!("{text:?} is neither an address, a domain such as example.com, nor <>"))?;
+    Ok(address.key().rsplit_once('@').map(|(_, domain)| domain.to_owned()))
+}
+
+/// To whom.
+pub fn read_to(text: &str) -> Result<Address, String> {
+    let bare = without_brackets(text.trim());
+    Address::parse(bare, Grammar::Lenient).map_err(|error| format!("{text:?}: {error}"))
+}
+
+fn without_brackets(text: &str) -> &str {
+    text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text)
+}
+
+impl From<DeskError> for Problem {
+    fn from(error: DeskError) -> Self {
+        match error {
+            DeskError::NoSuchEsp { .. } | DeskError::NoSuchStream { .. } => {
+                Problem::new(StatusCode::NOT_FOUND, "not_found", error.to_string())
+            }
+            DeskError::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The ESPs' routes.
+
+use super::*;
+
+#[tokio::test]
+async fn esp_status_tells_how_each_stands() {
+    let port = Port::open().await;
+    port.post("/v1/esps/a/suspend", r#"{"reason":"invoice","for":"2h"}"#).await;
+    let (status, answer) = port.get("/esp-status").await;
+    assert_eq!(status, StatusCode::OK);
+    let two_hours_later = DUE.plus(Duration::from_secs(7200)).to_string();
+    let a = json!({
+        "name": "a", "priority": 1, "weight": 100, "gate": "suspended", "why": "suspended: invoice",
+        "suspension": { "reason": "invoice", "since": DUE.to_string(), "until": two_hours_later },
+        "begun": 0, "max_connections": 10, "allowance_remaining": 42, "usual_seconds": 0.012,
+    });
+    let b = json!({
+        "name": "b", "priority": 2, "weight": 100, "gate": "open", "begun": 1, "max_connections": 10,
+        "usual_seconds": 0.012,
+        "last_error": { "at": ACCEPTED.to_string(), "said": "connection refused\u{1b}[2J" },
+    });
+    assert_eq!(answer, json!({ "esps": [a, b] }));
+}
+
+#[tokio::test]
+async fn suspend_and_resume_answer_with_how_it_stands_now() {
+    let port = Port::open().await;
+    let (status, a) = port.post("/v1/esps/a/suspend", r#"{"reason":"  invoice ","for":null}"#).await;
+    assert_eq!((status, &a["suspension"]["reason"]), (StatusCode::OK, &json!("invoice")));
+    assert_eq!(a["suspension"].get("until"), None);
+    for body in ["", "{}"] {
+        let (status, a) = port.post("/v1/esps/a/resume", body).await;
+        assert_eq!((status, &a["gate"]), (StatusCode::OK, &json!("open")));
+    }
+    for verb in ["suspend", "resume"] {
+        let body = if verb == "suspend" { r#"{"reason":"x"}"# } else { "" };
+        let (status, answer) = port.post(&format!("/v1/esps/c/{verb}"), body).await;
+        assert_eq!((status, &answer["error"]["code"]), (StatusCode::NOT_FOUND, &json!("not_found")));
+        assert_eq!(answer["error"]["message"], "there is no ESP named \"c\"; there are: a, b");
+    }
+}
+
+#[tokio::test]
+async fn a_suspension_that_cannot_be_meant_names_its_fields() {
+    let port = Port::open().await;
+    let long = format!(r#"{{"reason":"{}"}}"#, "ü".repeat(301));
+    for (body, code, wrong) in [
+        ("", "bad_json", vec![]),
+        ("[]", "bad_json", vec![]),
+        ("{}", "invalid", vec!["reason"]),
+        (r#"{"reason":" "}"#, "invalid", vec!["reason"]),
+        (r#"{"reason":7}"#, "invalid", vec!["reason"]),
+        (long.as_str(), "invalid", vec!["reason"]),
+        (r#"{"reason":"x","for":"soon"}"#, "invalid", vec!["for"]),
+        (r#"{"reason":"x","for":"0s"}"#, "invalid", vec!["for"]),
+        (r#"{"reason":"x","for":"366d"}"#, "invalid", vec!["for"]),
+        (r#"{"reason":"x","for":7}"#, "invalid", vec!["for"]),
+        (r#"{"until":"2h","for":"x"}"#, "invalid", vec!["until", "for", "reason"]),
+    ] {
+        let (status, answer) = port.post("/v1/esps/a/suspend", body).await;
+        assert_eq!((status, &answer["error"]["code"]), (StatusCode::BAD_REQUEST, &json!(code)), "{body}");
+        let (mut told, mut wrong) = (fields(&answer), wrong);
+        told.sort_unstable();
+        wrong.sort_unstable();
+        assert_eq!(told, wrong, "{body}");
+    }
+    let (status, answer) = port.post("/v1/esps/a/resume", r#"{"reason":"x"}"#).await;
+    assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["reason"]));
+    assert!(port.queue.suspended.lock().unwrap().is_empty());
+    let just = format!(r#"{{"reason":"{}","for":"365d"}}"#, "ü".repeat(300));
+    assert_eq!(port.post("/v1/esps/a/suspend", &just).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn resolve_names_every_esp_in_rank() {
+    let port = Port::open().await;
+    port.post("/v1/esps/a/suspend", r#"{"reason":"invoice"}"#).await;
+    for (from, domain) in [
+        ("app@Example.COM", "example.com"),
+        ("%3Capp@example.com%3E", "example.com"),
+        ("example.com", "example.com"),
+        ("b%C3%BCcher.example", "xn--bcher-kva.example"),
+        ("<>", "nobody"),
+    ] {
+        let (status, answer) = port.get(&format!("/v1/resolve?from={from}&to=<you@example.net>")).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        assert_eq!(answer["stream"], format!("{domain} to you@example.net"));
+        assert_eq!(
+            answer["esps"],
+            json!([
+                { "name": "a", "priority": 1, "weight": 100, "why": "suspended: invoice" },
+                { "name": "b", "priority": 2, "weight": 100, "rank": 2 },
+            ])
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_meant_names_its_parameters() {
+    let port = Port::open().await;
+    for (query, wrong) in [
+        ("", vec!["from", "to"]),
+        ("?from=&to=", vec!["from", "to"]),
+        ("?from=a@b@c&to=you", vec!["from", "to"]),
+        ("?from=two words&to=a@-x", vec!["from", "to"]),
+        ("?from=<>&to=a@b.example&colour=red", vec!["colour"]),
+    ] {
+        let (status, answer) = port.get(&format!("/v1/resolve{query}")).await;
+        assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, wrong), "{query}");
+    }
+    let (status, answer) = port.get("/v1/resolve?from=<>&to=a@b.example&stream=x").await;
+    assert_eq!(status, StatusCode::NOT_FOUND);
+    assert_eq!(answer["error"]["message"], "there is no stream named \"x\"; there are: transactional");
+}
+
+#[tokio::test]
+async fn what_waits_shows_who_is_next() {
+    let port = Port::open().await;
+    let (_, waiting) = port.get("/v1/messages/0000000000001").await;
+    assert_eq!(waiting["now"][0]["n"], json!([0]));
+    assert_eq!(waiting["now"][0]["esps"][0], json!({"name": "a", "priority": 1, "weight": 100, "rank": 1}));
+    assert_eq!(waiting["attempts"][0]["choice"], "sandbox; a: takes no mail now: \u{1b}reset");
+    let (_, done) = port.get("/v1/messages/0000000000002").await;
+    assert_eq!((done.get("now"), done["attempts"][0].get("choice")), (None, None));
+}
