@@ -70,6 +70,13 @@ declare! {
     /// Seconds from the start of a call to an ESP, connecting included, to its answer. Rising at one ESP alone: it is
     /// slow; at all of them: our line or this machine is.
     ATTEMPT_SECONDS = "postroad_attempt_seconds" ["esp"] Kind::Histogram(SECONDS);
+    /// Whether an ESP gets mail: 1 it is open; 0.5 it was shut and is on trial, with one message (probing) or ever more
+    /// of them (recovering); 0 it is shut, because its calls failed or hung, or suspended by an operator. The others
+    /// carry its mail meanwhile; all at 0: mail waits. `postroad esp list` and /esp-status say why.
+    ESP_GATE = "postroad_esp_gate" ["esp"] Kind::Gauge;
+    /// Recipients that an ESP may still be given before the first of its hourly_limit, daily_limit and monthly_limit is
+    /// reached; only for ESPs that have one. At 0 its mail goes to the others, or waits until some of it counts no more.
+    ESP_ALLOWANCE_REMAINING = "postroad_esp_allowance_remaining" ["esp"] Kind::Gauge;
     /// Deliveries (one message to one recipient) that are not done, by state: waiting for their turn or the next try,
     /// out at an ESP, unsure (held because an answer was lost), paused by an operator. Waiting that only grows: the
     /// ESPs take less than comes in.
@@ -90,9 +97,11 @@ declare! {
     /// Octets of memory that messages in flight take, those that arrive and those that leave. At limits.memory new
     /// mail is told 452.
     MEMORY_OCTETS = "postroad_memory_octets" [] Kind::Gauge;
-    /// Alerts by kind, as no_room and not_stored: one each time that something turned bad, not while it stays so. Each
-    /// has an error line in the log that says more. unfit_everywhere counts messages that no ESP can carry, each with a
-    /// warning.
+    /// Alerts by kind: one each time that something turned bad, not while it stays so. Each has an error line in the log
+    /// that says more. no_room, not_stored: the database does not take mail. esp_shut: an ESP's calls fail or hang, it
+    /// gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
+    /// sender_refused: it refuses a From domain, which is to be set up there. esp_missing: mail waits for an ESP that is
+    /// not configured. unfit_everywhere counts messages that no ESP can carry, each with a warning.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads
     /// the log is slow or stands still.

@@ -14,7 +14,10 @@ use serde::Serialize;
 use super::fresh::Fresh;
 use super::{App, Door, Relay, probe};
 use crate::clock::Timestamp;
-use crate::metrics::{MEMORY_OCTETS, QUEUE_DELIVERIES, QUEUE_OLDEST_SECONDS};
+use crate::flow::desk::EspStatus;
+use crate::metrics::{
+    ESP_ALLOWANCE_REMAINING, ESP_GATE, MEMORY_OCTETS, QUEUE_DELIVERIES, QUEUE_OLDEST_SECONDS,
+};
 use crate::store::{QueueCount, StoreError};
 
 /// How long a listener or the database may take.
@@ -95,14 +98,27 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.relay.metrics.render())
 }
 
-/// Gauges that are read from the queue rather than kept up to date beside it. A database that does not answer leaves
+/// Gauges that are read from the ESPs and the queue rather than kept up to date beside it. A database that does not answer leaves
 /// them as they were: the scrape is what tells that something else is wrong.
 async fn refresh(app: &App) {
     ::metrics::gauge!(MEMORY_OCTETS).set(float(app.relay.budget.taken_octets()));
+    app.relay.desk.statuses().iter().for_each(show_esp);
     let counts = tokio::time::timeout(CHECK_MAX, app.relay.queue.counts()).await;
     match counts.unwrap_or_else(|_| Err(StoreError::Failed(no_answer()))) {
         Ok(counts) => show(&app.health, &counts, app.relay.clock.now()),
         Err(error) => tracing::debug!(target: "postroad", %error, "the queue was not counted for /metrics"),
+    }
+}
+
+fn show_esp(esp: &EspStatus) {
+    let gate = match esp.gate {
+        "open" => 1.0,
+        "probing" | "recovering" => 0.5,
+        _ => 0.0,
+    };
+    ::metrics::gauge!(ESP_GATE, "esp" => esp.name.clone()).set(gate);
+    if let Some(left) = esp.allowance_remaining {
+        ::metrics::gauge!(ESP_ALLOWANCE_REMAINING, "esp" => esp.name.clone()).set(float(left));
     }
 }
 

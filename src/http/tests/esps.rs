@@ -123,3 +123,21 @@ async fn what_waits_shows_who_is_next() {
     let (_, done) = port.get("/v1/messages/0000000000002").await;
     assert_eq!((done.get("now"), done["attempts"][0].get("choice")), (None, None));
 }
+
+#[tokio::test]
+async fn metrics_tell_each_gate_and_what_is_left() {
+    let port = Port::open().await;
+    // Names of its own: the metrics are the process's.
+    *port.queue.esps.lock().unwrap() = vec!["limited".into(), "free".into()];
+    port.post("/v1/esps/free/suspend", r#"{"reason":"invoice"}"#).await;
+    let text = port.client.get(format!("{}/metrics", port.base)).send().await.unwrap().text().await.unwrap();
+    for line in [
+        r#"postroad_esp_gate{esp="limited"} 1"#,
+        r#"postroad_esp_gate{esp="free"} 0"#,
+        r#"postroad_esp_allowance_remaining{esp="limited"} 42"#,
+        r#"# TYPE postroad_esp_gate gauge"#,
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in {text}");
+    }
+    assert!(!text.contains(r#"postroad_esp_allowance_remaining{esp="free"}"#), "it has no limit");
+}
