@@ -1,13 +1,13 @@
 //! `postroad explain ID`: a message's life, told in order.
 
 use std::io::{self, Write};
-use std::time::Duration;
 
 use serde_json::json;
 
-use super::text::{json_line, relative, shown, size};
+use super::text::{json_line, relative, seconds, shown, size};
 use super::{Common, Failure, reach};
 use crate::clock::{Clock, System, Timestamp};
+use crate::http::esp_shape::Standing;
 use crate::http::shape::{Attempt, Delivery, Event, Life, Moment};
 use crate::mail::MessageId;
 
@@ -36,8 +36,23 @@ fn tell(life: &Life, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
                 Told::Event(event) => tell_event(event, out)?,
             }
         }
+        if let Some(outlook) = life.now.iter().find(|outlook| outlook.n.contains(&delivery.n)) {
+            writeln!(out, "  now: {}", outlook_in_words(&outlook.esps))?;
+        }
     }
     Ok(())
+}
+
+/// Who is next, and each other one's place, in the words of an attempt's choice.
+fn outlook_in_words(esps: &[Standing]) -> String {
+    let place = |esp: &Standing| match (&esp.why, esp.rank) {
+        (Some(why), _) => Some(format!("{}: {}", shown(&esp.name), shown(why))),
+        (None, Some(1)) => None,
+        (None, _) => Some(format!("{}: comes later, priority {}", shown(&esp.name), esp.priority)),
+    };
+    let next = esps.iter().find(|esp| esp.rank == Some(1));
+    let next = next.map_or_else(|| "no ESP takes it".into(), |esp| format!("{} is next", shown(&esp.name)));
+    [next].into_iter().chain(esps.iter().filter_map(place)).collect::<Vec<_>>().join("; ")
 }
 
 fn head(life: &Life, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
@@ -125,6 +140,9 @@ fn tell_attempt(number: usize, attempt: &Attempt, out: &mut impl Write) -> io::R
         write!(out, ", after {}", seconds(answered.0.since(attempt.begun_at.0)))?;
     }
     writeln!(out)?;
+    if let Some(choice) = &attempt.choice {
+        writeln!(out, "      chosen: {}", shown(choice))?;
+    }
     if !attempt.said.is_empty() {
         writeln!(out, "      {esp} said: {}", shown(&attempt.said))?;
     }
@@ -176,10 +194,6 @@ fn phase_in_words(phase: &str) -> String {
         other => return shown(other),
     };
     reached.into()
-}
-
-fn seconds(d: Duration) -> String {
-    format!("{}.{:03} s", d.as_secs(), d.subsec_millis())
 }
 
 /// Where a delivery stands, in words.

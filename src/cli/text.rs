@@ -67,6 +67,11 @@ pub(super) fn duration(d: Duration) -> String {
     }
 }
 
+/// `0.012 s`.
+pub(super) fn seconds(d: Duration) -> String {
+    format!("{}.{:03} s", d.as_secs(), d.subsec_millis())
+}
+
 /// `in 4 min`, `3 s ago`, `now`.
 pub(super) fn relative(at: Timestamp, now: Timestamp) -> String {
     match (at.since(now), now.since(at)) {
