@@ -14,11 +14,13 @@ use crate::secret::Secret;
 use crate::store::Act;
 
 mod check;
+mod esp;
 mod explain;
 mod failure;
 mod offline;
 mod queue;
 mod reach;
+mod resolve;
 mod serve;
 mod settings;
 mod text;
@@ -75,6 +77,12 @@ enum Command {
         /// The message
         id: MessageId,
     },
+    /// The providers: how each stands, and which gets no mail
+    #[command(subcommand)]
+    Esp(esp::EspCommand),
+    /// Who would carry a mail now, and why not the others; nothing is sent
+    #[command(after_help = "Example: postroad resolve app@example.com you@example.net")]
+    Resolve(resolve::Question),
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +192,8 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Check => check::check(&common, out),
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
+        Command::Esp(command) => brief(esp::run(&common, command, out)),
+        Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
     }
 }
 
@@ -237,6 +247,8 @@ impl ValueEnum for journal::Level {
 }
 
 #[cfg(test)]
+mod esp_tests;
+#[cfg(test)]
 mod queue_tests;
 
 #[cfg(test)]
@@ -257,6 +269,13 @@ mod tests {
             "queue pause 01jd3k5v9m2xq 01jd3k5v9m2xr",
             "queue rm 01jd3k5v9m2xq --url http://x --token y",
             "explain 01jd3k5v9m2xq",
+            "esp list --json",
+            "esp suspend ses-main --reason invoice --for 2h",
+            "esp suspend ses-main --reason=invoice",
+            "esp resume ses-main",
+            "resolve app@example.com you@example.net --stream newsletter",
+            "resolve <> you@example.net",
+            "resolve example.com <you@example.net>",
         ] {
             let parsed = Arguments::try_parse_from(["postroad"].into_iter().chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {parsed:?}");
@@ -265,14 +284,41 @@ mod tests {
 
     #[test]
     fn wrong_usage_is_exit_code_2_and_help_is_0() {
-        for line in
-            ["", "queue", "queue pause", "queue show x", "queue list --state lost", "explain", "sevre"]
-        {
+        for line in [
+            "",
+            "queue",
+            "queue pause",
+            "queue show x",
+            "queue list --state lost",
+            "explain",
+            "sevre",
+            "esp",
+            "esp suspend a",
+            "esp suspend a --reason=",
+            "esp suspend a --reason x --for soon",
+            "esp suspend a --reason x --for 0s",
+            "esp resume",
+            "resolve a@b.example",
+            "resolve a@b@c d@e.example",
+            "resolve a@b.example d",
+        ] {
             let words = line.split(' ').filter(|w| !w.is_empty());
             let error = Arguments::try_parse_from(["postroad"].into_iter().chain(words)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
         assert_eq!(Arguments::try_parse_from(["postroad", "--help"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn help_on_the_esps_has_an_example_each() {
+        for line in ["esp list", "esp suspend", "esp resume", "resolve"] {
+            let words = ["postroad"].into_iter().chain(line.split(' ')).chain(["--help"]);
+            let help = Arguments::try_parse_from(words).unwrap_err().to_string();
+            let example = help.lines().find_map(|l| l.strip_prefix("Example: "));
+            let example = example.unwrap_or_else(|| panic!("{line}: {help}"));
+            let words = example.split(' ').map(|w| w.trim_matches('"')).filter(|w| *w != "dispute");
+            assert!(example.contains(line) && Arguments::try_parse_from(words).is_ok(), "{example}");
+        }
     }
 
     #[test]

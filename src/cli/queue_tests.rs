@@ -11,13 +11,13 @@ use tokio_util::sync::DropGuard;
 use super::*;
 use crate::http::fake::{self, Fake, TOKEN, id};
 
-struct Relay {
+pub(super) struct Relay {
     queue: Arc<Fake>,
-    common: Common,
+    pub(super) common: Common,
     _stop: DropGuard,
 }
 
-async fn relay() -> Relay {
+pub(super) async fn relay() -> Relay {
     let queue = Arc::new(Fake::with_three());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());

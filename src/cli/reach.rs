@@ -171,6 +171,15 @@ impl Client {
         self.send(self.http.request(Method::GET, format!("{}{path}", self.base)).query(query)).await
     }
 
+    /// Asks and reads JSON.
+    pub(super) async fn get_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> Result<T, Failure> {
+        self.read(self.get(path, query).await?).await
+    }
+
     /// Posts JSON and reads JSON.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
@@ -243,7 +252,7 @@ impl Source {
                 query.extend(filter.stream.clone().map(|stream| ("stream", stream)));
                 query.extend(filter.recipient.clone().map(|recipient| ("recipient", recipient)));
                 query.extend(filter.before.map(|id| ("cursor", format!("{}.{}", id.message, id.recipient))));
-                client.read(client.get("/v1/messages", &query).await?).await
+                client.get_json("/v1/messages", &query).await
             }
             Source::Database { queue, .. } => messages::page(&**queue, filter.clone()).await.map_err(broken),
         }
@@ -252,7 +261,7 @@ impl Source {
     /// A message's life.
     pub(super) async fn show(&self, id: MessageId) -> Result<Life, Failure> {
         match self {
-            Source::Relay(client) => client.read(client.get(&format!("/v1/messages/{id}"), &[]).await?).await,
+            Source::Relay(client) => client.get_json(&format!("/v1/messages/{id}"), &[]).await,
             Source::Database { queue, .. } => {
                 queue.show(id).await.map_err(broken)?.map(Into::into).ok_or_else(|| no_such(id))
             }

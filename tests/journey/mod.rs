@@ -6,6 +6,7 @@ mod changes_only_what_it_may;
 mod crash;
 mod disk_full;
 mod env_file;
+mod esps;
 mod explains;
 mod failover;
 mod graceful_stop;

@@ -1,0 +1,155 @@
+//! `postroad esp …`
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::reach::{self, Client};
+use super::text::{Table, cut, json_line, relative, seconds, shown};
+use super::{Common, Failure};
+use crate::clock::{Clock, System, Timestamp};
+use crate::http::esp_shape::{Esp, Esps};
+use crate::http::esps::{read_for, read_reason};
+
+/// Why it gets no mail, and its last error, are cut to this in the table; `--json` has them whole.
+const SAID_SHOWN_CHARACTERS: usize = 60;
+
+/// What is asked of the ESPs.
+#[derive(Debug, Subcommand)]
+pub(super) enum EspCommand {
+    /// How each stands, in the configuration's order
+    #[command(after_help = "Example: postroad esp list --json")]
+    List,
+    /// Give one no more mail, until it is resumed or a time is over; that survives a restart
+    #[command(after_help = "What is on its way to it goes on.\n\n\
+            Example: postroad esp suspend ses-main --reason \"invoice dispute\" --for 2h")]
+    Suspend {
+        /// The ESP, as [[esp]] names it
+        name: String,
+        /// Why: whoever asks later why mail did not go there is told so
+        #[arg(long, value_name = "TEXT", value_parser = read_reason)]
+        reason: String,
+        /// For how long, such as 30s, 5m, 2h or 1d [default: until it is resumed]
+        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        time: Option<String>,
+    },
+    /// Let one have mail again; also opens a gate that faults have shut
+    #[command(after_help = "Example: postroad esp resume ses-main")]
+    Resume {
+        /// The ESP, as [[esp]] names it
+        name: String,
+    },
+}
+
+/// What the relay would refuse is refused before it is asked.
+fn time(text: &str) -> Result<String, String> {
+    read_for(text).map(|_| text.to_owned())
+}
+
+/// `esp …`
+pub(super) async fn run(common: &Common, command: EspCommand, out: &mut impl Write) -> Result<(), Failure> {
+    match command {
+        EspCommand::List => list(common, out).await,
+        EspCommand::Suspend { name, reason, time } => {
+            suspend(common, &name, &reason, time.as_deref(), out).await
+        }
+        EspCommand::Resume { name } => resume(common, &name, out).await,
+    }
+}
+
+/// `esp list`
+async fn list(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+    let found: Esps = reach::relay(common).await?.get_json("/esp-status", &[]).await?;
+    if !common.json {
+        return Ok(table(&found.esps, System.now()).write(out)?);
+    }
+    for esp in &found.esps {
+        json_line(out, &json!(esp))?;
+    }
+    Ok(())
+}
+
+fn table(esps: &[Esp], now: Timestamp) -> Table {
+    let mut table = Table::new(&[
+        "NAME",
+        "PRIORITY",
+        "WEIGHT",
+        "GATE",
+        "BEGUN",
+        "CONNECTIONS",
+        "LEFT",
+        "USUAL",
+        "WHY",
+        "LAST ERROR",
+    ]);
+    for esp in esps {
+        let last_error = esp.last_error.as_ref().map(|e| format!("{}: {}", relative(e.at.0, now), e.said));
+        let said = |text: Option<&str>| cut(text.unwrap_or("-"), SAID_SHOWN_CHARACTERS);
+        table.row([
+            esp.name.clone(),
+            esp.priority.to_string(),
+            esp.weight.to_string(),
+            esp.gate.clone(),
+            esp.begun.to_string(),
+            esp.max_connections.to_string(),
+            esp.allowance_remaining.map_or_else(|| "-".into(), |left| left.to_string()),
+            usual(esp.usual_seconds),
+            said(esp.why.as_deref()),
+            said(last_error.as_deref()),
+        ]);
+    }
+    table
+}
+
+/// What an answer takes of late; nothing was answered yet where it is nought.
+fn usual(answer_seconds: f64) -> String {
+    match Duration::try_from_secs_f64(answer_seconds) {
+        Ok(time) if !time.is_zero() => seconds(time),
+        Ok(_) | Err(_) => "-".into(),
+    }
+}
+
+/// `esp suspend NAME`
+async fn suspend(
+    common: &Common,
+    name: &str,
+    reason: &str,
+    time: Option<&str>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let mut body = json!({ "reason": reason });
+    if let Some(time) = time {
+        body["for"] = json!(time);
+    }
+    let esp = act(&reach::relay(common).await?, name, "suspend", &body).await?;
+    if common.json {
+        return Ok(json_line(out, &json!(esp))?);
+    }
+    let until = esp.suspension.as_ref().and_then(|suspension| suspension.until);
+    let until = match until {
+        Some(until) => format!("until {until} ({})", relative(until.0, System.now())),
+        None => "until it is resumed".into(),
+    };
+    Ok(writeln!(out, "{}: suspended {until}: {}", shown(&esp.name), shown(reason))?)
+}
+
+/// `esp resume NAME`
+async fn resume(common: &Common, name: &str, out: &mut impl Write) -> Result<(), Failure> {
+    let esp = act(&reach::relay(common).await?, name, "resume", &json!({})).await?;
+    if common.json {
+        return Ok(json_line(out, &json!(esp))?);
+    }
+    let still = esp.why.as_deref().map_or_else(String::new, |why| format!(", but {}", shown(why)));
+    Ok(writeln!(out, "{}: resumed{still}", shown(&esp.name))?)
+}
+
+async fn act(client: &Client, name: &str, verb: &str, body: &Value) -> Result<Esp, Failure> {
+    // What no name has would make another path of it.
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+        let advice = "postroad esp list names them";
+        return Err(Failure::NotFound(format!("there is no ESP named {name:?}; {advice}")));
+    }
+    client.post(&format!("/v1/esps/{name}/{verb}"), body).await
+}
