@@ -313,8 +313,10 @@ impl Courier {
                 moved_for_recipient: call.moved_for_recipient,
             });
         }
+        // Who was not begun, or has fallen out since, has been given back already.
+        let recipients = u32::try_from(call.passengers.len()).unwrap_or(0);
         if let Some(outlet) = call.tried.last() {
-            self.unused(*outlet, &call.room, call.room.share.recipients).await;
+            self.unused(*outlet, &call.room, recipients).await;
         }
     }
 
