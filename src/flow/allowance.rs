@@ -102,12 +102,16 @@ impl Allowance {
         }
         match store.take(&self.esp, ask.recipients, self.limits.windows).await {
             Ok(block) => {
-                self.quota().granted(Granted {
+                let back = self.quota().granted(Granted {
                     recipients: block.granted,
                     at: block.at,
                     left: block.left,
                     more_at: block.more_at,
                 });
+                if let Some((at, unused)) = back {
+                    let _ = store.give_back(&self.esp, at, unused).await;
+                    self.stirred();
+                }
                 true
             }
             Err(_) => {
@@ -123,6 +127,7 @@ impl Allowance {
         let kept = self.quota().unused(at, u64::from(recipients), now);
         if !kept {
             let _ = store.give_back(&self.esp, at, u64::from(recipients)).await;
+            self.stirred();
         }
     }
 

@@ -324,9 +324,7 @@ impl Courier {
         if settles.is_empty() {
             return;
         }
-        if call.room.share.spent.is_some() && settles.iter().any(|s| s.step != Step::Done) {
-            outlet.allowance.stirred();
-        }
+        let gives_back = call.room.share.spent.is_some() && settles.iter().any(|s| s.step != Step::Done);
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
         let stranded = unfit::stranded(&settles);
         let elsewhere: Vec<DeliveryId> =
@@ -336,6 +334,10 @@ impl Courier {
         });
         let order: Vec<DeliveryId> = settles.iter().map(|s| s.delivery).collect();
         let settling = self.store.settle(settles);
+        if gives_back {
+            // Once it is on its way to the ledger: who asks from now on is answered after it.
+            outlet.allowance.stirred();
+        }
         if next_look.is_none() && elsewhere.is_empty() {
             return;
         }

@@ -1,4 +1,6 @@
-//! What the tests of several parts of the flow have in common.
+//! What the tests of several parts of the flow have in common, and those of the whole.
+
+mod ledger;
 
 use std::sync::Arc;
 use std::time::Duration;

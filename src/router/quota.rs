@@ -49,6 +49,8 @@ pub struct Quota {
     /// The ledger is being asked; or failed, and is asked again then.
     asking: bool,
     ask_at: Timestamp,
+    /// It got something back while it was being asked: its answer may be older than that.
+    stirred: bool,
     /// The most that one call asked for and did not get.
     wanted: u64,
     /// What is left is to be asked about.
@@ -85,6 +87,7 @@ impl Quota {
             dry_until: None,
             asking: false,
             ask_at: Timestamp::from_millis(0),
+            stirred: false,
             wanted: 0,
             look: false,
         }
@@ -135,8 +138,8 @@ impl Quota {
                 let until = self.dry_until.filter(|until| *until > now)?;
                 return spent("is spent".into(), Some(until));
             }
-            if self.is_kept(kind, left, recipients, limit) && !self.is_old(now) {
-                let until = self.left_at.plus(LEFT_KNOWN_FOR);
+            let until = self.known_until();
+            if self.is_kept(kind, left, recipients, limit) && until > now {
                 return spent("is spent but for what is kept for transactional mail".into(), Some(until));
             }
             None
@@ -145,7 +148,9 @@ impl Quota {
 
     /// What to do at the ledger now; whoever is told so does it, and tells the answer.
     pub fn wants(&mut self, now: Timestamp) -> Option<Ask> {
-        let dry = self.dry_until.is_some_and(|until| until > now);
+        // A block whose bucket has passed goes back also where nothing is left: then that is what is left.
+        let over = self.held > 0 && self.good(now) == 0;
+        let dry = !over && self.dry_until.is_some_and(|until| until > now);
         if self.limits.is_none() || dry || self.asking || self.ask_at > now {
             return None;
         }
@@ -156,28 +161,31 @@ impl Quota {
         }
         self.asking = true;
         self.look = false;
-        let back = if self.good(now) == 0 { self.give_up() } else { None };
+        let back = if over { self.give_up() } else { None };
         let wanted = std::mem::take(&mut self.wanted);
         Some(Ask { recipients: if low { block.max(wanted) } else { 0 }, back })
     }
 
-    /// The ledger's answer.
-    pub fn granted(&mut self, granted: Granted) {
+    /// The ledger's answer. What it gives is a block whose bucket has passed meanwhile: it goes back.
+    #[must_use]
+    pub fn granted(&mut self, granted: Granted) -> Option<(Timestamp, u64)> {
         self.asking = false;
+        let stirred = std::mem::take(&mut self.stirred);
         (self.left, self.left_at) = (granted.left, granted.at);
         if granted.recipients == 0 {
-            self.dry_until = granted.more_at;
-            return;
+            self.dry_until = granted.more_at.filter(|_| !stirred);
+            return None;
         }
         self.dry_until = None;
-        // A block of a bucket that has passed meanwhile is little, and spent.
-        let kept = if self.bucket(self.held_at) == self.bucket(granted.at) { self.held } else { 0 };
-        (self.held, self.held_at) = (kept + granted.recipients, granted.at);
+        let over = self.bucket(self.held_at) != self.bucket(granted.at);
+        let back = if over { self.give_up() } else { None };
+        (self.held, self.held_at) = (self.held + granted.recipients, granted.at);
+        back
     }
 
     /// The ledger did not answer.
     pub fn failed(&mut self, now: Timestamp) {
-        self.asking = false;
+        (self.asking, self.stirred) = (false, false);
         self.ask_at = now.plus(ASK_AGAIN);
     }
 
@@ -194,6 +202,7 @@ impl Quota {
     /// The ledger got something back: what was dry may not be.
     pub fn stirred(&mut self) {
         self.dry_until = None;
+        self.stirred = self.asking;
     }
 
     /// All that is in hand, to be given back at a stop.
@@ -222,9 +231,9 @@ impl Quota {
         kind == StreamKind::Broadcast && left < recipients + limit / RESERVE_PART
     }
 
-    /// Whether something may have rolled out of a window since it was last asked about.
-    fn is_old(&self, now: Timestamp) -> bool {
-        now.since(self.left_at) >= LEFT_KNOWN_FOR
+    /// Until when nothing is asked about what is left: it is known, or nothing rolls out of a window before.
+    fn known_until(&self) -> Timestamp {
+        self.left_at.plus(LEFT_KNOWN_FOR).max(self.dry_until.unwrap_or_default())
     }
 
     fn bucket(&self, at: Timestamp) -> Timestamp {
@@ -258,7 +267,7 @@ mod tests {
         assert_eq!(quota.take(TRANSACTIONAL, 1, T0), Err(Lack::Soon));
         assert_eq!(quota.wants(T0), Some(Ask { recipients: 10, back: None }));
         assert_eq!(quota.wants(T0), None, "it is being asked");
-        quota.granted(granted(10, 990, T0));
+        let _ = quota.granted(granted(10, 990, T0));
         for _ in 0..10 {
             assert_eq!(quota.take(TRANSACTIONAL, 1, T0), Ok(Some(T0)));
         }
@@ -270,7 +279,7 @@ mod tests {
     fn what_is_spent_is_told_until_there_is_more() {
         let mut quota = daily(10);
         quota.wants(T0);
-        quota.granted(granted(0, 0, T0));
+        let _ = quota.granted(granted(0, 0, T0));
         let Err(Lack::Spent(why)) = quota.take(TRANSACTIONAL, 1, T0) else { panic!("{quota:?}") };
         assert!(why.to_string().starts_with("its daily_limit of 10 is spent; more at "), "{why}");
         assert_eq!(quota.wants(T0), None);
@@ -285,7 +294,7 @@ mod tests {
     fn a_block_is_good_for_its_bucket_and_then_goes_back() {
         let mut quota = daily(1_000);
         quota.wants(T0);
-        quota.granted(granted(10, 990, T0));
+        let _ = quota.granted(granted(10, 990, T0));
         let next = T0.plus(Duration::from_secs(900));
         assert_eq!(quota.take(TRANSACTIONAL, 1, next), Err(Lack::Soon));
         assert_eq!(quota.wants(next), Some(Ask { recipients: 10, back: Some((T0, 10)) }));
@@ -293,16 +302,58 @@ mod tests {
     }
 
     #[test]
+    fn a_block_goes_back_also_where_nothing_else_is_left() {
+        let mut quota = daily(100);
+        assert_eq!(quota.take(TRANSACTIONAL, 20, T0), Err(Lack::Soon));
+        quota.wants(T0);
+        let _ = quota.granted(granted(15, 0, T0));
+        assert_eq!(quota.take(TRANSACTIONAL, 20, T0), Err(Lack::Soon));
+        quota.wants(T0);
+        let _ = quota.granted(granted(0, 0, T0.plus(Duration::from_secs(3_600))));
+        assert!(matches!(quota.take(TRANSACTIONAL, 20, T0), Err(Lack::Spent(_))));
+        assert_eq!(quota.wants(T0), None, "others may use it");
+        let next = T0.plus(Duration::from_secs(900));
+        assert_eq!(quota.wants(next).and_then(|ask| ask.back), Some((T0, 15)));
+    }
+
+    #[test]
+    fn a_block_whose_bucket_passes_while_more_is_asked_for_goes_back() {
+        let mut quota = daily(1_000);
+        quota.wants(T0);
+        let _ = quota.granted(granted(10, 990, T0));
+        for _ in 0..6 {
+            quota.take(TRANSACTIONAL, 1, T0).unwrap();
+        }
+        assert!(quota.wants(T0).is_some());
+        let next = T0.plus(Duration::from_secs(900));
+        assert_eq!(quota.granted(granted(10, 980, next)), Some((T0, 4)));
+        assert_eq!(quota.remaining(next), Some(990));
+    }
+
+    #[test]
+    fn what_comes_back_while_the_ledger_is_asked_is_asked_for_again() {
+        let mut quota = daily(10);
+        quota.wants(T0);
+        quota.stirred();
+        let _ = quota.granted(granted(0, 0, T0));
+        assert_eq!(quota.take(TRANSACTIONAL, 1, T0), Err(Lack::Soon));
+        assert!(quota.wants(T0).is_some());
+        let _ = quota.granted(granted(0, 0, T0));
+        assert_eq!(quota.wants(T0), None, "once");
+    }
+
+    #[test]
     fn a_campaign_leaves_the_last_part_to_transactional_mail() {
         let mut quota = daily(1_000);
         quota.wants(T0);
-        quota.granted(granted(10, 35, T0));
+        let _ = quota.granted(granted(10, 35, T0));
         assert!(matches!(quota.take(StreamKind::Broadcast, 1, T0), Err(Lack::Spent(_))));
         assert!(quota.take(TRANSACTIONAL, 1, T0).is_ok());
         let later = T0.plus(LEFT_KNOWN_FOR);
         assert_eq!(quota.take(StreamKind::Broadcast, 1, later), Err(Lack::Soon), "asked anew");
         assert_eq!(quota.wants(later), Some(Ask { recipients: 0, back: None }));
-        quota.granted(Granted { recipients: 0, at: later, left: [None, Some(500), None], more_at: None });
+        let _ =
+            quota.granted(Granted { recipients: 0, at: later, left: [None, Some(500), None], more_at: None });
         assert!(quota.take(StreamKind::Broadcast, 1, later).is_ok());
     }
 
