@@ -6,7 +6,7 @@ use super::partial_recipients::FAST;
 use crate::support::mailgen::plain;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
-fn subjects(upstream: &Upstream) -> Vec<String> {
+pub fn subjects(upstream: &Upstream) -> Vec<String> {
     upstream.received().iter().filter_map(|r| r.header("Subject")).collect()
 }
 

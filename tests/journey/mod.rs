@@ -12,6 +12,7 @@ mod failover;
 mod graceful_stop;
 mod half_requests;
 mod limits;
+mod limits_of_esps;
 mod loops;
 mod next_hop;
 mod odd_next_hops;

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use postroad::clock::monotonic;
+use tokio::time::Instant;
 
 use super::line::Line;
 use super::tls;
@@ -101,6 +103,8 @@ pub struct Received {
     pub tls: bool,
     pub user: Option<String>,
     pub connection: u64,
+    /// When its MAIL was read.
+    pub began: Instant,
 }
 
 impl Received {
@@ -280,11 +284,17 @@ fn listen(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
     })
 }
 
-#[derive(Default)]
 struct Transaction {
     mail: String,
     to: Vec<String>,
     asked: usize,
+    began: Instant,
+}
+
+impl Transaction {
+    fn new(mail: String) -> Self {
+        Transaction { mail, to: Vec::new(), asked: 0, began: monotonic() }
+    }
 }
 
 struct Session {
@@ -422,9 +432,8 @@ impl Session {
             return self.answer(&[], "530 5.7.0 authenticate first");
         }
         let mail = line.split_once(':').map(|(_, a)| a.trim().to_owned()).unwrap_or_default();
-        self.transaction = Some(Transaction { mail, ..Transaction::default() });
-        let goes_on = self.answer(&[Point::Mail], "250 2.1.0 ok")?;
-        Ok(goes_on)
+        self.transaction = Some(Transaction::new(mail));
+        self.answer(&[Point::Mail], "250 2.1.0 ok")
     }
 
     fn rcpt(&mut self, line: &str) -> Next {
@@ -468,12 +477,13 @@ impl Session {
         self.line.write(b"354 go\r\n")?;
         let in_body = self.rule_in_body();
         let Some(data) = self.read_body(in_body)? else { return Ok(false) };
-        let transaction = self.transaction.take().unwrap_or_default();
+        let transaction = self.transaction.take().unwrap_or_else(|| Transaction::new(String::new()));
         let (tls, user, connection) = (self.tls, self.user.clone(), self.number);
         if nobody {
             return self.answer(&[], "554 5.5.1 no valid recipients");
         }
-        let received = Received { mail: transaction.mail, to: transaction.to, data, tls, user, connection };
+        let Transaction { mail, to, began, .. } = transaction;
+        let received = Received { mail, to, data, tls, user, connection, began };
         match self.rule(&[Point::Dot]) {
             None => {}
             Some(Fault::Slow(d)) => self.sleep(d),

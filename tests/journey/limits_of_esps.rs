@@ -1,0 +1,338 @@
+//! How much an ESP may be given, whom it carries, and what it says when it wants no more.
+
+use std::time::Duration;
+
+use super::failover::subjects;
+use super::partial_recipients::FAST;
+use crate::support::mailgen::plain;
+use crate::support::upstream::Received;
+use crate::support::wait::holds_within;
+use crate::support::{Fault, Point, Relay, Upstream, wait_until};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// A machine with other things to do may let messages leave late by so much.
+const LATE: Duration = Duration::from_millis(300);
+
+fn submit_all(relay: &Relay, prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
+    let mut client = relay.client();
+    range
+        .map(|n| client.submit("a@example.org", &["ok@example.com"], &plain(&format!("{prefix} {n}"))))
+        .collect()
+}
+
+fn mails(upstream: &Upstream) -> usize {
+    upstream.commands().iter().filter(|(_, c)| c.starts_with("MAIL")).count()
+}
+
+fn life(relay: &Relay, id: &str) -> serde_json::Value {
+    relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default()
+}
+
+/// ESPs of a message's attempts, in order.
+fn tried_at(relay: &Relay, id: &str) -> Vec<String> {
+    let life = life(relay, id);
+    let attempts = life["attempts"].as_array().cloned().unwrap_or_default();
+    attempts.iter().filter_map(|a| a["esp"].as_str().map(str::to_owned)).collect()
+}
+
+fn alerts(relay: &Relay, kind: &str) -> usize {
+    let word = format!("\"{kind}\"");
+    relay.log().lines().filter(|l| l.contains("\"alert\"") && l.contains(&word)).count()
+}
+
+/// All of them once, wherever they went.
+fn arrived(upstreams: &[&Upstream]) -> Vec<String> {
+    let mut all: Vec<String> = upstreams.iter().flat_map(|u| subjects(u)).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Fails where these came faster than so many a second, or in bursts, but for what was late.
+fn assert_even(received: &[Received], rate: u32) {
+    let mut times: Vec<_> = received.iter().map(|r| r.began).collect();
+    times.sort();
+    let spacing = SECOND / rate;
+    for (n, first) in times.iter().enumerate() {
+        for (more, at) in times[n..].iter().enumerate() {
+            let (took, least) = (at.duration_since(*first), spacing * more as u32);
+            assert!(took + LATE >= least, "{} within {took:?}, at {rate} a second", more + 1);
+        }
+    }
+    let gaps: Vec<Duration> = times.windows(2).map(|t| t[1].duration_since(t[0])).collect();
+    let close = gaps.iter().filter(|gap| **gap < spacing / 2).count();
+    assert!(close * 2 <= gaps.len(), "{close} of {} came close after another: {gaps:?}", gaps.len());
+    let in_a_second =
+        |first: &_| times.iter().filter(|t| *t >= first && t.duration_since(*first) < SECOND).count();
+    let most = times.iter().map(in_a_second).max();
+    println!("at most {most:?} in a second; {close} of {} gaps below half the spacing", gaps.len());
+}
+
+#[test]
+fn a_rate_spaces_mail_evenly_also_over_a_restart() {
+    let upstream = Upstream::start();
+    let mut relay = Relay::setup().upstream(&upstream, "rate = \"20/s\"").tables(FAST).start();
+    submit_all(&relay, "rate", 0..60);
+    upstream.wait_for(25);
+    relay.stop();
+    relay.restart();
+    let received = upstream.wait_for(60);
+    assert_eq!(arrived(&[&upstream]).len(), 60);
+    assert_eq!(received.len(), 60, "none twice");
+    assert_even(&received, 20);
+}
+
+#[test]
+fn nothing_is_saved_up_while_nothing_is_sent() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "rate = \"20/s\"").start();
+    submit_all(&relay, "first", 0..1);
+    upstream.wait_for(1);
+    assert!(!holds_within(SECOND, || upstream.count() > 1));
+    submit_all(&relay, "then", 0..30);
+    assert_even(&upstream.wait_for(31)[1..], 20);
+}
+
+#[test]
+fn a_limit_holds_over_crashes_and_the_rest_goes_elsewhere() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let mut relay = Relay::setup().upstream(&a, "hourly_limit = 30").upstream(&b, "").tables(FAST).start();
+    for round in 0..4 {
+        submit_all(&relay, &format!("round {round}"), 0..15);
+        wait_until("some of them", Duration::from_secs(20), || a.count() + b.count() > round * 15 + 5);
+        if round < 3 {
+            relay.kill();
+            relay.restart();
+        }
+    }
+    wait_until("all of them", Duration::from_secs(40), || arrived(&[&a, &b]).len() == 60);
+    assert!(a.count() <= 30, "{} passed a limit of 30", a.count());
+    // A block of one in hand, and what was being taken, are lost with each crash.
+    assert!(a.count() >= 20, "{} of 30", a.count());
+    println!("{} through the first, {} through the second", a.count(), b.count());
+}
+
+#[test]
+fn where_the_only_one_is_spent_mail_waits_and_is_not_refused() {
+    let a = Upstream::start();
+    let mut relay = Relay::setup().upstream(&a, "hourly_limit = 5").tables(FAST).start();
+    let ids = submit_all(&relay, "few", 0..12);
+    a.wait_for(5);
+    assert!(!holds_within(SECOND * 2, || a.count() > 5));
+    let of =
+        |state: &str| ids.iter().filter(|id| life(&relay, id)["deliveries"][0]["state"] == state).count();
+    assert_eq!((of("done"), of("waiting")), (5, 7));
+    let waiting = ids.iter().find(|id| life(&relay, id)["deliveries"][0]["state"] == "waiting").unwrap();
+    assert_eq!(tried_at(&relay, waiting), [] as [&str; 0], "nobody was asked");
+    relay.cli(&["explain", waiting]).must(0);
+    relay.kill();
+    relay.restart();
+    submit_all(&relay, "more", 0..2);
+    assert!(!holds_within(SECOND * 2, || a.count() > 5), "a crash gives nothing back");
+}
+
+#[test]
+fn what_an_orderly_stop_leaves_in_hand_comes_back() {
+    let a = Upstream::start();
+    let mut relay = Relay::setup().upstream(&a, "daily_limit = 200").tables(FAST).start();
+    for round in 1..=4 {
+        submit_all(&relay, "some", 0..1);
+        a.wait_for(round);
+        relay.stop();
+        relay.restart();
+    }
+    submit_all(&relay, "rest", 0..200);
+    a.wait_for(200);
+    assert!(!holds_within(SECOND * 2, || a.count() > 200));
+}
+
+const FROM_SHOP: &[u8] = b"From: a@shop.example\r\nTo: ok@example.com\r\nSubject: shop\r\n\r\nhello\r\n";
+
+fn from_domain(domain: &str, subject: &str) -> Vec<u8> {
+    format!("From: a@{domain}\r\nTo: ok@example.com\r\nSubject: {subject}\r\n\r\nhello\r\n").into_bytes()
+}
+
+#[test]
+fn streams_recipients_domains_and_pins_lead_mail() {
+    let (all, corp, shop) = (Upstream::start(), Upstream::start(), Upstream::start());
+    let streams = "[[stream]]\nname = \"news\"\nkind = \"broadcast\"\nesps = [\"up3\"]\n";
+    let pinned = "[[credential]]\nusername = \"pinned\"\npassword = \"secret\"\nesp = \"up3\"\n\
+        [[credential]]\nusername = \"news\"\npassword = \"secret\"\nstream = \"news\"\n";
+    let relay = Relay::setup()
+        .upstream(&all, "domains = [\"example.org\", \"shop.example\"]")
+        .upstream(&corp, "recipients = [\"@corp.example\", \"boss@other.example\"]")
+        .upstream(&shop, "domains = [\"shop.example\"]")
+        .listener("auth = \"optional\"")
+        .tables(streams)
+        .tables(pinned)
+        .start();
+    let mut plain_client = relay.client();
+    plain_client.submit("a@example.org", &["ok@example.com"], &from_domain("example.org", "to all"));
+    assert_eq!(all.wait_for(1)[0].to, ["<ok@example.com>"]);
+
+    let both = ["ok@example.com", "x@corp.example", "boss@other.example", "clerk@other.example"];
+    plain_client.submit("a@example.org", &both, &from_domain("example.org", "parted"));
+    // One call for each entry.
+    let mut to: Vec<String> = corp.wait_for(2).into_iter().flat_map(|r| r.to).collect();
+    to.sort();
+    assert_eq!(to, ["<boss@other.example>", "<x@corp.example>"]);
+    let mut to = all.wait_for(2)[1].to.clone();
+    to.sort();
+    assert_eq!(to, ["<clerk@other.example>", "<ok@example.com>"]);
+
+    let mut client = relay.client();
+    assert_eq!(client.auth_plain("pinned", "secret").code, 235);
+    client.submit("a@shop.example", &["ok@example.com"], FROM_SHOP);
+    shop.wait_for(1);
+    let mut client = relay.client();
+    assert_eq!(client.auth_plain("news", "secret").code, 235);
+    client.submit("a@shop.example", &["ok@example.com"], FROM_SHOP);
+    shop.wait_for(2);
+    assert_eq!((all.count(), corp.count()), (2, 2));
+
+    // The stream's only ESP carries no such From.
+    client.begin("a@example.org", &["ok@example.com"]);
+    client.raw(&crate::support::smtp::stuffed(&from_domain("example.org", "nowhere")));
+    let told = client.expect("554");
+    for word in ["5.6.0", "up1", "up2", "up3", "goes through up3 only", "carries only mail From shop.example"]
+    {
+        assert!(told.raw.contains(word), "{word} is not in {}", told.raw);
+    }
+    // What is known before the content is said before it.
+    client.say("MAIL FROM:<a@shop.example>").expect("250");
+    let told = client.say("RCPT TO:<x@corp.example>").expect("550");
+    assert!(told.raw.contains("up2") && told.raw.contains("5.7.1"), "{}", told.raw);
+}
+
+#[test]
+fn what_is_pinned_waits_for_its_esp() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::Banner, Fault::Close);
+    let pinned = "[[credential]]\nusername = \"pinned\"\npassword = \"secret\"\nesp = \"up1\"\n";
+    let relay = Relay::setup()
+        .upstream(&a, "")
+        .upstream(&b, "")
+        .listener("auth = \"optional\"")
+        .tables(pinned)
+        .tables(FAST)
+        .start();
+    let mut client = relay.client();
+    assert_eq!(client.auth_plain("pinned", "secret").code, 235);
+    let id = client.submit("a@example.org", &["ok@example.com"], &plain("pinned"));
+    submit_all(&relay, "free", 0..8);
+    b.wait_for(8);
+    assert!(!holds_within(SECOND * 3, || subjects(&b).contains(&"pinned".to_owned())));
+    a.heal();
+    wait_until("it arrives where it belongs", Duration::from_secs(20), || subjects(&a) == ["pinned"]);
+    let tried = tried_at(&relay, &id);
+    assert!(tried.iter().all(|esp| esp == "up1"), "{tried:?}");
+}
+
+#[test]
+fn one_that_asks_to_go_slower_is_paused_and_the_other_gets_the_mail() {
+    for words in [
+        "451 4.7.1 You are rate-limited, slow down",
+        "421 4.7.0 try again later",
+        "454 Throttling failure: Maximum sending rate exceeded.",
+    ] {
+        let (a, b) = (Upstream::start(), Upstream::start());
+        a.fail_always(Point::Mail, Fault::Reply(words));
+        let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(FAST).start();
+        submit_all(&relay, "first", 0..1);
+        b.wait_for_within(1, Duration::from_secs(5));
+        let asked = mails(&a);
+        let began = postroad::clock::monotonic();
+        submit_all(&relay, "then", 0..40);
+        b.wait_for_within(41, Duration::from_secs(10));
+        // A pause lasts for a second; its end lets in as many as may be begun at a time.
+        let pauses = began.elapsed().as_secs() as usize + 1;
+        assert!(mails(&a) - asked <= pauses * 20, "{} asked within {pauses} s: {words}", mails(&a) - asked);
+        assert_eq!(alerts(&relay, "esp_shut"), 0, "to be asked to go slower is no fault");
+        a.heal();
+        let mut n = 0;
+        wait_until("it gets mail again", Duration::from_secs(10), || {
+            n += 1;
+            submit_all(&relay, "again", n..n + 1);
+            a.count() > 0
+        });
+    }
+}
+
+#[test]
+fn a_refused_sender_closes_its_domain_at_that_esp_alone() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail(Point::Mail, Fault::Reply("553 5.7.1 shop.example is not verified here"), 1);
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(FAST).start();
+    let submit = |domain: &str, subject: &str| {
+        relay.submit(&format!("a@{domain}"), &["ok@example.com"], &from_domain(domain, subject))
+    };
+    submit("shop.example", "shop 0");
+    b.wait_for(1);
+    for n in 1..5 {
+        submit("shop.example", &format!("shop {n}"));
+    }
+    b.wait_for(5);
+    submit("other.example", "other");
+    a.wait_for(1);
+    assert_eq!(subjects(&a), ["other"], "another domain goes there as before");
+    assert_eq!(mails(&a), 2, "the closed one was not asked about again");
+    wait_until("it is told", SECOND * 5, || alerts(&relay, "sender_refused") > 0);
+    assert_eq!(alerts(&relay, "sender_refused"), 1);
+    assert!(relay.log().contains("up1: refuses mail From shop.example"), "{}", relay.log());
+}
+
+#[test]
+fn a_sender_that_every_esp_refuses_waits_and_is_told() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    for upstream in [&a, &b] {
+        upstream.fail_always(Point::Mail, Fault::Reply("550 5.1.8 sender unknown"));
+    }
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(FAST).start();
+    let ids: Vec<String> = (0..5)
+        .map(|n| {
+            relay.submit("a@shop.example", &["ok@example.com"], &from_domain("shop.example", &format!("{n}")))
+        })
+        .collect();
+    wait_until("both have told", SECOND * 10, || alerts(&relay, "sender_refused") == 2);
+    let asked = (mails(&a), mails(&b));
+    assert!(!holds_within(SECOND * 4, || (mails(&a), mails(&b)) != asked), "they are asked again and again");
+    for id in &ids {
+        assert_eq!(life(&relay, id)["deliveries"][0]["state"], "waiting");
+    }
+    assert_eq!(alerts(&relay, "sender_refused"), 2);
+    assert_eq!(alerts(&relay, "esp_shut"), 0, "a sender is no fault of the path");
+}
+
+#[test]
+fn an_esp_that_refuses_everybody_is_itself_at_fault() {
+    let a = Upstream::start();
+    a.fail_always(Point::Rcpt(1), Fault::Reply("550 5.1.1 no such user"));
+    let relay = Relay::setup().upstream(&a, "max_connections = 1").tables(FAST).start();
+    let mut client = relay.client();
+    let ids: Vec<String> = (0..10)
+        .map(|n| {
+            let id = client.submit("a@example.org", &[&format!("r{n}@example.com")], &plain(&format!("{n}")));
+            wait_until("it is tried", SECOND * 10, || n > 6 || !tried_at(&relay, &id).is_empty());
+            id
+        })
+        .collect();
+    let reason = |id: &str| life(&relay, id)["deliveries"][0]["reason"].as_str().map(str::to_owned);
+    for id in &ids[..4] {
+        assert_eq!(reason(id).as_deref(), Some("refused"));
+    }
+    for id in &ids[4..] {
+        assert_eq!(life(&relay, id)["deliveries"][0]["state"], "waiting", "{}", life(&relay, id));
+    }
+    assert_eq!(alerts(&relay, "esp_refuses_everybody"), 1);
+
+    a.heal();
+    relay.cli(&["queue", "flush"]).must(0);
+    wait_until("they arrive after all", Duration::from_secs(60), || a.count() == 6);
+    wait_until("it is over", SECOND * 5, || {
+        relay.log().lines().any(|l| l.contains("alert over") && l.contains("esp_refuses_everybody"))
+    });
+    a.fail_always(Point::Rcpt(1), Fault::Reply("550 5.1.1 no such user"));
+    let id = client.submit("a@example.org", &["late@example.com"], &plain("late"));
+    wait_until("a refusal bounces again", SECOND * 10, || reason(&id).as_deref() == Some("refused"));
+    assert_eq!(alerts(&relay, "esp_refuses_everybody"), 1);
+}
