@@ -54,9 +54,10 @@ async fn write_all_but_last(line: &mut Line, body: &Body, chunks: &dyn Chunks) -
     let mut stuffer = Stuffer::default();
     let mut rest = body.rest.map(|spilled| Rest { spilled, chunks, read: 0, octets: 0 });
     let mut piece = body.head.clone();
+    let mut heard = 0;
     while let Some(next) = next_piece(&mut rest).await? {
         write(line, &mut stuffer, &piece).await?;
-        interrupted(line).await?;
+        heard = interrupted(line, heard).await?;
         piece = next;
     }
     let (before, last) = piece.split_at(piece.len().saturating_sub(LAST_OCTETS_MAX));
@@ -84,16 +85,17 @@ async fn write(line: &mut Line, stuffer: &mut Stuffer, piece: &[u8]) -> Result<(
     Ok(())
 }
 
-/// A server that speaks in mid-content refuses it; a large message need not be sent to its end for nothing.
-async fn interrupted(line: &mut Line) -> Result<(), Stopped> {
-    if line.quiet() {
-        return Ok(());
+/// A server that speaks in mid-content refuses it; a large message need not be sent to its end for nothing. Half a reply
+/// is waited for once, and not at every piece: `heard` octets of it are known. Gives how many are now.
+async fn interrupted(line: &mut Line, heard: usize) -> Result<usize, Stopped> {
+    if line.quiet_since(heard) {
+        return Ok(heard);
     }
     match line.reply_within(INTERRUPTION).await {
         Ok(answer) if answer.code >= 400 => Err(Stopped::Refused(answer)),
         Ok(answer) => Err(Broken::Garbage(format!("out of step: {answer} in mid-content")).into()),
-        // Octets of TLS's own.
-        Err(Broken::Hung(_)) => Ok(()),
+        // Octets of TLS's own, or half a reply.
+        Err(Broken::Hung(_)) => Ok(line.unread()),
         Err(broken) => Err(broken.into()),
     }
 }

@@ -149,12 +149,22 @@ impl Line {
 
     /// Nothing was said that is not read yet.
     pub fn quiet(&mut self) -> bool {
-        self.caught_up() && self.stream.quiet()
+        self.quiet_since(0)
+    }
+
+    /// Nothing was said since so many octets lay unread.
+    pub fn quiet_since(&mut self, unread: usize) -> bool {
+        self.unread() == unread && self.stream.quiet()
+    }
+
+    /// Octets behind the last reply that was read.
+    pub fn unread(&self) -> usize {
+        self.input.len() - self.used
     }
 
     /// No octet lies behind the last reply that was read.
     pub fn caught_up(&self) -> bool {
-        self.input.len() == self.used
+        self.unread() == 0
     }
 
     /// Writes what is gathered.
