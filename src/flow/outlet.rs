@@ -71,7 +71,7 @@ pub struct Load<'a> {
     pub kind: StreamKind,
     /// Recipients of one call.
     pub recipients: u32,
-    /// See [`Outlet::minds_senders`].
+    /// See `Gatehouse::minds_senders`.
     pub from_domain: Option<&'a str>,
 }
 
@@ -152,8 +152,8 @@ impl Outlet {
     /// Room for one more begun call.
     pub fn room(self: &Arc<Self>, load: Load<'_>, now: Timestamp) -> Result<Room, Full> {
         let mut room = match self.gate.admits(now) {
-            Admits::All => self.begun_one(self.max_for(load.kind, 1.0))?,
-            Admits::Share(share) => self.begun_one(self.max_for(load.kind, share))?,
+            Admits::All => self.begun_one(self.max_for(load.kind))?,
+            Admits::Share(share) => self.begun_one(self.share_of_connections(share))?,
             Admits::One => self.probe()?,
             Admits::Nothing => return Err(Full::Closed),
         };
@@ -194,17 +194,21 @@ impl Outlet {
         let begun = self.begun.load(Ordering::Relaxed);
         match self.gate.admits(now) {
             _ if !self.allowance.is_open(now) => 0,
-            Admits::All => self.max_for(StreamKind::Transactional, 1.0).saturating_sub(begun),
-            Admits::Share(share) => self.max_for(StreamKind::Transactional, share).saturating_sub(begun),
+            Admits::All => self.max_for(StreamKind::Transactional).saturating_sub(begun),
+            Admits::Share(share) => self.share_of_connections(share).saturating_sub(begun),
             Admits::One => 1,
             Admits::Nothing => 0,
         }
     }
 
-    /// How much may be begun ahead, of that share of all.
-    fn max_for(&self, kind: StreamKind, share: f64) -> usize {
+    /// While it recovers nothing is begun ahead: a share of its connections is in use.
+    fn share_of_connections(&self, share: f64) -> usize {
+        ((self.connections as f64 * share) as usize).max(1)
+    }
+
+    /// How much may be begun ahead.
+    fn max_for(&self, kind: StreamKind) -> usize {
         let max = self.begun_max.load(Ordering::Relaxed);
-        let max = ((max as f64 * share) as usize).max(1);
         match kind {
             StreamKind::Transactional => max,
             StreamKind::Broadcast => (max - (max / RESERVE_PART).max(1)).max(1),

@@ -281,7 +281,7 @@ pub struct Block {
     pub granted: u64,
     /// When it was taken: that moment's buckets count it.
     pub at: Timestamp,
-    /// What is left after it, in the order of [`Window::ALL`]; `None`: without limit.
+    /// What is left after it, in the order of `mail::quota::Window::ALL`; `None`: without limit.
     pub left: [Option<u64>; 3],
     /// Where nothing was granted: when the next of what was taken counts no more.
     pub more_at: Option<Timestamp>,
