@@ -17,7 +17,7 @@ use super::types::{Accept, BeginRequest, PutOff, Settle, Settled, StoreError, Un
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Begin, NotBegun, Unable};
-use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Step};
+use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Reason, Step};
 
 /// More of an ESP's words is cut off.
 const SAID_OCTETS_MAX: usize = Answer::TEXT_OCTETS_MAX;
@@ -256,6 +256,10 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     tx.delta.verdict |= !moved && after.delivery.known > before.delivery.known;
     if after.delivery != before.delivery {
         tx.write(&before, &after)?;
+    }
+    if moved && settle.step == Step::Bounce && after.delivery.reason == Some(Reason::Refused) {
+        let said = cut(settle.outcome.said(), SAID_OCTETS_MAX);
+        tx.delivery_event(settle.delivery, "bounced", Some(settle.attempt), Some(&settle.esp), said)?;
     }
     Ok(if moved { Settled::Moved(after.delivery.state) } else { Settled::RowOnly })
 }
