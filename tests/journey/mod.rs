@@ -9,6 +9,8 @@ mod env_file;
 mod esps;
 mod explains;
 mod failover;
+mod failover_runs;
+mod failure_matrix;
 mod graceful_stop;
 mod half_requests;
 mod limits;

@@ -85,6 +85,11 @@ impl Setup {
         self
     }
 
+    /// The name of the ESP that was added last.
+    pub fn last_esp(&self) -> String {
+        format!("up{}", self.upstreams)
+    }
+
     /// Whole tables.
     pub fn tables(mut self, text: &str) -> Self {
         let _ = writeln!(self.rest, "{text}");

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postroad::clock::monotonic;
-use tokio::time::Instant;
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::line::Line;
 use super::tls;
@@ -24,6 +24,8 @@ pub enum Point {
     Banner,
     Ehlo,
     StartTls,
+    /// After the 220 to STARTTLS, where the handshake is due.
+    Handshake,
     Auth,
     Mail,
     /// The nth RCPT of a transaction, from 1.
@@ -47,6 +49,8 @@ pub enum Fault {
     Garbage,
     /// Two digits of the reply, then an end.
     Half,
+    /// Two digits of the reply, then nothing, and nothing is read either.
+    HalfStall,
     /// The right reply, so much later.
     Slow(Duration),
     /// Reads on and says nothing.
@@ -75,6 +79,8 @@ pub struct Manner {
     pub lax_data: bool,
     /// Takes so many recipients a transaction, 452 for the rest.
     pub recipients_max: usize,
+    /// Of each connection: a small one fills up where it is not read.
+    pub receive_buffer: Option<usize>,
 }
 
 impl Default for Manner {
@@ -87,6 +93,7 @@ impl Default for Manner {
             auth: None,
             lax_data: false,
             recipients_max: usize::MAX,
+            receive_buffer: None,
         }
     }
 }
@@ -104,7 +111,9 @@ pub struct Received {
     pub user: Option<String>,
     pub connection: u64,
     /// When its MAIL was read.
-    pub began: Instant,
+    pub began: tokio::time::Instant,
+    /// When the whole body was here and, where it was, about to be answered.
+    pub at: Instant,
 }
 
 impl Received {
@@ -134,14 +143,24 @@ struct Shared {
     rules: Mutex<Vec<Rule>>,
     manner: Mutex<Manner>,
     stop: AtomicBool,
+    /// What ends from now on ends with a reset.
+    killed: AtomicBool,
     connections: AtomicU64,
     open: Mutex<HashMap<u64, TcpStream>>,
+    open_most: AtomicUsize,
 }
 
 pub struct Upstream {
     address: SocketAddr,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    clog: Option<Clog>,
+}
+
+/// A listener that accepts nobody, and those that fill its queue.
+struct Clog {
+    _listener: Socket,
+    _queue: Vec<TcpStream>,
 }
 
 impl Upstream {
@@ -152,10 +171,13 @@ impl Upstream {
 
     pub fn with(manner: Manner) -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        if let Some(octets) = manner.receive_buffer {
+            SockRef::from(&listener).set_recv_buffer_size(octets).unwrap();
+        }
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared { manner: Mutex::new(manner), ..Shared::default() });
         let thread = Some(listen(listener, shared.clone()));
-        Upstream { address, shared, thread }
+        Upstream { address, shared, thread, clog: None }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -207,6 +229,11 @@ impl Upstream {
         self.shared.open.lock().unwrap().len()
     }
 
+    /// The most connections that stood at one moment since the start, or the last `reopen`.
+    pub fn most_connections(&self) -> usize {
+        self.shared.open_most.load(Ordering::SeqCst)
+    }
+
     /// Ends every connection that stands.
     pub fn drop_connections(&self) {
         for stream in self.shared.open.lock().unwrap().values() {
@@ -228,16 +255,51 @@ impl Upstream {
 
     /// Refuses connections until `reopen`.
     pub fn shut(&mut self) {
+        self.stop_listening();
+        self.drop_connections();
+    }
+
+    /// Dies as a process does under `kill -9`, or a host without power: every connection is reset, the port refuses.
+    /// Until `reopen`.
+    pub fn kill(&mut self) {
+        self.shared.killed.store(true, Ordering::SeqCst);
+        self.stop_listening();
+        let open: Vec<TcpStream> = self.shared.open.lock().unwrap().drain().map(|(_, s)| s).collect();
+        for stream in &open {
+            // Wakes the session, which has the other end of the descriptor and resets.
+            let _ = stream.shutdown(std::net::Shutdown::Read);
+        }
+        drop(open);
+    }
+
+    /// Lets connections neither come about nor fail, as a host that drops packets does. Until `reopen`.
+    pub fn clog(&mut self) {
+        self.shut();
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        listener.set_reuse_address(true).unwrap();
+        listener.bind(&self.address.into()).unwrap();
+        listener.listen(0).unwrap();
+        let mut queue = Vec::new();
+        while let Ok(stream) = TcpStream::connect_timeout(&self.address, Duration::from_millis(200)) {
+            queue.push(stream);
+        }
+        self.clog = Some(Clog { _listener: listener, _queue: queue });
+    }
+
+    fn stop_listening(&mut self) {
+        self.clog = None;
         self.shared.stop.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        self.drop_connections();
     }
 
     pub fn reopen(&mut self) {
+        self.clog = None;
         self.shared.stop.store(false, Ordering::SeqCst);
+        self.shared.killed.store(false, Ordering::SeqCst);
+        self.shared.open_most.store(0, Ordering::SeqCst);
         let mut listener = None;
         wait_until("the upstream's port", Duration::from_secs(10), || {
             listener = TcpListener::bind(self.address).ok();
@@ -262,7 +324,9 @@ fn listen(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
             let Ok(stream) = stream else { continue };
             let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
             if let Ok(copy) = stream.try_clone() {
-                shared.open.lock().unwrap().insert(number, copy);
+                let mut open = shared.open.lock().unwrap();
+                open.insert(number, copy);
+                shared.open_most.fetch_max(open.len(), Ordering::SeqCst);
             }
             let shared = shared.clone();
             std::thread::spawn(move || {
@@ -277,8 +341,13 @@ fn listen(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
                     transaction: None,
                 };
                 let _ = session.run();
-                session.line.close();
-                shared.open.lock().unwrap().remove(&number);
+                // Before the end: who sees the end may count what stands.
+                let copy = shared.open.lock().unwrap().remove(&number);
+                drop(copy);
+                match shared.killed.load(Ordering::SeqCst) {
+                    true => session.line.reset(),
+                    false => session.line.close(),
+                }
             });
         }
     })
@@ -288,7 +357,7 @@ struct Transaction {
     mail: String,
     to: Vec<String>,
     asked: usize,
-    began: Instant,
+    began: tokio::time::Instant,
 }
 
 impl Transaction {
@@ -352,6 +421,8 @@ impl Session {
             }
             "NOOP" => self.answer(&[], "250 2.0.0 ok"),
             "QUIT" => {
+                // Before the reply: whoever reads it may open the next one.
+                self.shared.open.lock().unwrap().remove(&self.number);
                 self.line.write(b"221 2.0.0 bye\r\n")?;
                 Ok(false)
             }
@@ -381,8 +452,16 @@ impl Session {
             return self.answer(&[], "502 5.5.1 no");
         }
         match self.rule(&[Point::StartTls]) {
+            Some(Fault::Slow(d)) => self.sleep(d),
             Some(fault) => return self.go_wrong(fault, "220 2.0.0 go"),
-            None => self.line.write(b"220 2.0.0 go\r\n")?,
+            None => {}
+        }
+        self.line.write(b"220 2.0.0 go\r\n")?;
+        match self.rule(&[Point::Handshake]) {
+            Some(Fault::Slow(d)) => self.sleep(d),
+            // Two octets of a record, where half of it is asked for.
+            Some(fault) => return self.go_wrong(fault, "\u{16}\u{3}").map(|_| false),
+            None => {}
         }
         self.line.tls_as_server(tls::pki().server())?;
         self.tls = true;
@@ -454,8 +533,9 @@ impl Session {
         });
         let points: Vec<Point> = named.into_iter().chain(points).collect();
         match self.rule(&points) {
-            Some(Fault::Slow(_)) | None => {}
+            Some(Fault::Slow(d)) => self.sleep(d),
             Some(fault) => return self.go_wrong(fault, "250 2.1.5 ok"),
+            None => {}
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.to.push(path);
@@ -470,7 +550,7 @@ impl Session {
             return self.answer(&[], "554 5.5.1 no valid recipients");
         }
         match self.rule(&[Point::Data]) {
-            Some(Fault::Slow(d)) => std::thread::sleep(d),
+            Some(Fault::Slow(d)) => self.sleep(d),
             Some(fault) => return self.go_wrong(fault, "354 go"),
             None => {}
         }
@@ -483,7 +563,8 @@ impl Session {
             return self.answer(&[], "554 5.5.1 no valid recipients");
         }
         let Transaction { mail, to, began, .. } = transaction;
-        let received = Received { mail, to, data, tls, user, connection, began };
+        let at = monotonic().into_std();
+        let mut received = Received { mail, to, data, tls, user, connection, began, at };
         match self.rule(&[Point::Dot]) {
             None => {}
             Some(Fault::Slow(d)) => self.sleep(d),
@@ -498,6 +579,7 @@ impl Session {
                 return self.go_wrong(fault, "250 2.0.0 ok");
             }
         }
+        received.at = postroad::clock::monotonic().into_std();
         // As a real server does: what is answered 250 is kept first.
         self.shared.received.lock().unwrap().push(received);
         self.line.write(b"250 2.0.0 ok: queued at upstream\r\n")?;
@@ -505,7 +587,7 @@ impl Session {
     }
 
     /// The content with its dots undone; `None` when the connection ends in it.
-    fn read_body(&mut self, fails: Option<(usize, Fault)>) -> io::Result<Option<Vec<u8>>> {
+    fn read_body(&mut self, mut fails: Option<(usize, Fault)>) -> io::Result<Option<Vec<u8>>> {
         let mut data = Vec::new();
         loop {
             let Some(line) = self.line.read_line()? else { return Ok(None) };
@@ -514,11 +596,14 @@ impl Session {
             }
             data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
             data.extend_from_slice(b"\r\n");
-            if let Some((after, fault)) = fails
-                && data.len() >= after
-            {
-                self.go_wrong(fault, "")?;
-                return Ok(None);
+            if let Some((_, fault)) = fails.take_if(|(after, _)| data.len() >= *after) {
+                match fault {
+                    Fault::Slow(d) => self.sleep(d),
+                    fault => {
+                        self.go_wrong(fault, "25")?;
+                        return Ok(None);
+                    }
+                }
             }
         }
     }
@@ -567,6 +652,10 @@ impl Session {
             Fault::Half => {
                 self.line.write(&right.as_bytes()[..2.min(right.len())])?;
                 Ok(false)
+            }
+            Fault::HalfStall => {
+                self.line.write(&right.as_bytes()[..2.min(right.len())])?;
+                self.go_wrong(Fault::Stall, right)
             }
             Fault::Slow(d) => {
                 self.sleep(d);
