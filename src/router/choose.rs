@@ -181,6 +181,9 @@ pub fn overflows(kind: StreamKind, busy_for: Duration) -> bool {
     }
 }
 
+/// It is kept with each attempt: where there are many ESPs, those that come after so much of it are only counted.
+const TOLD_OCTETS_MAX: usize = 1_000;
+
 /// What was chosen, for `explain`, where the `chosen`th in rank was the first that had room: `b; a: busy; c: comes
 /// later, priority 3; d: takes no mail now: …`.
 pub fn told(candidates: &[Candidate<'_>], choice: &Choice, chosen: usize) -> String {
@@ -193,7 +196,11 @@ pub fn told(candidates: &[Candidate<'_>], choice: &Choice, chosen: usize) -> Str
             Ordering::Greater => told.push_str(&format!("; {name}: comes later, priority {priority}")),
         }
     }
-    for (i, why) in &choice.passed_over {
+    for (n, (i, why)) in choice.passed_over.iter().enumerate() {
+        if told.len() >= TOLD_OCTETS_MAX {
+            told.push_str(&format!("; and {} more", choice.passed_over.len() - n));
+            break;
+        }
         told.push_str(&format!("; {}: {why}", candidates[*i].name));
     }
     told
@@ -222,6 +229,11 @@ mod tests {
         let all = [candidate("a", 1, 100), candidate("b", 2, 100), candidate("c", 3, 100)];
         let choice = choose(&all, Ties::default(), 0);
         assert_eq!(told(&all, &choice, 1), "b; a: busy; c: comes later, priority 3");
+        let many: Vec<_> = (0..200)
+            .map(|_| Candidate { hindrance: Some(PassedOver::Shut("refused".into())), ..all[2].clone() })
+            .collect();
+        let text = told(&many, &choose(&many, Ties::default(), 0), 0);
+        assert!(text.len() < 1_100 && text.ends_with(" more"), "{text}");
     }
 
     #[test]
