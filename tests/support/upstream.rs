@@ -14,6 +14,7 @@ use postroad::clock::monotonic;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::line::Line;
+use super::relay::free_port;
 use super::tls;
 use super::wait::wait_until;
 
@@ -170,7 +171,10 @@ impl Upstream {
     }
 
     pub fn with(manner: Manner) -> Upstream {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // A port that no other is given while this one refuses connections.
+        let listener =
+            std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", free_port()))).find_map(Result::ok);
+        let listener = listener.unwrap();
         if let Some(octets) = manner.receive_buffer {
             SockRef::from(&listener).set_recv_buffer_size(octets).unwrap();
         }
