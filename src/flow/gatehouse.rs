@@ -177,6 +177,12 @@ impl Gatehouse {
         self.gate().why_shut().map(str::to_owned)
     }
 
+    /// Whether what is begun must not start any more: it was shut since, or suspended. `probe`: it is the one message of
+    /// a gate that probes.
+    pub fn turns_away(&self, probe: bool, now: Timestamp) -> bool {
+        self.gate().turns_away(probe) || self.suspension(now).is_some()
+    }
+
     /// Why nothing may be begun now.
     pub fn why_passed_over(&self) -> Option<String> {
         self.gate().why_passed_over().map(str::to_owned)

@@ -121,6 +121,14 @@ impl Courier {
                 // After hand-over an abort would be of no use: that answer is waited for.
                 hung.iter().for_each(Watch::abort);
             }
+            let turned_away = outlet.turned_away();
+            if !turned_away.is_empty() {
+                let courier = Arc::clone(self);
+                self.tasks.spawn(async move {
+                    courier.take_back(&turned_away).await;
+                    courier.look_now();
+                });
+            }
             if outlet.gate.takes_check(now) {
                 let (courier, outlet) = (Arc::clone(self), Arc::clone(outlet));
                 self.tasks.spawn(async move {

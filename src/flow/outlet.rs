@@ -274,8 +274,16 @@ impl Outlet {
 
     /// Whether a call must not start, though it was begun: the gate was shut since, or it was suspended.
     pub fn turns_away(&self, call: &Call) -> bool {
-        let now = self.clock.now();
-        (!call.room.probe && self.gate.why_shut().is_some()) || self.gate.suspension(now).is_some()
+        self.gate.turns_away(call.room.probe, self.clock.now())
+    }
+
+    /// Takes out those of them that wait for a connection. None may come free: after a hand-over each waits for its
+    /// answer, however long that takes.
+    pub fn turned_away(&self) -> Vec<Call> {
+        let mut calls = self.calls();
+        let gone = calls.take_if(|call| self.turns_away(call));
+        self.ready.forget_permits(gone.len());
+        gone
     }
 
     /// Calls begun, on their way or waiting for a connection.
@@ -306,6 +314,16 @@ impl Queue {
         self.transactional.pop_front().or_else(|| self.broadcast.pop_front())
     }
 
+    fn take_if(&mut self, goes: impl Fn(&Call) -> bool) -> Vec<Call> {
+        let mut gone = Vec::new();
+        for calls in [&mut self.transactional, &mut self.broadcast] {
+            let (go, stay): (VecDeque<_>, VecDeque<_>) = calls.drain(..).partition(&goes);
+            gone.extend(go);
+            *calls = stay;
+        }
+        gone
+    }
+
     fn drain(&mut self) -> Vec<Call> {
         self.transactional.drain(..).chain(self.broadcast.drain(..)).collect()
     }
@@ -331,9 +349,10 @@ impl Drop for Room {
 mod tests {
     use super::*;
     use crate::esp::sandbox::Sandbox;
+    use crate::flow::gatehouse::Met;
     use crate::flow::pending::Passenger;
     use crate::flow::tests::message;
-    use crate::mail::{AttemptId, Rule};
+    use crate::mail::{AttemptId, Outcome, Rule};
     use crate::wire::SandboxWire;
 
     const NOW: Timestamp = Timestamp::from_millis(0);
@@ -404,6 +423,20 @@ mod tests {
         assert_eq!(outlet.close().len(), 1, "what was not started comes back at the close");
         assert!(outlet.push(call(&outlet, StreamKind::Transactional)).is_some(), "and later ones at once");
         assert_eq!(outlet.free(), 2, "their room is free again");
+    }
+
+    #[test]
+    fn what_waits_behind_calls_that_hang_is_taken_out_once_the_gate_is_shut() {
+        let outlet = outlet();
+        assert!(outlet.push(call(&outlet, StreamKind::Transactional)).is_none());
+        assert!(outlet.turned_away().is_empty());
+        let shut = || Outcome::Unsure { said: "closed".into() };
+        for _ in 0..3 {
+            let met = Met { outcomes: &[shut()], keys: &[], from_domain: None };
+            outlet.gate.returns(&met, std::time::Duration::ZERO, NOW);
+        }
+        assert_eq!((outlet.turned_away().len(), outlet.turned_away().len()), (1, 0));
+        assert_eq!(outlet.ready.available_permits(), 0, "no connection is woken for it");
     }
 
     #[test]

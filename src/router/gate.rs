@@ -124,6 +124,15 @@ impl Gate {
         }
     }
 
+    /// Whether what is begun must not start any more; `probe`: it is the one message.
+    pub fn turns_away(&self, probe: bool) -> bool {
+        match self.state {
+            State::Open | State::Ramp { .. } => false,
+            State::Probing { .. } => !probe,
+            State::Shut { .. } => true,
+        }
+    }
+
     /// Why nothing may be begun now; `None` where something may, if it is one message.
     pub fn why_passed_over(&self) -> Option<&str> {
         match self.state {
@@ -301,6 +310,7 @@ mod tests {
         assert!(!gate.takes_check(at(2.5)) && gate.takes_check(at(3.1)), "later than the first");
         gate.checked(Ok(()), at(3.2));
         assert_eq!(gate.admits(at(3.2)), Admits::One);
+        assert!(gate.turns_away(false) && !gate.turns_away(true), "only the one message starts");
         assert!(gate.take_probe() && !gate.take_probe());
         assert_eq!(gate.admits(at(3.3)), Admits::Nothing, "it is on its way");
         assert!(gate.note(Sign::Alive, "", at(4.0)));
@@ -320,6 +330,7 @@ mod tests {
         gate.give_probe_back();
         assert!(gate.take_probe());
         assert!(!gate.note(Sign::Fault, "reset", at(2.0)), "it was not open");
+        assert!(gate.turns_away(true), "nor does the one message any more");
         assert!(!gate.takes_check(at(3.9)) && gate.takes_check(at(4.0)));
     }
 

@@ -299,6 +299,12 @@ impl Upstream {
         }
     }
 
+    pub fn reopen_if_down(&mut self) {
+        if self.thread.is_none() {
+            self.reopen();
+        }
+    }
+
     pub fn reopen(&mut self) {
         self.clog = None;
         self.shared.stop.store(false, Ordering::SeqCst);
@@ -571,7 +577,14 @@ impl Session {
         let mut received = Received { mail, to, data, tls, user, connection, began, at };
         match self.rule(&[Point::Dot]) {
             None => {}
-            Some(Fault::Slow(d)) => self.sleep(d),
+            Some(Fault::Slow(d)) => {
+                self.sleep(d);
+                if self.shared.killed.load(Ordering::SeqCst) {
+                    // The dead do not answer.
+                    self.shared.unanswered.lock().unwrap().push(received);
+                    return Ok(false);
+                }
+            }
             Some(Fault::Reply(text)) => {
                 if text.starts_with('2') {
                     self.shared.received.lock().unwrap().push(received);
