@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::choice::Wish;
 use super::courier::Courier;
-use super::gatehouse::Met;
+use super::gatehouse::{Flying, Met};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::unfit;
@@ -84,7 +84,8 @@ impl Courier {
                 (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
             }
             Ok(request) => {
-                outlet.gate.departs(connection, &watch);
+                let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
+                outlet.gate.departs(connection, Flying { watch: watch.clone(), message, rule });
                 let reply;
                 (reply, held) = self.listen(outlet, &call, request, &watch).await;
                 outlet.gate.lands(connection);

@@ -3,14 +3,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::clock::{Timestamp, monotonic};
 use crate::journal::{self, Alert};
-use crate::mail::{Fault, Outcome, Throttle, Watch};
+use crate::mail::{Fault, Message, Outcome, Rule, Throttle, Watch};
 use crate::router::{Admits, Gate, Guard, PassedOver, Sign};
 use crate::store::Suspension;
 
@@ -69,11 +69,22 @@ pub struct Judged {
     pub alerts: Vec<(&'static str, String)>,
 }
 
+/// One call on the wire.
+#[derive(Clone, Debug)]
+pub struct Flying {
+    /// The exchange.
+    pub watch: Watch,
+    /// What it carries.
+    pub message: Arc<Message>,
+    /// The domain rules that bear on it.
+    pub rule: Rule,
+}
+
 /// What is on the wire.
 #[derive(Debug)]
 struct Flight {
     /// One place a connection.
-    calls: Vec<Option<Watch>>,
+    calls: Vec<Option<Flying>>,
     answered_at: Instant,
     /// Seconds that an answer takes; the last eight weigh most.
     usual_seconds: f64,
@@ -189,9 +200,9 @@ impl Gatehouse {
     }
 
     /// A call begins on that connection.
-    pub fn departs(&self, connection: usize, watch: &Watch) {
+    pub fn departs(&self, connection: usize, call: Flying) {
         if let Some(place) = self.flight().calls.get_mut(connection) {
-            *place = Some(watch.clone());
+            *place = Some(call);
         }
     }
 
@@ -224,9 +235,15 @@ impl Gatehouse {
     }
 
     /// Calls of which nothing has moved for too long, where nothing else was answered meanwhile; the gate is shut then,
-    /// and what is told of it is given as well.
-    pub fn find_hang(&self, now: Timestamp) -> (Vec<Watch>, Option<(&'static str, String)>) {
+    /// and what is told of it is given as well. What may go nowhere else is waited for as long as the wire does, and
+    /// says nothing of the gate.
+    pub fn find_hang(
+        &self,
+        now: Timestamp,
+        goes_elsewhere: impl Fn(&Flying) -> bool,
+    ) -> (Vec<Watch>, Option<(&'static str, String)>) {
         let hung = self.flight().hung();
+        let hung: Vec<Watch> = hung.into_iter().filter(goes_elsewhere).map(|call| call.watch).collect();
         let Some(still_for) = hung.iter().map(Watch::still_for).max() else { return (hung, None) };
         let changed = self.gate().note(Sign::Hang, &format!("nothing has moved for {still_for:.1?}"), now);
         (hung, self.tell(changed))
@@ -362,13 +379,13 @@ impl Stops {
 }
 
 impl Flight {
-    fn hung(&self) -> Vec<Watch> {
+    fn hung(&self) -> Vec<Flying> {
         let usual = Duration::from_secs_f64(self.usual_seconds * HANG_TIMES_USUAL);
         let limit = HANG_AFTER_MIN.max(usual);
         if self.answered_at.elapsed() < limit {
             return Vec::new();
         }
-        self.calls.iter().flatten().filter(|watch| watch.still_for() >= limit).cloned().collect()
+        self.calls.iter().flatten().filter(|call| call.watch.still_for() >= limit).cloned().collect()
     }
 }
 
@@ -396,9 +413,15 @@ fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Abort;
+    use crate::flow::tests::message;
+    use crate::mail::{Abort, StreamKind};
 
     const T0: Timestamp = Timestamp::from_millis(0);
+
+    fn flying() -> Flying {
+        let watch = Watch::new(Abort::default());
+        Flying { watch, message: message(StreamKind::Transactional, 1), rule: Rule::default() }
+    }
 
     fn met(outcomes: &[Outcome]) -> Met<'_> {
         Met { outcomes, keys: &[], from_domain: None }
@@ -415,15 +438,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_stands_still_hangs_unless_others_are_answered() {
         let house = Gatehouse::new("a", 2, T0);
-        house.departs(0, &Watch::new(Abort::default()));
-        house.departs(1, &Watch::new(Abort::default()));
+        house.departs(0, flying());
+        house.departs(1, flying());
         tokio::time::advance(Duration::from_secs(2)).await;
         house.lands(1);
         house.returns(&met(&[accepted()]), Duration::from_secs(2), T0);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(house.find_hang(T0).0.is_empty(), "the other was answered two seconds ago");
+        assert!(house.find_hang(T0, |_| true).0.is_empty(), "the other was answered two seconds ago");
         tokio::time::advance(Duration::from_secs(2)).await;
-        let (hung, told) = house.find_hang(T0);
+        assert!(house.find_hang(T0, |_| false).0.is_empty(), "it may go nowhere else");
+        let (hung, told) = house.find_hang(T0, |_| true);
         assert_eq!((hung.len(), told.map(|(kind, _)| kind)), (1, Some("esp_shut")));
         assert_eq!(house.admits(T0), Admits::Nothing);
         house.lands(0);
@@ -437,9 +461,9 @@ mod tests {
         for _ in 0..30 {
             house.returns(&met(&[accepted()]), Duration::from_secs(5), T0);
         }
-        house.departs(0, &Watch::new(Abort::default()));
+        house.departs(0, flying());
         tokio::time::advance(Duration::from_secs(10)).await;
-        assert!(house.find_hang(T0).0.is_empty());
+        assert!(house.find_hang(T0, |_| true).0.is_empty());
     }
 
     #[test]

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::choice::Wish;
 use super::courier::Courier;
-use super::outlet::Outlet;
-use crate::clock::monotonic;
+use super::gatehouse::Flying;
+use crate::clock::{Timestamp, monotonic};
 use crate::journal;
 use crate::mail::{Reason, Watch};
+use crate::router::Ties;
 use crate::store::{LetGo, Store, StoreError};
 
 /// How much is begun ahead shrinks so often: a burst lasts for seconds.
@@ -114,13 +116,10 @@ impl Courier {
     fn look_at_gates(self: &Arc<Self>) {
         let now = self.clock.now();
         for (i, outlet) in self.outlets.iter().enumerate() {
-            let another = |(j, o): (usize, &Arc<Outlet>)| j != i && o.gate.hindrance(None, now).is_none();
-            if self.outlets.iter().enumerate().any(another) {
-                let (hung, told) = outlet.gate.find_hang(now);
-                self.record_alerts(outlet, told.into_iter().collect());
-                // After hand-over an abort would be of no use: that answer is waited for.
-                hung.iter().for_each(Watch::abort);
-            }
+            let (hung, told) = outlet.gate.find_hang(now, |call| self.goes_elsewhere(call, i, now));
+            self.record_alerts(outlet, told.into_iter().collect());
+            // After hand-over an abort would be of no use: that answer is waited for.
+            hung.iter().for_each(Watch::abort);
             let turned_away = outlet.turned_away();
             if !turned_away.is_empty() {
                 let courier = Arc::clone(self);
@@ -141,6 +140,13 @@ impl Courier {
                 });
             }
         }
+    }
+
+    /// Whether another ESP than that one could carry it now.
+    fn goes_elsewhere(&self, call: &Flying, esp: usize, now: Timestamp) -> bool {
+        let Flying { message, rule, .. } = call;
+        let ties = Ties { pin: message.pin.as_deref(), tried: &[esp], ..Ties::default() };
+        self.another_left(&Wish { message, rule, recipients: 1, ties }, now)
     }
 
     /// Ends what has passed its `max_age`, whether or not anything could carry it. `false`: the store did not.

@@ -47,6 +47,18 @@ fn one_that_hangs_after_the_dot_keeps_what_it_has_and_gets_no_more() {
 }
 
 #[test]
+fn what_may_go_nowhere_else_is_waited_for_longer() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::Banner, Fault::Slow(Duration::from_secs(5)));
+    let once = "[[stream]]\nname = \"transactional\"\nretry = \"1h\"\n";
+    let only = "recipients = [\"@corp.example.com\"]";
+    let relay = Relay::setup().upstream(&a, only).upstream(&b, "").tables(once).start();
+    relay.submit("a@example.org", &["boss@corp.example.com"], &plain("slow"));
+    a.wait_for_within(1, Duration::from_secs(10));
+    assert!(!relay.log().contains("esp_shut"), "it was slow, and the other carries none of its mail");
+}
+
+#[test]
 fn one_that_was_down_takes_mail_again_without_a_restart() {
     let (a, b) = (Upstream::start(), Upstream::start());
     a.fail_always(Point::Banner, Fault::Close);
