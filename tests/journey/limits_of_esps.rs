@@ -11,7 +11,7 @@ use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A machine with other things to do may let messages leave late by so much.
-const LATE: Duration = Duration::from_millis(600);
+const LATE: Duration = Duration::from_millis(300);
 
 fn submit_all(relay: &Relay, prefix: &str, range: std::ops::Range<usize>) -> Vec<String> {
     let mut client = relay.client();
@@ -61,7 +61,7 @@ fn assert_even(received: &[Received], rate: u32) {
     }
     let gaps: Vec<Duration> = times.windows(2).map(|t| t[1].duration_since(t[0])).collect();
     let close = gaps.iter().filter(|gap| **gap < spacing / 2).count();
-    assert!(close * 4 <= gaps.len() * 3, "{close} of {} came close after another: {gaps:?}", gaps.len());
+    assert!(close * 2 <= gaps.len(), "{close} of {} came close after another: {gaps:?}", gaps.len());
     let in_a_second =
         |first: &_| times.iter().filter(|t| *t >= first && t.duration_since(*first) < SECOND).count();
     let most = times.iter().map(in_a_second).max();
