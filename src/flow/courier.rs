@@ -293,14 +293,15 @@ impl Courier {
     }
 
     /// Starts no further call and un-begins those of which nothing was handed over: those that wait for a connection,
-    /// and those on the wire, which are asked to end. What was handed over has `grace` to be answered.
+    /// and those on the wire, which are asked to end. What was handed over has `grace` to be answered; so long a full
+    /// disk may keep what is taken back.
     pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
         self.tasks.close();
         let unstarted: Vec<Call> = self.outlets.iter().flat_map(|o| o.close()).collect();
-        self.take_back(&unstarted).await;
         self.abort.ask();
-        let _ = tokio::time::timeout(grace, self.tasks.wait()).await;
+        let ended = async { tokio::join!(self.take_back(&unstarted), self.tasks.wait()) };
+        let _ = tokio::time::timeout(grace, ended).await;
         for outlet in &self.outlets {
             outlet.wire.close().await;
             outlet.allowance.close(&self.store).await;

@@ -56,9 +56,10 @@ impl Store {
     }
 
     /// Takes back begins whose call did not start: they wait again from `due` on, or return to the hold of an attempt
-    /// that is still open (rule 9). `false`: it did not stand at that attempt.
+    /// that is still open (rule 9). `false`: it did not stand at that attempt. As a settle it is kept and tried again
+    /// until it can commit: nobody else has these deliveries.
     ///
-    /// Errors: as [`Store::begin`]; then they stay out, and are unsure at the next start. May be run again.
+    /// Errors: [`StoreError::Stopping`] only; then they stay out, and are unsure at the next start. May be run again.
     pub async fn unbegin(
         &self,
         items: Vec<(DeliveryId, AttemptId)>,
@@ -69,7 +70,7 @@ impl Store {
             let each = items.iter().map(|(id, attempt)| unbegin(tx, *id, *attempt, due));
             each.collect::<rusqlite::Result<Vec<_>>>()
         };
-        match self.shared.queue.run(Lane::Mail, count, run).await {
+        match self.shared.queue.run_kept(count, run).await.unwrap_or(Err(StoreError::Stopping)) {
             Ok(taken_back) => taken_back.into_iter().map(Ok).collect(),
             Err(error) => vec![Err(error); count],
         }

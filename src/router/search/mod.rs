@@ -8,8 +8,8 @@
 //! and at the end that from each state the relay comes to an end by itself. Each rule can be turned off (`rules`): then
 //! the search must find what goes wrong, or it would not have seen it.
 //!
-//! Not in it: a database that was restored, quotas, ids, `requeue`, DSNs, and an un-begin whose own commit fails: that
-//! leaves a delivery out until the next start.
+//! Not in it: a database that was restored, quotas, ids, `requeue`, DSNs, and an un-begin whose own commit fails: the
+//! store keeps it and tries again.
 
 mod checks;
 mod moves;

@@ -77,6 +77,24 @@ async fn a_disk_that_fills_in_mid_group_loses_nothing_and_leaves_no_orphan() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_without_room_waits_again_once_there_is() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    store.set_read_only(true).await.unwrap();
+    let unbegin = store.unbegin(vec![(first(&message), beginning.attempt)], START);
+    tokio::pin!(unbegin);
+    let early = tokio::time::timeout(Duration::from_millis(120), &mut unbegin).await;
+    assert!(early.is_err(), "it is kept");
+    store.set_read_only(false).await.unwrap();
+    let taken_back = tokio::time::timeout(Duration::from_secs(20), unbegin).await.unwrap();
+    assert_eq!(taken_back, [Ok(true)]);
+    assert_eq!(state_of(&store, first(&message)).await.state, QueueState::Waiting { due: START });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_settle_that_found_no_room_is_kept_until_there_is() {
     let bench = Bench::new();
     let store = bench.open();
