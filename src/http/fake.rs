@@ -188,14 +188,9 @@ impl Queue for Fake {
         std::future::ready(self.ok(found)).boxed()
     }
 
-    fn act(
-        &self,
-        act: Act,
-        ids: Option<Vec<MessageId>>,
-    ) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
-        self.acts.lock().unwrap().push((act, ids.clone()));
+    fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
+        self.acts.lock().unwrap().push((act, Some(ids.clone())));
         let mut messages = self.messages.lock().unwrap();
-        let ids = ids.unwrap_or_else(|| messages.keys().copied().collect());
         let mut done = Vec::new();
         for id in ids {
             let open = messages.get_mut(&id).and_then(|m| m.deliveries.first_mut());
@@ -206,6 +201,13 @@ impl Queue for Fake {
             done.push((id, 1));
         }
         std::future::ready(self.ok(done)).boxed()
+    }
+
+    fn flush_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.acts.lock().unwrap().push((Act::Flush, None));
+        let waits = |m: &&MessageView| m.deliveries.first().is_some_and(|d| d.state != QueueState::Done);
+        let deliveries = self.messages.lock().unwrap().values().filter(waits).count();
+        std::future::ready(self.ok(deliveries as u64)).boxed()
     }
 
     fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>> {

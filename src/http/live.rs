@@ -36,30 +36,22 @@ impl Live {
         Ok(Some(whole.freeze()))
     }
 
-    async fn acted(
-        &self,
-        act: Act,
-        ids: Option<Vec<MessageId>>,
-    ) -> Result<Vec<(MessageId, u64)>, StoreError> {
-        let mut changed = Vec::new();
-        match ids {
-            Some(ids) => {
-                for (id, acted) in ids.iter().zip(self.store.act(act, ids.clone()).await) {
-                    let acted = acted?;
-                    if acted.found {
-                        changed.push((*id, u64::from(acted.changed)));
-                        journal::acted(word(act), Some(*id), u64::from(acted.changed));
-                    }
-                }
-            }
-            None => {
-                let deliveries = self.store.flush_all().await?;
-                journal::acted(word(act), None, deliveries);
-            }
-        }
+    fn look_now(&self) {
         if let Some(courier) = &self.courier {
             courier.look_now();
         }
+    }
+
+    async fn acted(&self, act: Act, ids: Vec<MessageId>) -> Result<Vec<(MessageId, u64)>, StoreError> {
+        let mut changed = Vec::new();
+        for (id, acted) in ids.iter().zip(self.store.act(act, ids.clone()).await) {
+            let acted = acted?;
+            if acted.found {
+                changed.push((*id, u64::from(acted.changed)));
+                journal::acted(word(act), Some(*id), u64::from(acted.changed));
+            }
+        }
+        self.look_now();
         Ok(changed)
     }
 }
@@ -74,6 +66,16 @@ fn word(act: Act) -> &'static str {
 }
 
 impl Queue for Live {
+    fn flush_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let flush = async {
+            let deliveries = self.store.flush_all().await?;
+            journal::acted(word(Act::Flush), None, deliveries);
+            self.look_now();
+            Ok(deliveries)
+        };
+        flush.boxed()
+    }
+
     fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>> {
         self.store.list(filter).boxed()
     }
@@ -86,11 +88,7 @@ impl Queue for Live {
         self.whole(id).boxed()
     }
 
-    fn act(
-        &self,
-        act: Act,
-        ids: Option<Vec<MessageId>>,
-    ) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
+    fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
         self.acted(act, ids).boxed()
     }
 

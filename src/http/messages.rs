@@ -16,7 +16,6 @@ use super::body::{Pairs, object, octets, pairs};
 use super::error::{FieldProblem, Problem};
 use super::shape::{Acted, ActedOn, Life, Page, STATES, read_cursor};
 use super::{App, Queue};
-use crate::journal;
 use crate::mail::{MessageId, QueueState};
 use crate::store::{Act, Filter};
 
@@ -156,8 +155,7 @@ pub(super) async fn act(
     let queue = &*app.relay.queue;
     match read_whom(&body, act == Act::Flush)? {
         Whom::All => {
-            let deliveries = queue.act(act, None).await?.iter().map(|(_, n)| n).sum();
-            journal::acted(act_word(act), None, deliveries);
+            let deliveries = queue.flush_all().await?;
             Ok(Json(Acted { deliveries, results: Vec::new(), warnings: Vec::new() }))
         }
         Whom::Ids(ids) => Ok(Json(act_on(queue, act, ids).await?)),
@@ -171,14 +169,11 @@ async fn act_on(queue: &dyn Queue, act: Act, ids: Vec<MessageId>) -> Result<Acte
             warnings.extend(twice_warning(queue, *id).await?);
         }
     }
-    let done = queue.act(act, Some(ids.clone())).await?;
+    let done = queue.act(act, ids.clone()).await?;
     let mut results = Vec::with_capacity(ids.len());
     for id in ids {
         let deliveries = done.iter().filter(|(of, _)| *of == id).map(|(_, n)| n).sum();
         let found = deliveries > 0 || queue.show(id).await?.is_some();
-        if deliveries > 0 {
-            journal::acted(act_word(act), Some(id), deliveries);
-        }
         results.push(ActedOn { id: id.to_string(), deliveries, found });
     }
     if results.iter().all(|r| !r.found) {
@@ -194,15 +189,6 @@ async fn twice_warning(queue: &dyn Queue, id: MessageId) -> Result<Option<String
         "{id}: the answer to an attempt for {unsure} of its recipients was lost; it may arrive twice"
     );
     Ok((unsure > 0).then_some(warning))
-}
-
-fn act_word(act: Act) -> &'static str {
-    match act {
-        Act::Flush => "flush",
-        Act::Pause => "pause",
-        Act::Release => "release",
-        Act::Remove => "remove",
-    }
 }
 
 /// Whose deliveries an act is for.

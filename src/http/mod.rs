@@ -61,12 +61,11 @@ pub trait Queue: Send + Sync {
     /// A message's content, whole, while it is kept.
     fn body(&self, id: MessageId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
 
-    /// Does something to the deliveries of these messages, or of all (`None`), and says how many of each it changed.
-    fn act(
-        &self,
-        act: Act,
-        ids: Option<Vec<MessageId>>,
-    ) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>>;
+    /// Does something to the deliveries of these messages, tells the log, and says how many of each it changed.
+    fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>>;
+
+    /// Makes all that waits due now, tells the log, and says how many deliveries were not due before.
+    fn flush_all(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// How much waits.
     fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>>;

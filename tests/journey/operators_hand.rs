@@ -61,8 +61,10 @@ fn flush_without_an_id_sends_everything() {
         submit_and_fail(&relay, &upstream, &format!("f{n}"));
     }
     upstream.heal();
-    relay.cli(&["queue", "flush"]).must(0);
+    let told = relay.cli(&["queue", "flush"]).must(0).out;
+    assert_eq!(told, "5 deliveries due now\n");
     upstream.wait_for_within(5, Duration::from_secs(10));
+    assert_eq!(relay.log().matches("\"operator\"").count(), 1, "said once");
 }
 
 #[test]
