@@ -94,7 +94,7 @@ impl Allowance {
         self.quota().wants(now)
     }
 
-    /// Asks the ledger. `false`: it did not answer.
+    /// Asks the ledger. `false`: it did not answer, and is asked again later.
     pub async fn ask(&self, ask: Ask, store: &Store, now: Timestamp) -> bool {
         if let Some((at, unused)) = ask.back {
             // What cannot be given back is spent.

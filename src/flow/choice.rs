@@ -1,9 +1,10 @@
 //! The choice at work: what is known of each ESP now, put before the router, and the first one in rank that has room.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::courier::Courier;
-use super::outlet::{Full, Load, Room};
+use super::outlet::{Full, Load, Outlet, Room};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::from::from_domain;
@@ -73,7 +74,7 @@ impl Courier {
                     at.since(now)
                 }
                 Full::Closed => continue,
-                Full::Busy | Full::Soon => std::time::Duration::ZERO,
+                Full::Busy | Full::Soon => Duration::ZERO,
             };
             let next_tier = choice
                 .ranked
@@ -157,7 +158,7 @@ impl Courier {
     /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the
     /// message: each ESP's reason. `None`: one could.
     pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<String> {
-        let rule = self.routes.bearing_on(to, None);
+        let rule = if self.routes.any() { self.routes.bearing_on(to, None) } else { Rule::default() };
         self.each_reason(pin, |i, name| self.routes.keep_out_to(i, name, stream, &rule))
     }
 
@@ -185,7 +186,7 @@ impl Courier {
         load: Load<'_>,
         now: Timestamp,
     ) -> Vec<Candidate<'c>> {
-        let candidate = |(i, outlet): (usize, &'c Arc<super::outlet::Outlet>)| Candidate {
+        let candidate = |(i, outlet): (usize, &'c Arc<Outlet>)| Candidate {
             name: &outlet.name,
             priority: outlet.priority,
             weight: outlet.weight,

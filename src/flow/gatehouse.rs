@@ -194,11 +194,6 @@ impl Gatehouse {
         self.gate().turns_away(probe) || self.suspension(now).is_some()
     }
 
-    /// Why nothing may be begun now.
-    pub fn why_passed_over(&self) -> Option<String> {
-        self.gate().why_passed_over().map(str::to_owned)
-    }
-
     /// A call begins on that connection.
     pub fn departs(&self, connection: usize, call: Flying) {
         if let Some(place) = self.flight().calls.get_mut(connection) {
@@ -284,6 +279,7 @@ impl Gatehouse {
             return judged;
         }
         let mut stops = self.stops();
+        stops.forget(now);
         for (n, outcome) in met.outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Accepted { .. } if stops.guard.accepted() => {
@@ -341,7 +337,15 @@ impl Stops {
             || !self.guard.is_clear()
     }
 
-    fn hindrance(&mut self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
+    /// Drops what is over.
+    fn forget(&mut self, now: Timestamp) {
+        let over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
+        self.suspension.take_if(|s| over(s.until));
+        self.pause.take_if(|(until, _)| *until <= now);
+        self.senders.retain(|_, until| *until > now);
+    }
+
+    fn hindrance(&self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
         if let Some(s) = self.suspension.as_ref().filter(|s| s.until.is_none_or(|until| until > now)) {
             return Some(PassedOver::Suspended { reason: s.reason.clone(), until: s.until });
         }
@@ -349,11 +353,7 @@ impl Stops {
             return Some(PassedOver::Paused { said: said.clone(), until: *until });
         }
         let domain = from_domain?;
-        let until = *self.senders.get(domain)?;
-        if until <= now {
-            self.senders.remove(domain);
-            return None;
-        }
+        let until = *self.senders.get(domain).filter(|until| **until > now)?;
         Some(PassedOver::Sender { domain: domain.to_owned(), until })
     }
 
@@ -370,7 +370,6 @@ impl Stops {
 
     /// `false`: it was closed already.
     fn close_sender(&mut self, domain: &str, now: Timestamp) -> bool {
-        self.senders.retain(|_, until| *until > now);
         if self.senders.len() >= SENDERS_MAX {
             return false;
         }
@@ -506,8 +505,11 @@ mod tests {
         let wait = Some(Duration::from_secs(9));
         house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), wait)]), Duration::ZERO, T0);
         assert!(matches!(house.hindrance(None, T0), Some(PassedOver::Paused { .. })));
+        assert!(house.any_stop.load(Ordering::Acquire));
         let later = T0.plus(Duration::from_secs(9));
         assert_eq!(house.hindrance(None, later), None);
+        house.returns(&met(&[accepted()]), Duration::ZERO, later);
+        assert!(!house.any_stop.load(Ordering::Acquire), "what is over costs no look-up");
 
         let outcomes = [refused(Fault::Sender, None)];
         let met = Met { outcomes: &outcomes, keys: &[], from_domain: Some("shop.example") };

@@ -170,11 +170,6 @@ impl PendingQueue {
         })
     }
 
-    /// Whether there is no room for more.
-    pub fn is_full(&self) -> bool {
-        self.messages >= MESSAGES_MAX || self.octets > OCTETS_MAX
-    }
-
     /// Whether this message is held here, so that a claim of its row is not for now.
     pub fn holds(&self, message: MessageId) -> bool {
         self.held.contains_key(&message)

@@ -76,23 +76,6 @@ pub enum PassedOver {
     },
 }
 
-impl PassedOver {
-    /// Whether it could carry the delivery at another time: nothing in the configuration or in the delivery keeps it
-    /// from it.
-    pub fn passes(&self) -> bool {
-        match self {
-            PassedOver::Stream(_) | PassedOver::Rule(_) | PassedOver::Pinned(_) => false,
-            PassedOver::Bound(_)
-            | PassedOver::Tried
-            | PassedOver::Shut(_)
-            | PassedOver::Suspended { .. }
-            | PassedOver::Paused { .. }
-            | PassedOver::Sender { .. }
-            | PassedOver::Spent { .. } => true,
-        }
-    }
-}
-
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -151,6 +151,5 @@ mod tests {
         assert_eq!(open("news", "x@y.example", None), [] as [usize; 0]);
         let why = rules().keep_out(0, "a", &StreamName::new("news"), &Rule::default()).unwrap();
         assert_eq!(why.to_string(), "the stream goes through b only");
-        assert!(!why.passes());
     }
 }
