@@ -132,10 +132,11 @@ impl Intake {
         };
         self.no_room.clear("mail is accepted again");
         self.not_stored.clear("mail is accepted again");
+        // Its call waits for nothing; the log's line is written while the next hop answers.
+        self.courier.hand_over(Arc::clone(&message), planned, rules, &entered);
         self.count(&message);
         journal::accepted(&message);
         let id = message.id;
-        self.courier.hand_over(message, planned, rules, &entered);
         // Connections to ESPs go first: the 250 wakes the client, which would take the core from the mail just begun.
         for _ in 0..self.courier.turns_to_give() {
             tokio::task::yield_now().await;
@@ -267,6 +268,10 @@ impl Gatekeeper for Intake {
                 Reply::told(code, enhanced, text)
             }
         }
+    }
+
+    fn expect(&self) {
+        self.store.expect();
     }
 
     async fn spill(&self, message: Option<MessageId>, piece: u32, octets: Bytes) -> Result<MessageId, Reply> {

@@ -218,6 +218,8 @@ where
             }
             Step::Receive(reply) => {
                 self.io.say(&reply).await?;
+                self.io.flush().await?;
+                self.context.gatekeeper.expect();
                 self.receive().await
             }
             Step::Eat(reply, octets) => {

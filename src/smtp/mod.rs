@@ -199,6 +199,9 @@ pub trait Gatekeeper: Send + Sync + 'static {
     /// `RCPT TO`; asked once for each distinct recipient.
     fn recipient(&self, client: &Client, recipient: &Address) -> impl Future<Output = Reply> + Send;
 
+    /// A client was told to send its content: a message is some hundred microseconds away, or never comes.
+    fn expect(&self) {}
+
     /// A piece of a body that outgrew memory: written down before more is read. The first piece of a message comes
     /// without an id and gets one; pieces are numbered from 0.
     fn spill(

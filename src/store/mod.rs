@@ -130,6 +130,11 @@ impl Store {
         Ok(Store { shared, _closer: Arc::new(closer) })
     }
 
+    /// Says that an accept is about to come, where it pays to have the writer awake.
+    pub fn expect(&self) {
+        self.shared.queue.expect();
+    }
+
     /// Takes nothing more, does what waits, writes the log back and closes. Other clones get
     /// [`StoreError::Stopping`] from now on.
     pub async fn close(self) {

@@ -1,7 +1,9 @@
 //! What waits for the writer: operations in two lanes, each with its bound, and the answers that they owe.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -9,9 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::tx::Tx;
 use super::types::StoreError;
 use super::writer::GROUP_ROWS_MAX;
+use crate::clock::monotonic;
 
 /// Rows that may wait for the writer in each lane; past it callers wait.
 const WAITING_ROWS_MAX: u32 = 8_192;
+/// From 354 to the commit's begin a client on this machine takes a third of it; one that is far away is not waited for.
+const WATCH_MAX: Duration = Duration::from_micros(400);
 
 /// Which lane an operation waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,12 +87,25 @@ pub(super) struct Waiting {
     pub bulk: VecDeque<Box<dyn Work>>,
     pub controls: VecDeque<Control>,
     pub closed: bool,
+    /// The writer sleeps: only then has anybody to wake it.
+    pub sleeps: bool,
+    /// Mail is on its way in: the writer, woken for it, watches for it a moment.
+    pub expected: bool,
+}
+
+impl Waiting {
+    /// Whether the writer has anything to do.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.mail.is_empty() && self.bulk.is_empty() && self.controls.is_empty())
+    }
 }
 
 /// What waits for the writer.
 pub(super) struct Queue {
     waiting: Mutex<Waiting>,
-    pub wake: Condvar,
+    /// Something was put in since the writer last looked away: what a watching writer sees without the lock.
+    news: AtomicBool,
+    wake: Condvar,
     mail_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
 }
@@ -103,6 +121,7 @@ impl Queue {
         let room = || Arc::new(Semaphore::new(WAITING_ROWS_MAX as usize));
         Queue {
             waiting: Mutex::new(Waiting::default()),
+            news: AtomicBool::new(false),
             wake: Condvar::new(),
             mail_room: room(),
             bulk_room: room(),
@@ -156,6 +175,7 @@ impl Queue {
     /// Takes nothing more; what waits is still done.
     pub(super) fn close(&self) {
         self.lock().closed = true;
+        self.news.store(true, Ordering::Release);
         self.mail_room.close();
         self.bulk_room.close();
         self.wake.notify_one();
@@ -174,12 +194,99 @@ impl Queue {
             return Err(StoreError::Stopping);
         }
         put(&mut waiting);
+        self.news.store(true, Ordering::Release);
+        let sleeps = waiting.sleeps;
         drop(waiting);
-        self.wake.notify_one();
+        if sleeps {
+            self.wake.notify_one();
+        }
         Ok(())
+    }
+
+    /// Wakes a sleeping writer before there is work, so that a lone message does not wait for a thread to wake up.
+    pub(super) fn expect(&self) {
+        let mut waiting = self.lock();
+        if waiting.sleeps && !waiting.expected {
+            waiting.expected = true;
+            drop(waiting);
+            self.wake.notify_one();
+        }
+    }
+
+    /// The writer's sleep: until it is woken, or so long. Whether it slept so long.
+    pub(super) fn sleep<'q>(
+        &'q self,
+        mut waiting: MutexGuard<'q, Waiting>,
+        at_most: Option<Duration>,
+    ) -> (MutexGuard<'q, Waiting>, bool) {
+        waiting.sleeps = true;
+        let (mut waiting, slept_long) = match at_most {
+            None => (self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner), false),
+            Some(long) => {
+                let woken = self.wake.wait_timeout(waiting, long).unwrap_or_else(PoisonError::into_inner);
+                (woken.0, woken.1.timed_out())
+            }
+        };
+        waiting.sleeps = false;
+        (waiting, slept_long)
+    }
+
+    /// Watches for what was expected, awake, for [`WATCH_MAX`] at most; others may have the core meanwhile.
+    pub(super) fn watch<'q>(&'q self, mut waiting: MutexGuard<'q, Waiting>) -> MutexGuard<'q, Waiting> {
+        waiting.expected = false;
+        self.news.store(false, Ordering::Relaxed);
+        drop(waiting);
+        let began = monotonic();
+        while !self.news.load(Ordering::Acquire) && began.elapsed() < WATCH_MAX {
+            std::thread::yield_now();
+        }
+        self.lock()
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_expected_and_does_not_come_is_watched_for_a_moment_only() {
+        let queue = Queue::new();
+        let mut waiting = queue.lock();
+        (waiting.sleeps, waiting.expected) = (false, true);
+        let waiting = queue.watch(waiting);
+        assert!(!waiting.expected && !waiting.has_work());
+    }
+
+    #[test]
+    fn a_sleeping_writer_is_woken_by_what_is_expected_by_work_and_by_the_close() {
+        let queue = Arc::new(Queue::new());
+        let wakers: [fn(&Queue); 3] = [
+            Queue::expect,
+            |queue| queue.enqueue(|waiting| waiting.controls.push_back(Box::new(|_| ()))).unwrap(),
+            Queue::close,
+        ];
+        for wake in wakers {
+            let writer = Arc::clone(&queue);
+            let woken = std::thread::spawn(move || {
+                let (waiting, slept_long) = writer.sleep(writer.lock(), Some(Duration::from_secs(20)));
+                (waiting.expected || waiting.has_work() || waiting.closed, slept_long)
+            });
+            while !queue.lock().sleeps {
+                std::thread::yield_now();
+            }
+            wake(&queue);
+            assert_eq!(woken.join().unwrap(), (true, false));
+        }
+    }
+
+    #[test]
+    fn a_writer_that_is_awake_is_not_told_to_expect_anything() {
+        let queue = Queue::new();
+        queue.expect();
+        assert!(!queue.lock().expected);
     }
 }

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rusqlite::wal::CheckpointMode;
@@ -219,11 +219,16 @@ impl<'c> Writer<'c> {
         let queue = &self.shared.queue;
         let mut waiting = queue.lock();
         loop {
-            if !(waiting.mail.is_empty() && waiting.bulk.is_empty() && waiting.controls.is_empty()) {
+            if waiting.has_work() {
+                waiting.expected = false;
                 return true;
             }
             if waiting.closed {
                 return false;
+            }
+            if waiting.expected {
+                waiting = queue.watch(waiting);
+                continue;
             }
             let now = monotonic();
             let idle = (self.log_pages() >= IDLE_CHECKPOINT_PAGES).then_some(IDLE);
@@ -232,14 +237,10 @@ impl<'c> Writer<'c> {
             if due.is_some_and(|wait| wait.is_zero()) {
                 return true;
             }
-            let Some(timeout) = [idle, due].into_iter().flatten().min() else {
-                waiting = queue.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let (guard, timed_out) =
-                queue.wake.wait_timeout(waiting, timeout).unwrap_or_else(PoisonError::into_inner);
+            let at_most = [idle, due].into_iter().flatten().min();
+            let (guard, slept_long) = queue.sleep(waiting, at_most);
             waiting = guard;
-            if timed_out.timed_out() && idle == Some(timeout) {
+            if slept_long && idle == at_most {
                 drop(waiting);
                 self.checkpoint();
                 waiting = queue.lock();
