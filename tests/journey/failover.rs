@@ -91,3 +91,20 @@ fn where_all_are_down_mail_waits_and_nothing_is_refused() {
     a.wait_for_within(ids.len(), Duration::from_secs(20));
     assert_eq!(a.count(), ids.len(), "each of them once");
 }
+
+#[test]
+fn equals_share_the_mail_by_weight() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let relay = Relay::setup()
+        .upstream(&a, "priority = 1\nweight = 70")
+        .upstream(&b, "priority = 1\nweight = 30")
+        .tables(FAST)
+        .start();
+    let mut client = relay.client();
+    for n in 0..400 {
+        client.submit("a@example.org", &["ok@example.com"], &plain(&format!("shared {n}")));
+    }
+    wait_until("all arrive", Duration::from_secs(20), || a.count() + b.count() == 400);
+    // Each falls by chance: five standard deviations (9.2 messages) about 280.
+    assert!((234..=326).contains(&a.count()), "{} of 400 went to the one that has 70 in 100", a.count());
+}

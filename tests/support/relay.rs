@@ -79,7 +79,8 @@ impl Setup {
         let (n, at) = (self.upstreams, upstream.address());
         let _ = writeln!(
             self.rest,
-            "[[esp]]\nname = \"up{n}\"\ntype = \"smtp\"\naddress = \"{at}\"\npriority = {n}\n{}\n{lines}\n",
+            "[[esp]]\nname = \"up{n}\"\ntype = \"smtp\"\naddress = \"{at}\"\n{}\n{}\n{lines}\n",
+            if lines.contains("priority =") { String::new() } else { format!("priority = {n}") },
             if lines.contains("tls =") { "" } else { "tls = \"off\"" }
         );
         self
