@@ -151,27 +151,31 @@ impl Outlet {
 
     /// Room for one more begun call.
     pub fn room(self: &Arc<Self>, load: Load<'_>, now: Timestamp) -> Result<Room, Full> {
-        let mut room = match self.gate.admits(now) {
-            Admits::All => self.begun_one(self.max_for(load.kind))?,
-            Admits::Share(share) => self.begun_one(self.share_of_connections(share))?,
+        let probe = match self.gate.admits(now) {
+            Admits::All => self.begin_one(self.max_for(load.kind))?,
+            Admits::Share(share) => self.begin_one(self.share_of_connections(share))?,
             Admits::One => self.probe()?,
             Admits::Nothing => return Err(Full::Closed),
         };
         match self.allowance.take(load.kind, load.recipients, now) {
-            Ok(share) => {
-                room.share = share;
-                Ok(room)
+            Ok(share) => Ok(Room { outlet: Arc::clone(self), probe, share }),
+            Err(none) => {
+                // Nobody is rung: there is no more room than before, and who was rung would only ask again.
+                self.give_back(probe);
+                Err(match none {
+                    NoShare::Soon => Full::Soon,
+                    NoShare::At(at) => Full::At(at),
+                    NoShare::Spent(_) => Full::Closed,
+                })
             }
-            Err(NoShare::Soon) => Err(Full::Soon),
-            Err(NoShare::At(at)) => Err(Full::At(at)),
-            Err(NoShare::Spent(_)) => Err(Full::Closed),
         }
     }
 
-    fn begun_one(self: &Arc<Self>, max: usize) -> Result<Room, Full> {
+    /// One more is begun; it is no probe.
+    fn begin_one(&self, max: usize) -> Result<bool, Full> {
         let fits = |begun: usize| (begun < max).then_some(begun + 1);
         match self.begun.fetch_update(Ordering::AcqRel, Ordering::Relaxed, fits) {
-            Ok(_) => Ok(Room { outlet: Arc::clone(self), probe: false, share: Share::default() }),
+            Ok(_) => Ok(false),
             Err(_) => {
                 self.crowded.store(true, Ordering::Relaxed);
                 Err(Full::Busy)
@@ -179,13 +183,21 @@ impl Outlet {
         }
     }
 
-    /// Room for the one message of a gate that probes.
-    fn probe(self: &Arc<Self>) -> Result<Room, Full> {
+    /// The one message of a gate that probes is begun.
+    fn probe(&self) -> Result<bool, Full> {
         if !self.gate.take_probe() {
             return Err(Full::Closed);
         }
         self.begun.fetch_add(1, Ordering::AcqRel);
-        Ok(Room { outlet: Arc::clone(self), probe: true, share: Share::default() })
+        Ok(true)
+    }
+
+    fn give_back(&self, probe: bool) {
+        self.begun.fetch_sub(1, Ordering::AcqRel);
+        if probe {
+            // Where it was answered the gate has moved on, and this does nothing.
+            self.gate.give_probe_back();
+        }
     }
 
     /// How many more calls may be begun now, by the gate and by what is begun; none where the rate leaves no room.
@@ -336,11 +348,7 @@ fn begun_ahead_min(connections: usize) -> usize {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.outlet.begun.fetch_sub(1, Ordering::AcqRel);
-        if self.probe {
-            // Where it was answered the gate has moved on, and this does nothing.
-            self.outlet.gate.give_probe_back();
-        }
+        self.outlet.give_back(self.probe);
         self.outlet.freed.notify_one();
     }
 }
@@ -348,10 +356,13 @@ impl Drop for Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt;
+
     use crate::esp::sandbox::Sandbox;
     use crate::flow::gatehouse::Met;
     use crate::flow::pending::Passenger;
     use crate::flow::tests::message;
+    use crate::mail::quota::Rate;
     use crate::mail::{AttemptId, Outcome, Rule};
     use crate::wire::SandboxWire;
 
@@ -359,6 +370,10 @@ mod tests {
     const RECEIPT: Load<'static> = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
 
     fn outlet() -> Arc<Outlet> {
+        outlet_with(Limits::default())
+    }
+
+    fn outlet_with(limits: Limits) -> Arc<Outlet> {
         let parts = Parts {
             name: "s".into(),
             priority: 1,
@@ -366,7 +381,7 @@ mod tests {
             esp: Box::new(Sandbox),
             wire: Arc::new(SandboxWire),
             connections: 1,
-            limits: Limits::default(),
+            limits,
         };
         Outlet::new(parts, Arc::new(crate::clock::Manual::at(NOW)), Arc::default())
     }
@@ -414,6 +429,19 @@ mod tests {
         let _one = outlet.room(news, NOW).unwrap();
         assert_eq!(outlet.room(news, NOW).err(), Some(Full::Busy));
         assert!(room(&outlet).is_some());
+    }
+
+    #[test]
+    fn who_finds_its_rate_used_up_rings_nobody() {
+        let rate = Rate { recipients: 1, per: std::time::Duration::from_secs(1) };
+        let outlet = outlet_with(Limits { rate: Some(rate), ..Limits::default() });
+        let (given, full) = (room(&outlet), room(&outlet));
+        assert!(given.is_none() && full.is_none(), "a rate starts empty");
+        assert_eq!(outlet.begun.load(Ordering::Relaxed), 0);
+        assert!(
+            outlet.freed.notified().now_or_never().is_none(),
+            "its own ring would have it ask again at once"
+        );
     }
 
     #[test]

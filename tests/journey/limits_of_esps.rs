@@ -340,3 +340,17 @@ fn an_esp_that_refuses_everybody_is_itself_at_fault() {
     wait_until("a refusal bounces again", SECOND * 10, || reason(&id).as_deref() == Some("refused"));
     assert_eq!(alerts(&relay, "esp_refuses_everybody"), 1);
 }
+
+#[test]
+fn mail_that_waits_for_its_rate_or_its_quota_costs_no_cpu() {
+    for limit in ["rate = \"2/s\"", "hourly_limit = 5"] {
+        let upstream = Upstream::start();
+        let relay = Relay::setup().upstream(&upstream, limit).tables(FAST).start();
+        submit_all(&relay, "waits", 0..100);
+        upstream.wait_for(3);
+        let (began, before) = (std::time::Instant::now(), relay.cpu());
+        std::thread::sleep(2 * SECOND);
+        let (took, cpu) = (began.elapsed(), relay.cpu() - before);
+        assert!(cpu < took / 10, "{limit}: {cpu:?} of CPU in {took:?}");
+    }
+}

@@ -305,6 +305,16 @@ impl Relay {
         (named || under_another) && self.get("/readyz").is_some_and(|a| a.status == 200)
     }
 
+    /// CPU time that its process has taken so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/stat")).ok());
+        let stat = stat.expect("the relay runs");
+        // Behind the name, which may hold blanks: utime and stime are the 12th and 13th field, in hundredths.
+        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace()).expect("a name");
+        let ticks: u64 = fields.skip(11).take(2).filter_map(|f| f.parse::<u64>().ok()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)
     }

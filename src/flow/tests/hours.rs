@@ -1,0 +1,276 @@
+//! Hours in seconds: all ESPs are down for an hour of the runtime's paused clock, and back. Nothing is lost or sent
+//! twice, nobody is stormed meanwhile, and what waited goes out within each ESP's rate.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::address::{Address, Grammar};
+use crate::clock::{Clock, Timestamp, monotonic};
+use crate::flow::courier::{self, Courier};
+use crate::flow::intake::{self, Intake};
+use crate::flow::outlet::{self, Outlet};
+use crate::flow::{keeper, prepare};
+use crate::mail::mime::LongLines;
+use crate::mail::quota::{Limits, Rate};
+use crate::mail::{
+    Answer, Body, BodyKind, Budget, Envelope, IdMint, Owner, Phase, Protocol, Reply, Request, ReversePath,
+    SmtpReply, Source, StreamKind, StreamName, Submission, Watch,
+};
+use crate::policy::streams::StreamSettings;
+use crate::router::{Carries, Rules};
+use crate::store::{Settings, Store};
+use crate::wire::Wire;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+/// While all are down the clock moves by so much: mail that has gates and minutes to wait for misses nothing.
+const COARSE: Duration = Duration::from_secs(1);
+/// While mail goes out.
+const FINE: Duration = Duration::from_millis(20);
+const MAILS: usize = 600;
+/// Recipients a second.
+const RATES: [u32; 2] = [20, 10];
+
+/// The wall clock that goes with the runtime's.
+#[derive(Debug)]
+struct Virtual(Instant);
+
+impl Clock for Virtual {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_796_000_000_000).plus(self.0.elapsed())
+    }
+}
+
+/// A next hop that refuses connections while it is down, and else takes everything in 5 ms.
+#[derive(Debug, Default)]
+struct Hop {
+    up: AtomicBool,
+    checks: Mutex<Vec<Instant>>,
+    tried: Mutex<Vec<Instant>>,
+    taken: Mutex<Vec<(Instant, String)>>,
+}
+
+impl Hop {
+    fn meets(&self) -> Result<(), String> {
+        self.up.load(Ordering::SeqCst).then_some(()).ok_or_else(|| "connection refused".to_owned())
+    }
+}
+
+#[derive(Debug)]
+struct HopWire(Arc<Hop>);
+
+impl Wire for HopWire {
+    fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            self.0.tried.lock().unwrap().push(monotonic());
+            if let Err(said) = self.0.meets() {
+                return Reply::Lost { phase: Phase::Connect, handed_over: false, said };
+            }
+            let Request::Smtp(request) = request else { panic!("{request:?}") };
+            watch.hand_over();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let ok = Answer { code: 250, enhanced: None, text: "ok".into() };
+            let mut taken = self.0.taken.lock().unwrap();
+            taken.extend(request.recipients.iter().map(|to| (monotonic(), to.wire().to_owned())));
+            let recipients = vec![ok.clone(); request.recipients.len()];
+            Reply::Smtp(SmtpReply { phase: Phase::Dot, last: ok, recipients })
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            self.0.checks.lock().unwrap().push(monotonic());
+            self.0.meets()
+        })
+    }
+}
+
+struct World {
+    store: Store,
+    intake: Intake,
+    courier: Arc<Courier>,
+    hops: [Arc<Hop>; 2],
+    /// Work that tokio waits for: without it a paused clock jumps ahead whenever only the database is at work.
+    brake: std::sync::mpsc::Sender<()>,
+    stop: CancellationToken,
+}
+
+impl World {
+    fn new(dir: &Path) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(Virtual(monotonic()));
+        let (mint, budget) = (Arc::new(IdMint::new(7)), Budget::new(64 << 20));
+        let store = Store::open(settings(dir), Owner::from_number(1), Arc::clone(&clock)).unwrap();
+        let (wake, hops) = (Arc::new(Notify::new()), [Arc::new(Hop::default()), Arc::new(Hop::default())]);
+        let outlets = (0..2).map(|n| hop_outlet(n, &hops[n], &clock, &wake)).collect();
+        let streams = [StreamKind::Transactional, StreamKind::Broadcast].map(StreamSettings::built_in);
+        let courier = Courier::new(courier::Parts {
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            mint: Arc::clone(&mint),
+            budget: Arc::clone(&budget),
+            outlets,
+            streams: streams.to_vec(),
+            routes: Rules::new(vec![Carries::default(), Carries::default()], Vec::new()),
+            wake,
+        });
+        let intake = Intake::new(intake::Parts {
+            store: store.clone(),
+            clock,
+            mint,
+            budget,
+            courier: Arc::clone(&courier),
+            rules: prepare::Settings {
+                hostname: "relay.example.org".into(),
+                token: "t".into(),
+                long_lines: LongLines::Reencode,
+            },
+            streams: streams.to_vec(),
+            listeners: vec!["l".into()],
+        });
+        let (brake, held) = std::sync::mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || held.recv());
+        let stop = CancellationToken::new();
+        courier.start();
+        tokio::spawn(keeper::keep(Arc::clone(&courier), stop.clone()));
+        World { store, intake, courier, hops, brake, stop }
+    }
+
+    /// Moves the clock, then lets everybody act on it: tasks, the writer's thread, and tasks again.
+    async fn pass(&self, step: Duration) {
+        tokio::time::advance(step).await;
+        for _ in 0..4 {
+            for _ in 0..16 {
+                tokio::task::yield_now().await;
+            }
+            self.store.note_alive().await.unwrap();
+        }
+    }
+
+    async fn submit(&self, n: usize) {
+        let stream = if n.is_multiple_of(3) { StreamName::BROADCAST } else { StreamName::TRANSACTIONAL };
+        self.intake.submit(submission(&format!("r{n}@example.com"), stream)).await.unwrap();
+    }
+
+    fn taken(&self) -> usize {
+        self.hops.iter().map(|hop| hop.taken.lock().unwrap().len()).sum()
+    }
+
+    async fn close(self) {
+        self.stop.cancel();
+        self.courier.stop(Duration::from_secs(1)).await;
+        drop(self.brake);
+    }
+}
+
+fn settings(dir: &Path) -> Settings {
+    let day = Duration::from_secs(86_400);
+    Settings {
+        data_dir: dir.to_owned(),
+        queue_octets_max: 1 << 30,
+        min_free_octets: 0,
+        spread_log: false,
+        keep_bodies: day,
+        keep_bodies_octets: 1 << 30,
+        keep_messages: day,
+        keep_attempts: day,
+        keep_events: day,
+    }
+}
+
+fn hop_outlet(n: usize, hop: &Arc<Hop>, clock: &Arc<dyn Clock>, wake: &Arc<Notify>) -> Arc<Outlet> {
+    let rate = Rate { recipients: RATES[n], per: Duration::from_secs(1) };
+    let parts = outlet::Parts {
+        name: format!("hop{n}"),
+        priority: n as u32,
+        weight: 100,
+        esp: Box::new(crate::esp::smtp::Smtp::default()),
+        wire: Arc::new(HopWire(Arc::clone(hop))),
+        connections: 10,
+        limits: Limits { rate: Some(rate), ..Limits::default() },
+    };
+    Outlet::new(parts, Arc::clone(clock), Arc::clone(wake))
+}
+
+fn submission(to: &str, stream: &str) -> Submission {
+    Submission {
+        envelope: Envelope {
+            sender: ReversePath::Mailbox(Address::parse("app@example.org", Grammar::Strict).unwrap()),
+            recipients: vec![Address::parse(to, Grammar::Strict).unwrap()],
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+        },
+        raw: Body::whole("From: app@example.org\r\nSubject: s\r\n\r\nhello\r\n"),
+        stream: Some(StreamName::new(stream)),
+        tags: Vec::new(),
+        metadata: Vec::new(),
+        key: None,
+        send_at: None,
+        pin: None,
+        source: Source {
+            listener: "l".into(),
+            peer: std::net::Ipv4Addr::LOCALHOST.into(),
+            helo: "app".into(),
+            credential: None,
+            protocol: Protocol::Smtp,
+        },
+    }
+}
+
+/// The most of these moments in any span of that length.
+fn most_within(moments: &[Instant], span: Duration) -> usize {
+    let within = |from: &Instant| moments.iter().filter(|at| (*from..*from + span).contains(*at)).count();
+    moments.iter().map(within).max().unwrap_or(0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_hour_without_any_esp_everything_goes_out_within_its_rate() {
+    // In memory where there is some: tens of thousands of commits.
+    let memory = Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+    let world = World::new(dir.path());
+    let (began, seconds) = (monotonic(), HOUR.as_secs() as usize);
+    for second in 0..seconds {
+        if second.is_multiple_of(seconds / MAILS) {
+            world.submit(second / (seconds / MAILS)).await;
+        }
+        world.pass(COARSE).await;
+    }
+    assert_eq!(world.taken(), 0);
+    for hop in &world.hops {
+        let (tried, checks) = (hop.tried.lock().unwrap().clone(), hop.checks.lock().unwrap().clone());
+        assert!(tried.len() <= 20, "{} mails were tried at an ESP that was down", tried.len());
+        assert!((600..=900).contains(&checks.len()), "{} free checks in an hour", checks.len());
+        assert!(most_within(&checks, Duration::from_secs(60)) <= 20, "a storm of checks");
+    }
+
+    let back = monotonic();
+    world.hops.iter().for_each(|hop| hop.up.store(true, Ordering::SeqCst));
+    while world.taken() < MAILS && back.elapsed() < Duration::from_secs(300) {
+        world.pass(FINE).await;
+    }
+    let took = back.elapsed();
+    for (hop, rate) in world.hops.iter().zip(RATES) {
+        let taken: Vec<Instant> = hop.taken.lock().unwrap().iter().map(|(at, _)| *at).collect();
+        let most = most_within(&taken, Duration::from_secs(1));
+        assert!(most <= rate as usize + 1, "{most} in a second, {rate} are allowed");
+        // Half of what the rate gives: a gate that was shut for an hour opens by and by.
+        assert!(taken.len() * 2 >= (rate as usize) * took.as_secs() as usize, "{} in {took:?}", taken.len());
+    }
+    let mut arrived: Vec<String> = Vec::new();
+    for hop in &world.hops {
+        arrived.extend(hop.taken.lock().unwrap().iter().map(|(_, to)| to.clone()));
+    }
+    assert_eq!(arrived.len(), MAILS, "after {took:?}, {:?} in all", began.elapsed());
+    arrived.sort();
+    arrived.dedup();
+    assert_eq!(arrived.len(), MAILS, "each once");
+    let tried: usize = world.hops.iter().map(|hop| hop.tried.lock().unwrap().len()).sum();
+    assert!(tried <= MAILS + 40, "{tried} attempts for {MAILS} mails");
+    world.close().await;
+}
