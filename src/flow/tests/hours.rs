@@ -259,14 +259,14 @@ async fn after_an_hour_without_any_esp_everything_goes_out_within_its_rate() {
         let taken: Vec<Instant> = hop.taken.lock().unwrap().iter().map(|(at, _)| *at).collect();
         let most = most_within(&taken, Duration::from_secs(1));
         assert!(most <= rate as usize + 1, "{most} in a second, {rate} are allowed");
-        // Half of what the rate gives: a gate that was shut for an hour opens by and by.
-        assert!(taken.len() * 2 >= (rate as usize) * took.as_secs() as usize, "{} in {took:?}", taken.len());
     }
     let mut arrived: Vec<String> = Vec::new();
     for hop in &world.hops {
         arrived.extend(hop.taken.lock().unwrap().iter().map(|(_, to)| to.clone()));
     }
     assert_eq!(arrived.len(), MAILS, "after {took:?}, {:?} in all", began.elapsed());
+    // What the first alone could carry in half a minute, and half a minute for gates that open by and by.
+    assert!(took <= Duration::from_secs(60), "{took:?} for what they can carry in twenty seconds");
     arrived.sort();
     arrived.dedup();
     assert_eq!(arrived.len(), MAILS, "each once");
