@@ -1,5 +1,6 @@
 //! What the relay promises, one file a behaviour.
 
+mod a_million_waits;
 mod accepts_then_sends;
 mod certificate_reload;
 mod changes_only_what_it_may;
