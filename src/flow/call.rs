@@ -367,7 +367,8 @@ impl Courier {
         let (mut passengers, mut from) = (Vec::new(), None);
         for (id, settled) in moved {
             let Settled::Moved(state @ QueueState::Waiting { .. }) = settled else { continue };
-            passengers.extend(call.passengers.iter().find(|p| call.delivery(p) == id));
+            let passenger = call.passengers.iter().find(|p| call.delivery(p) == id);
+            passengers.extend(passenger.map(|p| Passenger { tries: p.tries + 1, ..*p }));
             from = Some(state);
         }
         let Some(from) = from else { return };
@@ -408,7 +409,7 @@ impl Courier {
     /// And what is a recipient's own.
     fn of(&self, passenger: &Passenger, call: &Call, systemic: bool, common: Situation) -> Situation {
         let rules = self.rules(&call.message.stream, call.message.kind);
-        let retry_in = jittered(rules.retry.nth(passenger.tries + 1), call.attempt);
+        let retry_in = jittered(rules.retry.nth(passenger.rounds + 1), call.attempt);
         Situation { systemic, retry_in, seen_unsure: passenger.seen_unsure, ..common }
     }
 }

@@ -388,7 +388,7 @@ fn by_rule(waiting: Vec<Passenger>, rules: &[Rule]) -> Vec<(Rule, Vec<Passenger>
 impl Passenger {
     fn fresh(recipient: usize) -> Self {
         let recipient = u32::try_from(recipient).unwrap_or(u32::MAX);
-        Passenger { recipient, tries: 0, open_attempts: 0, seen_unsure: 0, unable_since: None }
+        Passenger { recipient, tries: 0, rounds: 0, open_attempts: 0, seen_unsure: 0, unable_since: None }
     }
 }
 

@@ -397,6 +397,7 @@ mod tests {
             passengers: vec![Passenger {
                 recipient: 0,
                 tries: 0,
+                rounds: 0,
                 open_attempts: 0,
                 seen_unsure: 0,
                 unable_since: None,

@@ -22,8 +22,10 @@ const LANE_OCTETS_MAX: usize = 32 * 1024 * 1024;
 pub struct Passenger {
     /// Its place in the envelope.
     pub recipient: u32,
-    /// Dispatches before this one.
+    /// Attempts before this one.
     pub tries: u32,
+    /// Rounds before this one.
+    pub rounds: u32,
     /// Attempts whose answer is open.
     pub open_attempts: u32,
     /// Of these, whose loss was seen; a crash leaves the others.

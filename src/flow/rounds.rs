@@ -325,6 +325,7 @@ impl Courier {
             .map(|c| Passenger {
                 recipient: c.delivery.recipient,
                 tries: c.tries,
+                rounds: c.rounds,
                 open_attempts: c.open_attempts,
                 seen_unsure: c.open_attempts.saturating_sub(c.open_by_crash),
                 unable_since: c.unable_since,

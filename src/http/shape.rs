@@ -84,7 +84,7 @@ pub struct Delivery {
     /// The ESP of its latest attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub esp: Option<String>,
-    /// Dispatches so far.
+    /// Attempts so far.
     pub tries: u32,
     /// The last answer's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -162,6 +162,7 @@ fn claims_of(
             delivery: queued.id,
             from: queued.delivery.state,
             tries: queued.tries,
+            rounds: queued.rounds,
             open_attempts: open.count,
             open_by_crash: open.by_crash,
             bound_to: open.esp.filter(|_| !queued.delivery.unbound),

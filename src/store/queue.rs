@@ -255,7 +255,10 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     let moved = after.delivery.settle(settle.attempt, settle.step, tx.now);
     // A late yes to an earlier attempt, while another is out that need not start.
     tx.delta.verdict |= !moved && after.delivery.known > before.delivery.known;
-    if after.delivery != before.delivery {
+    if moved && matches!(settle.step, Step::Later(_)) {
+        after.rounds += 1;
+    }
+    if after.delivery != before.delivery || after.rounds != before.rounds {
         tx.write(&before, &after)?;
     }
     if moved && settle.step == Step::Bounce && after.delivery.reason == Some(Reason::Refused) {

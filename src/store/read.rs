@@ -48,7 +48,7 @@ impl Store {
 const VIEW_COLUMNS: &str =
     "e.message, e.recipient, e.state, e.at, e.known, e.reason, e.mark, e.owner, e.attempt, \
      e.lane, e.tries, e.octets, e.begun_at, e.esp, coalesce(e.key, e.address), e.unbound, e.unable_since, \
-     e.address,
+     e.rounds, e.address,
          (SELECT a.said FROM attempts a WHERE a.message = e.message AND a.recipient = e.recipient
           ORDER BY a.attempt DESC LIMIT 1),
          l.stream, m.sender, m.size, m.accepted_at, e.ends_at";
@@ -65,19 +65,19 @@ pub(super) fn view(row: &Row<'_>) -> rusqlite::Result<DeliveryView> {
     let queued = Queued::read(row)?;
     Ok(DeliveryView {
         id: queued.id,
-        recipient: row.get(17)?,
+        recipient: row.get(18)?,
         state: queued.delivery.state,
         known: queued.delivery.known,
         reason: queued.delivery.reason,
         mark: queued.delivery.mark,
         esp: queued.esp,
         tries: queued.tries,
-        said: row.get(18)?,
-        stream: row.get(19)?,
-        sender: row.get(20)?,
-        size_octets: row.get::<_, i64>(21)?.unsigned_abs(),
-        accepted_at: moment(row, 22)?,
-        expires_at: moment(row, 23)?,
+        said: row.get(19)?,
+        stream: row.get(20)?,
+        sender: row.get(21)?,
+        size_octets: row.get::<_, i64>(22)?.unsigned_abs(),
+        accepted_at: moment(row, 23)?,
+        expires_at: moment(row, 24)?,
     })
 }
 

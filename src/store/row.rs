@@ -36,7 +36,10 @@ pub(super) struct Queued {
     /// `open` is empty here; whoever needs it counts them in the journal.
     pub delivery: Delivery,
     pub lane: LaneId,
+    /// Attempts begun.
     pub tries: u32,
+    /// Rounds that ended with a wait.
+    pub rounds: u32,
     pub octets: u64,
     pub begun_at: Option<Timestamp>,
     pub esp: Option<String>,
@@ -45,10 +48,10 @@ pub(super) struct Queued {
 }
 
 /// How many columns [`QUEUED`] has.
-pub(super) const QUEUED_COLUMNS: usize = 17;
+pub(super) const QUEUED_COLUMNS: usize = 18;
 /// The columns of [`Queued`], in its order.
 pub(super) const QUEUED: &str = "message, recipient, state, at, known, reason, mark, owner, attempt, lane, tries, \
-                                 octets, begun_at, esp, coalesce(key, address), unbound, unable_since";
+                                 octets, begun_at, esp, coalesce(key, address), unbound, unable_since, rounds";
 
 impl Queued {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Queued> {
@@ -69,6 +72,7 @@ impl Queued {
             delivery,
             lane: row.get(9)?,
             tries: row.get(10)?,
+            rounds: row.get(17)?,
             octets: row.get::<_, i64>(11)?.unsigned_abs(),
             begun_at: row.get::<_, Option<i64>>(12)?.map(Timestamp::from_millis),
             esp: row.get(13)?,

@@ -9,8 +9,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 /// In order; `PRAGMA user_version` counts how many a database has had. Never edit one that was released.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("migrations/0001_first.sql"), include_str!("migrations/0002_several_esps.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_several_esps.sql"),
+    include_str!("migrations/0003_rounds.sql"),
+];
 /// "POST": tells our database from any other.
 const APPLICATION_ID: i64 = 0x504f_5354;
 /// Measured with `benches/store.rs` at 100, 10 and 1 connections: 8 and 16 KiB save at most 4 us of CPU a message in

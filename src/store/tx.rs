@@ -236,7 +236,7 @@ impl<'a, 'c> Tx<'a, 'c> {
                 "UPDATE email_sends SET state = ?3, at = coalesce(?4, at), owner = coalesce(?5, owner),
                      attempt = coalesce(?6, attempt), known = ?7, reason = ?8, mark = ?9, tries = ?10,
                      begun_at = coalesce(?11, begun_at), esp = coalesce(?12, esp), unbound = ?13,
-                     unable_since = ?14
+                     unable_since = ?14, rounds = ?15
                  WHERE message = ?1 AND recipient = ?2",
             )?
             .execute(params![
@@ -254,6 +254,7 @@ impl<'a, 'c> Tx<'a, 'c> {
                 after.esp,
                 after.delivery.unbound,
                 after.delivery.unable_since.map(Timestamp::millis),
+                after.rounds,
             ])?;
         self.moved(before, after.delivery.state)
     }

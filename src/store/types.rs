@@ -116,8 +116,10 @@ pub struct Claim {
     pub delivery: DeliveryId,
     /// The state it was seen in: `Waiting`, or `Unsure` whose hold is over.
     pub from: QueueState,
-    /// Dispatches so far.
+    /// Attempts so far.
     pub tries: u32,
+    /// Rounds so far that ended with a wait: its place in the retry schedule.
+    pub rounds: u32,
     /// Attempts whose answer is open.
     pub open_attempts: u32,
     /// How many of those are open only because the relay went down (DELIVERY rule 12).
@@ -209,7 +211,7 @@ pub struct DeliveryView {
     pub mark: Mark,
     /// The ESP of its latest attempt.
     pub esp: Option<String>,
-    /// Dispatches so far.
+    /// Attempts so far.
     pub tries: u32,
     /// The last answer's words.
     pub said: Option<String>,

@@ -188,3 +188,31 @@ fn what_still_fails_at_its_end_expires_and_is_not_tried_without_a_pause() {
         }
     }
 }
+
+#[test]
+fn a_round_with_two_next_hops_is_one_step_of_the_schedule() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    for upstream in [&a, &b] {
+        upstream.fail_always(Point::Rcpt(1), Fault::Reply("450 4.2.0 greylisted"));
+    }
+    let schedule = "[[stream]]\nname = \"transactional\"\nretry = \"1s*2, 1h\"\n";
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(schedule).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("greylisted"));
+    let asked =
+        |upstream: &Upstream| upstream.commands().iter().filter(|(_, c)| c.starts_with("RCPT")).count();
+    wait_until("three rounds were made", Duration::from_secs(15), || asked(&a) == 3 && asked(&b) == 3);
+    let list = || relay.get("/v1/messages?state=waiting").map(|a| a.json()).unwrap_or_default();
+    wait_until("it waits", Duration::from_secs(5), || list()["deliveries"][0]["id"] == id.as_str());
+    let delivery = list()["deliveries"][0].clone();
+    assert_eq!(delivery["tries"], 6, "attempts are counted each: {delivery}");
+    let due: jiff::Timestamp =
+        delivery["due"].as_str().and_then(|t| t.parse().ok()).expect("it is due some time");
+    let accepted: jiff::Timestamp =
+        delivery["accepted_at"].as_str().and_then(|t| t.parse().ok()).expect("it was accepted some time");
+    let waits = due.duration_since(accepted).as_secs();
+    assert!((1_800..5_400).contains(&waits), "the third wait is an hour, give or take chance: {waits} s");
+    let log = relay.log();
+    for attempt in 1..=6 {
+        assert!(log.contains(&format!("\"attempt\":{attempt},")), "attempt {attempt} has its line");
+    }
+}
