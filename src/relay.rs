@@ -76,6 +76,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         wake,
     });
     restore_suspensions(&store, &courier).await?;
+    courier.ask_allowances().await;
     let intake = Arc::new(Intake::new(intake::Parts {
         store: store.clone(),
         clock: Arc::clone(&clock),

@@ -108,6 +108,15 @@ impl Courier {
         &self.outlets
     }
 
+    /// Asks the ledger for every ESP that has limits: mail that comes first would pass such an ESP over else.
+    pub async fn ask_allowances(&self) {
+        for outlet in &self.outlets {
+            if let Some(ask) = outlet.allowance.wants(self.clock.now()) {
+                outlet.allowance.ask(ask, &self.store, self.clock.now()).await;
+            }
+        }
+    }
+
     /// Starts the connections of every outlet and the courier's own round.
     pub fn start(self: &Arc<Self>) {
         for outlet in &self.outlets {
@@ -123,9 +132,6 @@ impl Courier {
                     }
                 });
             }
-        }
-        for outlet in &self.outlets {
-            self.refill(outlet);
         }
         let courier = Arc::clone(self);
         self.tasks.spawn(async move {

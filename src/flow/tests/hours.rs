@@ -15,10 +15,10 @@ use crate::address::{Address, Grammar};
 use crate::clock::{Clock, Timestamp, monotonic};
 use crate::flow::courier::{self, Courier};
 use crate::flow::intake::{self, Intake};
-use crate::flow::outlet::{self, Outlet};
+use crate::flow::outlet::{self, Full, Load, Outlet};
 use crate::flow::{keeper, prepare};
 use crate::mail::mime::LongLines;
-use crate::mail::quota::{Limits, Rate};
+use crate::mail::quota::{Limits, QuotaLimits, Rate};
 use crate::mail::{
     Answer, Body, BodyKind, Budget, Envelope, IdMint, Owner, Phase, Protocol, Reply, Request, ReversePath,
     SmtpReply, Source, StreamKind, StreamName, Submission, Watch,
@@ -185,6 +185,15 @@ fn settings(dir: &Path) -> Settings {
 
 fn hop_outlet(n: usize, hop: &Arc<Hop>, clock: &Arc<dyn Clock>, wake: &Arc<Notify>) -> Arc<Outlet> {
     let rate = Rate { recipients: RATES[n], per: Duration::from_secs(1) };
+    limited(n, hop, Limits { rate: Some(rate), ..Limits::default() }, (clock, wake))
+}
+
+fn limited(
+    n: usize,
+    hop: &Arc<Hop>,
+    limits: Limits,
+    (clock, wake): (&Arc<dyn Clock>, &Arc<Notify>),
+) -> Arc<Outlet> {
     let parts = outlet::Parts {
         name: format!("hop{n}"),
         priority: n as u32,
@@ -192,7 +201,7 @@ fn hop_outlet(n: usize, hop: &Arc<Hop>, clock: &Arc<dyn Clock>, wake: &Arc<Notif
         esp: Box::new(crate::esp::smtp::Smtp::default()),
         wire: Arc::new(HopWire(Arc::clone(hop))),
         connections: 10,
-        limits: Limits { rate: Some(rate), ..Limits::default() },
+        limits,
     };
     Outlet::new(parts, Arc::clone(clock), Arc::clone(wake))
 }
@@ -273,4 +282,29 @@ async fn after_an_hour_without_any_esp_everything_goes_out_within_its_rate() {
     let tried: usize = world.hops.iter().map(|hop| hop.tried.lock().unwrap().len()).sum();
     assert!(tried <= MAILS + 40, "{tried} attempts for {MAILS} mails");
     world.close().await;
+}
+
+#[tokio::test]
+async fn the_first_mail_finds_its_allowance_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store =
+        Store::open(settings(dir.path()), Owner::from_number(1), Arc::new(crate::clock::System)).unwrap();
+    let (clock, wake): (Arc<dyn Clock>, _) = (Arc::new(crate::clock::System), Arc::new(Notify::new()));
+    let windows = QuotaLimits { daily: Some(100), ..QuotaLimits::default() };
+    let outlet =
+        limited(0, &Arc::new(Hop::default()), Limits { windows, ..Limits::default() }, (&clock, &wake));
+    let courier = Courier::new(courier::Parts {
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        mint: Arc::new(IdMint::new(7)),
+        budget: Budget::new(1 << 20),
+        outlets: vec![Arc::clone(&outlet)],
+        streams: Vec::new(),
+        routes: Rules::new(vec![Carries::default()], Vec::new()),
+        wake,
+    });
+    let load = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
+    assert_eq!(outlet.room(load, clock.now()).err(), Some(Full::Soon));
+    courier.ask_allowances().await;
+    assert!(outlet.room(load, clock.now()).is_ok());
 }
