@@ -260,6 +260,16 @@ pub fn acted(act: &'static str, id: Option<MessageId>, deliveries: u64) {
     tracing::info!(target: "postroad", act = %act, id = id.map(display), deliveries, "operator");
 }
 
+/// A token of the HTTP API was made.
+pub fn token_made(token: i64, name: &str, scopes: &str) {
+    tracing::info!(target: "postroad", token, name, scopes, "token_made");
+}
+
+/// A token of the HTTP API was taken back.
+pub fn token_revoked(token: i64) {
+    tracing::info!(target: "postroad", token, "token_revoked");
+}
+
 /// Postfix's words for what became of it.
 fn status(step: Step) -> &'static str {
     match step {

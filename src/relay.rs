@@ -100,10 +100,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let doors = doors(&config, &listeners)?;
     let live = http::Live { store: store.clone(), courier: Some(Arc::clone(&courier)) };
     let queue = Arc::new(live);
+    let tokens = Arc::clone(&queue) as Arc<dyn http::Tokens>;
     lock.write(side.local_addr()?).context("cannot write the lock file")?;
     announce(&config, &doors, side.local_addr()?);
     let desk = Arc::new(http::LiveDesk(Arc::clone(&courier)));
-    let routes = http::Relay { queue, desk, clock, metrics, budget, doors, admin_token };
+    let routes = http::Relay { queue, desk, clock, metrics, budget, doors, tokens, admin_token };
     let mut running = Running::start(listeners, intake, courier, (routes, side));
     let signal = wait_for_signal().await?;
     journal::stopping(signal);

@@ -24,6 +24,7 @@ mod resolve;
 mod serve;
 mod settings;
 mod text;
+mod token;
 
 pub use offline::open_offline;
 
@@ -83,6 +84,9 @@ enum Command {
     /// Who would carry a mail now, and why not the others; nothing is sent
     #[command(after_help = "Example: postroad resolve app@example.com you@example.net")]
     Resolve(resolve::Question),
+    /// Tokens of the HTTP API, each with what it may do
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
 #[derive(Debug, Args)]
@@ -193,6 +197,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
+        Command::Token(command) => brief(token::run(&common, command, out)),
         Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
     }
 }
@@ -274,6 +279,9 @@ mod tests {
             "esp suspend ses-main --reason=invoice",
             "esp resume ses-main",
             "resolve app@example.com you@example.net --stream newsletter",
+            "token create --scope send --scope read --name shop",
+            "token list",
+            "token revoke 3",
             "resolve <> you@example.net",
             "resolve example.com <you@example.net>",
         ] {
@@ -298,6 +306,9 @@ mod tests {
             "esp suspend a --reason x --for soon",
             "esp suspend a --reason x --for 0s",
             "esp resume",
+            "token create",
+            "token create --scope write",
+            "token revoke x",
             "resolve a@b.example",
             "resolve a@b@c d@e.example",
             "resolve a@b.example d",
@@ -310,8 +321,10 @@ mod tests {
     }
 
     #[test]
-    fn help_on_the_esps_has_an_example_each() {
-        for line in ["esp list", "esp suspend", "esp resume", "resolve"] {
+    fn help_on_the_esps_and_tokens_has_an_example_each() {
+        for line in
+            ["esp list", "esp suspend", "esp resume", "resolve", "token create", "token list", "token revoke"]
+        {
             let words = ["postroad"].into_iter().chain(line.split(' ')).chain(["--help"]);
             let help = Arguments::try_parse_from(words).unwrap_err().to_string();
             let example = help.lines().find_map(|l| l.strip_prefix("Example: "));

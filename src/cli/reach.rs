@@ -190,6 +190,11 @@ impl Client {
         self.read(self.send(request).await?).await
     }
 
+    /// Deletes; the answer has no content.
+    pub(super) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        self.send(self.http.request(Method::DELETE, format!("{}{path}", self.base))).await.map(|_| ())
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
         let response = request.bearer_auth(self.token.expose()).send().await.map_err(|e| self.silent(&e))?;
         let status = response.status();

@@ -1,20 +1,21 @@
 //! The JSON of the ESPs: how each stands, and who carries a mail.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::shape::Moment;
 use crate::flow::desk::{self, EspStatus};
 use crate::{flow, store};
 
 /// `GET /esp-status`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Esps {
     /// In the configuration's order.
     pub esps: Vec<Esp>,
 }
 
 /// How one ESP stands.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Esp {
     /// Its name.
     pub name: String,
@@ -44,8 +45,18 @@ pub struct Esp {
     pub last_error: Option<LastError>,
 }
 
+/// `POST /v1/esps/{name}/suspend`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Suspend {
+    /// Why: whoever asks later is told so.
+    pub reason: String,
+    /// For how long, such as `30s`, `2h` or `1d`; absent: until it is resumed.
+    #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
+    pub for_how_long: Option<String>,
+}
+
 /// An operator's word.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Suspension {
     /// Why.
     pub reason: String,
@@ -57,7 +68,7 @@ pub struct Suspension {
 }
 
 /// The last failure of an ESP.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LastError {
     /// When.
     pub at: Moment,
@@ -66,7 +77,7 @@ pub struct LastError {
 }
 
 /// `GET /v1/resolve`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resolved {
     /// The stream that the mail would have.
     pub stream: String,
@@ -75,7 +86,7 @@ pub struct Resolved {
 }
 
 /// How the ESPs stand towards some recipients of a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Outlook {
     /// Which recipients, from 0.
     pub n: Vec<u32>,
@@ -84,7 +95,7 @@ pub struct Outlook {
 }
 
 /// One ESP's place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Standing {
     /// The ESP.
     pub name: String,

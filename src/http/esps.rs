@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::App;
 use super::body::{Pairs, object, octets, pairs};
 use super::error::{FieldProblem, Problem};
-use super::esp_shape::{Esp, Esps, Resolved};
+use super::esp_shape::{Esp, Esps, Resolved, Suspend};
 use crate::address::{Address, Grammar};
 use crate::flow::desk::DeskError;
 use crate::units;
@@ -25,10 +25,26 @@ const SUSPENDED_DAYS_MAX: u64 = 365;
 
 type Name = Result<Path<String>, PathRejection>;
 
+/// each ESP: its gate, why, what is left of its limits
+#[utoipa::path(
+    get,
+    path = "/esp-status",
+    security(("bearer" = ["read"])),
+    responses((status = 200, description = "In the configuration's order", body = Esps))
+)]
 pub(super) async fn list(State(app): State<Arc<App>>) -> Json<Esps> {
     Json(Esps { esps: app.relay.desk.statuses().into_iter().map(Into::into).collect() })
 }
 
+/// no mail goes there: {"reason":"…","for":"2h"}; without for: until it is resumed
+#[utoipa::path(
+    post,
+    path = "/v1/esps/{name}/suspend",
+    security(("bearer" = ["admin"])),
+    params(("name" = String, Path, description = "As [[esp]] names it")),
+    request_body = Suspend,
+    responses((status = 200, description = "How it stands now", body = Esp))
+)]
 pub(super) async fn suspend(
     State(app): State<Arc<App>>,
     name: Name,
@@ -40,6 +56,14 @@ pub(super) async fn suspend(
     Ok(Json(status.into()))
 }
 
+/// mail goes there again, a shut gate opens
+#[utoipa::path(
+    post,
+    path = "/v1/esps/{name}/resume",
+    security(("bearer" = ["admin"])),
+    params(("name" = String, Path, description = "As [[esp]] names it")),
+    responses((status = 200, description = "How it stands now", body = Esp))
+)]
 pub(super) async fn resume(
     State(app): State<Arc<App>>,
     name: Name,
@@ -57,6 +81,18 @@ pub(super) async fn resume(
     Ok(Json(app.relay.desk.resume(&name).await?.into()))
 }
 
+/// who would carry a mail, and why: ?from= &to= &stream=; nothing is sent
+#[utoipa::path(
+    get,
+    path = "/v1/resolve",
+    security(("bearer" = ["read"])),
+    params(
+        ("from" = String, Query, description = "An address, its domain, or <>"),
+        ("to" = String, Query, description = "An address"),
+        ("stream" = Option<String>, Query, description = "As [[stream]] names it; absent: transactional"),
+    ),
+    responses((status = 200, description = "Who may, in rank, then who is passed over", body = Resolved))
+)]
 pub(super) async fn resolve(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Desk, Door, Queue, Relay};
+use super::{Desk, Door, Queue, Relay, Tokens};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
 use crate::flow::Standing;
@@ -22,7 +22,8 @@ use crate::mail::{
 use crate::router::PassedOver;
 use crate::secret::Secret;
 use crate::store::{
-    Act, AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError, Suspension,
+    Act, AttemptView, DeliveryView, EventView, Filter, MessageView, NewToken, QueueCount, StoreError,
+    Suspension, Token,
 };
 
 /// 2026-11-25T10:20:34.005Z
@@ -45,6 +46,8 @@ pub struct Fake {
     pub probes: AtomicUsize,
     /// The ESPs; the first has a limit, the second has failed.
     pub esps: Mutex<Vec<String>>,
+    /// The tokens that were made, with their hashes.
+    pub tokens: Mutex<Vec<([u8; 32], Token)>>,
     /// Who of them is suspended.
     pub suspended: Mutex<BTreeMap<String, Suspension>>,
 }
@@ -220,6 +223,41 @@ impl Queue for Fake {
     }
 }
 
+impl Tokens for Fake {
+    fn find(&self, hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
+        let found = self.tokens.lock().unwrap().iter().find(|(kept, _)| kept == hash).map(|(_, t)| t.clone());
+        self.ok(found)
+    }
+
+    fn note_use(&self, id: i64, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        for (_, token) in self.tokens.lock().unwrap().iter_mut().filter(|(_, token)| token.id == id) {
+            token.used_at = Some(at);
+        }
+        std::future::ready(self.ok(())).boxed()
+    }
+
+    fn list(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Token>, StoreError>> {
+        let tokens = self.tokens.lock().unwrap();
+        let found = tokens.iter().map(|(_, t)| t).filter(|t| t.id > after).take(limit).cloned().collect();
+        std::future::ready(self.ok(found)).boxed()
+    }
+
+    fn add(&self, new: NewToken) -> BoxFuture<'_, Result<Token, StoreError>> {
+        let mut tokens = self.tokens.lock().unwrap();
+        let id = tokens.last().map_or(1, |(_, t)| t.id + 1);
+        let token = Token { id, name: new.name, scopes: new.scopes, created_at: DUE, used_at: None };
+        tokens.push((new.hash, token.clone()));
+        std::future::ready(self.ok(token)).boxed()
+    }
+
+    fn revoke(&self, id: i64) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let mut tokens = self.tokens.lock().unwrap();
+        let before = tokens.len();
+        tokens.retain(|(_, token)| token.id != id);
+        std::future::ready(self.ok(tokens.len() < before)).boxed()
+    }
+}
+
 impl Fake {
     fn status(&self, esp: &str) -> Result<EspStatus, DeskError> {
         let esps = self.esps.lock().unwrap();
@@ -317,6 +355,7 @@ pub fn out(n: i64) -> QueueState {
 pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
     Relay {
         desk: Arc::clone(&queue) as Arc<dyn Desk>,
+        tokens: Arc::clone(&queue) as Arc<dyn Tokens>,
         queue,
         clock: Arc::new(Manual::at(DUE)),
         metrics: crate::metrics::for_tests(),

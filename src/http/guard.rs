@@ -1,24 +1,30 @@
 //! What every request passes: a name, a time limit, a net under a panic, the headers of a port that serves no web
-//! page; and the token before `/v1`.
+//! page; and the token that a route wants.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
-use super::App;
 use super::error::Problem;
+use super::scope::{Scope, Scopes};
+use super::{App, tokens};
+use crate::journal;
 use crate::metrics::HTTP_REQUESTS;
+use crate::store::Token;
 
 /// From the request's head to the answer's.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
+
+/// A token's last use is noted so often.
+const USE_NOTED_EVERY: Duration = Duration::from_secs(600);
 
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
@@ -60,26 +66,97 @@ pub(super) async fn every_request(request: Request, next: Next) -> Response {
     response
 }
 
-/// Before everything under `/v1`, also what is no route there.
-pub(super) async fn admin(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    request: Request,
-    next: Next,
-) -> Response {
-    match bearer(&headers) {
-        Some(token) if app.relay.admin_token.matches(token) => next.run(request).await,
-        given => {
-            let message = match given {
-                Some(_) => {
-                    "the token is not the one in admin.token in the data directory (or http.admin_token)"
-                }
-                None => {
-                    "send Authorization: Bearer TOKEN with the token in admin.token in the data directory"
-                }
-            };
-            Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
+/// Who asks, known to the handlers of routes that want a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The token's number; `None`: the admin token.
+    pub(super) token: Option<i64>,
+    /// What people call it.
+    pub(super) name: String,
+    scopes: Scopes,
+}
+
+/// What a request may not do without.
+enum Wanted {
+    /// No token.
+    Nothing,
+    /// Any token: there is no such route or method, which is not for everybody to find out.
+    Token,
+    /// A token with this scope.
+    Scope(Scope),
+}
+
+/// Before every route: the token that the contract says it wants.
+pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let wanted = wanted(&app, &request);
+    if matches!(wanted, Wanted::Nothing) {
+        return next.run(request).await;
+    }
+    match caller(&app, request.headers()).await.and_then(|caller| allowed(&wanted, caller)) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
         }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+fn wanted(app: &App, request: &Request) -> Wanted {
+    let Some(path) = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str) else {
+        let path = request.uri().path();
+        let ours = path == "/v1" || path.starts_with("/v1/");
+        return if ours { Wanted::Token } else { Wanted::Nothing };
+    };
+    match app.contract.scope(request.method().as_str(), path) {
+        Some(Some(scope)) => Wanted::Scope(scope),
+        None if app.contract.is_guarded(path) => Wanted::Token,
+        Some(None) | None => Wanted::Nothing,
+    }
+}
+
+fn allowed(wanted: &Wanted, caller: Caller) -> Result<Caller, Problem> {
+    match wanted {
+        Wanted::Scope(scope) if !caller.scopes.allow(*scope) => {
+            let has = caller.scopes.words().join(", ");
+            let message = format!(
+                "this route wants a token with the scope {scope}, this one has {has}; make one with: postroad token \
+                 create --scope {scope}"
+            );
+            Err(Problem::new(StatusCode::FORBIDDEN, "scope_missing", message))
+        }
+        Wanted::Scope(_) | Wanted::Token | Wanted::Nothing => Ok(caller),
+    }
+}
+
+async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let unknown = |message| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", message);
+    let Some(given) = bearer(headers) else {
+        return Err(unknown(
+            "send Authorization: Bearer TOKEN with the token in admin.token in the data directory, or one made with \
+             postroad token create",
+        ));
+    };
+    if app.relay.admin_token.matches(given) {
+        return Ok(Caller { token: None, name: "admin".into(), scopes: Scopes::of(&[Scope::Admin]) });
+    }
+    let Some(token) = app.relay.tokens.find(&tokens::hash(given))? else {
+        return Err(unknown(
+            "the token is neither the one in admin.token in the data directory (or http.admin_token) nor one that \
+             postroad token list names; it may have been revoked",
+        ));
+    };
+    note_use(app, &token).await;
+    Ok(Caller { token: Some(token.id), scopes: Scopes::read(&token.scopes), name: token.name })
+}
+
+/// Kept to some minutes: a write for each request would cost a commit each.
+async fn note_use(app: &App, token: &Token) {
+    let now = app.relay.clock.now();
+    if token.used_at.is_some_and(|at| now.since(at) < USE_NOTED_EVERY) {
+        return;
+    }
+    if let Err(error) = app.relay.tokens.note_use(token.id, now).await {
+        journal::trouble("noting when a token was used", &error.to_string());
     }
 }
 

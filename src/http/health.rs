@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::fresh::Fresh;
 use super::{App, Door, Relay, probe};
@@ -33,15 +34,19 @@ pub(super) struct Health {
 }
 
 /// The answer of `/readyz`.
-#[derive(Debug, Clone, Serialize)]
-struct Readiness {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Readiness {
+    /// Every check was well.
     ready: bool,
+    /// Each listener, and the database.
     checks: Vec<Check>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct Check {
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Check {
+    /// What was tried.
     name: String,
+    /// It was well.
     ok: bool,
     /// What was wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,10 +59,25 @@ impl Check {
     }
 }
 
+/// the process is alive
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    responses((status = 200, description = "It is", body = String, content_type = "text/plain; charset=utf-8"))
+)]
 pub(super) async fn healthz() -> &'static str {
     "alive\n"
 }
 
+/// it takes mail: an EHLO to each listener and a committed write
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    responses(
+        (status = 200, description = "It does", body = Readiness),
+        (status = 503, description = "It does not, and why", body = Readiness),
+    )
+)]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
     let readiness = app.health.ready.get(|| check(&app.relay)).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -93,6 +113,12 @@ fn no_answer() -> String {
     format!("no answer within {} s", CHECK_MAX.as_secs())
 }
 
+/// for Prometheus
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    responses((status = 200, description = "Every metric", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
+)]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
     app.health.gauges.get(|| refresh(&app)).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.relay.metrics.render())

@@ -7,13 +7,14 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Desk, Queue};
+use super::{Desk, Queue, Tokens};
 use crate::address::Address;
+use crate::clock::Timestamp;
 use crate::flow::courier::Courier;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
 use crate::journal;
 use crate::mail::MessageId;
-use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, Store, StoreError};
+use crate::store::{Act, DeliveryView, Filter, MessageView, NewToken, QueueCount, Store, StoreError, Token};
 
 /// A store, and the courier that has to know when an operator changes something; offline there is none.
 #[derive(Debug, Clone)]
@@ -98,6 +99,28 @@ impl Queue for Live {
 
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.store.probe_write().boxed()
+    }
+}
+
+impl Tokens for Live {
+    fn find(&self, hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
+        self.store.token(hash)
+    }
+
+    fn note_use(&self, id: i64, at: Timestamp) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.note_token_use(id, at).boxed()
+    }
+
+    fn list(&self, after: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Token>, StoreError>> {
+        self.store.tokens(after, limit).boxed()
+    }
+
+    fn add(&self, token: NewToken) -> BoxFuture<'_, Result<Token, StoreError>> {
+        self.store.add_token(token).boxed()
+    }
+
+    fn revoke(&self, id: i64) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.store.revoke_token(id).boxed()
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{Pairs, object, octets, pairs};
 use super::error::{FieldProblem, Problem};
-use super::shape::{Acted, ActedOn, Life, Page, STATES, read_cursor};
+use super::shape::{ActOn, Acted, ActedOn, Life, Page, STATES, read_cursor};
 use super::{App, Queue};
 use crate::mail::{MessageId, QueueState};
 use crate::store::{Act, Filter};
@@ -28,6 +28,8 @@ pub const IDS_MAX: usize = 500;
 /// Contents that are read at a time: each lies whole in memory until the client has it.
 const RAW_AT_ONCE: usize = 2;
 
+type Content = Result<Bytes, BytesRejection>;
+
 /// Bounds the memory of `…/raw`.
 pub(super) struct RawLimit(Arc<Semaphore>);
 
@@ -37,6 +39,20 @@ impl Default for RawLimit {
     }
 }
 
+/// the queue, newest first: ?state= &stream= &recipient= &limit= &cursor=
+#[utoipa::path(
+    get,
+    path = "/v1/messages",
+    security(("bearer" = ["read"])),
+    params(
+        ("state" = Option<String>, Query, description = "Only these, with a comma between: waiting, out, unsure, paused, done. Absent: all but done"),
+        ("stream" = Option<String>, Query, description = "Only of this stream"),
+        ("recipient" = Option<String>, Query, description = "Only to this address"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 where absent"),
+        ("cursor" = Option<String>, Query, description = "The next of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = Page))
+)]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
@@ -97,6 +113,14 @@ fn read_id(path: Result<Path<String>, PathRejection>) -> Result<MessageId, Probl
         .map_err(|e: crate::mail::id::BadId| Problem::fields(vec![FieldProblem::new("id", e.to_string())]))
 }
 
+/// a message's whole life
+#[utoipa::path(
+    get,
+    path = "/v1/messages/{id}",
+    security(("bearer" = ["read"])),
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "Its life", body = Life))
+)]
 pub(super) async fn show(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -107,6 +131,14 @@ pub(super) async fn show(
     Ok(Json(life))
 }
 
+/// its content, while it is kept
+#[utoipa::path(
+    get,
+    path = "/v1/messages/{id}/raw",
+    security(("bearer" = ["read"])),
+    params(("id" = String, Path, description = "Its id")),
+    responses((status = 200, description = "As it is sent", body = Vec<u8>, content_type = "message/rfc822"))
+)]
 pub(super) async fn raw(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
@@ -146,11 +178,55 @@ impl AsRef<[u8]> for Sending {
     }
 }
 
-pub(super) async fn act(
-    State(app): State<Arc<App>>,
-    act: Act,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Json<Acted>, Problem> {
+/// due now: {"ids":[…]} or {"all":true}
+#[utoipa::path(
+    post,
+    path = "/v1/queue/flush",
+    security(("bearer" = ["queue"])),
+    request_body = ActOn,
+    responses((status = 200, description = "What it changed", body = Acted))
+)]
+pub(super) async fn flush(State(app): State<Arc<App>>, body: Content) -> Result<Json<Acted>, Problem> {
+    act(&app, Act::Flush, body).await
+}
+
+/// stop: {"ids":[…]}
+#[utoipa::path(
+    post,
+    path = "/v1/queue/pause",
+    security(("bearer" = ["queue"])),
+    request_body = ActOn,
+    responses((status = 200, description = "What it changed", body = Acted))
+)]
+pub(super) async fn pause(State(app): State<Arc<App>>, body: Content) -> Result<Json<Acted>, Problem> {
+    act(&app, Act::Pause, body).await
+}
+
+/// go on: {"ids":[…]}
+#[utoipa::path(
+    post,
+    path = "/v1/queue/release",
+    security(("bearer" = ["queue"])),
+    request_body = ActOn,
+    responses((status = 200, description = "What it changed", body = Acted))
+)]
+pub(super) async fn release(State(app): State<Arc<App>>, body: Content) -> Result<Json<Acted>, Problem> {
+    act(&app, Act::Release, body).await
+}
+
+/// take out: {"ids":[…]}
+#[utoipa::path(
+    post,
+    path = "/v1/queue/remove",
+    security(("bearer" = ["queue"])),
+    request_body = ActOn,
+    responses((status = 200, description = "What it changed", body = Acted))
+)]
+pub(super) async fn remove(State(app): State<Arc<App>>, body: Content) -> Result<Json<Acted>, Problem> {
+    act(&app, Act::Remove, body).await
+}
+
+async fn act(app: &App, act: Act, body: Content) -> Result<Json<Acted>, Problem> {
     let body = octets(body)?;
     let queue = &*app.relay.queue;
     match read_whom(&body, act == Act::Flush)? {

@@ -1,17 +1,21 @@
 //! The side port: health, metrics, and the routes of the queue and of the ESPs for operators and their tools.
 //!
-//! Everything under `/v1`, and `/esp-status`, wants the admin token. Errors are JSON of one shape, also for what the framework refuses.
+//! What acts or tells of mail wants a bearer token with a scope. Errors are JSON of one shape, also for what the framework
+//! refuses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::address::Address;
 use crate::clock::Clock;
@@ -22,6 +26,7 @@ use crate::secret::Secret;
 use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, StoreError};
 
 mod body;
+mod contract;
 pub mod error;
 pub mod esp_shape;
 pub mod esps;
@@ -31,9 +36,11 @@ mod health;
 pub mod live;
 pub mod messages;
 mod probe;
+pub mod scope;
 mod serve;
 pub mod settings;
 pub mod shape;
+pub mod tokens;
 mod visitors;
 
 #[cfg(test)]
@@ -41,11 +48,13 @@ pub(crate) mod fake;
 #[cfg(test)]
 mod tests;
 
+use contract::Contract;
 pub use error::{ErrorBody, FieldProblem, Problem};
 pub use live::{Live, LiveDesk};
 pub use probe::PROBE_NAME;
 pub use serve::serve;
 pub use settings::HttpSettings;
+pub use tokens::Tokens;
 
 /// The body of a request.
 pub const BODY_OCTETS_MAX: usize = 1024 * 1024;
@@ -126,7 +135,9 @@ pub struct Relay {
     pub budget: Arc<Budget>,
     /// Every SMTP listener.
     pub doors: Vec<Door>,
-    /// What opens `/v1` and `/esp-status`.
+    /// The tokens that were made.
+    pub tokens: Arc<dyn Tokens>,
+    /// What opens every route.
     pub admin_token: Secret,
 }
 
@@ -136,98 +147,70 @@ impl std::fmt::Debug for Relay {
     }
 }
 
-/// A route as `/` names it.
-#[derive(Debug, Clone, Copy)]
-struct Route {
-    method: &'static str,
-    path: &'static str,
-    what: &'static str,
-}
-
-/// Every route there is.
-const ROUTES: &[Route] = &[
-    Route { method: "GET", path: "/healthz", what: "the process is alive" },
-    Route {
-        method: "GET",
-        path: "/readyz",
-        what: "it takes mail: an EHLO to each listener and a committed write",
-    },
-    Route { method: "GET", path: "/metrics", what: "for Prometheus" },
-    Route {
-        method: "GET",
-        path: "/v1/messages",
-        what: "the queue, newest first: ?state= &stream= &recipient= &limit= &cursor=",
-    },
-    Route { method: "GET", path: "/v1/messages/{id}", what: "a message's whole life" },
-    Route { method: "GET", path: "/v1/messages/{id}/raw", what: "its content, while it is kept" },
-    Route { method: "POST", path: "/v1/queue/flush", what: "due now: {\"ids\":[…]} or {\"all\":true}" },
-    Route { method: "POST", path: "/v1/queue/pause", what: "stop: {\"ids\":[…]}" },
-    Route { method: "POST", path: "/v1/queue/release", what: "go on: {\"ids\":[…]}" },
-    Route { method: "POST", path: "/v1/queue/remove", what: "take out: {\"ids\":[…]}" },
-    Route { method: "GET", path: "/esp-status", what: "each ESP: its gate, why, what is left of its limits" },
-    Route {
-        method: "POST",
-        path: "/v1/esps/{name}/suspend",
-        what: "no mail goes there: {\"reason\":\"…\",\"for\":\"2h\"}; without for: until it is resumed",
-    },
-    Route {
-        method: "POST",
-        path: "/v1/esps/{name}/resume",
-        what: "mail goes there again, a shut gate opens",
-    },
-    Route {
-        method: "GET",
-        path: "/v1/resolve",
-        what: "who would carry a mail, and why: ?from= &to= &stream=; nothing is sent",
-    },
-];
-
 /// What handlers share.
 struct App {
     relay: Relay,
+    contract: Contract,
     health: health::Health,
     raw: messages::RawLimit,
 }
 
+/// Every route there is. Each says beside its handler what it is for, what it takes and answers, and the scope that it
+/// wants: the router, the document and the guard are made from that.
+fn routes() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(contract::Blank::openapi())
+        .routes(routes!(front_page))
+        .routes(routes!(contract::document))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .routes(routes!(messages::list))
+        .routes(routes!(messages::show))
+        .routes(routes!(messages::raw))
+        .routes(routes!(messages::flush))
+        .routes(routes!(messages::pause))
+        .routes(routes!(messages::release))
+        .routes(routes!(messages::remove))
+        .routes(routes!(esps::list))
+        .routes(routes!(esps::suspend))
+        .routes(routes!(esps::resume))
+        .routes(routes!(esps::resolve))
+        .routes(routes!(tokens::list, tokens::create))
+        .routes(routes!(tokens::revoke))
+}
+
 fn router(relay: Relay) -> Router {
-    let app = Arc::new(App { relay, health: health::Health::default(), raw: messages::RawLimit::default() });
-    let act = |act| post(move |app, body| messages::act(app, act, body));
-    let v1 = Router::new()
-        .route("/messages", get(messages::list))
-        .route("/messages/{id}", get(messages::show))
-        .route("/messages/{id}/raw", get(messages::raw))
-        .route("/queue/flush", act(Act::Flush))
-        .route("/queue/pause", act(Act::Pause))
-        .route("/queue/release", act(Act::Release))
-        .route("/queue/remove", act(Act::Remove))
-        .route("/esps/{name}/suspend", post(esps::suspend))
-        .route("/esps/{name}/resume", post(esps::resume))
-        .route("/resolve", get(esps::resolve))
+    let (router, api) = routes().split_for_parts();
+    let app = Arc::new(App {
+        relay,
+        contract: Contract::of(&api),
+        health: health::Health::default(),
+        raw: messages::RawLimit::default(),
+    });
+    router
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)
-        .layer(from_fn_with_state(Arc::clone(&app), guard::admin));
-    let for_admins = from_fn_with_state(Arc::clone(&app), guard::admin);
-    Router::new()
-        .route("/", get(front_page))
-        .route("/esp-status", get(esps::list).layer(for_admins))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
-        .nest("/v1", v1)
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(no_such_route)
+        .layer(from_fn_with_state(Arc::clone(&app), guard::token))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_OCTETS_MAX))
         .layer(from_fn(guard::every_request))
         .with_state(app)
 }
 
-async fn front_page() -> String {
+/// this page
+#[utoipa::path(
+    get,
+    path = "/",
+    responses((status = 200, description = "Every route, in words", body = String, content_type = "text/plain; charset=utf-8"))
+)]
+async fn front_page(State(app): State<Arc<App>>) -> String {
     let mut page = String::from("Postroad: one local SMTP door to every email service provider.\n\n");
-    for route in ROUTES {
-        page.push_str(&format!("{:4} {:24} {}\n", route.method, route.path, route.what));
+    for line in app.contract.lines() {
+        let scope = line.scope.map_or("", scope::Scope::word);
+        page.push_str(&format!("{:6} {:26} {scope:6} {}\n", line.method, line.path, line.what));
     }
     page.push_str(
-        "\n/v1 and /esp-status want Authorization: Bearer TOKEN; the token is in admin.token in the data directory.\n",
+        "\nWhere a scope is named: Authorization: Bearer TOKEN. The token in admin.token in the data directory has every \
+         scope; postroad token create makes others.\n",
     );
     page
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 use super::esp_shape::Outlook;
 use crate::clock::Timestamp;
@@ -13,7 +14,8 @@ use crate::mail::{DeliveryId, Known, QueueState, Reason, StreamKind};
 use crate::store::{AttemptView, DeliveryView, EventView, MessageView};
 
 /// A time in JSON.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
+#[schema(value_type = String, format = DateTime)]
 pub struct Moment(pub Timestamp);
 
 impl Serialize for Moment {
@@ -37,7 +39,7 @@ impl fmt::Display for Moment {
 }
 
 /// One page of `GET /v1/messages`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Page {
     /// Newest first.
     pub deliveries: Vec<Delivery>,
@@ -47,7 +49,7 @@ pub struct Page {
 }
 
 /// One message to one recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Delivery {
     /// The message.
     pub id: String,
@@ -98,7 +100,7 @@ pub struct Delivery {
 }
 
 /// A message's whole life: `GET /v1/messages/{id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Life {
     /// Its id.
     pub id: String,
@@ -139,7 +141,7 @@ pub struct Life {
 }
 
 /// Who handed a message in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     /// The listener.
     pub listener: String,
@@ -155,7 +157,7 @@ pub struct Source {
 }
 
 /// One attempt for one recipient.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attempt {
     /// Which recipient.
     pub n: u32,
@@ -187,7 +189,7 @@ pub struct Attempt {
 }
 
 /// Something that happened to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When.
     pub at: Moment,
@@ -200,8 +202,19 @@ pub struct Event {
     pub detail: String,
 }
 
+/// What `POST /v1/queue/…` is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ActOn {
+    /// These messages, up to 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+    /// All that wait; of `flush` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<bool>,
+}
+
 /// What `POST /v1/queue/…` did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Acted {
     /// Deliveries that it changed.
     pub deliveries: u64,
@@ -214,7 +227,7 @@ pub struct Acted {
 }
 
 /// What an act did to one message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActedOn {
     /// The message.
     pub id: String,

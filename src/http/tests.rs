@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use axum::routing::get;
 use reqwest::{Method, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -15,6 +16,7 @@ use super::*;
 use crate::store::QueueCount;
 
 mod esps;
+mod tokens;
 
 struct Port {
     base: String,
@@ -66,7 +68,7 @@ fn fields(answer: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn everything_under_v1_and_esp_status_want_the_token_and_nothing_else_does() {
+async fn everything_under_v1_and_esp_status_want_a_token_and_nothing_else_does() {
     let port = Port::open().await;
     let wrong = ["", "Bearer", "Bearer ", "Bearer tok-e", "Bearer tok-enn", "Basic tok-en", "tok-en"];
     for (method, path) in [
@@ -88,7 +90,7 @@ async fn everything_under_v1_and_esp_status_want_the_token_and_nothing_else_does
     }
     assert!(port.queue.acts.lock().unwrap().is_empty() && port.queue.suspended.lock().unwrap().is_empty());
     assert_eq!(port.get("/v1/messages").await.0, StatusCode::OK);
-    for path in ["/", "/healthz", "/readyz", "/metrics"] {
+    for path in ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"] {
         let response = port.client.get(format!("{}{path}", port.base)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
     }
@@ -97,20 +99,30 @@ async fn everything_under_v1_and_esp_status_want_the_token_and_nothing_else_does
 #[tokio::test]
 async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
     let port = Port::open().await;
+    let document: Value =
+        port.client.get(format!("{}/openapi.json", port.base)).send().await.unwrap().json().await.unwrap();
     let page = port.client.get(&port.base).send().await.unwrap().text().await.unwrap();
-    for route in ROUTES {
-        assert!(page.contains(route.path), "{page}");
-        let path = route.path.replace("{id}", &id(1).to_string()).replace("{name}", "a");
+    let contract = Contract::of(&routes().split_for_parts().1);
+    assert!(contract.lines().len() > 15, "{:?}", contract.lines());
+    for line in contract.lines() {
+        assert!(page.contains(&line.path) && !line.what.is_empty(), "{page}");
+        assert!(document["paths"][&line.path][line.method.to_lowercase()].is_object(), "{line:?}");
+        let path = line
+            .path
+            .replace("/tokens/{id}", "/tokens/1")
+            .replace("{id}", &id(1).to_string())
+            .replace("{name}", "a");
         let (query, body) = match path.rsplit('/').next() {
             Some("resolve") => ("?from=<>&to=a@b.example", ""),
             Some("suspend") => ("", r#"{"reason":"invoice"}"#),
             Some("resume") => ("", "{}"),
+            Some("tokens") => ("", r#"{"scopes":["read"]}"#),
             _ => ("", r#"{"ids":["0000000000001"]}"#),
         };
         let url = format!("{}{path}{query}", port.base);
-        let method: Method = route.method.parse().unwrap();
+        let method: Method = line.method.parse().unwrap();
         let request = port.client.request(method, &url).bearer_auth(TOKEN).body(body);
-        assert_eq!(request.send().await.unwrap().status(), StatusCode::OK, "{path}");
+        assert!(request.send().await.unwrap().status().is_success(), "{path}");
         let (status, body) = port.ask(Method::PATCH, &path, None).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         assert_eq!(body["error"]["code"], "wrong_method");

@@ -23,6 +23,7 @@ mod space;
 mod suspensions;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod tx;
 mod types;
 mod waiting;

@@ -477,3 +477,29 @@ pub struct Retained {
     /// Pages given back to the disk.
     pub pages: u64,
 }
+
+/// A bearer token to be kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewToken {
+    /// SHA-256 of its text.
+    pub hash: [u8; 32],
+    /// What people call it; may be empty.
+    pub name: String,
+    /// The words of its scopes, with a blank between.
+    pub scopes: String,
+}
+
+/// A bearer token that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its number; never used again.
+    pub id: i64,
+    /// What people call it; may be empty.
+    pub name: String,
+    /// The words of its scopes, with a blank between.
+    pub scopes: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// About when it was last used.
+    pub used_at: Option<Timestamp>,
+}

@@ -4,6 +4,7 @@ mod faults;
 mod life;
 mod model;
 mod retain;
+mod tokens;
 
 use std::path::Path;
 use std::sync::Arc;
