@@ -11,6 +11,11 @@ const PENDING_OCTETS_MAX: usize = 1024 * 1024;
 const BUFFER_OCTETS_KEPT: usize = 64 * 1024;
 /// After the first line it waits so long for more: one write and one wake-up for all of them.
 const GATHER: Duration = Duration::from_millis(5);
+/// After lines more are likely: it looks again so often…
+const NAP: Duration = Duration::from_millis(20);
+/// …and so many times, before somebody has to wake it. A wake-up costs whoever writes a line, and takes a core from the
+/// mail that the line is about.
+const NAPS: u32 = 50;
 /// Between tries where the other side is non-blocking and full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -79,8 +84,10 @@ impl Shared {
     fn run(&self, mut out: impl Write) {
         let mut lines = Vec::new();
         loop {
-            self.wait_for_lines();
-            std::thread::sleep(GATHER);
+            if !self.nap_for_lines() {
+                self.wait_for_lines();
+                std::thread::sleep(GATHER);
+            }
             let dropped = {
                 let mut state = self.lock();
                 std::mem::swap(&mut state.pending, &mut lines);
@@ -99,6 +106,14 @@ impl Shared {
                 self.written.notify_all();
             }
         }
+    }
+
+    /// `false`: none came, and nobody knows when one will.
+    fn nap_for_lines(&self) -> bool {
+        (0..NAPS).any(|_| {
+            std::thread::sleep(NAP);
+            !self.lock().pending.is_empty()
+        })
     }
 
     fn wait_for_lines(&self) {

@@ -427,12 +427,9 @@ impl<'c> Writer<'c> {
             self.undo();
             return self.again_or_fail(works, &error);
         }
-        self.seconds.record(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
         // What bulk work weighs would hide whether mail is grouped.
         let mail = works.iter().filter(|work| work.lane() == Lane::Mail).count();
-        if mail > 0 {
-            self.batch.record(mail as f64);
-        }
         // What wrote nothing, as a message that is refused, says nothing of the disk.
         if self.log_pages() != log_pages {
             self.note(None);
@@ -441,6 +438,11 @@ impl<'c> Writer<'c> {
         self.shared.apply(delta);
         for work in works {
             work.finish(None);
+        }
+        // Whoever waits for the commit does not wait for its measure.
+        self.seconds.record(took.as_secs_f64());
+        if mail > 0 {
+            self.batch.record(mail as f64);
         }
     }
 
