@@ -86,6 +86,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         rules: prepare::Settings {
             hostname: config.server.hostname.clone(),
             token: token(&instance_secret(&data_dir)?),
+            origin: config.server.origin.clone(),
             long_lines: config.server.long_lines,
         },
         streams: config.streams.clone(),
@@ -200,7 +201,7 @@ fn bind_listeners(config: &Config, budget: &Arc<Budget>) -> anyhow::Result<Vec<L
     let authenticator = authenticator.context("the system gives no random numbers")?;
     let shared = smtp::Shared {
         hostname: config.server.hostname.clone(),
-        origin: None,
+        origin: config.server.origin.clone(),
         authenticator: Arc::new(authenticator),
         budget: Arc::clone(budget),
         limits: smtp::Limits { stop_grace: SESSIONS_GRACE, ..smtp::Limits::default() },

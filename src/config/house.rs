@@ -33,6 +33,7 @@ pub(super) fn server(reader: &mut Reader<'_>, host_name: &str) -> ServerSettings
     let server = ServerSettings {
         hostname: a_labels(hostname.unwrap_or_else(of_host)),
         data_dir: data_dir(&mut t),
+        origin: t.optional("origin", kinds::host_name()).map(a_labels),
         long_lines: t.read("long_lines", kinds::one_of(LONG_LINES), LongLines::Reencode),
     };
     t.finish(&[]);

@@ -5,7 +5,6 @@ use super::reader::Reader;
 
 /// Section, key, its default as TOML.
 const LATER: &[(&str, &str, &str)] = &[
-    ("server", "origin", "\"\""),
     ("server", "secret", "\"\""),
     ("server", "dsn", "\"auto\""),
     ("server", "dsn_from", "\"\""),

@@ -69,6 +69,8 @@ pub struct Config {
 pub struct ServerSettings {
     /// EHLO name, `Received`, message ids.
     pub hostname: String,
+    /// The domain that completes bare names in the envelope and in From.
+    pub origin: Option<String>,
     /// The folder with database, lock file and admin token.
     pub data_dir: PathBuf,
     /// What becomes of lines over 998 octets.

@@ -1,6 +1,7 @@
 //! A submission becomes the message that is kept and sent: what is refused for its content, and what is changed.
 //!
-//! Changed are only: `Received`, and a missing `Date` or `Message-ID`, on top; a mailbox line made a field; `Bcc`,
+//! Changed are only: `Received`, and a missing `Date` or `Message-ID`, on top; a mailbox line made a field; bare names
+//! in From completed, where the relay has an `origin`; `Bcc`,
 //! `Resent-Bcc`, `Return-Path` and `X-Postroad-*` taken out; an empty line put where header and body had none between
 //! them; lines over 998 octets (see [`mime`](crate::mail::mime)). Every other octet is copied.
 //!
@@ -16,7 +17,8 @@ use crate::clock::Timestamp;
 use crate::mail::body::{BodyFacts, HEADER_OCTETS_MAX};
 use crate::mail::headers::{Head, LINE_OCTETS_MAX, Separator};
 use crate::mail::mime::{LongLines, shorten};
-use crate::mail::splice::{apply, octets_after};
+use crate::mail::origin::completions;
+use crate::mail::splice::{Splice, apply, octets_after};
 use crate::mail::trace::Trace;
 use crate::mail::{Body, Budget, MessageId, Permit, Submission};
 use crate::smtp::Reply;
@@ -31,6 +33,8 @@ pub struct Settings {
     pub hostname: String,
     /// What tells its `Received` from every other relay's: letters, digits and hyphens.
     pub token: String,
+    /// The domain that completes bare names in From.
+    pub origin: Option<String>,
     /// `long_lines`
     pub long_lines: LongLines,
 }
@@ -79,8 +83,13 @@ pub fn prepare(
         return Ok(rewritten(mail, &raw.head, &head, id, now, settings, budget)?);
     }
     let on_top = trace(mail, id, now, settings).fields(&head);
-    let facts = facts_after(raw, &head, &on_top);
-    let edited = apply(&raw.head, &head.splices(&raw.head, on_top, Vec::new()));
+    let mut facts = facts_after(raw, &head, &on_top);
+    let completed = completed(&raw.head, &head, settings);
+    let any_completed = !completed.is_empty();
+    let edited = apply(&raw.head, &head.splices(&raw.head, on_top, completed));
+    if any_completed {
+        facts.longest_line_octets = facts.longest_line_octets.max(BodyFacts::of(&edited).longest_line_octets);
+    }
     let size_octets = edited.len() as u64 + raw.rest.map_or(0, |rest| rest.octets);
     let body = Body {
         head: Bytes::from(edited),
@@ -159,6 +168,11 @@ fn trace<'a>(mail: &'a Submission, id: MessageId, now: Timestamp, settings: &'a 
     }
 }
 
+/// Bare names in From with `origin` behind them.
+fn completed(octets: &[u8], head: &Head, settings: &Settings) -> Vec<Splice> {
+    settings.origin.as_deref().map_or_else(Vec::new, |origin| completions(octets, head.fields_at(), origin))
+}
+
 fn names(head: &Head) -> Vec<String> {
     head.removals.iter().map(|r| r.name.clone()).collect()
 }
@@ -174,8 +188,9 @@ fn rewritten(
     budget: &Arc<Budget>,
 ) -> Result<Prepared, Reply> {
     let dropped: Vec<Range<usize>> = head.dropped_spans().collect();
-    let mended = shorten(all, head.fields_at(), &dropped, settings.long_lines)
+    let mut mended = shorten(all, head.fields_at(), &dropped, settings.long_lines)
         .map_err(|long| Reply::told(554, (5, 6, 0), long.to_string()))?;
+    mended.extend(completed(all, head, settings));
     let on_top = trace(mail, id, now, settings).fields(head);
     let splices = head.splices(all, on_top, mended);
     let permit = share(budget, octets_after(all, &splices))?;
@@ -253,7 +268,12 @@ mod tests {
     }
 
     fn settings(long_lines: LongLines) -> Settings {
-        Settings { hostname: "relay.example.org".to_owned(), token: TOKEN.to_owned(), long_lines }
+        Settings {
+            hostname: "relay.example.org".to_owned(),
+            token: TOKEN.to_owned(),
+            origin: None,
+            long_lines,
+        }
     }
 
     fn prepared_of(mail: &Submission, budget_octets: u64) -> Result<Prepared, NotPrepared> {

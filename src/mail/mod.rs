@@ -10,6 +10,7 @@ pub mod id;
 pub mod lane;
 pub mod message;
 pub mod mime;
+pub mod origin;
 pub mod outcome;
 pub mod quota;
 pub mod splice;

@@ -128,6 +128,7 @@ impl World {
             rules: prepare::Settings {
                 hostname: "relay.example.org".into(),
                 token: "t".into(),
+                origin: None,
                 long_lines: LongLines::Reencode,
             },
             streams: streams.to_vec(),
