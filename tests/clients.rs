@@ -1,6 +1,7 @@
 //! The programs that people submit mail with, each by every door that it knows, and what arrives at SMTP servers that
 //! nobody here wrote.
 
+mod callers;
 mod programs;
 mod servers;
 

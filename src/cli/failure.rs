@@ -22,6 +22,8 @@ pub(super) enum Failure {
     NotFound(String),
     /// Exit code 4.
     NoRelay(String),
+    /// A code of sysexits.h, told already.
+    Sysexit(u8),
     /// Whoever read our output has gone; that is no failure.
     NobodyReads,
 }
@@ -45,6 +47,7 @@ impl Failure {
     pub(super) fn exit_code(&self) -> u8 {
         match self {
             Failure::NobodyReads => 0,
+            Failure::Sysexit(code) => *code,
             Failure::Failed(_) => 1,
             Failure::Usage(_) | Failure::Configuration(_) | Failure::Told => 2,
             Failure::NotFound(_) => 3,
@@ -55,7 +58,7 @@ impl Failure {
     /// One word for programs.
     fn code(&self) -> &'static str {
         match self {
-            Failure::Failed(_) | Failure::NobodyReads => "failed",
+            Failure::Failed(_) | Failure::Sysexit(_) | Failure::NobodyReads => "failed",
             Failure::Usage(_) => "usage",
             Failure::Configuration(_) | Failure::Told => "configuration",
             Failure::NotFound(_) => "not_found",
@@ -70,7 +73,7 @@ impl Failure {
                 Some(m.clone())
             }
             Failure::Configuration(problems) => Some(problems.to_string()),
-            Failure::Told | Failure::NobodyReads => None,
+            Failure::Told | Failure::Sysexit(_) | Failure::NobodyReads => None,
         }
     }
 

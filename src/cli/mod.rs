@@ -21,6 +21,7 @@ mod offline;
 mod queue;
 mod reach;
 mod resolve;
+mod sendmail;
 mod serve;
 mod settings;
 mod text;
@@ -42,6 +43,9 @@ struct Arguments {
 
 const EXIT_CODES: &str =
     "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found, 4 no relay answers.";
+
+const SENDMAIL_HELP: &str = "It reads no configuration: mail goes to $POSTROAD_SUBMIT, else 127.0.0.1:2525. Exit codes are those of sysexits.h; 75: nobody answers, try again.
+Example: postroad sendmail -t -i -f app@example.com";
 
 /// What every command takes.
 #[derive(Debug, Clone, Default, Args)]
@@ -87,6 +91,13 @@ enum Command {
     /// Tokens of the HTTP API, each with what it may do
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Take a message from standard input, as cron, PHP and mutt call sendmail; a link named sendmail does the same
+    #[command(after_help = SENDMAIL_HELP)]
+    Sendmail {
+        /// -t -i -f FROM -F NAME -bs -bp, and recipients
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +168,13 @@ struct ListArguments {
 /// Runs the command that these arguments name (the first is the program) to its end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let texts: Vec<String> = arguments.iter().map(|a| a.to_string_lossy().into_owned()).collect();
+    if let Some((name, rest)) = sendmail::called(&texts) {
+        return match sendmail::run(name, rest) {
+            sendmail::Done::Exit(code) => ExitCode::from(code),
+            sendmail::Done::List => run(["postroad", "queue", "list"].map(OsString::from)),
+        };
+    }
     let json = arguments.iter().any(|argument| argument == "--json");
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -199,6 +217,14 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Esp(command) => brief(esp::run(&common, command, out)),
         Command::Token(command) => brief(token::run(&common, command, out)),
         Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
+        // It was seen before clap read it.
+        Command::Sendmail { arguments } => match sendmail::run("sendmail", &arguments) {
+            sendmail::Done::Exit(0) => Ok(()),
+            sendmail::Done::Exit(code) => Err(Failure::Sysexit(code)),
+            sendmail::Done::List => {
+                brief(queue_command(&common, QueueCommand::List(ListArguments::default()), out))
+            }
+        },
     }
 }
 

@@ -23,6 +23,7 @@ mod operators_hand;
 mod partial_recipients;
 mod readyz;
 mod sandbox_keeps_mail;
+mod sendmail;
 mod speaks_json;
 mod splits;
 mod stalled_log;

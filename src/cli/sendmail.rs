@@ -1,0 +1,434 @@
+//! `postroad sendmail`, and the program under the name `sendmail`: how cron, PHP, mutt and git hand in mail. It reads no
+//! configuration and needs no token: it speaks SMTP to `$POSTROAD_SUBMIT` or 127.0.0.1:2525, as the user who calls it,
+//! and ends with the codes of sysexits.h.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+
+use crate::address::{Address, Grammar};
+use crate::mail::{
+    Abort, Answer, Body, MessageId, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch,
+};
+use crate::wire::smtp::{Settings, SmtpWire, Tls};
+use crate::wire::{Chunks, Wire};
+use options::{Mode, Options};
+
+mod letter;
+mod options;
+
+/// Names under which the program is this command.
+const NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
+const SUBMIT_HOST: &str = "127.0.0.1";
+const SUBMIT_PORT: u16 = 2525;
+/// Connecting, and each reply.
+const REPLY_MAX: Duration = Duration::from_secs(30);
+/// The reply to the final dot: the relay waits for its disk.
+const TAKEN_MAX: Duration = Duration::from_secs(600);
+
+/// Why nothing was handed in: a code of sysexits.h and words.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    code: u8,
+    said: String,
+}
+
+const EX_USAGE: u8 = 64;
+const EX_DATAERR: u8 = 65;
+const EX_NOUSER: u8 = 67;
+const EX_UNAVAILABLE: u8 = 69;
+const EX_SOFTWARE: u8 = 70;
+const EX_IOERR: u8 = 74;
+const EX_TEMPFAIL: u8 = 75;
+const EX_NOPERM: u8 = 77;
+
+impl Refusal {
+    fn new(code: u8, said: impl Into<String>) -> Self {
+        Refusal { code, said: said.into() }
+    }
+}
+
+/// The arguments behind the name, where the program is called as this command; clap would read `-oi` its own way.
+pub(super) fn called(arguments: &[String]) -> Option<(&str, &[String])> {
+    let (program, rest) = arguments.split_first()?;
+    let program = program.rsplit('/').next().unwrap_or_default();
+    if let Some(name) = NAMES.iter().find(|name| **name == program) {
+        return Some((name, rest));
+    }
+    match rest.split_first() {
+        Some((command, rest)) if command == "sendmail" && !rest.iter().any(|a| a == "--help") => {
+            Some(("sendmail", rest))
+        }
+        Some(_) | None => None,
+    }
+}
+
+/// What came of a call.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Done {
+    /// The exit code.
+    Exit(u8),
+    /// The queue is to be listed.
+    List,
+}
+
+/// Runs it to its end; what went wrong is told on standard error.
+pub(super) fn run(name: &str, arguments: &[String]) -> Done {
+    let done = match name {
+        "mailq" => return Done::List,
+        "newaliases" => Ok(()),
+        _ => match Options::read(arguments) {
+            Ok(options) if options.mode == Mode::List => return Done::List,
+            Ok(options) => act(&options),
+            Err(said) => Err(Refusal::new(EX_USAGE, said)),
+        },
+    };
+    match done {
+        Ok(()) => Done::Exit(0),
+        Err(refusal) => {
+            tell(&refusal.said);
+            Done::Exit(refusal.code)
+        }
+    }
+}
+
+fn tell(said: &str) {
+    // Who has closed standard error does not want to know.
+    let _ = writeln!(io::stderr(), "sendmail: {said}");
+}
+
+fn act(options: &Options) -> Result<(), Refusal> {
+    let (host, port) = submit_to(std::env::var("POSTROAD_SUBMIT").ok().as_deref())?;
+    match options.mode {
+        Mode::Submit => submit(options, host, port),
+        Mode::Dialogue => dialogue(&host, port),
+        Mode::Aliases | Mode::List => Ok(()),
+    }
+}
+
+/// `host`, `host:port`, `[ipv6]:port`.
+fn submit_to(variable: Option<&str>) -> Result<(String, u16), Refusal> {
+    let Some(text) = variable.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok((SUBMIT_HOST.to_owned(), SUBMIT_PORT));
+    };
+    let bad = || {
+        let said =
+            format!("$POSTROAD_SUBMIT is {text:?}; write HOST:PORT, such as 127.0.0.1:2525 or [::1]:2525");
+        Refusal::new(EX_USAGE, said)
+    };
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest.split_once(']').ok_or_else(bad)?;
+        let port = if port.is_empty() { Ok(SUBMIT_PORT) } else { port.trim_start_matches(':').parse() };
+        return Ok((host.to_owned(), port.map_err(|_| bad())?));
+    }
+    match text.split_once(':') {
+        Some((host, port)) if !host.is_empty() => Ok((host.to_owned(), port.parse().map_err(|_| bad())?)),
+        Some(_) => Err(bad()),
+        None => Ok((text.to_owned(), SUBMIT_PORT)),
+    }
+}
+
+fn submit(options: &Options, host: String, port: u16) -> Result<(), Refusal> {
+    let mut input = BufReader::new(io::stdin().lock());
+    let message = letter::read(&mut input, !options.dot_is_text)
+        .map_err(|error| Refusal::new(EX_IOERR, format!("the message cannot be read: {error}")))?;
+    let caller = caller();
+    let request = request(options, &message, &caller)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Refusal::new(EX_SOFTWARE, format!("cannot start: {error}")))?;
+    let to = format!("{host}:{port}");
+    let recipients = request.recipients.clone();
+    let reply = runtime.block_on(async {
+        let wire = SmtpWire::new(settings(host, port), Arc::new(AllHere));
+        let reply = wire.exchange(Request::Smtp(request), &Watch::new(Abort::default())).await;
+        wire.close().await;
+        reply
+    });
+    judge(reply, &recipients, &to)
+}
+
+/// What is handed in: the edited message, from the sender, to all recipients, each once.
+fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpRequest, Refusal> {
+    let mut named = options.recipients.clone();
+    if options.from_headers {
+        named.extend(letter::recipients(message));
+    }
+    let mut recipients: Vec<Address> = Vec::with_capacity(named.len());
+    for name in &named {
+        let address = mailbox(name).ok_or_else(|| {
+            Refusal::new(EX_DATAERR, format!("{name:?} is no address; write it as name@example.com"))
+        })?;
+        if !recipients.contains(&address) {
+            recipients.push(address);
+        }
+    }
+    if recipients.is_empty() {
+        let said = match options.from_headers {
+            true => "nobody to send to: To, Cc and Bcc name no address",
+            false => "nobody to send to: name recipients, or give -t to take those of To, Cc and Bcc",
+        };
+        return Err(Refusal::new(EX_USAGE, said));
+    }
+    let sender = match options.sender.as_deref().map(|s| s.trim_matches(['<', '>'])) {
+        Some("") => ReversePath::Null,
+        given => {
+            let text = given.unwrap_or(&caller.name);
+            let bad =
+                || Refusal::new(EX_USAGE, format!("-f {text:?} is no address; write it as name@example.com"));
+            ReversePath::Mailbox(mailbox(text).ok_or_else(bad)?)
+        }
+    };
+    let from = match &sender {
+        ReversePath::Mailbox(address) => address.wire(),
+        ReversePath::Null => caller.name.as_str(),
+    };
+    let from = letter::mailbox(from, options.full_name.as_deref().or(caller.full_name.as_deref()));
+    let body = Body::whole(letter::edited(message, options.from_headers, &from));
+    let needs = |address: &Address| address.needs_smtputf8();
+    let smtputf8 =
+        recipients.iter().any(needs) || matches!(&sender, ReversePath::Mailbox(address) if needs(address));
+    Ok(SmtpRequest { sender, recipients, body, smtputf8 })
+}
+
+/// `a@b`, `<a@b>`, or a bare name, which the relay completes.
+fn mailbox(text: &str) -> Option<Address> {
+    let text = text.trim().trim_start_matches('<').trim_end_matches('>');
+    let parsed = match text.contains('@') {
+        true => Address::parse(text, Grammar::Lenient),
+        false => Address::bare(text, Grammar::Lenient),
+    };
+    parsed.ok()
+}
+
+fn settings(host: String, port: u16) -> Settings {
+    Settings {
+        host,
+        port,
+        tls: Tls::Off,
+        login: None,
+        ca_file: None,
+        helo: "localhost".to_owned(),
+        max_connections: 1,
+        messages_per_connection: 1,
+        idle_timeout: REPLY_MAX,
+        timeout: REPLY_MAX,
+        data_timeout: TAKEN_MAX,
+    }
+}
+
+/// What the relay's reply means for whoever called. Recipients that it refused beside others are told; the mail is on
+/// its way to the others then, and a caller that tried again would send it to them twice.
+fn judge(reply: Reply, recipients: &[Address], to: &str) -> Result<(), Refusal> {
+    match reply {
+        Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: answers }) if last.positive() => {
+            for (address, answer) in recipients.iter().zip(&answers).filter(|(_, answer)| !answer.positive())
+            {
+                tell(&format!("<{address}> was refused: {answer}"));
+            }
+            Ok(())
+        }
+        Reply::Smtp(SmtpReply { phase, last, recipients: answers }) => {
+            let refused = if answers.is_empty() { vec![last.clone()] } else { answers };
+            let lasting = last.lasting() && (phase != Phase::Rcpt || refused.iter().all(Answer::lasting));
+            let code = match phase {
+                _ if !lasting => EX_TEMPFAIL,
+                _ if is_denied(&last) => EX_NOPERM,
+                Phase::Rcpt => EX_NOUSER,
+                Phase::Dot | Phase::Body => EX_DATAERR,
+                _ => EX_UNAVAILABLE,
+            };
+            Err(Refusal::new(code, format!("the relay at {to} said: {last}")))
+        }
+        Reply::Lost { handed_over: true, said, .. } => {
+            let said = format!("the relay at {to} may have taken it, its answer was lost: {said}");
+            Err(Refusal::new(EX_TEMPFAIL, said))
+        }
+        Reply::Lost { phase, said, .. } => {
+            let hint = "see that it runs (postroad serve), or name another in $POSTROAD_SUBMIT";
+            Err(Refusal::new(EX_TEMPFAIL, format!("no relay at {to} ({}: {said}); {hint}", phase.word())))
+        }
+        Reply::Unfit { why } => {
+            Err(Refusal::new(EX_DATAERR, format!("the relay at {to} cannot take it: {why}")))
+        }
+        Reply::Kept => Ok(()),
+    }
+}
+
+/// It wants a login, or does not take mail of this client (RFC 4954 section 6, RFC 3463 X.7.1).
+fn is_denied(answer: &Answer) -> bool {
+    answer.code == 530 || answer.enhanced == Some([5, 7, 1]) || answer.enhanced == Some([5, 7, 0])
+}
+
+/// Standard input to the relay and its replies to standard output, until either ends.
+fn dialogue(host: &str, port: u16) -> Result<(), Refusal> {
+    let lost = |error: io::Error| Refusal::new(EX_TEMPFAIL, format!("no relay at {host}:{port}: {error}"));
+    let stream = TcpStream::connect((host, port)).map_err(lost)?;
+    let mut replies = stream.try_clone().map_err(lost)?;
+    let mut commands = stream;
+    // It ends with the process: a relay that has closed does not wait for more input.
+    std::thread::spawn(move || {
+        let _ = io::copy(&mut io::stdin().lock(), &mut commands);
+        let _ = commands.shutdown(std::net::Shutdown::Write);
+    });
+    let (mut out, mut piece) = (io::stdout(), [0; 4096]);
+    loop {
+        let octets = replies.read(&mut piece).map_err(lost)?;
+        if octets == 0 {
+            return Ok(());
+        }
+        let told = out.write_all(&piece[..octets]).and_then(|()| out.flush());
+        told.map_err(|error| Refusal::new(EX_IOERR, format!("the reply cannot be written: {error}")))?;
+    }
+}
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Caller {
+    name: String,
+    full_name: Option<String>,
+}
+
+/// As the list of users has it; `nobody` where that does not name the user.
+fn caller() -> Caller {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    named_in(&users, rustix::process::getuid().as_raw())
+        .unwrap_or_else(|| Caller { name: "nobody".to_owned(), full_name: None })
+}
+
+/// The user of that number in passwd(5) form; its full name ends at the first comma, and `&` in it is the name.
+fn named_in(users: &str, number: u32) -> Option<Caller> {
+    let line = users.lines().find(|line| line.split(':').nth(2) == Some(&number.to_string()))?;
+    let mut columns = line.split(':');
+    let name = columns.next().filter(|name| !name.is_empty())?.to_owned();
+    let full_name = columns.nth(3).and_then(|gecos| gecos.split(',').next()).unwrap_or_default();
+    let full_name = full_name.replace('&', &name);
+    Some(Caller { name, full_name: Some(full_name).filter(|n| !n.is_empty()) })
+}
+
+/// The message is whole in memory.
+#[derive(Debug)]
+struct AllHere;
+
+impl Chunks for AllHere {
+    fn chunk(&self, _: MessageId, _: u32) -> BoxFuture<'_, Result<Bytes, String>> {
+        std::future::ready(Err("all of the message is in memory".to_owned())).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn of(line: &str, message: &str) -> Result<SmtpRequest, Refusal> {
+        let caller = Caller { name: "www-data".into(), full_name: Some("Web".into()) };
+        request(&Options::read(&words(line)).unwrap(), message.as_bytes(), &caller)
+    }
+
+    fn to(request: &SmtpRequest) -> Vec<&str> {
+        request.recipients.iter().map(Address::wire).collect()
+    }
+
+    #[test]
+    fn it_is_called_by_its_names_and_as_a_command() {
+        for (line, name, rest) in [
+            ("/usr/sbin/sendmail -t -i", "sendmail", 2),
+            ("mailq", "mailq", 0),
+            ("postroad sendmail -oi -- a@b", "sendmail", 3),
+        ] {
+            let arguments = words(line);
+            let called = called(&arguments).map(|(name, rest)| (name, rest.len()));
+            assert_eq!(called, Some((name, rest)), "{line}");
+        }
+        for line in ["postroad serve", "postroad sendmail --help", "postroad", ""] {
+            assert_eq!(called(&words(line)), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn recipients_of_the_line_and_of_the_headers_come_together_each_once() {
+        let message = "To: a@x.example\r\nBcc: b@x.example\r\n\r\nhi\r\n";
+        let request = of("-t c@x.example a@x.example", message).unwrap();
+        assert_eq!(to(&request), ["c@x.example", "a@x.example", "b@x.example"]);
+        assert_eq!(request.sender.wire(), "www-data");
+        let head = String::from_utf8_lossy(&request.body.head).into_owned();
+        assert_eq!(head, "From: \"Web\" <www-data>\r\nTo: a@x.example\r\n\r\nhi\r\n");
+        let request = of("-f <> d@x.example", message).unwrap();
+        assert_eq!((to(&request), &request.sender), (vec!["d@x.example"], &ReversePath::Null));
+        assert!(
+            String::from_utf8_lossy(&request.body.head).contains("Bcc:"),
+            "without -t nothing is taken out"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_told_with_its_code() {
+        for (line, message, code) in [
+            ("-i", "To: a@x.example\r\n\r\n", EX_USAGE),
+            ("-t", "Subject: s\r\n\r\n", EX_USAGE),
+            ("a@@x..example", "\r\n", EX_DATAERR),
+            ("-f a@b@c d@x.example", "\r\n", EX_USAGE),
+        ] {
+            assert_eq!(of(line, message).map_err(|r| r.code).unwrap_err(), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn replies_become_codes() {
+        let answer = |code, enhanced| Answer { code, enhanced, text: "x".into() };
+        let smtp = |phase, last: Answer, recipients| Reply::Smtp(SmtpReply { phase, last, recipients });
+        let a = [Address::parse("a@x.example", Grammar::Strict).unwrap()];
+        let ok = answer(250, None);
+        let no = answer(550, Some([5, 1, 1]));
+        let lost = |handed_over| Reply::Lost { phase: Phase::Connect, handed_over, said: "refused".into() };
+        for (reply, code) in [
+            (smtp(Phase::Dot, ok.clone(), vec![ok.clone()]), None),
+            (smtp(Phase::Rcpt, no.clone(), vec![no]), Some(EX_NOUSER)),
+            (smtp(Phase::Rcpt, answer(451, None), vec![answer(451, None)]), Some(EX_TEMPFAIL)),
+            (smtp(Phase::Dot, answer(554, Some([5, 6, 0])), vec![ok.clone()]), Some(EX_DATAERR)),
+            (smtp(Phase::Dot, answer(452, None), vec![ok]), Some(EX_TEMPFAIL)),
+            (smtp(Phase::Mail, answer(530, Some([5, 7, 0])), vec![]), Some(EX_NOPERM)),
+            (smtp(Phase::Banner, answer(554, None), vec![]), Some(EX_UNAVAILABLE)),
+            (lost(false), Some(EX_TEMPFAIL)),
+            (lost(true), Some(EX_TEMPFAIL)),
+            (Reply::Unfit { why: "too large".into() }, Some(EX_DATAERR)),
+        ] {
+            let told = format!("{reply:?}");
+            assert_eq!(judge(reply, &a, "h:25").err().map(|r| r.code), code, "{told}");
+        }
+    }
+
+    #[test]
+    fn the_relay_is_where_the_variable_says() {
+        for (text, wanted) in [
+            (None, Some(("127.0.0.1", 2525))),
+            (Some(""), Some(("127.0.0.1", 2525))),
+            (Some("mail.example:25"), Some(("mail.example", 25))),
+            (Some("mail.example"), Some(("mail.example", 2525))),
+            (Some("[::1]:26"), Some(("::1", 26))),
+            (Some("[::1]"), Some(("::1", 2525))),
+            (Some("h:x"), None),
+            (Some(":25"), None),
+        ] {
+            let got = submit_to(text).ok();
+            assert_eq!(got.as_ref().map(|(host, port)| (host.as_str(), *port)), wanted, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_caller_is_the_user_of_its_number() {
+        let users = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:& Server,,,:/:/bin/false\nplain:x:7:7::/:\n";
+        let name = |n| named_in(users, n).map(|c| (c.name, c.full_name));
+        assert_eq!(name(33), Some(("web".into(), Some("web Server".into()))));
+        assert_eq!(name(7), Some(("plain".into(), None)));
+        assert_eq!(name(8), None);
+    }
+}

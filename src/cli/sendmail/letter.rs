@@ -1,0 +1,151 @@
+//! The message as `sendmail` gets it on standard input: its end, its line ends, its recipients, and what is added to it
+//! and taken out before the relay sees it.
+
+use std::io::{self, BufRead};
+
+use mail_parser::{Addr, HeaderValue, MessageParser};
+
+use crate::mail::headers::{Fields, Separator};
+
+/// More is not read: no relay takes it.
+pub(super) const OCTETS_MAX: usize = 256 * 1024 * 1024;
+
+/// Fields that name recipients, and their counterparts in a message that is sent on (RFC 5322 section 3.6.6).
+const NAMED: [&str; 3] = ["To", "Cc", "Bcc"];
+const RESENT: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
+
+/// Reads to the end of input or, where it `ends_at_dot`, to a line that holds a dot alone. Every line ends in CRLF then,
+/// whatever it ended in.
+pub(super) fn read(input: &mut impl BufRead, ends_at_dot: bool) -> io::Result<Vec<u8>> {
+    let (mut text, mut line) = (Vec::new(), Vec::new());
+    loop {
+        line.clear();
+        if input.read_until(b'\n', &mut line)? == 0 {
+            return Ok(text);
+        }
+        let end = line.strip_suffix(b"\n").unwrap_or(&line);
+        let end = end.strip_suffix(b"\r").unwrap_or(end);
+        if ends_at_dot && end == b"." {
+            return Ok(text);
+        }
+        text.extend_from_slice(end);
+        text.extend_from_slice(b"\r\n");
+        if text.len() > OCTETS_MAX {
+            return Err(io::Error::other(format!("it has over {} MiB", OCTETS_MAX / (1024 * 1024))));
+        }
+    }
+}
+
+/// The addresses in To, Cc and Bcc; in those of the latest sending on, where it was sent on.
+pub(super) fn recipients(message: &[u8]) -> Vec<String> {
+    let resent = fields(message).any(|field| RESENT.iter().any(|name| field.is(name)));
+    let names = if resent { RESENT } else { NAMED };
+    let mut found = Vec::new();
+    for field in fields(message).filter(|field| names.iter().any(|name| field.is(name))) {
+        // Under a name that the parser reads as a list of addresses.
+        let block = [b"To:", field.value(), b"\r\n"].concat();
+        let Some(parsed) = MessageParser::new().parse_headers(&block) else { continue };
+        let Some(HeaderValue::Address(list)) = parsed.header("To") else { continue };
+        found.extend(list.iter().filter_map(of).map(str::to_owned));
+    }
+    found
+}
+
+/// The parser takes a bare name (`root`) for a name without an address.
+fn of<'a>(one: &'a Addr<'_>) -> Option<&'a str> {
+    one.address().or_else(|| one.name().filter(|name| !name.contains(char::is_whitespace)))
+}
+
+/// Without the fields that name blind recipients, and with a From on top where there is none.
+pub(super) fn edited(message: &[u8], without_bcc: bool, from: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + from.len() + 16);
+    out.extend_from_slice(&message[..mailbox_line(message)]);
+    if !fields(message).any(|field| field.is("From") || field.is("Resent-From")) {
+        out.extend_from_slice(format!("From: {from}\r\n").as_bytes());
+    }
+    let mut all = fields(message);
+    for field in all.by_ref() {
+        if !(without_bcc && (field.is("Bcc") || field.is("Resent-Bcc"))) {
+            out.extend_from_slice(field.raw);
+        }
+    }
+    let end = all.end();
+    if end.separator == Separator::Missing {
+        // A text without a header block: what stands on top now needs an end.
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(&message[end.fields_end..]);
+    out
+}
+
+/// A From that is added: a name where there is one, quoted.
+pub(super) fn mailbox(address: &str, full_name: Option<&str>) -> String {
+    let name: String = full_name.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    match name.trim() {
+        "" => address.to_owned(),
+        name => format!("\"{}\" <{address}>", name.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+/// The length of a mailbox line (`From x date`) on top.
+fn mailbox_line(message: &[u8]) -> usize {
+    let is_one = message.starts_with(b"From ") || message.starts_with(b">From ");
+    if !is_one {
+        return 0;
+    }
+    memchr::memchr(b'\n', message).map_or(message.len(), |at| at + 1)
+}
+
+fn fields(message: &[u8]) -> Fields<'_> {
+    Fields::new(message, mailbox_line(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(text: &str, ends_at_dot: bool) -> String {
+        String::from_utf8(read(&mut text.as_bytes(), ends_at_dot).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn lines_end_in_crlf_and_a_lone_dot_ends_it_where_it_may() {
+        assert_eq!(read_all("a\nb\r\n\n.\nc", false), "a\r\nb\r\n\r\n.\r\nc\r\n");
+        assert_eq!(read_all("a\n.\nc\n", true), "a\r\n");
+        assert_eq!(read_all("a\n..\n. \n", true), "a\r\n..\r\n. \r\n");
+        assert_eq!(read_all("", true), "");
+    }
+
+    #[test]
+    fn recipients_come_from_to_cc_and_bcc() {
+        let message = b"To: Anna <a@x.example>, \"B, b\" <b@x.example>\r\nCC: root,\r\n c@x.example\r\nSubject: To: no@x\r\n\
+                        Bcc: Team: d@x.example, e@x.example;\r\nTo: undisclosed-recipients:;\r\n\r\nTo: body@x.example\r\n";
+        let all = ["a@x.example", "b@x.example", "root", "c@x.example", "d@x.example", "e@x.example"];
+        assert_eq!(recipients(message), all);
+        let resent = b"Resent-To: new@x.example\r\nTo: old@x.example\r\n\r\n";
+        assert_eq!(recipients(resent), ["new@x.example"]);
+    }
+
+    #[test]
+    fn blind_recipients_are_taken_out_and_a_missing_from_is_added() {
+        let text = |message: &[u8], without| String::from_utf8(edited(message, without, "w@h")).unwrap();
+        assert_eq!(
+            text(b"To: a@x\r\nBcc: b@x,\r\n c@x\r\nSubject: s\r\n\r\nBcc: text\r\n", true),
+            "From: w@h\r\nTo: a@x\r\nSubject: s\r\n\r\nBcc: text\r\n"
+        );
+        let whole = b"From: me@x\r\nBcc: b@x\r\n\r\nx\r\n";
+        assert_eq!(text(whole, false).as_bytes(), whole);
+        assert_eq!(text(b"only text\r\n", true), "From: w@h\r\n\r\nonly text\r\n");
+        assert_eq!(text(b"", true), "From: w@h\r\n");
+        assert_eq!(
+            text(b"From x Mon\r\nTo: a@x\r\n\r\n", true),
+            "From x Mon\r\nFrom: w@h\r\nTo: a@x\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_end_the_field_it_stands_in() {
+        assert_eq!(mailbox("w@h", Some("A \"b\" \\c\r\nBcc: x")), "\"A \\\"b\\\" \\\\cBcc: x\" <w@h>");
+        assert_eq!(mailbox("w@h", Some(" ")), "w@h");
+    }
+}

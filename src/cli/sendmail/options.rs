@@ -1,0 +1,170 @@
+//! The options of `sendmail`, as cron, PHP, mutt, git and old scripts give them. Single letters, their values attached
+//! or apart; what only steers a queue or an SMTP client that is not here is taken and does nothing.
+
+/// What a call asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Options {
+    /// `-t`: recipients are those of To, Cc and Bcc, besides those of the command line.
+    pub from_headers: bool,
+    /// `-i`, `-oi`: a line with a dot alone is a line like any other.
+    pub dot_is_text: bool,
+    /// `-f`, `-r`: MAIL FROM; empty or `<>` is the null sender.
+    pub sender: Option<String>,
+    /// `-F`: the name in a From that is added.
+    pub full_name: Option<String>,
+    /// Those of the command line.
+    pub recipients: Vec<String>,
+    /// What is to be done.
+    pub mode: Mode,
+}
+
+/// `-b`, and what its letters stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Mode {
+    /// `-bm`: submit a message.
+    #[default]
+    Submit,
+    /// `-bs`: an SMTP dialogue on standard input and output.
+    Dialogue,
+    /// `-bp`: list the queue.
+    List,
+    /// `-bi`: make the aliases anew; there are none.
+    Aliases,
+}
+
+/// Letters with a value that changes nothing here: body type, configuration file, delivery by DSN, hop count, label,
+/// log, options by name, protocol, how much of the message a DSN returns, envelope id, and two of old.
+const VALUES_PASSED_OVER: &str = "BCDhLNOXpRV";
+/// Letters without a value that change nothing here.
+const PASSED_OVER: &str = "GmnUvx";
+
+impl Options {
+    /// Reads the arguments behind the program's name. `Err` says what is wrong.
+    pub fn read(arguments: &[String]) -> Result<Options, String> {
+        let mut options = Options::default();
+        let mut rest = arguments.iter();
+        while let Some(argument) = rest.next() {
+            match argument.strip_prefix('-') {
+                Some("-") => {
+                    options.recipients.extend(rest.by_ref().cloned());
+                    break;
+                }
+                Some(letters) if !letters.is_empty() => options.letters(letters, &mut rest)?,
+                Some(_) | None => options.recipients.push(argument.clone()),
+            }
+        }
+        Ok(options)
+    }
+
+    /// One argument: letters without a value may stand together, as in `-it`.
+    fn letters<'a>(
+        &mut self,
+        letters: &str,
+        rest: &mut impl Iterator<Item = &'a String>,
+    ) -> Result<(), String> {
+        for (at, letter) in letters.char_indices() {
+            let attached = &letters[at + letter.len_utf8()..];
+            match letter {
+                't' => self.from_headers = true,
+                'i' => self.dot_is_text = true,
+                'o' => return self.option(&value(letter, attached, rest)?),
+                'b' => {
+                    self.mode = mode(&value(letter, attached, rest)?)?;
+                    return Ok(());
+                }
+                'f' | 'r' => {
+                    self.sender = Some(value(letter, attached, rest)?);
+                    return Ok(());
+                }
+                'F' => {
+                    self.full_name = Some(value(letter, attached, rest)?);
+                    return Ok(());
+                }
+                'A' => return Ok(()),
+                'q' => {
+                    return Err(
+                        "-q: the relay sends by itself; postroad queue flush tries now what waits".into()
+                    );
+                }
+                'd' => return Ok(()),
+                _ if PASSED_OVER.contains(letter) => {}
+                _ if VALUES_PASSED_OVER.contains(letter) => {
+                    value(letter, attached, rest)?;
+                    return Ok(());
+                }
+                _ => return Err(format!("-{letter}: there is no such option")),
+            }
+        }
+        Ok(())
+    }
+
+    /// `-oi` alone means something here; `-odi`, `-oem`, `-om`, `-o7` and the like do not.
+    fn option(&mut self, value: &str) -> Result<(), String> {
+        self.dot_is_text |= value == "i";
+        Ok(())
+    }
+}
+
+fn value<'a>(
+    letter: char,
+    attached: &str,
+    rest: &mut impl Iterator<Item = &'a String>,
+) -> Result<String, String> {
+    if !attached.is_empty() {
+        return Ok(attached.to_owned());
+    }
+    rest.next().cloned().ok_or_else(|| format!("-{letter}: its value is missing"))
+}
+
+fn mode(value: &str) -> Result<Mode, String> {
+    match value {
+        "m" => Ok(Mode::Submit),
+        "s" => Ok(Mode::Dialogue),
+        "p" => Ok(Mode::List),
+        "i" => Ok(Mode::Aliases),
+        other => Err(format!("-b{other}: not a daemon; run the relay with: postroad serve")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Options, String> {
+        Options::read(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_calls_of_well_known_programs_are_understood() {
+        let cron = read("-FCronDaemon -i -odi -oem -oi -t").unwrap();
+        assert!(cron.from_headers && cron.dot_is_text && cron.recipients.is_empty());
+        assert_eq!(cron.full_name.as_deref(), Some("CronDaemon"));
+        let php = read("-t -i -fbounce@example.com").unwrap();
+        assert_eq!(php.sender.as_deref(), Some("bounce@example.com"));
+        let mutt = read("-oem -oi -f me@example.org -- a@example.com b@example.com").unwrap();
+        assert_eq!(mutt.recipients, ["a@example.com", "b@example.com"]);
+        assert!(mutt.dot_is_text && !mutt.from_headers);
+        let git = read("-i a@example.com b@example.com").unwrap();
+        assert_eq!(git.recipients.len(), 2);
+        let together = read("-ti -N never -R hdrs -V id -B 8BITMIME x@example.com").unwrap();
+        assert!(together.from_headers && together.dot_is_text);
+        assert_eq!(together.recipients, ["x@example.com"]);
+        assert_eq!(Options::read(&["-f".into(), String::new()]).unwrap().sender.as_deref(), Some(""));
+    }
+
+    #[test]
+    fn other_modes_are_told_apart_and_what_is_unknown_is_told() {
+        assert_eq!(read("-bs").unwrap().mode, Mode::Dialogue);
+        assert_eq!(read("-bp").unwrap().mode, Mode::List);
+        for (line, told) in [
+            ("-bd", "postroad serve"),
+            ("-q", "queue flush"),
+            ("-q1h", "queue flush"),
+            ("-Z", "-Z"),
+            ("-t -f", "missing"),
+        ] {
+            let said = read(line).unwrap_err();
+            assert!(said.contains(told), "{line}: {said}");
+        }
+    }
+}

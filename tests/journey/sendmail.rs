@@ -1,0 +1,133 @@
+//! `postroad sendmail`: what cron, PHP and old scripts call. It needs neither configuration nor token, only the relay's
+//! SMTP port, and tells by sysexits what became of the mail.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use crate::support::relay::{binary, free_port};
+use crate::support::{Fault, Point, Relay, Upstream, wait_until};
+
+/// Runs it in an empty environment and folder, as cron would, with that text on standard input.
+fn call(program: &str, arguments: &[&str], submit: &str, input: &[u8]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join(program);
+    std::os::unix::fs::symlink(binary(), &link).unwrap();
+    let mut child = Command::new(&link)
+        .args(arguments)
+        .env_clear()
+        .env("POSTROAD_SUBMIT", submit)
+        .current_dir(folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Who ends before it has read all of it has said why.
+    let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input));
+    child.wait_with_output().unwrap()
+}
+
+fn ended(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_report_of_cron_goes_out_with_its_names_completed() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "").server("origin = \"example.com\"").start();
+    let report = b"From: root (Cron Daemon)\nTo: root\nSubject: Cron <root@host> backup\nContent-Type: text/plain\n\nall is well\n.\nand on\n";
+    let cron = ["-FCronDaemon", "-i", "-odi", "-oem", "-oi", "-t"];
+    let output = call("sendmail", &cron, &relay.smtp().to_string(), report);
+    assert_eq!(ended(&output), (Some(0), String::new()));
+    let received = upstream.wait_for(1);
+    assert_eq!(received[0].to, ["<root@example.com>"]);
+    assert!(received[0].mail.ends_with("@example.com>") || received[0].mail.contains("@example.com> "));
+    let text = received[0].text();
+    assert!(text.contains("\r\nFrom: root@example.com (Cron Daemon)\r\nTo: root\r\n"), "{text}");
+    assert!(text.ends_with("all is well\r\n.\r\nand on\r\n"), "{text}");
+}
+
+#[test]
+fn recipients_senders_and_ends_are_as_the_options_say() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let submit = relay.smtp().to_string();
+    let message = b"To: a@example.com\r\nBcc: b@example.com\r\nSubject: s\r\n\r\nend\r\n.\r\nnot sent\r\n";
+    let output = call("sendmail", &["-t", "-fapp@example.org", "c@example.com"], &submit, message);
+    assert_eq!(ended(&output), (Some(0), String::new()));
+    let received = upstream.wait_for(1);
+    assert_eq!(received[0].to, ["<c@example.com>", "<a@example.com>", "<b@example.com>"]);
+    assert!(received[0].mail.starts_with("<app@example.org>"), "{}", received[0].mail);
+    let text = received[0].text();
+    assert!(text.contains("From: app@example.org\r\n") || text.contains(" <app@example.org>\r\n"), "{text}");
+    assert!(!text.contains("b@example.com") && text.ends_with("end\r\n"), "{text}");
+
+    let output = call("sendmail", &["-i", "-f", "<>", "--", "d@example.com"], &submit, message);
+    assert_eq!(ended(&output), (Some(0), String::new()));
+    let received = upstream.wait_for(2);
+    assert_eq!((received[1].to.len(), received[1].mail.split(' ').next()), (1, Some("<>")));
+}
+
+#[test]
+fn what_became_of_it_is_told_by_sysexits() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "").listener("").listener("auth = \"required\"");
+    let relay = relay.credential("shop", "p4ss-word_1").start();
+    let (open, closed) = (relay.smtp().to_string(), relay.listener(1).to_string());
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let plain = &b"Subject: s\n\nx\n"[..];
+    for (arguments, submit, input, code, told) in [
+        (&["-t"][..], &open, plain, 64, "name no address"),
+        (&[][..], &open, plain, 64, "-t"),
+        (&["-bd"][..], &open, plain, 64, "postroad serve"),
+        (&["not an address@"][..], &open, plain, 65, "not an address@"),
+        (&["a@example.com"][..], &open, &b"Subject: s\n\na\0b\n"[..], 65, "NUL"),
+        (&["a@example.com"][..], &nobody, plain, 75, "POSTROAD_SUBMIT"),
+        (&["a@example.com"][..], &closed, plain, 77, "530"),
+    ] {
+        let (got, said) = ended(&call("sendmail", arguments, submit, input));
+        assert_eq!(got, Some(code), "{arguments:?}: {said}");
+        assert!(said.starts_with("sendmail: ") && said.contains(told), "{arguments:?}: {said}");
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[test]
+fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let submit = relay.smtp().to_string();
+    let said = b"EHLO app\r\nMAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nSubject: s\r\n\r\nx\r\n.\r\nQUIT\r\n";
+    let output = call("sendmail", &["-bs"], &submit, said);
+    let replies = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{replies}");
+    assert!(replies.starts_with("220 ") && replies.contains("\r\n250 2.0.0 queued as "), "{replies}");
+    upstream.wait_for(1);
+
+    assert_eq!(ended(&call("newaliases", &[], &submit, b"")), (Some(0), String::new()));
+    let (code, told) = ended(&call("mailq", &[], &submit, b""));
+    assert!(
+        code == Some(4) && told.contains("no relay runs"),
+        "in a folder without a relay: {code:?} {told}"
+    );
+    let ran = relay.cli(&["sendmail", "--help"]);
+    assert!(ran.out.contains("POSTROAD_SUBMIT") && ran.out.contains("Example: "), "{}", ran.out);
+}
+
+#[test]
+fn a_relay_that_takes_nothing_now_is_asked_again_by_the_caller() {
+    let upstream = Upstream::start();
+    upstream.fail_always(Point::Banner, Fault::Close);
+    let relay = Relay::to(&upstream);
+    let submit = relay.smtp().to_string();
+    let output = call("sendmail", &["a@example.com"], &submit, b"Subject: waits\n\nx\n");
+    assert_eq!(
+        ended(&output),
+        (Some(0), String::new()),
+        "it is the relay's from here on, whatever the ESP does"
+    );
+    wait_until("it waits", Duration::from_secs(10), || {
+        relay.cli(&["queue", "list"]).out.contains("a@example.com")
+    });
+}
