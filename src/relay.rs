@@ -90,7 +90,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             long_lines: config.server.long_lines,
         },
         streams: config.streams.clone(),
-        listeners: config.listeners.iter().map(|l| l.name.clone()).collect(),
+        listeners: config
+            .listeners
+            .iter()
+            .map(|l| l.name.clone())
+            .chain([http::send::LISTENER.into()])
+            .collect(),
     }));
     let listeners = bind_listeners(&config, &budget)?;
     let side = bind_side_port(config.http.address)?;
@@ -105,7 +110,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     lock.write(side.local_addr()?).context("cannot write the lock file")?;
     announce(&config, &doors, side.local_addr()?);
     let desk = Arc::new(http::LiveDesk(Arc::clone(&courier)));
-    let routes = http::Relay { queue, desk, clock, metrics, budget, doors, tokens, admin_token };
+    let post = Arc::new(http::LivePost(Arc::clone(&intake)));
+    let routes = http::Relay { post, queue, desk, clock, metrics, budget, doors, tokens, admin_token };
     let mut running = Running::start(listeners, intake, courier, (routes, side));
     let signal = wait_for_signal().await?;
     journal::stopping(signal);

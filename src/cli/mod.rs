@@ -21,6 +21,7 @@ mod offline;
 mod queue;
 mod reach;
 mod resolve;
+mod send;
 mod sendmail;
 mod serve;
 mod settings;
@@ -88,6 +89,11 @@ enum Command {
     /// Who would carry a mail now, and why not the others; nothing is sent
     #[command(after_help = "Example: postroad resolve app@example.com you@example.net")]
     Resolve(resolve::Question),
+    /// Send one mail; its text comes from stdin where neither --text nor --html is given
+    #[command(
+        after_help = "Example: postroad send --from app@example.com --to you@example.net --subject Hi --text Hello"
+    )]
+    Send(send::Letter),
     /// Tokens of the HTTP API, each with what it may do
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -215,6 +221,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
+        Command::Send(letter) => brief(send::send(&common, letter, out)),
         Command::Token(command) => brief(token::run(&common, command, out)),
         Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
         // It was seen before clap read it.
@@ -307,6 +314,7 @@ mod tests {
             "resolve app@example.com you@example.net --stream newsletter",
             "token create --scope send --scope read --name shop",
             "token list",
+            "send --from a@b.example --to c@d.example --to e@f.example --subject x --text y --header X-N:1 --attach z",
             "token revoke 3",
             "resolve <> you@example.net",
             "resolve example.com <you@example.net>",
@@ -333,6 +341,8 @@ mod tests {
             "esp suspend a --reason x --for 0s",
             "esp resume",
             "token create",
+            "send --from a@b.example --subject x",
+            "send --from a@b.example --to c@d.example --subject x --header y",
             "token create --scope write",
             "token revoke x",
             "resolve a@b.example",
@@ -348,9 +358,16 @@ mod tests {
 
     #[test]
     fn help_on_the_esps_and_tokens_has_an_example_each() {
-        for line in
-            ["esp list", "esp suspend", "esp resume", "resolve", "token create", "token list", "token revoke"]
-        {
+        for line in [
+            "esp list",
+            "esp suspend",
+            "esp resume",
+            "resolve",
+            "send",
+            "token create",
+            "token list",
+            "token revoke",
+        ] {
             let words = ["postroad"].into_iter().chain(line.split(' ')).chain(["--help"]);
             let help = Arguments::try_parse_from(words).unwrap_err().to_string();
             let example = help.lines().find_map(|l| l.strip_prefix("Example: "));

@@ -105,6 +105,26 @@ impl Intake {
         self.accept(message).await
     }
 
+    /// [`Intake::submit`] for content that is whole in memory: what is too large to stay there goes to disk first, and
+    /// is discarded where the mail is refused.
+    pub async fn submit_whole(&self, mut submission: Submission) -> Result<MessageId, Reply> {
+        if submission.raw.head.len() <= SPILL_OCTETS {
+            return self.submit(submission).await;
+        }
+        let id = self.mint.message(&*self.clock);
+        let taken = match self.spill_again(id, submission.raw).await {
+            Ok(raw) => {
+                submission.raw = raw;
+                self.submit(submission).await
+            }
+            Err(reply) => Err(reply),
+        };
+        if taken.is_err() {
+            Gatekeeper::discard(self, id).await;
+        }
+        taken
+    }
+
     /// Commits the message with every recipient. At the instant the commit returns the mail is ours.
     async fn accept(&self, message: Arc<Message>) -> Result<MessageId, Reply> {
         let rules = self.courier.rules_of(&message);

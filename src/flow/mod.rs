@@ -4,6 +4,7 @@ pub mod allowance;
 pub mod call;
 mod choice;
 pub mod chunks;
+pub mod compose;
 pub mod courier;
 pub mod desk;
 pub mod gatehouse;

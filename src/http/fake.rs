@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Desk, Door, Queue, Relay, Tokens};
+use super::{Desk, Door, Post, Queue, Relay, Tokens};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
 use crate::flow::Standing;
@@ -17,10 +17,11 @@ use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
 use crate::mail::delivery::Mark;
 use crate::mail::{
     AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, Owner,
-    Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName,
+    Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName, Submission,
 };
 use crate::router::PassedOver;
 use crate::secret::Secret;
+use crate::smtp::{Client, Reply};
 use crate::store::{
     Act, AttemptView, DeliveryView, EventView, Filter, MessageView, NewToken, QueueCount, StoreError,
     Suspension, Token,
@@ -30,6 +31,9 @@ use crate::store::{
 pub const ACCEPTED: Timestamp = Timestamp::from_millis(1_795_602_034_005);
 /// Four minutes later.
 pub const DUE: Timestamp = Timestamp::from_millis(1_795_602_034_005 + 240_000);
+
+/// What the port may take for mail.
+pub const BUDGET_OCTETS: usize = 1_000_000;
 
 /// What opens a port on it.
 pub const TOKEN: &str = "tok-en";
@@ -46,6 +50,8 @@ pub struct Fake {
     pub probes: AtomicUsize,
     /// The ESPs; the first has a limit, the second has failed.
     pub esps: Mutex<Vec<String>>,
+    /// The mail that was taken in.
+    pub submitted: Mutex<Vec<Submission>>,
     /// The tokens that were made, with their hashes.
     pub tokens: Mutex<Vec<([u8; 32], Token)>>,
     /// Who of them is suspended.
@@ -223,6 +229,22 @@ impl Queue for Fake {
     }
 }
 
+impl Post for Fake {
+    fn judge<'a>(&'a self, _: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply> {
+        let reply = match recipient.local() {
+            "blocked" => Reply::new(550, (5, 7, 1), "suppressed"),
+            "busy" => Reply::new(451, (4, 3, 0), "try again"),
+            _ => Reply::new(250, (2, 1, 5), "recipient ok"),
+        };
+        std::future::ready(reply).boxed()
+    }
+
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>> {
+        self.submitted.lock().unwrap().push(submission);
+        std::future::ready(Ok(id(9))).boxed()
+    }
+}
+
 impl Tokens for Fake {
     fn find(&self, hash: &[u8; 32]) -> Result<Option<Token>, StoreError> {
         let found = self.tokens.lock().unwrap().iter().find(|(kept, _)| kept == hash).map(|(_, t)| t.clone());
@@ -355,11 +377,12 @@ pub fn out(n: i64) -> QueueState {
 pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
     Relay {
         desk: Arc::clone(&queue) as Arc<dyn Desk>,
+        post: Arc::clone(&queue) as Arc<dyn Post>,
         tokens: Arc::clone(&queue) as Arc<dyn Tokens>,
         queue,
         clock: Arc::new(Manual::at(DUE)),
         metrics: crate::metrics::for_tests(),
-        budget: Budget::new(1000),
+        budget: Budget::new(BUDGET_OCTETS as u64),
         doors,
         admin_token: Secret::new(TOKEN),
     }

@@ -7,13 +7,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Desk, Queue, Tokens};
+use super::{Desk, Post, Queue, Tokens};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::flow::courier::Courier;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
+use crate::flow::intake::Intake;
 use crate::journal;
-use crate::mail::MessageId;
+use crate::mail::{MessageId, Submission};
+use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{Act, DeliveryView, Filter, MessageView, NewToken, QueueCount, Store, StoreError, Token};
 
 /// A store, and the courier that has to know when an operator changes something; offline there is none.
@@ -121,6 +123,24 @@ impl Tokens for Live {
 
     fn revoke(&self, id: i64) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.store.revoke_token(id).boxed()
+    }
+}
+
+/// The relay's intake, for mail that comes by HTTP.
+#[derive(Debug, Clone)]
+pub struct LivePost(pub Arc<Intake>);
+
+impl Post for LivePost {
+    fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply> {
+        Gatekeeper::recipient(&*self.0, client, recipient).boxed()
+    }
+
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>> {
+        // On a task of its own: a client that hangs up does not stop half-way what is being committed.
+        let intake = Arc::clone(&self.0);
+        let task = tokio::spawn(async move { intake.submit_whole(submission).await });
+        let ended = |_| Reply::new(451, (4, 3, 0), "a fault in Postroad; try again, its log says why");
+        async move { task.await.unwrap_or_else(|error| Err(ended(error))) }.boxed()
     }
 }
 

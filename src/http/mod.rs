@@ -33,10 +33,12 @@ pub mod esps;
 mod fresh;
 mod guard;
 mod health;
+pub mod letters;
 pub mod live;
 pub mod messages;
 mod probe;
 pub mod scope;
+pub mod send;
 mod serve;
 pub mod settings;
 pub mod shape;
@@ -50,8 +52,9 @@ mod tests;
 
 use contract::Contract;
 pub use error::{ErrorBody, FieldProblem, Problem};
-pub use live::{Live, LiveDesk};
+pub use live::{Live, LiveDesk, LivePost};
 pub use probe::PROBE_NAME;
+pub use send::Post;
 pub use serve::serve;
 pub use settings::HttpSettings;
 pub use tokens::Tokens;
@@ -135,6 +138,8 @@ pub struct Relay {
     pub budget: Arc<Budget>,
     /// Every SMTP listener.
     pub doors: Vec<Door>,
+    /// Who takes mail in.
+    pub post: Arc<dyn Post>,
     /// The tokens that were made.
     pub tokens: Arc<dyn Tokens>,
     /// What opens every route.
@@ -175,6 +180,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::suspend))
         .routes(routes!(esps::resume))
         .routes(routes!(esps::resolve))
+        .routes(routes!(send::send))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::send::Peer;
 use super::visitors::{Asked, Visitor, Visitors};
 use super::{Relay, router};
 
@@ -46,9 +49,9 @@ pub async fn serve(relay: Relay, listener: TcpListener, stop: CancellationToken)
             () = stop.cancelled() => break,
             _ = upkeep.tick() => metrics.upkeep(),
             accepted = accept(&listener, &places, &visitors) => match accepted {
-                Ok((stream, _, place)) => {
+                Ok((stream, peer, place)) => {
                     let visitor = visitors.enter(place);
-                    connections.spawn(connection(stream, app.clone(), visitor, stop.clone()));
+                    connections.spawn(connection((stream, peer), app.clone(), visitor, stop.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(target: "postroad", %error, "the HTTP port cannot accept a connection");
@@ -86,11 +89,17 @@ async fn place(places: &Arc<Semaphore>, visitors: &Visitors) -> std::io::Result<
     }
 }
 
-async fn connection(stream: TcpStream, app: Router, visitor: Arc<Visitor>, stop: CancellationToken) {
+async fn connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    app: Router,
+    visitor: Arc<Visitor>,
+    stop: CancellationToken,
+) {
     let _ = stream.set_nodelay(true);
     let inner = TowerToHyperService::new(app);
     let asking = Arc::clone(&visitor);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
         let (asked, answer) = (Asked::new(&asking), inner.call(request));
         async move {
             let answer = answer.await;

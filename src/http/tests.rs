@@ -16,6 +16,7 @@ use super::*;
 use crate::store::QueueCount;
 
 mod esps;
+mod send;
 mod tokens;
 
 struct Port {
@@ -116,6 +117,7 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
             Some("resolve") => ("?from=<>&to=a@b.example", ""),
             Some("suspend") => ("", r#"{"reason":"invoice"}"#),
             Some("resume") => ("", "{}"),
+            Some("send") => ("", r#"{"from":"a@b.example","to":["c@d.example"]}"#),
             Some("tokens") => ("", r#"{"scopes":["read"]}"#),
             _ => ("", r#"{"ids":["0000000000001"]}"#),
         };

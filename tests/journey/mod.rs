@@ -24,6 +24,7 @@ mod partial_recipients;
 mod readyz;
 mod sandbox_keeps_mail;
 mod sendmail;
+mod sends_by_http;
 mod speaks_json;
 mod splits;
 mod stalled_log;

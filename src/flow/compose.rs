@@ -1,0 +1,374 @@
+//! A letter becomes a message: what apps hand in as parts (From, To, text, attachments) is written as MIME.
+//!
+//! Nothing of a letter can become a header of its own accord: names are checked letter by letter, values may hold no
+//! control character, addresses are ours by the time they are written, everything else is encoded.
+
+use std::time::{Duration, SystemTime};
+
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+
+use crate::address::{Address, Grammar};
+use crate::clock::Timestamp;
+
+/// Header fields that a letter has by other means, or that are the relay's.
+const NOT_BY_NAME: [&str; 15] = [
+    "from",
+    "sender",
+    "to",
+    "cc",
+    "bcc",
+    "subject",
+    "reply-to",
+    "date",
+    "received",
+    "return-path",
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+    "resent-bcc",
+    "content-disposition",
+];
+/// RFC 5322 section 2.1.1 has lines of 998; a name is never near it.
+const NAME_OCTETS_MAX: usize = 76;
+
+/// What is wrong with a part of a letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfit {
+    /// Which: `to[2]`, `headers.X-Order`.
+    pub field: String,
+    /// What, and what to do.
+    pub message: String,
+}
+
+impl Unfit {
+    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Unfit { field: field.into(), message: message.into() }
+    }
+}
+
+/// An address with the name beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// The name; may be empty.
+    pub name: String,
+    /// The address.
+    pub address: Address,
+}
+
+/// A file that goes with a letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its name.
+    pub filename: String,
+    /// Such as `application/pdf`.
+    pub content_type: String,
+    /// Its octets.
+    pub content: Vec<u8>,
+    /// Where the HTML shows it as `cid:…`.
+    pub content_id: Option<String>,
+}
+
+/// A message in parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// Who writes.
+    pub from: Person,
+    /// Named in To.
+    pub to: Vec<Person>,
+    /// Named in Cc.
+    pub cc: Vec<Person>,
+    /// Named nowhere.
+    pub bcc: Vec<Person>,
+    /// Who is answered, where that is somebody else.
+    pub reply_to: Option<Person>,
+    /// One line.
+    pub subject: String,
+    /// The plain text.
+    pub text: Option<String>,
+    /// The HTML.
+    pub html: Option<String>,
+    /// Fields of the app's own.
+    pub headers: Vec<(String, String)>,
+    /// Files.
+    pub files: Vec<File>,
+}
+
+/// Reads `a@b.example` or `Name <a@b.example>`.
+///
+/// Errors: what is wrong with it.
+pub fn read_person(text: &str) -> Result<Person, String> {
+    if text.chars().any(char::is_control) {
+        return Err("has control characters in it".into());
+    }
+    let text = text.trim();
+    let (name, bare) = match text.strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
+        Some((name, bare)) => (name.trim(), bare),
+        None => ("", text),
+    };
+    let quoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+    let name =
+        quoted.map_or_else(|| name.to_owned(), |name| name.replace("\\\"", "\"").replace("\\\\", "\\"));
+    let address = Address::parse(bare.trim(), Grammar::Strict);
+    let address =
+        address.map_err(|error| format!("{text:?}: {error}; write a@b.example or Name <a@b.example>"))?;
+    Ok(Person { name, address })
+}
+
+impl Letter {
+    /// Everybody who gets it, each once, in the order To, Cc, Bcc.
+    pub fn recipients(&self) -> Vec<Address> {
+        let mut seen = std::collections::HashSet::new();
+        let all = self.to.iter().chain(&self.cc).chain(&self.bcc);
+        all.filter(|person| seen.insert(person.address.key())).map(|person| person.address.clone()).collect()
+    }
+
+    /// The message, with Bcc left out. Every line ends in CRLF, all of it is ASCII.
+    ///
+    /// Errors: each part that is wrong.
+    pub fn write(&self, now: Timestamp) -> Result<Vec<u8>, Vec<Unfit>> {
+        let mut wrong = Vec::new();
+        let headers = self.checked_headers(&mut wrong);
+        if self.subject.chars().any(char::is_control) {
+            wrong.push(Unfit::new("subject", "has control characters in it; write one line"));
+        }
+        if self.to.is_empty() && self.cc.is_empty() && self.bcc.is_empty() {
+            wrong.push(Unfit::new("to", "name at least one recipient"));
+        }
+        let at = u64::try_from(now.millis()).unwrap_or(0);
+        let mut builder = lettre::Message::builder()
+            .date(SystemTime::UNIX_EPOCH + Duration::from_millis(at))
+            .subject(self.subject.clone());
+        let mut mailbox = |field: String, person: &Person| match mailbox(person) {
+            Ok(mailbox) => Some(mailbox),
+            Err(what) => {
+                wrong.push(Unfit::new(field, what));
+                None
+            }
+        };
+        if let Some(from) = mailbox("from".into(), &self.from) {
+            builder = builder.from(from);
+        }
+        for (n, person) in self.to.iter().enumerate() {
+            if let Some(to) = mailbox(format!("to[{n}]"), person) {
+                builder = builder.to(to);
+            }
+        }
+        for (n, person) in self.cc.iter().enumerate() {
+            if let Some(cc) = mailbox(format!("cc[{n}]"), person) {
+                builder = builder.cc(cc);
+            }
+        }
+        for (n, person) in self.bcc.iter().enumerate() {
+            if let Some(bcc) = mailbox(format!("bcc[{n}]"), person) {
+                builder = builder.bcc(bcc);
+            }
+        }
+        if let Some(reply_to) = self.reply_to.as_ref().and_then(|p| mailbox("reply_to".into(), p)) {
+            builder = builder.reply_to(reply_to);
+        }
+        for header in headers {
+            builder = builder.raw_header(header);
+        }
+        let content = self.content(&mut wrong);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let built = match content {
+            Content::One(part) => builder.singlepart(part),
+            Content::Many(parts) => builder.multipart(parts),
+        };
+        built.map(|message| message.formatted()).map_err(|error| vec![Unfit::new("from", error.to_string())])
+    }
+
+    fn checked_headers(&self, wrong: &mut Vec<Unfit>) -> Vec<HeaderValue> {
+        let mut checked = Vec::new();
+        for (name, value) in &self.headers {
+            let field = format!("headers.{name}");
+            match header(name, value) {
+                Ok(header) => checked.push(header),
+                Err(what) => wrong.push(Unfit::new(field, what)),
+            }
+        }
+        checked
+    }
+
+    /// The text, or text and HTML as alternatives; pictures of the HTML beside it; files around all.
+    fn content(&self, wrong: &mut Vec<Unfit>) -> Content {
+        let mut content = match (&self.text, &self.html) {
+            (Some(text), Some(html)) => {
+                Content::Many(MultiPart::alternative_plain_html(text.clone(), html.clone()))
+            }
+            (None, Some(html)) => Content::One(SinglePart::html(html.clone())),
+            (text, None) => Content::One(SinglePart::plain(text.clone().unwrap_or_default())),
+        };
+        let (mut shown, mut beside) = (Vec::new(), Vec::new());
+        for (n, file) in self.files.iter().enumerate() {
+            match part(file) {
+                Ok(part) if file.content_id.is_some() => shown.push(part),
+                Ok(part) => beside.push(part),
+                Err((key, what)) => wrong.push(Unfit::new(format!("attachments[{n}].{key}"), what)),
+            }
+        }
+        if !shown.is_empty() {
+            content = content.with(MultiPart::related(), shown);
+        }
+        if !beside.is_empty() {
+            content = content.with(MultiPart::mixed(), beside);
+        }
+        content
+    }
+}
+
+/// What is below the header block.
+enum Content {
+    One(SinglePart),
+    Many(MultiPart),
+}
+
+impl Content {
+    fn with(self, around: lettre::message::MultiPartBuilder, parts: Vec<SinglePart>) -> Content {
+        let whole = match self {
+            Content::One(part) => around.singlepart(part),
+            Content::Many(parts) => around.multipart(parts),
+        };
+        Content::Many(parts.into_iter().fold(whole, MultiPart::singlepart))
+    }
+}
+
+fn mailbox(person: &Person) -> Result<Mailbox, String> {
+    if person.name.chars().any(char::is_control) {
+        return Err("the name has control characters in it".into());
+    }
+    let address = &person.address;
+    let email = lettre::Address::new(address.local(), address.domain().unwrap_or_default());
+    let email = email.map_err(|error| format!("<{address}> cannot be written into a header: {error}"))?;
+    let name = Some(person.name.clone()).filter(|name| !name.is_empty());
+    Ok(Mailbox::new(name, email))
+}
+
+fn header(name: &str, value: &str) -> Result<HeaderValue, String> {
+    let lower = name.to_ascii_lowercase();
+    let letters = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if !letters || name.len() > NAME_OCTETS_MAX {
+        return Err(format!("not a header name: letters, digits and hyphens, at most {NAME_OCTETS_MAX}"));
+    }
+    if NOT_BY_NAME.contains(&lower.as_str()) || lower.starts_with("x-postroad-") {
+        return Err("cannot be set here: it has a field of its own, or is the relay's".into());
+    }
+    if value.chars().any(char::is_control) {
+        return Err("the value has control characters in it; write one line".into());
+    }
+    let name = HeaderName::new_from_ascii(name.to_owned()).map_err(|error| error.to_string())?;
+    Ok(HeaderValue::new(name, value.to_owned()))
+}
+
+/// Errors name the key of the attachment that is wrong.
+fn part(file: &File) -> Result<SinglePart, (&'static str, String)> {
+    let content_type = ContentType::parse(&file.content_type)
+        .map_err(|_| ("content_type", "not a type such as application/pdf".to_owned()))?;
+    if file.content_type.chars().any(char::is_control) {
+        return Err(("content_type", "has control characters in it".into()));
+    }
+    if file.filename.is_empty() || file.filename.chars().any(char::is_control) {
+        return Err(("filename", "empty, or has control characters in it".into()));
+    }
+    let Some(id) = &file.content_id else {
+        return Ok(Attachment::new(file.filename.clone()).body(file.content.clone(), content_type));
+    };
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"' | b'\\');
+    if id.is_empty() || !id.bytes().all(plain) {
+        return Err(("content_id", "write it as the HTML has it behind cid:, without <>".into()));
+    }
+    let inline = Attachment::new_inline_with_name(id.clone(), file.filename.clone());
+    Ok(inline.body(file.content.clone(), content_type))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mail_parser::{MessageParser, MimeHeaders};
+
+    fn letter() -> Letter {
+        Letter {
+            from: read_person("Shöp <shop@example.com>").unwrap(),
+            to: vec![read_person("\"Doe, Jane\" <jane@example.org>").unwrap()],
+            cc: vec![read_person("c@example.org").unwrap()],
+            bcc: vec![read_person("hidden@example.net").unwrap(), read_person("JANE@example.org").unwrap()],
+            reply_to: Some(read_person("help@example.com").unwrap()),
+            subject: "Ordér 7".into(),
+            text: Some("hello\n.\nwörld\n".into()),
+            html: Some("<img src=cid:logo>".into()),
+            headers: vec![("X-Order".into(), "sieben ✓".into())],
+            files: vec![
+                File {
+                    filename: "räch.pdf".into(),
+                    content_type: "application/pdf".into(),
+                    content: vec![0, 13, 10, 255],
+                    content_id: None,
+                },
+                File {
+                    filename: "logo.png".into(),
+                    content_type: "image/png".into(),
+                    content: vec![1; 2000],
+                    content_id: Some("logo".into()),
+                },
+            ],
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_bcc_is_in_none_of_it() {
+        let letter = letter();
+        let written = letter.write(Timestamp::from_millis(1_795_602_034_005)).unwrap();
+        let text = String::from_utf8(written.clone()).unwrap();
+        assert!(text.is_ascii() && !text.contains("hidden"), "{text}");
+        assert!(!text.replace("\r\n", "").contains(['\r', '\n']), "only CRLF ends a line");
+        let read = MessageParser::default().parse(&written).unwrap();
+        let from = read.from().and_then(|a| a.first()).unwrap();
+        assert_eq!((from.name(), from.address()), (Some("Shöp"), Some("shop@example.com")));
+        assert_eq!(read.to().and_then(|a| a.first()).and_then(|a| a.name()), Some("Doe, Jane"));
+        assert_eq!(read.subject(), Some("Ordér 7"));
+        assert!(text.contains("X-Order: sieben =?utf-8?b?4pyT?=\r\n"), "{text}");
+        assert_eq!(read.body_text(0).unwrap().replace("\r\n", "\n").trim_end(), "hello\n.\nwörld");
+        assert_eq!(read.body_html(0).unwrap().trim_end(), "<img src=cid:logo>");
+        let files: Vec<_> = read.attachments().map(|a| (a.attachment_name(), a.contents().len())).collect();
+        assert!(
+            files.contains(&(Some("räch.pdf"), 4)) && files.contains(&(Some("logo.png"), 2000)),
+            "{files:?}"
+        );
+        let keys: Vec<String> = letter.recipients().iter().map(Address::key).collect();
+        assert_eq!(keys, ["jane@example.org", "c@example.org", "hidden@example.net"]);
+    }
+
+    #[test]
+    fn nothing_becomes_a_header_of_its_own() {
+        for bad in [
+            "a@b.example\r\nBcc: x@y.example",
+            "A\r\nBcc: x <a@b.example>",
+            "a@b.example, c@d.example",
+            "a b@c.example",
+            "",
+        ] {
+            assert!(read_person(bad).is_err(), "{bad:?}");
+        }
+        let write = |change: &dyn Fn(&mut Letter)| {
+            let mut letter = letter();
+            change(&mut letter);
+            let wrong = letter.write(Timestamp::from_millis(0)).unwrap_err();
+            wrong.into_iter().map(|unfit| unfit.field).collect::<Vec<_>>()
+        };
+        assert_eq!(write(&|l| l.subject = "a\r\nBcc: x@y.example".into()), ["subject"]);
+        for name in ["Bcc", "bcc", "From", "X Y", "X:Y", "X\r\nBcc", "", "X-Postroad-Esp", "Content-Type"] {
+            assert_eq!(write(&|l| l.headers = vec![(name.into(), "1".into())]), [format!("headers.{name}")]);
+        }
+        assert_eq!(write(&|l| l.headers[0].1 = "1\nBcc: x@y.example".into()), ["headers.X-Order"]);
+        assert_eq!(write(&|l| l.from.name = "a\rb".into()), ["from"]);
+        assert_eq!(write(&|l| l.files[0].filename = "a\r\nX: y".into()), ["attachments[0].filename"]);
+        assert_eq!(write(&|l| l.files[0].content_type = "pdf".into()), ["attachments[0].content_type"]);
+        assert_eq!(
+            write(&|l| l.files[1].content_id = Some("a>\r\nX: y".into())),
+            ["attachments[1].content_id"]
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! The body of `POST /v1/send` read: JSON with every wrong field named, or a message as it is.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mail_parser::{HeaderName, MessageParser};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::body::{Pairs, object};
+use super::error::{FieldProblem, Problem};
+use crate::address::{Address, Grammar};
+use crate::clock::Timestamp;
+use crate::flow::compose::{File, Letter, Person, read_person};
+
+/// Of To, Cc and Bcc together; as an SMTP listener takes by default.
+pub const RECIPIENTS_MAX: usize = 1000;
+/// Tags of one message, and pairs of metadata.
+const LABELS_MAX: usize = 50;
+/// A tag, or one side of a pair.
+const LABEL_CHARACTERS_MAX: usize = 200;
+const EXAMPLE: &str =
+    "{\"from\":\"a@example.com\",\"to\":[\"b@example.net\"],\"subject\":\"…\",\"text\":\"…\"}";
+
+/// A mail in parts, as `POST /v1/send` takes it. Addresses are `a@b.example` or `Name <a@b.example>`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Mail {
+    /// Who writes; failures go there too.
+    pub from: String,
+    /// Named in To. To, cc and bcc together name at least one and at most 1,000.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<String>,
+    /// Named in Cc.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cc: Vec<String>,
+    /// Get it and are named nowhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bcc: Vec<String>,
+    /// Who is answered, where that is not who writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// One line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The plain text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The HTML; with text both go as alternatives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// Header fields of the app's own, not those that have a field here.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub headers: std::collections::BTreeMap<String, String>,
+    /// Files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<MailFile>,
+    /// As `[[stream]]` names it; absent: transactional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<String>,
+    /// Labels of the app's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Pairs of the app's own.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub metadata: std::collections::BTreeMap<String, String>,
+    /// The one ESP that may carry it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub esp: Option<String>,
+}
+
+/// A file that goes with a mail.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MailFile {
+    /// Its name.
+    pub filename: String,
+    /// Such as `application/pdf`; absent: `application/octet-stream`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// Its octets in base64.
+    pub content: String,
+    /// Where the HTML shows it as `cid:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_id: Option<String>,
+}
+
+/// What a request asks to be sent, read.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// MAIL FROM.
+    pub(super) sender: Address,
+    /// Who gets it, with the name of the field that says so.
+    pub(super) recipients: Vec<(String, Address)>,
+    /// The message: every line ends in CRLF.
+    pub(super) content: Vec<u8>,
+    /// The stream that was asked for.
+    pub(super) stream: Option<String>,
+    /// Labels.
+    pub(super) tags: Vec<String>,
+    /// Pairs.
+    pub(super) metadata: Vec<(String, String)>,
+    /// The one ESP.
+    pub(super) esp: Option<String>,
+}
+
+/// The members of an object, taken out one after the other; what is wrong is gathered.
+struct Fields {
+    members: Map<String, Value>,
+    wrong: Vec<FieldProblem>,
+    /// Put before each name.
+    within: String,
+}
+
+impl Fields {
+    fn wrong(&mut self, field: &str, message: impl Into<String>) {
+        self.wrong.push(FieldProblem::new(format!("{}{field}", self.within), message));
+    }
+
+    fn text(&mut self, key: &str) -> Option<String> {
+        match self.members.remove(key)? {
+            Value::String(text) => Some(text),
+            Value::Null => None,
+            _ => {
+                self.wrong(key, "not a text");
+                None
+            }
+        }
+    }
+
+    fn list(&mut self, key: &str) -> Vec<Value> {
+        match self.members.remove(key) {
+            Some(Value::Array(list)) => list,
+            None | Some(Value::Null) => Vec::new(),
+            Some(_) => {
+                self.wrong(key, "not a list");
+                Vec::new()
+            }
+        }
+    }
+
+    fn pairs(&mut self, key: &str) -> Vec<(String, String)> {
+        let members = match self.members.remove(key) {
+            Some(Value::Object(members)) => members,
+            None | Some(Value::Null) => return Vec::new(),
+            Some(_) => {
+                self.wrong(key, "not an object of texts");
+                return Vec::new();
+            }
+        };
+        let mut pairs = Vec::new();
+        for (name, value) in members {
+            match value {
+                Value::String(text) => pairs.push((name, text)),
+                _ => self.wrong(&format!("{key}.{name}"), "not a text"),
+            }
+        }
+        pairs
+    }
+
+    fn person(&mut self, key: &str) -> Option<Person> {
+        let text = self.text(key)?;
+        read_person(&text).map_err(|what| self.wrong(key, what)).ok()
+    }
+
+    fn people(&mut self, key: &str) -> Vec<Person> {
+        let mut people = Vec::new();
+        for (n, value) in self.list(key).into_iter().enumerate() {
+            match value.as_str().map(read_person) {
+                Some(Ok(person)) => people.push(person),
+                Some(Err(what)) => self.wrong(&format!("{key}[{n}]"), what),
+                None => self.wrong(&format!("{key}[{n}]"), "not a text"),
+            }
+        }
+        people
+    }
+
+    /// Everything that is left is unknown.
+    fn finish(&mut self) {
+        for key in std::mem::take(&mut self.members).into_iter().map(|(key, _)| key) {
+            self.wrong(&key, "no such field; GET /openapi.json describes them");
+        }
+    }
+}
+
+/// Reads the JSON.
+pub(super) fn read_json(body: &[u8], now: Timestamp) -> Result<Wanted, Problem> {
+    let members = object(body, EXAMPLE)?;
+    let mut fields = Fields { members, wrong: Vec::new(), within: String::new() };
+    let from = fields.person("from");
+    let (to, cc, bcc) = (fields.people("to"), fields.people("cc"), fields.people("bcc"));
+    let reply_to = fields.person("reply_to");
+    let subject = fields.text("subject").unwrap_or_default();
+    let (text, html) = (fields.text("text"), fields.text("html"));
+    let headers = fields.pairs("headers");
+    let files = files(&mut fields);
+    let (stream, esp) = (fields.text("stream"), fields.text("esp"));
+    let (tags, metadata) = labels(&mut fields);
+    fields.finish();
+    if from.is_none() && !fields.wrong.iter().any(|w| w.field == "from") {
+        fields.wrong("from", "missing: who writes?");
+    }
+    let Some(from) = from else { return Err(Problem::fields(fields.wrong)) };
+    let letter = Letter { from, to, cc, bcc, reply_to, subject, text, html, headers, files };
+    let recipients = named(&letter);
+    if let Some(what) = wrong_count(recipients.len()).filter(|_| !recipients.is_empty()) {
+        fields.wrong("to", what);
+    }
+    let written = letter.write(now);
+    if let Err(unfit) = &written {
+        fields.wrong.extend(unfit.iter().map(|u| FieldProblem::new(u.field.clone(), u.message.clone())));
+    }
+    match written {
+        Ok(content) if fields.wrong.is_empty() => {
+            Ok(Wanted { sender: letter.from.address, recipients, content, stream, tags, metadata, esp })
+        }
+        _ => Err(Problem::fields(fields.wrong)),
+    }
+}
+
+fn wrong_count(recipients: usize) -> Option<String> {
+    match recipients {
+        0 => Some("name at least one recipient".into()),
+        1..=RECIPIENTS_MAX => None,
+        _ => Some(format!("{recipients} recipients; a mail may have {RECIPIENTS_MAX}")),
+    }
+}
+
+/// Each address once, by the field that named it first.
+fn named(letter: &Letter) -> Vec<(String, Address)> {
+    let mut seen = std::collections::HashSet::new();
+    let lists = [("to", &letter.to), ("cc", &letter.cc), ("bcc", &letter.bcc)];
+    let all = lists.into_iter().flat_map(|(key, people)| {
+        people.iter().enumerate().map(move |(n, person)| (format!("{key}[{n}]"), person.address.clone()))
+    });
+    all.filter(|(_, address)| seen.insert(address.key())).collect()
+}
+
+fn files(fields: &mut Fields) -> Vec<File> {
+    let mut files = Vec::new();
+    for (n, value) in fields.list("attachments").into_iter().enumerate() {
+        let Value::Object(members) = value else {
+            fields.wrong(&format!("attachments[{n}]"), "not an object");
+            continue;
+        };
+        let mut of = Fields { members, wrong: Vec::new(), within: format!("attachments[{n}].") };
+        let filename = of.text("filename").unwrap_or_default();
+        let content_type = of.text("content_type").unwrap_or_else(|| "application/octet-stream".into());
+        let content_id = of.text("content_id");
+        let content = match of.text("content").map(|text| STANDARD.decode(text.as_bytes())) {
+            Some(Ok(content)) => content,
+            Some(Err(error)) => {
+                of.wrong("content", format!("not base64: {error}"));
+                Vec::new()
+            }
+            None => {
+                of.wrong("content", "missing: the octets in base64");
+                Vec::new()
+            }
+        };
+        of.finish();
+        fields.wrong.append(&mut of.wrong);
+        files.push(File { filename, content_type, content, content_id });
+    }
+    files
+}
+
+fn labels(fields: &mut Fields) -> (Vec<String>, Vec<(String, String)>) {
+    let fits = |text: &str| {
+        !text.is_empty()
+            && text.chars().count() <= LABEL_CHARACTERS_MAX
+            && !text.chars().any(char::is_control)
+    };
+    let advice = format!("1 to {LABEL_CHARACTERS_MAX} characters, none of them a control character");
+    let mut tags = Vec::new();
+    for (n, value) in fields.list("tags").into_iter().enumerate() {
+        match value {
+            Value::String(tag) if fits(&tag) => tags.push(tag),
+            _ => fields.wrong(&format!("tags[{n}]"), format!("not a text of {advice}")),
+        }
+    }
+    let metadata = fields.pairs("metadata");
+    for (key, value) in &metadata {
+        if !fits(key) || !fits(value) {
+            fields.wrong(&format!("metadata.{key}"), format!("key and value have {advice}"));
+        }
+    }
+    for (key, count) in [("tags", tags.len()), ("metadata", metadata.len())] {
+        if count > LABELS_MAX {
+            fields.wrong(key, format!("more than {LABELS_MAX}"));
+        }
+    }
+    (tags, metadata)
+}
+
+/// Reads a message as it is: the envelope is `?from=` and `?to=`, as often as there are recipients; where one of them is
+/// absent, it comes from the message's own From, or To, Cc and Bcc.
+pub(super) fn read_message(body: &[u8], pairs: Pairs) -> Result<Wanted, Problem> {
+    let (mut from, mut to, mut stream, mut esp, mut wrong) = (None, Vec::new(), None, None, Vec::new());
+    for (key, value) in pairs {
+        match key.as_str() {
+            "from" => from = Some(("from".to_owned(), value)),
+            "to" => to.push((format!("to[{}]", to.len()), value)),
+            "stream" => stream = Some(value),
+            "esp" => esp = Some(value),
+            _ => wrong.push(FieldProblem::new(key, "no such parameter; there are from, to, stream and esp")),
+        }
+    }
+    let content = lines(body).map_err(|what| Problem::fields(vec![FieldProblem::new("body", what)]))?;
+    let Some(parsed) = MessageParser::default().parse_headers(&content) else {
+        return Err(Problem::fields(vec![FieldProblem::new("body", "has no header block")]));
+    };
+    let in_header = |name: HeaderName<'static>, word: &str| -> Vec<(String, String)> {
+        let fields = parsed.header_values(name).filter_map(|value| value.as_address());
+        let addresses = fields.flat_map(|list| list.iter()).filter_map(|address| address.address());
+        addresses.map(|address| (word.to_owned(), address.to_owned())).collect()
+    };
+    let from = from.or_else(|| in_header(HeaderName::From, "From").into_iter().next());
+    if to.is_empty() {
+        for (name, word) in [(HeaderName::To, "To"), (HeaderName::Cc, "Cc"), (HeaderName::Bcc, "Bcc")] {
+            to.extend(in_header(name, word));
+        }
+    }
+    let mut address = |(field, text): (String, String)| match Address::parse(&text, Grammar::Strict) {
+        Ok(address) => Some((field, address)),
+        Err(error) => {
+            wrong.push(FieldProblem::new(field, format!("{text:?}: {error}")));
+            None
+        }
+    };
+    let sender = from.and_then(&mut address);
+    let mut seen = std::collections::HashSet::new();
+    let recipients: Vec<_> =
+        to.into_iter().filter_map(&mut address).filter(|(_, a)| seen.insert(a.key())).collect();
+    if sender.is_none() && wrong.is_empty() {
+        wrong.push(FieldProblem::new("from", "missing, and the message has no From"));
+    }
+    if let Some(what) = wrong_count(recipients.len()).filter(|_| wrong.is_empty()) {
+        wrong.push(FieldProblem::new("to", what));
+    }
+    match sender {
+        Some((_, sender)) if wrong.is_empty() => {
+            Ok(Wanted { sender, recipients, content, stream, tags: Vec::new(), metadata: Vec::new(), esp })
+        }
+        _ => Err(Problem::fields(wrong)),
+    }
+}
+
+/// Every line ends in CRLF: LF alone becomes it, as files have it. CR alone and NUL have no place in mail.
+fn lines(body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut out = Vec::with_capacity(body.len() + body.len() / 32);
+    for (n, line) in body.split_inclusive(|b| *b == b'\n').enumerate() {
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.iter().any(|b| matches!(b, b'\r' | 0)) {
+            return Err(format!("line {} has a CR that ends no line, or a NUL", n + 1));
+        }
+        out.extend_from_slice(text);
+        out.extend_from_slice(b"\r\n");
+    }
+    Ok(out)
+}

@@ -1,0 +1,219 @@
+//! `POST /v1/send`: mail handed in by HTTP. It enters by the same door as SMTP: each recipient is judged by the same
+//! keeper, and the answer comes after the commit.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::http::{StatusCode, header};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::{Pairs, pairs};
+use super::error::{ErrorBody, FieldProblem, Problem};
+use super::guard::Caller;
+use super::letters::{Mail, Wanted, read_json, read_message};
+use crate::address::Address;
+use crate::mail::body::BodyFacts;
+use crate::mail::{
+    Body, BodyKind, Envelope, MessageId, Permit, Protocol, ReversePath, Source, StreamName, Submission,
+};
+use crate::smtp::{Client, Granted, Reply};
+
+/// The whole request: as an SMTP listener's SIZE.
+pub const SEND_OCTETS_MAX: usize = 25_000_000;
+/// JSON as text, as values, as files and as the message written from them lie in memory together.
+const TIMES_IN_MEMORY: usize = 4;
+/// What the listener's label and field say of mail that came this way.
+pub const LISTENER: &str = "http";
+
+/// What the route asks of the relay's intake.
+pub trait Post: Send + Sync {
+    /// Whether this client may mail that recipient.
+    fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply>;
+
+    /// Takes the mail; `Ok`: it is committed.
+    fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>>;
+}
+
+/// Where a request comes from, put into it by the port.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// What became of a mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Sent {
+    /// Its id.
+    pub id: String,
+    /// Each recipient once, in the order To, Cc, Bcc.
+    pub recipients: Vec<SentTo>,
+}
+
+/// What became of it for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SentTo {
+    /// The address.
+    pub address: String,
+    /// Whether the mail goes there.
+    pub taken: bool,
+    /// As SMTP would have said it: 250, or 550 and why.
+    pub code: u16,
+    /// In words.
+    pub said: String,
+}
+
+/// mail as JSON, or as message/rfc822 with ?from= &to= &to= …
+#[utoipa::path(
+    post,
+    path = "/v1/send",
+    security(("bearer" = ["send"])),
+    params(
+        ("from" = Option<String>, Query, description = "Of message/rfc822 alone: the envelope's sender; absent: the message's From"),
+        ("to" = Option<Vec<String>>, Query, description = "Of message/rfc822 alone: the envelope's recipients; absent: the message's To, Cc and Bcc"),
+        ("stream" = Option<String>, Query, description = "Of message/rfc822 alone: as [[stream]] names it"),
+        ("esp" = Option<String>, Query, description = "Of message/rfc822 alone: the one ESP that may carry it"),
+    ),
+    request_body(content((Mail = "application/json"), (String = "message/rfc822"))),
+    responses(
+        (status = 202, description = "Committed: for those recipients that are taken", body = Sent),
+        (status = 413, description = "Over 25 MB", body = ErrorBody),
+        (status = 422, description = "No recipient may be mailed, or the content is refused", body = ErrorBody),
+    )
+)]
+pub(super) async fn send(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<(StatusCode, Json<Sent>), Problem> {
+    let (mut parts, body) = request.into_parts();
+    let query: Result<Query<Pairs>, QueryRejection> = Query::from_request_parts(&mut parts, &()).await;
+    let caller = parts.extensions.get::<Caller>().map_or_else(String::new, |caller| caller.name.clone());
+    let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0);
+    let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let raw = kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("message/rfc822");
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let permit = room(&app, length.and_then(|text| text.parse().ok()))?;
+    let body = to_bytes(body, SEND_OCTETS_MAX).await.map_err(|error| unread(&error))?;
+    let wanted = match raw {
+        true => read_message(&body, pairs(query)?)?,
+        false => {
+            if let Some((key, _)) = pairs(query)?.into_iter().next() {
+                let advice = "parameters go with message/rfc822; with JSON they are fields of the body";
+                return Err(Problem::fields(vec![FieldProblem::new(key, advice)]));
+            }
+            read_json(&body, app.relay.clock.now())?
+        }
+    };
+    drop(body);
+    let sent = enter(&app, wanted, client_of(caller, peer), permit).await?;
+    Ok((StatusCode::ACCEPTED, Json(sent)))
+}
+
+/// Memory first: what is not known to be less is taken for the most.
+fn room(app: &App, length: Option<usize>) -> Result<Permit, Problem> {
+    let octets = length.unwrap_or(SEND_OCTETS_MAX);
+    if octets > SEND_OCTETS_MAX {
+        return Err(too_large());
+    }
+    app.relay.budget.take(octets * TIMES_IN_MEMORY).ok_or_else(|| {
+        let message = "too many messages in flight for the relay's memory; try again in a minute";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_memory", message)
+    })
+}
+
+fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a mail may have 25 MB")
+}
+
+fn unread(error: &axum::Error) -> Problem {
+    use std::error::Error;
+    match error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
+        true => too_large(),
+        false => Problem::new(StatusCode::BAD_REQUEST, "bad_body", error.to_string()),
+    }
+}
+
+fn client_of(name: String, peer: IpAddr) -> Client {
+    Client {
+        listener: LISTENER.into(),
+        peer,
+        helo: String::new(),
+        protocol: Protocol::Http,
+        credential: Some(Granted { username: name, stream: None, esp: None }),
+        listener_stream: None,
+        trusted: true,
+    }
+}
+
+/// Each recipient is judged, then those that remain are committed.
+async fn enter(app: &App, wanted: Wanted, mut client: Client, permit: Permit) -> Result<Sent, Problem> {
+    let stream = wanted.stream.as_deref().map(StreamName::new);
+    if let Some(granted) = &mut client.credential {
+        (granted.stream, granted.esp) = (stream.clone(), wanted.esp.clone());
+    }
+    let (mut recipients, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    for (field, address) in wanted.recipients {
+        let reply = app.relay.post.judge(&client, &address).await;
+        if (400..500).contains(&reply.code) {
+            return Err(problem_of(&reply));
+        }
+        let said = reply.text.clone().into_owned();
+        recipients.push(SentTo {
+            address: address.wire().into(),
+            taken: reply.positive(),
+            code: reply.code,
+            said: said.clone(),
+        });
+        match reply.positive() {
+            true => taken.push(address),
+            false => refused.push(FieldProblem::new(field, said)),
+        }
+    }
+    if taken.is_empty() {
+        let message = "none of the recipients may be mailed";
+        let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "no_recipient", message);
+        problem.error.fields = refused;
+        return Err(problem);
+    }
+    let utf8 = taken.iter().chain([&wanted.sender]).any(Address::needs_smtputf8);
+    let facts = BodyFacts::of(&wanted.content);
+    let submission = Submission {
+        envelope: Envelope {
+            sender: ReversePath::Mailbox(wanted.sender),
+            recipients: taken,
+            body: if facts.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
+            smtputf8: utf8,
+        },
+        raw: Body { head: Bytes::from(wanted.content), rest: None, facts, permit: Some(Arc::new(permit)) },
+        stream,
+        tags: wanted.tags,
+        metadata: wanted.metadata,
+        key: None,
+        send_at: None,
+        pin: wanted.esp,
+        source: Source {
+            listener: client.listener,
+            peer: client.peer,
+            helo: client.helo,
+            credential: client.credential.map(|granted| granted.username),
+            protocol: Protocol::Http,
+        },
+    };
+    let id = app.relay.post.submit(submission).await.map_err(|reply| problem_of(&reply))?;
+    Ok(Sent { id: id.to_string(), recipients })
+}
+
+/// What SMTP would have answered, in HTTP's words.
+fn problem_of(reply: &Reply) -> Problem {
+    let (status, code) = match reply.code {
+        400..500 => (StatusCode::SERVICE_UNAVAILABLE, "try_again"),
+        552 => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
+        _ => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
+    };
+    Problem::new(status, code, reply.text.clone())
+}

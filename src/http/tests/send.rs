@@ -1,0 +1,167 @@
+//! Mail handed in by HTTP: what reaches the intake, and what is refused before.
+
+use super::*;
+use crate::mail::{BodyKind, Protocol, ReversePath};
+
+impl Port {
+    async fn send(&self, mail: &Value) -> (StatusCode, Value) {
+        self.post("/v1/send", &mail.to_string()).await
+    }
+
+    async fn send_raw(&self, query: &str, message: &str) -> (StatusCode, Value) {
+        let request = self.client.post(format!("{}/v1/send{query}", self.base)).bearer_auth(TOKEN);
+        let request = request.header(header::CONTENT_TYPE, "message/rfc822").body(message.to_owned());
+        let response = request.send().await.unwrap();
+        (response.status(), response.json().await.unwrap())
+    }
+}
+
+fn mail() -> Value {
+    json!({
+        "from": "Shop <shop@example.com>", "to": ["a@example.org"], "subject": "Hello", "text": "hi\n",
+    })
+}
+
+#[tokio::test]
+async fn mail_in_parts_enters_with_everything_that_was_said_of_it() {
+    let port = Port::open().await;
+    let mut mail = mail();
+    mail["cc"] = json!(["blocked@example.org"]);
+    mail["bcc"] = json!(["hidden@example.net", "A@example.org"]);
+    mail["tags"] = json!(["receipt"]);
+    mail["metadata"] = json!({"order": "7"});
+    mail["stream"] = json!("transactional");
+    mail["esp"] = json!("a");
+    mail["attachments"] = json!([{"filename": "a.txt", "content": "aGVsbG8="}]);
+    let (status, sent) = port.send(&mail).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{sent}");
+    assert_eq!(sent["id"], id(9).to_string());
+    let told: Vec<_> = sent["recipients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["address"].as_str().unwrap(), r["taken"].as_bool().unwrap(), r["code"].as_u64().unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("a@example.org", true, 250),
+            ("blocked@example.org", false, 550),
+            ("hidden@example.net", true, 250)
+        ]
+    );
+
+    let got = port.queue.submitted.lock().unwrap().pop().unwrap();
+    assert_eq!(got.envelope.sender.wire(), "shop@example.com");
+    assert!(matches!(got.envelope.sender, ReversePath::Mailbox(_)));
+    assert_eq!(
+        got.envelope.recipients.iter().map(|a| a.wire()).collect::<Vec<_>>(),
+        ["a@example.org", "hidden@example.net"]
+    );
+    assert_eq!((got.envelope.body, got.envelope.smtputf8), (BodyKind::SevenBit, false));
+    assert_eq!(
+        (got.tags, got.metadata),
+        (vec!["receipt".to_owned()], vec![("order".to_owned(), "7".to_owned())])
+    );
+    assert_eq!((got.pin.as_deref(), got.stream.unwrap().as_str()), (Some("a"), "transactional"));
+    assert_eq!((got.source.protocol, got.source.credential.as_deref()), (Protocol::Http, Some("admin")));
+    assert_eq!(got.source.peer.to_string(), "127.0.0.1");
+    let content = String::from_utf8(got.raw.head.to_vec()).unwrap();
+    assert!(content.contains("Subject: Hello\r\n") && content.contains("a.txt"), "{content}");
+    assert!(!content.contains("hidden"), "{content}");
+}
+
+#[tokio::test]
+async fn who_may_not_be_mailed_is_named_and_nothing_is_sent_where_nobody_is_left() {
+    let port = Port::open().await;
+    let mut mail = mail();
+    mail["to"] = json!(["blocked@example.org"]);
+    let (status, body) = port.send(&mail).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("no_recipient")));
+    assert_eq!(fields(&body), ["to[0]"]);
+    mail["to"] = json!(["busy@example.org"]);
+    let (status, body) = port.send(&mail).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("try_again")));
+    assert!(port.queue.submitted.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn every_field_that_is_wrong_is_named_at_once() {
+    let port = Port::open().await;
+    let (status, body) = port
+        .send(&json!({
+            "from": "shop@example.com", "to": ["a@example.org", "b", 7], "cc": "x", "subject": "a\r\nBcc: x@y.example",
+            "headers": {"Bcc": "x@y.example", "X-N": 7}, "attachments": [{"filename": "a", "content": "%"}, 1],
+            "tags": [""], "metadata": {"k": "a\nb"}, "colour": 1,
+        }))
+        .await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    let mut found = fields(&body);
+    found.sort_unstable();
+    assert_eq!(
+        found,
+        [
+            "attachments[0].content",
+            "attachments[1]",
+            "cc",
+            "colour",
+            "headers.Bcc",
+            "headers.X-N",
+            "metadata.k",
+            "subject",
+            "tags[0]",
+            "to[1]",
+            "to[2]"
+        ]
+    );
+    for (mail, wrong) in [(json!({}), "from"), (json!({"from": "a@b.example"}), "to")] {
+        assert_eq!(fields(&port.send(&mail).await.1), [wrong]);
+    }
+    assert_eq!(fields(&port.post("/v1/send?to=x", &mail().to_string()).await.1), ["to"]);
+    assert!(port.queue.submitted.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_message_as_it_is_takes_its_envelope_from_the_query_or_from_itself() {
+    let port = Port::open().await;
+    let message = "From: Shop <shop@example.com>\nTo: a@example.org, B <b@example.org>\nBcc: c@example.org\nSubject: x\n\nhi\n";
+    let (status, body) = port.send_raw("", message).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let got = port.queue.submitted.lock().unwrap().pop().unwrap();
+    assert_eq!(
+        got.envelope.recipients.iter().map(|a| a.wire()).collect::<Vec<_>>(),
+        ["a@example.org", "b@example.org", "c@example.org"]
+    );
+    assert_eq!(&got.raw.head[..], message.replace('\n', "\r\n").as_bytes());
+
+    let (status, _) =
+        port.send_raw("?from=bounce@example.com&to=z@example.org&to=y@example.org", message).await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    let got = port.queue.submitted.lock().unwrap().pop().unwrap();
+    assert_eq!(got.envelope.sender.wire(), "bounce@example.com");
+    assert_eq!(got.envelope.recipients.len(), 2);
+
+    for (query, message, wrong) in [
+        ("", "Subject: x\n\nhi\n", "from"),
+        ("?to=nobody", message, "to[0]"),
+        ("", "From: a@b.example\n\nhi\n", "to"),
+        ("?colour=1", message, "colour"),
+        ("", "From: a@b.example\rX: y\n\nhi\n", "body"),
+    ] {
+        let (status, body) = port.send_raw(query, message).await;
+        assert_eq!((status, fields(&body)), (StatusCode::BAD_REQUEST, vec![wrong]), "{query} {message:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_mail_over_the_limit_is_413_and_one_that_finds_no_memory_503() {
+    let port = Port::open().await;
+    let mut mail = mail();
+    mail["text"] = json!("x".repeat(crate::http::send::SEND_OCTETS_MAX));
+    let (status, body) = port.send(&mail).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("too_large")));
+    mail["text"] = json!("x".repeat(fake::BUDGET_OCTETS / 4));
+    let (status, body) = port.send(&mail).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("no_memory")));
+    assert!(port.queue.submitted.lock().unwrap().is_empty());
+}
