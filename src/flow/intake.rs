@@ -10,8 +10,9 @@ use tokio::runtime::RuntimeFlavor;
 use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
 use crate::address::Address;
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
+use crate::mail::asks::{Asks, BadAsk};
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
     Body, Budget, Envelope, IdMint, Message, MessageId, ReversePath, Source, StreamName, Submission,
@@ -87,6 +88,7 @@ impl Intake {
     pub async fn submit(&self, submission: Submission) -> Result<MessageId, Reply> {
         let stream = self.stream(submission.stream.as_ref())?;
         let now = self.clock.now();
+        let due = submission.send_at.unwrap_or(now).max(now);
         let id = submission.raw.rest.map_or_else(|| self.mint.message(&*self.clock), |rest| rest.message);
         let prepared = self.prepare(id, &submission).await?;
         let message = Arc::new(Message {
@@ -96,13 +98,13 @@ impl Intake {
             kind: stream.kind,
             body: prepared,
             accepted_at: now,
-            expires_at: now.plus(stream.max_age),
+            expires_at: due.plus(stream.max_age),
             tags: submission.tags,
             metadata: submission.metadata,
             pin: submission.pin,
             source: submission.source,
         });
-        self.accept(message).await
+        self.accept(message, due).await
     }
 
     /// [`Intake::submit`] for content that is whole in memory: what is too large to stay there goes to disk first, and
@@ -126,17 +128,18 @@ impl Intake {
     }
 
     /// Commits the message with every recipient. At the instant the commit returns the mail is ours.
-    async fn accept(&self, message: Arc<Message>) -> Result<MessageId, Reply> {
+    async fn accept(&self, message: Arc<Message>, due: Timestamp) -> Result<MessageId, Reply> {
         let rules = self.courier.rules_of(&message);
         if let Some(why) = self.courier.never(&message, &rules) {
             let text =
                 format!("no ESP of the relay could ever carry this message ({why}); see its configuration");
             return Err(Reply::told(554, (5, 6, 0), text));
         }
-        let planned = self.courier.plan(&message, &rules);
+        let for_later = due > message.accepted_at;
+        let planned = if for_later { None } else { self.courier.plan(&message, &rules) };
         let entry = match &planned {
             Some(planned) => Entry::Begun(self.courier.beginning(planned)),
-            None => Entry::Waiting { due: message.accepted_at },
+            None => Entry::Waiting { due },
         };
         let entries = vec![entry; message.envelope.recipients.len()];
         let accept = Accept { message: Arc::clone(&message), entries, rules: rules.clone() };
@@ -153,7 +156,10 @@ impl Intake {
         self.no_room.clear("mail is accepted again");
         self.not_stored.clear("mail is accepted again");
         // Its call waits for nothing; the log's line is written while the next hop answers.
-        self.courier.hand_over(Arc::clone(&message), planned, rules, &entered);
+        match for_later {
+            true => self.courier.look_at(due),
+            false => self.courier.hand_over(Arc::clone(&message), planned, rules, &entered),
+        }
         self.count(&message);
         journal::accepted(&message);
         let id = message.id;
@@ -253,6 +259,70 @@ impl Intake {
     }
 }
 
+/// What a client may have of what its message asks for.
+struct Asked {
+    stream: Option<StreamName>,
+    tags: Vec<String>,
+    metadata: Vec<(String, String)>,
+    esp: Option<String>,
+    send_at: Option<Timestamp>,
+}
+
+impl Intake {
+    /// Reads what the message asks for in its header, and refuses what is wrong or not this client's to choose. The
+    /// stream: first what the credential binds, then the header, then the listener.
+    fn asked(&self, client: &Client, body: &Body) -> Result<Asked, Reply> {
+        let wrong = |bad: BadAsk| Reply::told(550, (5, 6, 0), bad.to_string());
+        let asks = Asks::read(&body.head, self.clock.now()).map_err(wrong)?;
+        let bound = client.credential.as_ref();
+        let bound_stream = bound.and_then(|c| c.stream.as_ref()).map(StreamName::as_str);
+        let stream = chosen("X-Postroad-Stream", "stream", bound_stream, asks.stream)?;
+        if let Some(name) = &stream
+            && !self.streams.contains_key(&StreamName::new(name))
+        {
+            let mut names: Vec<&str> = self.streams.keys().map(StreamName::as_str).collect();
+            names.sort_unstable();
+            return Err(unknown("X-Postroad-Stream", "stream", name, &names));
+        }
+        let esp = chosen("X-Postroad-Esp", "ESP", bound.and_then(|c| c.esp.as_deref()), asks.esp.clone())?;
+        if let Some(name) = &asks.esp
+            && !self.courier.outlets().iter().any(|outlet| *outlet.name == **name)
+        {
+            let names: Vec<&str> = self.courier.outlets().iter().map(|outlet| &*outlet.name).collect();
+            return Err(unknown("X-Postroad-Esp", "ESP", name, &names));
+        }
+        Ok(Asked {
+            stream: stream.map(|name| StreamName::new(&name)).or_else(|| client.listener_stream.clone()),
+            tags: asks.tags,
+            metadata: asks.metadata,
+            esp,
+            send_at: asks.send_at,
+        })
+    }
+}
+
+/// What the credential binds; else what the message asks for.
+fn chosen(
+    field: &str,
+    what: &str,
+    bound: Option<&str>,
+    asked: Option<String>,
+) -> Result<Option<String>, Reply> {
+    match (bound, asked) {
+        (Some(bound), Some(asked)) if asked != bound => {
+            let text = format!("{field}: {asked} is not this user's to choose; its {what} is {bound}");
+            Err(Reply::told(550, (5, 7, 1), text))
+        }
+        (Some(bound), _) => Ok(Some(bound.to_owned())),
+        (None, asked) => Ok(asked),
+    }
+}
+
+fn unknown(field: &str, what: &str, name: &str, names: &[&str]) -> Reply {
+    let text = format!("{field}: there is no {what} named {name}; there are: {}", names.join(", "));
+    Reply::told(550, (5, 7, 1), text)
+}
+
 impl Gatekeeper for Intake {
     async fn sender(&self, _: &Client, _: &ReversePath, announced_octets: Option<u64>) -> Reply {
         match self.store.has_room(announced_octets.unwrap_or(0)) {
@@ -301,15 +371,24 @@ impl Gatekeeper for Intake {
 
     async fn message(&self, client: &Client, envelope: Envelope, body: Body) -> Reply {
         let spilled = body.rest.map(|r| r.message);
+        let asked = match self.asked(client, &body) {
+            Ok(asked) => asked,
+            Err(reply) => {
+                if let Some(id) = spilled {
+                    Gatekeeper::discard(self, id).await;
+                }
+                return reply;
+            }
+        };
         let submission = Submission {
             envelope,
             raw: body,
-            stream: asked_stream(client).cloned(),
-            tags: Vec::new(),
-            metadata: Vec::new(),
+            stream: asked.stream,
+            tags: asked.tags,
+            metadata: asked.metadata,
             key: None,
-            send_at: None,
-            pin: client.credential.as_ref().and_then(|c| c.esp.clone()),
+            send_at: asked.send_at,
+            pin: asked.esp,
             source: Source {
                 listener: client.listener.clone(),
                 peer: client.peer,

@@ -237,8 +237,15 @@ impl Head {
     }
 }
 
+/// What the names of the fields begin with that speak to the relay.
+pub const OURS: &[u8] = b"X-Postroad-";
+
+/// The fields of the header block at the beginning of `octets`.
+pub fn fields(octets: &[u8]) -> Fields<'_> {
+    Fields::new(octets, mailbox_line(octets).map_or(0, |line| line.end + 2))
+}
+
 fn must_go(field: &Field<'_>) -> bool {
-    const OURS: &[u8] = b"X-Postroad-";
     ["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|n| field.is(n))
         || field.name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
 }

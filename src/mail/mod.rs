@@ -1,5 +1,6 @@
 //! The nouns that every floor speaks: pure data, no I/O, no serde.
 
+pub mod asks;
 pub mod body;
 pub mod delivery;
 pub mod envelope;

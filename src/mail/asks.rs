@@ -1,0 +1,228 @@
+//! What an app asks for in `X-Postroad-*` fields: read at the door, before they are taken out.
+//!
+//! | field | means |
+//! |---|---|
+//! | `X-Postroad-Stream` | the stream |
+//! | `X-Postroad-Tag` | a label, as often as wanted |
+//! | `X-Postroad-Metadata-KEY` | a pair |
+//! | `X-Postroad-Esp` | the one ESP that may carry it |
+//! | `X-Postroad-Send-At` | not before then |
+//! | `X-Postroad-Unsubscribe` | `off`: no List-Unsubscribe is added |
+//!
+//! Fields of other names are taken out and logged, and ask for nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::headers::{Field, OURS, fields};
+use crate::clock::Timestamp;
+
+/// Labels of one message.
+pub const TAGS_MAX: usize = 10;
+/// Pairs of one message.
+pub const METADATA_MAX: usize = 20;
+/// A label, and a pair's value.
+pub const VALUE_OCTETS_MAX: usize = 255;
+/// A pair's key.
+pub const KEY_OCTETS_MAX: usize = 40;
+/// No message waits longer for its moment.
+pub const SEND_AT_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// See the module.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asks {
+    /// The stream's name.
+    pub stream: Option<String>,
+    /// Labels, in order.
+    pub tags: Vec<String>,
+    /// Pairs, in order; keys in lower case, as field names have no case.
+    pub metadata: Vec<(String, String)>,
+    /// The ESP's name.
+    pub esp: Option<String>,
+    /// The moment.
+    pub send_at: Option<Timestamp>,
+    /// Whether List-Unsubscribe is not to be added.
+    pub unsubscribe_off: bool,
+}
+
+/// A field that cannot be taken as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadAsk {
+    /// Its name as it was spelled.
+    pub field: String,
+    /// What is wrong, and what to write.
+    pub why: String,
+}
+
+impl fmt::Display for BadAsk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.why)
+    }
+}
+
+impl Asks {
+    /// Reads the header block at the beginning of `octets`.
+    pub fn read(octets: &[u8], now: Timestamp) -> Result<Asks, BadAsk> {
+        let mut asks = Asks::default();
+        for field in fields(octets) {
+            let Some(name) = ours(&field) else { continue };
+            let bad = |why: String| BadAsk { field: spelled(&field), why };
+            asks.take(&name, field.value(), now).map_err(bad)?;
+        }
+        Ok(asks)
+    }
+
+    fn take(&mut self, name: &str, value: &[u8], now: Timestamp) -> Result<(), String> {
+        match name {
+            "stream" => once(&mut self.stream, text(value)?),
+            "esp" => once(&mut self.esp, text(value)?),
+            "tag" if self.tags.len() >= TAGS_MAX => Err(format!("at most {TAGS_MAX} of them in a message")),
+            "tag" => {
+                self.tags.push(text(value)?);
+                Ok(())
+            }
+            "send-at" => once(&mut self.send_at, moment(&text(value)?, now)?),
+            "unsubscribe" => match text(value)?.to_ascii_lowercase().as_str() {
+                "off" => {
+                    self.unsubscribe_off = true;
+                    Ok(())
+                }
+                _ => Err("only off can be asked for".into()),
+            },
+            _ => match name.strip_prefix("metadata-") {
+                Some(key) => self.pair(key, value),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn pair(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
+        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        if key.is_empty() || key.len() > KEY_OCTETS_MAX || !key.bytes().all(fits) {
+            return Err(format!("a key has 1 to {KEY_OCTETS_MAX} letters, digits, _ and -"));
+        }
+        if self.metadata.iter().any(|(known, _)| known == key) {
+            return Err("stands there twice".into());
+        }
+        if self.metadata.len() >= METADATA_MAX {
+            return Err(format!("at most {METADATA_MAX} pairs in a message"));
+        }
+        self.metadata.push((key.to_owned(), text(value)?));
+        Ok(())
+    }
+}
+
+/// The name behind `X-Postroad-`, in lower case.
+fn ours(field: &Field<'_>) -> Option<String> {
+    let (start, name) = field.name.split_at_checked(OURS.len())?;
+    start.eq_ignore_ascii_case(OURS).then(|| String::from_utf8_lossy(name).to_ascii_lowercase())
+}
+
+fn spelled(field: &Field<'_>) -> String {
+    String::from_utf8_lossy(field.name).chars().filter(|c| !c.is_control()).collect()
+}
+
+fn once<T>(place: &mut Option<T>, value: T) -> Result<(), String> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err("stands there twice".into()),
+    }
+}
+
+/// Unfolded, without outer blanks.
+fn text(value: &[u8]) -> Result<String, String> {
+    let text = std::str::from_utf8(value).map_err(|_| "is not UTF-8".to_owned())?;
+    let text = text.replace("\r\n", "");
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    if text.len() > VALUE_OCTETS_MAX {
+        return Err(format!("has {} octets, {VALUE_OCTETS_MAX} are allowed", text.len()));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\t') {
+        return Err("has control characters".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// RFC 3339 or RFC 5322; what is past means now.
+fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let parsed = text.parse::<jiff::Timestamp>().ok();
+    let parsed = parsed.or_else(|| jiff::fmt::rfc2822::parse(text).ok().map(|z| z.timestamp()));
+    let Some(at) = parsed.map(|at| Timestamp::from_millis(at.as_millisecond())) else {
+        return Err("is no time such as 2026-12-01T09:00:00Z or Tue, 1 Dec 2026 09:00:00 +0000".into());
+    };
+    if at > now.plus(SEND_AT_MAX) {
+        return Err(format!("{at} is more than {} days away", SEND_AT_MAX.as_secs() / 86_400));
+    }
+    Ok(at.max(now))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_602_034_005);
+
+    fn read(fields: &str) -> Result<Asks, String> {
+        let block = format!("Subject: s\r\n{fields}\r\nX-Postroad-Stream: body\r\n");
+        Asks::read(block.as_bytes(), NOW).map_err(|bad| bad.to_string())
+    }
+
+    #[test]
+    fn each_field_is_read_whatever_its_case_and_folds() {
+        let asks = read(
+            "x-postroad-stream: newsletter\r\nX-POSTROAD-TAG: spring \r\nX-Postroad-Tag: gr\u{fc}n\r\n\
+             X-Postroad-Metadata-Order_ID:\r\n 12\r\n 34\r\nX-Postroad-Esp : main\r\nX-Postroad-Unsubscribe: OFF\r\n\
+             X-Postroad-Send-At: 2026-11-25T12:20:34+01:00\r\nX-Postroad-Whatever: y\r\n",
+        )
+        .unwrap();
+        assert_eq!(asks.stream.as_deref(), Some("newsletter"));
+        assert_eq!(asks.tags, ["spring", "gr\u{fc}n"]);
+        assert_eq!(asks.metadata, [("order_id".to_owned(), "12 34".to_owned())]);
+        assert_eq!((asks.esp.as_deref(), asks.unsubscribe_off), (Some("main"), true));
+        assert_eq!(asks.send_at.map(|at| at.to_string()).as_deref(), Some("2026-11-25T11:20:34.000Z"));
+    }
+
+    #[test]
+    fn both_forms_of_a_time_are_read_and_the_past_is_now() {
+        let at =
+            |text: &str| read(&format!("X-Postroad-Send-At: {text}\r\n")).map(|asks| asks.send_at.unwrap());
+        assert_eq!(at("Wed, 25 Nov 2026 12:00:00 +0100").unwrap().to_string(), "2026-11-25T11:00:00.000Z");
+        assert_eq!(at("2020-01-01T00:00:00Z").unwrap(), NOW);
+        assert!(at("2026-12-30T00:00:00Z").unwrap_err().contains("30 days"));
+        assert!(at("tomorrow").unwrap_err().contains("2026-12-01T09:00:00Z"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_name() {
+        let tags = "X-Postroad-Tag: t\r\n".repeat(11);
+        let pairs: String = (0..21).map(|n| format!("X-Postroad-Metadata-k{n}: v\r\n")).collect();
+        let long = format!("X-Postroad-Tag: {}\r\n", "t".repeat(256));
+        for (fields, told) in [
+            ("X-Postroad-Stream: a\r\nx-postroad-stream: a\r\n", "x-postroad-stream: stands there twice"),
+            ("X-Postroad-Esp:\r\n", "X-Postroad-Esp: is empty"),
+            (&tags, "at most 10"),
+            (&pairs, "at most 20"),
+            (&long, "255 are allowed"),
+            ("X-Postroad-Metadata-: v\r\n", "a key has"),
+            ("X-Postroad-Metadata-a.b: v\r\n", "a key has"),
+            ("X-Postroad-Metadata-A: 1\r\nX-Postroad-Metadata-a: 2\r\n", "twice"),
+            ("X-Postroad-Unsubscribe: on\r\n", "only off"),
+            ("X-Postroad-Tag: a\u{1}b\r\n", "control"),
+        ] {
+            let said = read(fields).unwrap_err();
+            assert!(said.contains(told), "{fields}: {said}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_block_is_too_odd(block in prop::collection::vec(any::<u8>(), 0..200), name in "[A-Za-z-]{0,12}") {
+            let text = [b"X-Postroad-", name.as_bytes(), b":", &block[..]].concat();
+            let _ = Asks::read(&text, NOW);
+        }
+    }
+}

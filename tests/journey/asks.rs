@@ -1,0 +1,126 @@
+//! What an app asks for in `X-Postroad-*` fields: stream, ESP, moment, labels. They are read, taken out, and refused
+//! where they are wrong or not this client's to choose.
+
+use std::time::Duration;
+
+use postroad::clock::{Clock, System, monotonic};
+
+use crate::support::{Client, Relay, Upstream, wait_until};
+
+const NEWS: &str = "[[stream]]\nname = \"news\"\nkind = \"broadcast\"\nesps = [\"up2\"]\n";
+
+fn mail(fields: &str) -> Vec<u8> {
+    format!("From: app@example.org\r\nTo: ok@example.com\r\nSubject: asks\r\n{fields}\r\nhello\r\n")
+        .into_bytes()
+}
+
+fn two(more: &str) -> (Upstream, Upstream, Relay) {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(&format!("{NEWS}{more}")).start();
+    (a, b, relay)
+}
+
+fn life(relay: &Relay, id: &str) -> serde_json::Value {
+    relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default()
+}
+
+fn refused(client: &mut Client, fields: &str) -> String {
+    client.begin("app@example.org", &["ok@example.com"]);
+    client.raw(&[&mail(fields)[..], b".\r\n"].concat());
+    client.expect("550").text()
+}
+
+#[test]
+fn the_header_chooses_stream_and_esp_and_is_taken_out() {
+    let (a, b, relay) = two("");
+    for (fields, at_a, at_b) in [
+        ("", 1, 0),
+        ("X-Postroad-Stream: news\r\n", 1, 1),
+        ("x-postroad-esp:\r\n up2\r\n", 1, 2),
+        ("X-Postroad-Stream: transactional\r\nX-Postroad-Unsubscribe: off\r\n", 2, 2),
+    ] {
+        let id = relay.submit("app@example.org", &["ok@example.com"], &mail(fields));
+        wait_until(&format!("{fields:?} arrives"), Duration::from_secs(10), || {
+            (a.count(), b.count()) == (at_a, at_b)
+        });
+        let stream = if fields.contains("news") { "news" } else { "transactional" };
+        assert_eq!(life(&relay, &id)["stream"], stream);
+    }
+    for received in a.received().iter().chain(&b.received()) {
+        assert!(!received.text().to_ascii_lowercase().contains("x-postroad"), "{}", received.text());
+    }
+}
+
+#[test]
+fn labels_are_kept_and_shown() {
+    let (_a, _b, relay) = two("");
+    let fields = "X-Postroad-Tag: spring\r\nX-Postroad-Tag: sale\r\nX-Postroad-Metadata-Order: 12\r\n";
+    let id = relay.submit("app@example.org", &["ok@example.com"], &mail(fields));
+    let life = life(&relay, &id);
+    assert_eq!(life["tags"], serde_json::json!(["spring", "sale"]), "{life}");
+    assert!(
+        life["metadata"].to_string().contains("order") && life["metadata"].to_string().contains("12"),
+        "{life}"
+    );
+}
+
+#[test]
+fn what_is_wrong_or_not_theirs_is_refused_by_name() {
+    let (a, b, relay) =
+        two("[[credential]]\nusername = \"shop\"\npassword = \"p4ss-word_1\"\nstream = \"news\"\n");
+    let mut client = relay.client();
+    for (fields, told) in [
+        ("X-Postroad-Stream: nwes\r\n", "there are: broadcast, news, transactional"),
+        ("X-Postroad-Esp: nobody\r\n", "there are: up1, up2"),
+        ("X-Postroad-Send-At: soon\r\n", "X-Postroad-Send-At: is no time"),
+        ("X-Postroad-Tag:\r\n", "X-Postroad-Tag: is empty"),
+    ] {
+        let said = refused(&mut client, fields);
+        assert!(said.contains(told), "{fields}: {said}");
+    }
+    let setup = Relay::setup().listener("auth = \"required\"").upstream(&a, "").upstream(&b, "").tables(NEWS);
+    let credential = "[[credential]]\nusername = \"shop\"\npassword = \"p4ss-word_1\"\nstream = \"news\"\n";
+    let relay = setup.tables(credential).start();
+    let mut client = relay.client();
+    client.auth_plain("shop", "p4ss-word_1");
+    let said = refused(&mut client, "X-Postroad-Stream: transactional\r\n");
+    assert!(said.contains("X-Postroad-Stream") && said.contains("news"), "{said}");
+    client.submit("app@example.org", &["ok@example.com"], &mail("X-Postroad-Stream: news\r\n"));
+    b.wait_for(1);
+    assert_eq!((a.count(), b.count()), (0, 1));
+}
+
+#[test]
+fn a_pin_waits_for_its_esp() {
+    let (a, b, mut relay) = two("");
+    drop(b);
+    let id = relay.submit("app@example.org", &["ok@example.com"], &mail("X-Postroad-Esp: up2\r\n"));
+    wait_until("its ESP was tried", Duration::from_secs(10), || {
+        life(&relay, &id)["attempts"].as_array().is_some_and(|all| !all.is_empty())
+    });
+    relay.kill();
+    relay.restart();
+    let told = relay.cli(&["explain", &id]).out;
+    assert!(told.contains("the message is pinned to up2"), "{told}");
+    assert_eq!(a.count(), 0);
+}
+
+#[test]
+fn mail_for_later_leaves_then_and_not_before_also_over_a_restart() {
+    let (a, _b, mut relay) = two("");
+    let at = jiff::Timestamp::from_second(System.now().millis() / 1_000 + 4).unwrap();
+    let id =
+        relay.submit("app@example.org", &["ok@example.com"], &mail(&format!("X-Postroad-Send-At: {at}\r\n")));
+    let life = life(&relay, &id);
+    assert_eq!(life["deliveries"][0]["state"], "waiting", "{life}");
+    assert_eq!(life["deliveries"][0]["tries"], 0, "{life}");
+    let due: jiff::Timestamp =
+        life["deliveries"][0]["due"].as_str().and_then(|t| t.parse().ok()).expect("a time");
+    assert_eq!(due, at);
+    relay.kill();
+    relay.restart();
+    let began = monotonic();
+    a.wait_for_within(1, Duration::from_secs(20));
+    let early = at.as_millisecond() - System.now().millis();
+    assert!(early <= 0, "it came {early} ms too early, {:?} after the restart", began.elapsed());
+}
