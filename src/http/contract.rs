@@ -124,6 +124,7 @@ fn complete(document: &mut Value, lines: &[Line]) {
     };
     for line in lines {
         let operation = &mut document["paths"][&line.path][line.method.to_lowercase()];
+        operation["operationId"] = json!(operation_id(line));
         let responses = &mut operation["responses"];
         responses["default"] = error("It was not done; code and message say why");
         if let Some(scope) = line.scope {
@@ -131,6 +132,12 @@ fn complete(document: &mut Value, lines: &[Line]) {
             responses["403"] = error(&format!("The token has not the scope {scope}"));
         }
     }
+}
+
+/// One name for each method of each path: two handlers may have the same.
+fn operation_id(line: &Line) -> String {
+    let words = line.path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.fold(line.method.to_lowercase(), |id, word| format!("{id}_{word}"))
 }
 
 /// this document, in OpenAPI 3.1

@@ -105,9 +105,13 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
     let page = port.client.get(&port.base).send().await.unwrap().text().await.unwrap();
     let contract = Contract::of(&routes().split_for_parts().1);
     assert!(contract.lines().len() > 15, "{:?}", contract.lines());
+    let mut operations = std::collections::HashSet::new();
     for line in contract.lines() {
         assert!(page.contains(&line.path) && !line.what.is_empty(), "{page}");
-        assert!(document["paths"][&line.path][line.method.to_lowercase()].is_object(), "{line:?}");
+        let operation = &document["paths"][&line.path][line.method.to_lowercase()];
+        assert!(operations.insert(operation["operationId"].as_str().unwrap()), "{operation}");
+        assert!(operation["responses"]["default"].is_object(), "{operation}");
+        assert_eq!(operation["responses"]["403"].is_object(), line.scope.is_some(), "{operation}");
         let path = line
             .path
             .replace("/tokens/{id}", "/tokens/1")

@@ -15,6 +15,7 @@ mod failover_runs;
 mod failure_matrix;
 mod graceful_stop;
 mod half_requests;
+mod keeps_its_contract;
 mod limits;
 mod limits_of_esps;
 mod loops;
