@@ -129,6 +129,7 @@ fn complete(document: &mut Value, lines: &[Line]) {
         responses["default"] = error("It was not done; code and message say why");
         if let Some(scope) = line.scope {
             responses["401"] = error("No token, or one that is not known");
+            responses["429"] = error("Asked too often; Retry-After says when to come again");
             responses["403"] = error(&format!("The token has not the scope {scope}"));
         }
     }

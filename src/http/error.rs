@@ -1,5 +1,7 @@
 //! What a request got instead of its answer: `{"error":{"code","message","fields":[…]}}` and a fitting status.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -18,6 +20,8 @@ pub struct Problem {
     pub status: StatusCode,
     /// What programs read and show.
     pub error: ErrorDetail,
+    /// In how many seconds it is worth repeating, where that is known.
+    pub retry_after_secs: Option<u32>,
 }
 
 /// The body of every error.
@@ -61,6 +65,7 @@ impl Problem {
         Problem {
             status,
             error: ErrorDetail { code: code.into(), message: message.into(), fields: Vec::new() },
+            retry_after_secs: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(RETRY_AFTER_SECS),
         }
     }
 
@@ -69,6 +74,14 @@ impl Problem {
         let mut problem =
             Problem::new(StatusCode::BAD_REQUEST, "invalid", "the request has fields that are wrong");
         problem.error.fields = fields;
+        problem
+    }
+
+    /// 429, and when to come again.
+    pub fn too_often(wait: Duration) -> Self {
+        let message = "asked too often; come again after the seconds that Retry-After names";
+        let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_often", message);
+        problem.retry_after_secs = Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
         problem
     }
 
@@ -100,8 +113,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postroad\""));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER_SECS.into());
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(header::RETRY_AFTER, secs.into());
         }
         response
     }

@@ -14,8 +14,11 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
 use super::error::Problem;
+use super::rate::Whose;
 use super::scope::{Scope, Scopes};
+use super::send::Peer;
 use super::{App, tokens};
+use crate::clock::monotonic;
 use crate::journal;
 use crate::metrics::HTTP_REQUESTS;
 use crate::store::Token;
@@ -92,7 +95,8 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
     if matches!(wanted, Wanted::Nothing) {
         return next.run(request).await;
     }
-    match caller(&app, request.headers()).await.and_then(|caller| allowed(&wanted, caller)) {
+    let peer = request.extensions().get::<Peer>().map(|peer| Whose::stranger(peer.0));
+    match known(&app, request.headers(), peer).await.and_then(|caller| allowed(&wanted, caller)) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -125,6 +129,21 @@ fn allowed(wanted: &Wanted, caller: Caller) -> Result<Caller, Problem> {
             Err(Problem::new(StatusCode::FORBIDDEN, "scope_missing", message))
         }
         Wanted::Scope(_) | Wanted::Token | Wanted::Nothing => Ok(caller),
+    }
+}
+
+/// A token that is known has a bucket of its own; who shows none or a wrong one, his address has. So nobody is shut out
+/// by who else asks from there.
+async fn known(app: &App, headers: &HeaderMap, peer: Option<Whose>) -> Result<Caller, Problem> {
+    let found = caller(app, headers).await;
+    let whose = match &found {
+        Ok(caller) => Some(Whose::Token(caller.token)),
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => peer,
+        Err(_) => None,
+    };
+    match whose.map_or(Ok(()), |whose| app.rates.take(whose, monotonic())) {
+        Ok(()) => found,
+        Err(wait) => Err(Problem::too_often(wait)),
     }
 }
 

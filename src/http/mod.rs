@@ -37,6 +37,7 @@ pub mod letters;
 pub mod live;
 pub mod messages;
 mod probe;
+mod rate;
 pub mod scope;
 pub mod send;
 mod serve;
@@ -157,6 +158,7 @@ struct App {
     relay: Relay,
     contract: Contract,
     health: health::Health,
+    rates: rate::Rates,
     raw: messages::RawLimit,
 }
 
@@ -191,6 +193,7 @@ fn router(relay: Relay) -> Router {
         relay,
         contract: Contract::of(&api),
         health: health::Health::default(),
+        rates: rate::Rates::default(),
         raw: messages::RawLimit::default(),
     });
     router

@@ -76,6 +76,25 @@ async fn a_token_is_shown_once_kept_as_a_hash_and_revoked_at_once() {
 }
 
 #[tokio::test]
+async fn who_guesses_tokens_is_told_to_wait_and_the_admin_is_not_shut_out() {
+    let port = Port::open().await;
+    let ask =
+        |token: &'static str| port.client.get(format!("{}/v1/messages", port.base)).bearer_auth(token).send();
+    let mut answers = Vec::new();
+    for _ in 0..200 {
+        let answer = ask("guess").await.unwrap();
+        answers.push(answer.status());
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            assert_eq!(answer.headers()["retry-after"], "1");
+            break;
+        }
+    }
+    assert_eq!(answers.last(), Some(&StatusCode::TOO_MANY_REQUESTS));
+    assert!(answers.len() > 50, "{}", answers.len());
+    assert_eq!(ask(TOKEN).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
 async fn tokens_come_in_pages() {
     let port = Port::open().await;
     for _ in 0..5 {
