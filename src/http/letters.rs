@@ -308,6 +308,15 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs) -> Result<Wanted, Problem>
     let Some(parsed) = MessageParser::default().parse_headers(&content) else {
         return Err(Problem::fields(vec![FieldProblem::new("body", "has no header block")]));
     };
+    // Not read here: what is asked for in vain is told, not passed over.
+    for header in parsed.headers() {
+        let name = header.name.as_str();
+        if name.to_ascii_lowercase().starts_with("x-postroad-") {
+            let advice =
+                format!("{name}: write it as ?stream= or ?esp=, or send JSON, which has a field for each");
+            wrong.push(FieldProblem::new("body", advice));
+        }
+    }
     let in_header = |name: HeaderName<'static>, word: &str| -> Vec<(String, String)> {
         let fields = parsed.header_values(name).filter_map(|value| value.as_address());
         let addresses = fields.flat_map(|list| list.iter()).filter_map(|address| address.address());
