@@ -291,7 +291,8 @@ fn outlet(
     Outlet::new(parts, Arc::clone(clock), Arc::clone(wake))
 }
 
-fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Settings {
+/// What the wire to an SMTP upstream needs to know.
+pub fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Settings {
     wire::smtp::Settings {
         host: smtp.host.clone(),
         port: smtp.port,

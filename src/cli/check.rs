@@ -2,18 +2,26 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::failure::problem_json;
-use super::text::json_line;
+use super::text::{json_line, shown};
 use super::{Common, Failure, settings};
-use crate::config::{Loaded, Problem};
+use crate::config::{Config, Loaded, Problem};
+use crate::esp::settings::{EspKind, EspSettings};
+use crate::relay::wire_settings;
+use crate::wire::{NoChunks, SmtpWire, Wire};
 
 /// Reads the configuration and says what it came from, or all that is wrong with it.
-pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<Loaded, Failure> {
     match settings::load(common.config.as_deref()) {
-        Ok(good) => Ok(tell(common, &good, out)?),
+        Ok(good) => {
+            tell(common, &good, out)?;
+            Ok(good)
+        }
         Err(problems) if common.json => {
             let (errors, warnings) = (all_json(problems.iter()), all_json(problems.warnings()));
             json_line(out, &json!({ "ok": false, "errors": errors, "warnings": warnings }))?;
@@ -22,6 +30,36 @@ pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<(), Failure
         Err(problems) => {
             tell_warnings(problems.warnings(), out)?;
             Err(Failure::Configuration(problems))
+        }
+    }
+}
+
+/// Connects and logs in to each ESP, all at once, and says what each met.
+pub(super) async fn connect(common: &Common, config: &Config, out: &mut impl Write) -> Result<(), Failure> {
+    let met = join_all(config.esps.iter().map(|esp| met(esp, &config.server.hostname))).await;
+    for (esp, met) in config.esps.iter().zip(&met) {
+        let name = &esp.name;
+        match (common.json, met) {
+            (true, Ok(_)) => json_line(out, &json!({ "esp": name, "ok": true }))?,
+            (true, Err(said)) => json_line(out, &json!({ "esp": name, "ok": false, "said": said }))?,
+            (false, Ok(said)) => writeln!(out, "{name}: {said}")?,
+            (false, Err(said)) => writeln!(out, "{name}: {}", shown(said))?,
+        }
+    }
+    let failed = met.iter().filter(|met| met.is_err()).count();
+    match failed {
+        0 => Ok(()),
+        _ => Err(Failure::Failed(format!("{failed} of {} ESPs cannot be used now", met.len()))),
+    }
+}
+
+async fn met(esp: &EspSettings, hostname: &str) -> Result<&'static str, String> {
+    match &esp.kind {
+        EspKind::Sandbox { .. } => Ok("keeps mail on this machine"),
+        EspKind::Smtp(smtp) => {
+            let wire = SmtpWire::new(wire_settings(smtp, hostname), Arc::new(NoChunks));
+            wire.check().await?;
+            Ok(if smtp.username.is_some() { "connected and logged in" } else { "connected" })
         }
     }
 }

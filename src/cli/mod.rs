@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::PossibleValue;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::journal;
 use crate::mail::MessageId;
@@ -17,6 +17,7 @@ mod check;
 mod esp;
 mod explain;
 mod failure;
+mod new_config;
 mod offline;
 mod queue;
 mod reach;
@@ -74,7 +75,25 @@ enum Command {
     /// Run the relay
     Serve(ServeArguments),
     /// Read the configuration and say everything that is wrong with it
-    Check,
+    #[command(after_help = "Example: postroad check --connect")]
+    Check {
+        /// Also connect and log in to each ESP, without a mail
+        #[arg(long)]
+        connect: bool,
+    },
+    /// Print a file to start from: every key, its default and why one would change it
+    #[command(after_help = "Example: postroad new-config --from-env")]
+    NewConfig {
+        /// An [[esp]] for each of SENDGRID_API_KEY, POSTMARK_API_KEY, AWS_ACCESS_KEY_ID and SMTP_HOST that is set
+        #[arg(long)]
+        from_env: bool,
+    },
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = "Example: postroad completions bash")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
     /// The queue
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -217,7 +236,19 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
     let Arguments { common, command } = arguments;
     match command {
         Command::Serve(options) => serve::serve(&common, &options),
-        Command::Check => check::check(&common, out),
+        Command::Check { connect } => {
+            let loaded = check::check(&common, out)?;
+            if connect { brief(check::connect(&common, &loaded.config, out)) } else { Ok(()) }
+        }
+        Command::NewConfig { from_env } => {
+            new_config::new_config(from_env, |name| std::env::var(name).ok(), out)
+        }
+        Command::Completions { shell } => {
+            // It panics where what it writes to fails: a buffer does not.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "postroad", &mut script);
+            Ok(out.write_all(&script)?)
+        }
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
@@ -292,7 +323,6 @@ mod queue_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_consistent_and_name_every_command() {
@@ -300,6 +330,9 @@ mod tests {
         for line in [
             "serve --log-format json --log-level warn --config x.toml",
             "check",
+            "check --connect",
+            "new-config --from-env",
+            "completions zsh",
             "queue list --state waiting,unsure --to a@b --limit 0 --json",
             "queue show 01jd3k5v9m2xq --raw",
             "queue flush",

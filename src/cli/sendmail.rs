@@ -7,16 +7,10 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-
 use crate::address::{Address, Grammar};
-use crate::mail::{
-    Abort, Answer, Body, MessageId, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch,
-};
+use crate::mail::{Abort, Answer, Body, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch};
 use crate::wire::smtp::{Settings, SmtpWire, Tls};
-use crate::wire::{Chunks, Wire};
+use crate::wire::{NoChunks, Wire};
 use options::{Mode, Options};
 
 mod letter;
@@ -144,7 +138,7 @@ fn submit(options: &Options, host: String, port: u16) -> Result<(), Refusal> {
     let to = format!("{host}:{port}");
     let recipients = request.recipients.clone();
     let reply = runtime.block_on(async {
-        let wire = SmtpWire::new(settings(host, port), Arc::new(AllHere));
+        let wire = SmtpWire::new(settings(host, port), Arc::new(NoChunks));
         let reply = wire.exchange(Request::Smtp(request), &Watch::new(Abort::default())).await;
         wire.close().await;
         reply
@@ -308,16 +302,6 @@ fn named_in(users: &str, number: u32) -> Option<Caller> {
     let full_name = columns.nth(3).and_then(|gecos| gecos.split(',').next()).unwrap_or_default();
     let full_name = full_name.replace('&', &name);
     Some(Caller { name, full_name: Some(full_name).filter(|n| !n.is_empty()) })
-}
-
-/// The message is whole in memory.
-#[derive(Debug)]
-struct AllHere;
-
-impl Chunks for AllHere {
-    fn chunk(&self, _: MessageId, _: u32) -> BoxFuture<'_, Result<Bytes, String>> {
-        std::future::ready(Err("all of the message is in memory".to_owned())).boxed()
-    }
 }
 
 #[cfg(test)]

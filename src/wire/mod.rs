@@ -34,3 +34,13 @@ pub trait Chunks: Send + Sync + Debug {
     /// Chunk `n` of the message, counted from 0, at most [`crate::mail::body::CHUNK_OCTETS`]; or why it cannot be had.
     fn chunk(&self, message: MessageId, n: u32) -> BoxFuture<'_, Result<Bytes, String>>;
 }
+
+/// For messages that are whole in memory, and where none is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct NoChunks;
+
+impl Chunks for NoChunks {
+    fn chunk(&self, _: MessageId, _: u32) -> BoxFuture<'_, Result<Bytes, String>> {
+        Box::pin(std::future::ready(Err("no part of it lies on disk".to_owned())))
+    }
+}

@@ -13,6 +13,7 @@ mod explains;
 mod failover;
 mod failover_runs;
 mod failure_matrix;
+mod files_to_start_from;
 mod graceful_stop;
 mod half_requests;
 mod keeps_its_contract;
