@@ -12,6 +12,7 @@ use super::error::{FieldProblem, Problem};
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
 use crate::flow::compose::{File, Letter, Person, read_person};
+use crate::mail::asks::{self, Asks};
 
 /// Of To, Cc and Bcc together; as an SMTP listener takes by default.
 pub const RECIPIENTS_MAX: usize = 1000;
@@ -66,6 +67,9 @@ pub struct Mail {
     /// The one ESP that may carry it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub esp: Option<String>,
+    /// Not before then: RFC 3339, or as in Date; at most 30 days ahead, the past is now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_at: Option<String>,
 }
 
 /// A file that goes with a mail.
@@ -100,6 +104,8 @@ pub(super) struct Wanted {
     pub(super) metadata: Vec<(String, String)>,
     /// The one ESP.
     pub(super) esp: Option<String>,
+    /// Not before then.
+    pub(super) send_at: Option<Timestamp>,
 }
 
 /// The members of an object, taken out one after the other; what is wrong is gathered.
@@ -194,6 +200,9 @@ pub(super) fn read_json(body: &[u8], now: Timestamp) -> Result<Wanted, Problem> 
     let files = files(&mut fields);
     let (stream, esp) = (fields.text("stream"), fields.text("esp"));
     let (tags, metadata) = labels(&mut fields);
+    let send_at = fields.text("send_at").and_then(|text| {
+        asks::moment(&text, now).map_err(|what| fields.wrong("send_at", format!("{text:?} {what}"))).ok()
+    });
     fields.finish();
     if from.is_none() && !fields.wrong.iter().any(|w| w.field == "from") {
         fields.wrong("from", "missing: who writes?");
@@ -210,7 +219,8 @@ pub(super) fn read_json(body: &[u8], now: Timestamp) -> Result<Wanted, Problem> 
     }
     match written {
         Ok(content) if fields.wrong.is_empty() => {
-            Ok(Wanted { sender: letter.from.address, recipients, content, stream, tags, metadata, esp })
+            let sender = letter.from.address;
+            Ok(Wanted { sender, recipients, content, stream, tags, metadata, esp, send_at })
         }
         _ => Err(Problem::fields(fields.wrong)),
     }
@@ -292,8 +302,9 @@ fn labels(fields: &mut Fields) -> (Vec<String>, Vec<(String, String)>) {
 }
 
 /// Reads a message as it is: the envelope is `?from=` and `?to=`, as often as there are recipients; where one of them is
-/// absent, it comes from the message's own From, or To, Cc and Bcc.
-pub(super) fn read_message(body: &[u8], pairs: Pairs) -> Result<Wanted, Problem> {
+/// absent, it comes from the message's own From, or To, Cc and Bcc. What it asks for in `X-Postroad-*` fields is read as
+/// from an app that speaks SMTP.
+pub(super) fn read_message(body: &[u8], pairs: Pairs, now: Timestamp) -> Result<Wanted, Problem> {
     let (mut from, mut to, mut stream, mut esp, mut wrong) = (None, Vec::new(), None, None, Vec::new());
     for (key, value) in pairs {
         match key.as_str() {
@@ -308,13 +319,20 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs) -> Result<Wanted, Problem>
     let Some(parsed) = MessageParser::default().parse_headers(&content) else {
         return Err(Problem::fields(vec![FieldProblem::new("body", "has no header block")]));
     };
-    // Not read here: what is asked for in vain is told, not passed over.
-    for header in parsed.headers() {
-        let name = header.name.as_str();
-        if name.to_ascii_lowercase().starts_with("x-postroad-") {
-            let advice =
-                format!("{name}: write it as ?stream= or ?esp=, or send JSON, which has a field for each");
-            wrong.push(FieldProblem::new("body", advice));
+    let asks = Asks::read(&content, now).unwrap_or_else(|bad| {
+        wrong.push(FieldProblem::new("body", bad.to_string()));
+        Asks::default()
+    });
+    for (given, asked, field, name) in [
+        (&mut stream, asks.stream.clone(), "stream", "X-Postroad-Stream"),
+        (&mut esp, asks.esp.clone(), "esp", "X-Postroad-Esp"),
+    ] {
+        match (given.as_deref(), asked) {
+            (Some(given), Some(asked)) if given != asked => {
+                wrong.push(FieldProblem::new(field, format!("the message's {name} says {asked}")));
+            }
+            (None, asked) => *given = asked,
+            (Some(_), _) => {}
         }
     }
     let in_header = |name: HeaderName<'static>, word: &str| -> Vec<(String, String)> {
@@ -347,7 +365,8 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs) -> Result<Wanted, Problem>
     }
     match sender {
         Some((_, sender)) if wrong.is_empty() => {
-            Ok(Wanted { sender, recipients, content, stream, tags: Vec::new(), metadata: Vec::new(), esp })
+            let Asks { tags, metadata, send_at, .. } = asks;
+            Ok(Wanted { sender, recipients, content, stream, tags, metadata, esp, send_at })
         }
         _ => Err(Problem::fields(wrong)),
     }

@@ -100,7 +100,7 @@ pub(super) async fn send(
     let permit = room(&app, length.and_then(|text| text.parse().ok()))?;
     let body = to_bytes(body, SEND_OCTETS_MAX).await.map_err(|error| unread(&error))?;
     let wanted = match raw {
-        true => read_message(&body, pairs(query)?)?,
+        true => read_message(&body, pairs(query)?, app.relay.clock.now())?,
         false => {
             if let Some((key, _)) = pairs(query)?.into_iter().next() {
                 let advice = "parameters go with message/rfc822; with JSON they are fields of the body";
@@ -194,7 +194,7 @@ async fn enter(app: &App, wanted: Wanted, mut client: Client, permit: Permit) ->
         tags: wanted.tags,
         metadata: wanted.metadata,
         key: None,
-        send_at: None,
+        send_at: wanted.send_at,
         pin: wanted.esp,
         source: Source {
             listener: client.listener,

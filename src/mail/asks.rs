@@ -146,8 +146,8 @@ fn text(value: &[u8]) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-/// RFC 3339 or RFC 5322; what is past means now.
-fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+/// RFC 3339 or RFC 5322; what is past means now. `Err` says what is wrong and what to write.
+pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let parsed = text.parse::<jiff::Timestamp>().ok();
     let parsed = parsed.or_else(|| jiff::fmt::rfc2822::parse(text).ok().map(|z| z.timestamp()));
     let Some(at) = parsed.map(|at| Timestamp::from_millis(at.as_millisecond())) else {

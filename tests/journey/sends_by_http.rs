@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use postroad::clock::{Clock, System};
+
 use crate::support::{Relay, Upstream, http};
 
 #[test]
@@ -61,4 +63,34 @@ fn the_command_sends_what_it_is_told_also_a_large_file() {
         relay.cli(&["send", "--from", "shop@example.org", "--to", "nobody", "--subject", "x", "--text", "y"]);
     assert_eq!(wrong.code, 2);
     assert!(wrong.err.contains("to[0]"), "{}", wrong.err);
+}
+
+#[test]
+fn mail_for_later_and_what_a_raw_message_asks_for_are_as_by_smtp() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let token = std::fs::read_to_string(relay.data_dir().join("admin.token")).unwrap();
+    let (at, token) = (relay.http().unwrap(), Some(token.trim()));
+    let later = jiff::Timestamp::from_second(System.now().millis() / 1_000 + 86_400).unwrap();
+    let mail = |send_at: &str| {
+        format!(r#"{{"from":"a@example.org","to":["b@example.com"],"text":"x","send_at":"{send_at}"}}"#)
+    };
+    let raw = format!(
+        "From: a@example.org\r\nTo: b@example.com\r\nX-Postroad-Tag: spring\r\nX-Postroad-Send-At: {later}\r\n\r\nx\r\n"
+    );
+    let by_json = http::post(at, "/v1/send", token, &mail(&later.to_string())).unwrap();
+    let by_message = http::post_as(at, "/v1/send", token, "message/rfc822", &raw).unwrap();
+    for answer in [&by_json, &by_message] {
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        let id = answer.json()["id"].as_str().unwrap().to_owned();
+        let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+        let due = life["deliveries"][0]["due"].as_str().and_then(|t| t.parse::<jiff::Timestamp>().ok());
+        assert_eq!((due, &life["deliveries"][0]["state"]), (Some(later), &"waiting".into()), "{life}");
+    }
+    let id = by_message.json()["id"].as_str().unwrap().to_owned();
+    let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+    assert_eq!(life["tags"], serde_json::json!(["spring"]));
+    let wrong = http::post(at, "/v1/send", token, &mail("soon")).unwrap();
+    assert!(wrong.status == 400 && wrong.body.contains("send_at"), "{}", wrong.body);
+    assert_eq!(upstream.count(), 0);
 }

@@ -25,12 +25,16 @@ pub fn get(at: SocketAddr, path: &str, token: Option<&str>) -> Option<Answer> {
 }
 
 pub fn post(at: SocketAddr, path: &str, token: Option<&str>, json: &str) -> Option<Answer> {
+    post_as(at, path, token, "application/json", json)
+}
+
+pub fn post_as(at: SocketAddr, path: &str, token: Option<&str>, kind: &str, body: &str) -> Option<Answer> {
     let fields = fields(at, token);
-    let length = json.len();
+    let length = body.len();
     exchange(
         at,
         &format!(
-            "POST {path} HTTP/1.1\r\n{fields}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{json}"
+            "POST {path} HTTP/1.1\r\n{fields}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
         ),
     )
 }

@@ -147,7 +147,8 @@ async fn a_message_as_it_is_takes_its_envelope_from_the_query_or_from_itself() {
         ("", "From: a@b.example\n\nhi\n", "to"),
         ("?colour=1", message, "colour"),
         ("", "From: a@b.example\rX: y\n\nhi\n", "body"),
-        ("", "From: a@b.example\nTo: c@d.example\nX-Postroad-Esp: a\n\nhi\n", "body"),
+        ("", "From: a@b.example\nTo: c@d.example\nX-Postroad-Send-At: soon\n\nhi\n", "body"),
+        ("?esp=b", "From: a@b.example\nTo: c@d.example\nX-Postroad-Esp: a\n\nhi\n", "esp"),
     ] {
         let (status, body) = port.send_raw(query, message).await;
         assert_eq!((status, fields(&body)), (StatusCode::BAD_REQUEST, vec![wrong]), "{query} {message:?}");
