@@ -252,6 +252,7 @@ async fn restore_suspensions(store: &Store, courier: &Courier) -> anyhow::Result
     let suspensions = store.suspensions().await.context("cannot read which ESPs are suspended")?;
     for outlet in courier.outlets() {
         outlet.gate.suspend(suspensions.get(&*outlet.name).cloned());
+        outlet.gate.pause_with_all(suspensions.get(store::EVERY_ESP).cloned());
     }
     Ok(())
 }

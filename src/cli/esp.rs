@@ -145,6 +145,34 @@ async fn resume(common: &Common, name: &str, out: &mut impl Write) -> Result<(),
     Ok(writeln!(out, "{}: resumed{still}", shown(&esp.name))?)
 }
 
+/// `pause`
+pub(super) async fn pause_all(common: &Common, reason: &str, out: &mut impl Write) -> Result<(), Failure> {
+    let esps: Esps = reach::relay(common).await?.post("/v1/pause", &json!({ "reason": reason })).await?;
+    let begun: usize = esps.esps.iter().map(|esp| esp.begun).sum();
+    let on_its_way = if begun > 0 { format!("; {begun} on their way go on") } else { String::new() };
+    let told = format!("all sending is paused: {}; mail is taken and waits{on_its_way}", shown(reason));
+    told_of_all(common, &esps, &told, out)
+}
+
+/// `unpause`
+pub(super) async fn unpause_all(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+    let esps: Esps = reach::relay(common).await?.post("/v1/unpause", &json!({})).await?;
+    let still: Vec<String> =
+        esps.esps.iter().filter_map(|esp| Some(format!("{}: {}", esp.name, esp.why.as_ref()?))).collect();
+    let still = if still.is_empty() { String::new() } else { format!("; {}", shown(&still.join("; "))) };
+    told_of_all(common, &esps, &format!("sending goes on{still}"), out)
+}
+
+fn told_of_all(common: &Common, esps: &Esps, told: &str, out: &mut impl Write) -> Result<(), Failure> {
+    if !common.json {
+        return Ok(writeln!(out, "{told}")?);
+    }
+    for esp in &esps.esps {
+        json_line(out, &json!(esp))?;
+    }
+    Ok(())
+}
+
 async fn act(client: &Client, name: &str, verb: &str, body: &Value) -> Result<Esp, Failure> {
     // What no name has would make another path of it.
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {

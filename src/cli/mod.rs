@@ -105,6 +105,16 @@ enum Command {
     /// The providers: how each stands, and which gets no mail
     #[command(subcommand)]
     Esp(esp::EspCommand),
+    /// Stop all sending; mail is taken and waits, also over a restart
+    #[command(after_help = "Example: postroad pause --reason \"moving the database\"")]
+    Pause {
+        /// Why: whoever asks later why mail waits is told so
+        #[arg(long, value_name = "TEXT", value_parser = crate::http::esps::read_reason)]
+        reason: String,
+    },
+    /// Let sending go on
+    #[command(after_help = "Example: postroad unpause")]
+    Unpause,
     /// Who would carry a mail now, and why not the others; nothing is sent
     #[command(after_help = "Example: postroad resolve app@example.com you@example.net")]
     Resolve(resolve::Question),
@@ -254,6 +264,8 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Esp(command) => brief(esp::run(&common, command, out)),
         Command::Send(letter) => brief(send::send(&common, letter, out)),
         Command::Token(command) => brief(token::run(&common, command, out)),
+        Command::Pause { reason } => brief(esp::pause_all(&common, &reason, out)),
+        Command::Unpause => brief(esp::unpause_all(&common, out)),
         Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
         // It was seen before clap read it.
         Command::Sendmail { arguments } => match sendmail::run("sendmail", &arguments) {
@@ -344,6 +356,8 @@ mod tests {
             "esp suspend ses-main --reason invoice --for 2h",
             "esp suspend ses-main --reason=invoice",
             "esp resume ses-main",
+            "pause --reason=moving",
+            "unpause",
             "resolve app@example.com you@example.net --stream newsletter",
             "token create --scope send --scope read --name shop",
             "token list",

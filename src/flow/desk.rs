@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::journal;
 use crate::mail::{Lane, Message, QueueState, Rule, StreamKind, StreamName};
 use crate::router::{PassedOver, Ties};
-use crate::store::{MessageView, StoreError, Suspension};
+use crate::store::{EVERY_ESP, MessageView, StoreError, Suspension};
 
 /// How one ESP stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,7 +23,7 @@ pub struct EspStatus {
     pub priority: u32,
     /// Share among equal priorities.
     pub weight: u32,
-    /// `open`, `shut`, `probing`, `recovering`, or `suspended`.
+    /// `open`, `shut`, `probing`, `recovering`, `suspended`, or `paused` with all others.
     pub gate: &'static str,
     /// Why mail does not go there now.
     pub why: Option<String>,
@@ -123,6 +123,27 @@ impl Courier {
         Ok(outlet.status(now))
     }
 
+    /// Pauses all sending: mail is taken and waits, whatever is on its way goes on. Survives a restart.
+    pub async fn pause_all(self: &Arc<Self>, reason: &str) -> Result<Vec<EspStatus>, DeskError> {
+        let pause = Suspension { reason: reason.to_owned(), since: self.clock.now(), until: None };
+        self.store.suspend(EVERY_ESP, Some(pause.clone())).await?;
+        self.outlets.iter().for_each(|outlet| outlet.gate.pause_with_all(Some(pause.clone())));
+        journal::sending_paused(reason);
+        for outlet in &self.outlets {
+            self.send_back_all(outlet).await;
+        }
+        Ok(self.esp_statuses())
+    }
+
+    /// Lets all go on that is not suspended by its name.
+    pub async fn unpause_all(self: &Arc<Self>) -> Result<Vec<EspStatus>, DeskError> {
+        self.store.suspend(EVERY_ESP, None).await?;
+        self.outlets.iter().for_each(|outlet| outlet.gate.pause_with_all(None));
+        journal::sending_unpaused();
+        self.look_now();
+        Ok(self.esp_statuses())
+    }
+
     /// Who would carry mail From that domain to that recipient now.
     pub fn resolve(
         &self,
@@ -202,7 +223,11 @@ impl Outlet {
             name: self.name.to_string(),
             priority: self.priority,
             weight: self.weight,
-            gate: if suspension.is_some() { "suspended" } else { self.gate.word() },
+            gate: match &suspension {
+                _ if self.gate.is_paused() => "paused",
+                Some(_) => "suspended",
+                None => self.gate.word(),
+            },
             why,
             suspension,
             begun: self.begun(),

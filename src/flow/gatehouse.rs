@@ -42,6 +42,8 @@ pub struct Gatehouse {
 #[derive(Debug, Default)]
 struct Stops {
     suspension: Option<Suspension>,
+    /// All sending is paused.
+    all: Option<Suspension>,
     /// Until when, and its words.
     pause: Option<(Timestamp, String)>,
     /// From domains, and until when.
@@ -133,6 +135,18 @@ impl Gatehouse {
         self.any_stop.store(stops.any(), Ordering::Release);
     }
 
+    /// Pauses it with all the others, or with `None` lets it go on.
+    pub fn pause_with_all(&self, pause: Option<Suspension>) {
+        let mut stops = self.stops();
+        stops.all = pause;
+        self.any_stop.store(stops.any(), Ordering::Release);
+    }
+
+    /// Whether all sending is paused.
+    pub fn is_paused(&self) -> bool {
+        self.any_stop.load(Ordering::Acquire) && self.stops().all.is_some()
+    }
+
     /// The suspension that is in force.
     pub fn suspension(&self, now: Timestamp) -> Option<Suspension> {
         if !self.any_stop.load(Ordering::Acquire) {
@@ -145,8 +159,8 @@ impl Gatehouse {
     pub fn reopen(&self, now: Timestamp) {
         {
             let mut stops = self.stops();
-            *stops = Stops::default();
-            self.any_stop.store(false, Ordering::Release);
+            *stops = Stops { all: stops.all.take(), ..Stops::default() };
+            self.any_stop.store(stops.any(), Ordering::Release);
         }
         *self.gate() = Gate::new(now);
         self.shut.clear(format_args!("{}: opened by an operator", self.esp));
@@ -191,7 +205,7 @@ impl Gatehouse {
     /// Whether what is begun must not start any more: it was shut since, or suspended. `probe`: it is the one message of
     /// a gate that probes.
     pub fn turns_away(&self, probe: bool, now: Timestamp) -> bool {
-        self.gate().turns_away(probe) || self.suspension(now).is_some()
+        self.gate().turns_away(probe) || self.suspension(now).is_some() || self.is_paused()
     }
 
     /// A call begins on that connection.
@@ -332,6 +346,7 @@ impl Gatehouse {
 impl Stops {
     fn any(&self) -> bool {
         self.suspension.is_some()
+            || self.all.is_some()
             || self.pause.is_some()
             || !self.senders.is_empty()
             || !self.guard.is_clear()
@@ -346,6 +361,9 @@ impl Stops {
     }
 
     fn hindrance(&self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
+        if let Some(all) = &self.all {
+            return Some(PassedOver::AllPaused(all.reason.clone()));
+        }
         if let Some(s) = self.suspension.as_ref().filter(|s| s.until.is_none_or(|until| until > now)) {
             return Some(PassedOver::Suspended { reason: s.reason.clone(), until: s.until });
         }
@@ -519,6 +537,18 @@ mod tests {
         assert!(matches!(house.hindrance(Some("shop.example"), later), Some(PassedOver::Sender { .. })));
         assert_eq!(house.hindrance(Some("other.example"), later), None);
         assert_eq!(house.hindrance(Some("shop.example"), later.plus(SENDER_CLOSED_FOR)), None);
+    }
+
+    #[test]
+    fn a_pause_of_all_outlasts_what_is_said_of_one() {
+        let house = Gatehouse::new("a", 1, T0);
+        let pause = Suspension { reason: "moving".into(), since: T0, until: None };
+        house.pause_with_all(Some(pause));
+        assert_eq!(house.hindrance(None, T0), Some(PassedOver::AllPaused("moving".into())));
+        house.reopen(T0);
+        assert!(house.is_paused() && house.turns_away(false, T0), "one that is resumed waits for the others");
+        house.pause_with_all(None);
+        assert_eq!((house.hindrance(None, T0), house.any_stop.load(Ordering::Acquire)), (None, false));
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub struct Esp {
     pub priority: u32,
     /// Share among equal priorities.
     pub weight: u32,
-    /// `open`, `shut`, `probing` (one message tries it), `recovering` (ever more mail) or `suspended`.
+    /// `open`, `shut`, `probing` (one message tries it), `recovering` (ever more mail), `suspended`, or `paused`
+    /// with all others.
     pub gate: String,
     /// Why mail does not go there now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,6 +54,13 @@ pub struct Suspend {
     /// For how long, such as `30s`, `2h` or `1d`; absent: until it is resumed.
     #[serde(rename = "for", default, skip_serializing_if = "Option::is_none")]
     pub for_how_long: Option<String>,
+}
+
+/// `POST /v1/pause`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pause {
+    /// Why: whoever asks later is told so.
+    pub reason: String,
 }
 
 /// An operator's word.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::App;
 use super::body::{Pairs, object, octets, pairs};
 use super::error::{FieldProblem, Problem};
-use super::esp_shape::{Esp, Esps, Resolved, Suspend};
+use super::esp_shape::{Esp, Esps, Pause, Resolved, Suspend};
 use crate::address::{Address, Grammar};
 use crate::flow::desk::DeskError;
 use crate::units;
@@ -70,15 +70,55 @@ pub(super) async fn resume(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Esp>, Problem> {
     let name = read_name(name)?;
-    let body = octets(body)?;
-    if !body.is_empty() {
-        let no_field = |key: &String| FieldProblem::new(key.as_str(), "no such field; there is none");
-        let wrong: Vec<FieldProblem> = object(&body, "{}")?.keys().map(no_field).collect();
-        if !wrong.is_empty() {
-            return Err(Problem::fields(wrong));
-        }
-    }
+    empty(&octets(body)?)?;
     Ok(Json(app.relay.desk.resume(&name).await?.into()))
+}
+
+/// all sending stops, mail is taken and waits: {"reason":"…"}
+#[utoipa::path(
+    post,
+    path = "/v1/pause",
+    security(("bearer" = ["queue"])),
+    request_body = Pause,
+    responses((status = 200, description = "How every ESP stands now", body = Esps))
+)]
+pub(super) async fn pause(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Esps>, Problem> {
+    let (reason, for_how_long) = read_suspension(&octets(body)?)?;
+    if for_how_long.is_some() {
+        let message = "no such field: it lasts until POST /v1/unpause";
+        return Err(Problem::fields(vec![FieldProblem::new("for", message)]));
+    }
+    let statuses = app.relay.desk.pause_all(&reason).await?;
+    Ok(Json(Esps { esps: statuses.into_iter().map(Into::into).collect() }))
+}
+
+/// sending goes on, but for ESPs that are suspended by name
+#[utoipa::path(
+    post,
+    path = "/v1/unpause",
+    security(("bearer" = ["queue"])),
+    responses((status = 200, description = "How every ESP stands now", body = Esps))
+)]
+pub(super) async fn unpause(
+    State(app): State<Arc<App>>,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Esps>, Problem> {
+    empty(&octets(body)?)?;
+    let statuses = app.relay.desk.unpause_all().await?;
+    Ok(Json(Esps { esps: statuses.into_iter().map(Into::into).collect() }))
+}
+
+/// Nothing, or an object without members.
+fn empty(body: &[u8]) -> Result<(), Problem> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    let no_field = |key: &String| FieldProblem::new(key.as_str(), "no such field; there is none");
+    let wrong: Vec<FieldProblem> = object(body, "{}")?.keys().map(no_field).collect();
+    if wrong.is_empty() { Ok(()) } else { Err(Problem::fields(wrong)) }
 }
 
 /// who would carry a mail, and why: ?from= &to= &stream=; nothing is sent

@@ -343,6 +343,18 @@ impl Desk for Fake {
         std::future::ready(self.status(esp)).boxed()
     }
 
+    fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>> {
+        let suspension = Suspension { reason: reason.into(), since: DUE, until: None };
+        let esps = self.esps.lock().unwrap().clone();
+        self.suspended.lock().unwrap().extend(esps.into_iter().map(|esp| (esp, suspension.clone())));
+        std::future::ready(Ok(self.statuses())).boxed()
+    }
+
+    fn unpause_all(&self) -> BoxFuture<'_, Result<Vec<EspStatus>, DeskError>> {
+        self.suspended.lock().unwrap().clear();
+        std::future::ready(Ok(self.statuses())).boxed()
+    }
+
     fn resolve(
         &self,
         from_domain: Option<&str>,

@@ -166,6 +166,14 @@ impl Desk for LiveDesk {
         self.0.resume(esp).boxed()
     }
 
+    fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>> {
+        self.0.pause_all(reason).boxed()
+    }
+
+    fn unpause_all(&self) -> BoxFuture<'_, Result<Vec<EspStatus>, DeskError>> {
+        self.0.unpause_all().boxed()
+    }
+
     fn resolve(
         &self,
         from_domain: Option<&str>,

@@ -103,6 +103,12 @@ pub trait Desk: Send + Sync {
     /// Lets an ESP have mail again, and reopens its gate where faults had shut it.
     fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>>;
 
+    /// Pauses all sending, until it is let go on; how every ESP stands then.
+    fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>>;
+
+    /// Lets all sending go on; how every ESP stands then.
+    fn unpause_all(&self) -> BoxFuture<'_, Result<Vec<EspStatus>, DeskError>>;
+
     /// Who would carry mail From that domain to that recipient now.
     fn resolve(
         &self,
@@ -182,6 +188,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::suspend))
         .routes(routes!(esps::resume))
         .routes(routes!(esps::resolve))
+        .routes(routes!(esps::pause))
+        .routes(routes!(esps::unpause))
         .routes(routes!(send::send))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

@@ -77,6 +77,16 @@ pub fn esp_suspended(esp: &str, reason: &str, until: Option<Timestamp>) {
     );
 }
 
+/// An operator paused all sending.
+pub fn sending_paused(reason: &str) {
+    tracing::warn!(target: "postroad", reason = %reason, "all sending is paused: mail is taken and waits");
+}
+
+/// An operator let it go on.
+pub fn sending_unpaused() {
+    tracing::info!(target: "postroad", "sending goes on");
+}
+
 /// An operator resumed an ESP.
 pub fn esp_resumed(esp: &str) {
     tracing::info!(target: "postroad", esp = %esp, "resumed: it gets mail again");

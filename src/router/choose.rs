@@ -53,6 +53,8 @@ pub enum PassedOver {
         /// Until when; `None`: until it is resumed.
         until: Option<Timestamp>,
     },
+    /// An operator paused all sending, and said why.
+    AllPaused(String),
     /// It asked for a pause.
     Paused {
         /// Its words.
@@ -89,6 +91,7 @@ impl fmt::Display for PassedOver {
                 write!(f, "suspended until {until}: {reason}")
             }
             PassedOver::Suspended { reason, until: None } => write!(f, "suspended: {reason}"),
+            PassedOver::AllPaused(reason) => write!(f, "all sending is paused: {reason}"),
             PassedOver::Paused { said, until } => write!(f, "asked for a pause until {until}: {said}"),
             PassedOver::Sender { domain, until } => {
                 write!(f, "refused mail From {domain}; asked again from {until}")

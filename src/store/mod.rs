@@ -42,6 +42,7 @@ use tokio::sync::Semaphore;
 pub use queue::Settling;
 pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
+pub use suspensions::EVERY_ESP;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};

@@ -10,6 +10,9 @@ use super::types::{StoreError, Suspension};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 
+/// Stands for every ESP in place of a name, which has letters, digits and hyphens only: all sending is paused.
+pub const EVERY_ESP: &str = "*";
+
 impl Store {
     /// Suspends an ESP, or with `None` resumes it.
     ///

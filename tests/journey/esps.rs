@@ -240,3 +240,27 @@ fn a_spent_limit_is_listed_with_when_there_is_more() {
     assert!(metrics.contains("postroad_esp_allowance_remaining{esp=\"up1\"} 0\n"), "{metrics}");
     assert!(!metrics.contains("postroad_esp_allowance_remaining{esp=\"up2\"}"), "{metrics}");
 }
+
+#[test]
+fn a_pause_of_all_keeps_mail_here_over_a_restart_until_it_is_lifted() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let mut relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(FAST).start();
+    let told = relay.cli(&["pause", "--reason", "moving the database"]).must(0).out;
+    assert!(told.contains("all sending is paused: moving the database"), "{told}");
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("paused"));
+    relay.cli(&["esp", "resume", "up1"]).must(0);
+    relay.kill();
+    relay.restart();
+    relay.submit("a@example.org", &["ok@example.com"], &plain("paused too"));
+    let told = relay.cli(&["explain", &id]).must(0).out;
+    assert!(
+        told.contains("waiting") && told.contains("all sending is paused: moving the database"),
+        "{told}"
+    );
+    let listed = relay.cli(&["esp", "list", "--json"]).must(0).json();
+    assert!(listed.iter().all(|esp| esp["gate"] == "paused"), "{listed:?}");
+    relay.cli(&["queue", "flush"]).must(0);
+    assert_eq!((a.count(), b.count()), (0, 0));
+    assert_eq!(relay.cli(&["unpause"]).must(0).out, "sending goes on\n");
+    wait_until("both arrive", Duration::from_secs(10), || a.count() + b.count() == 2);
+}

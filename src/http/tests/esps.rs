@@ -41,6 +41,24 @@ async fn suspend_and_resume_answer_with_how_it_stands_now() {
 }
 
 #[tokio::test]
+async fn all_sending_is_paused_with_a_reason_and_let_go_on() {
+    let port = Port::open().await;
+    let (status, answer) = port.post("/v1/pause", r#"{"reason":" moving "}"#).await;
+    assert_eq!((status, answer["esps"].as_array().map(Vec::len)), (StatusCode::OK, Some(2)));
+    assert!(answer["esps"].as_array().unwrap().iter().all(|esp| esp["gate"] == "suspended"), "{answer}");
+    let (status, answer) = port.post("/v1/unpause", "").await;
+    assert_eq!((status, &answer["esps"][0]["gate"]), (StatusCode::OK, &json!("open")));
+    for (path, body, wrong) in [
+        ("/v1/pause", "{}", "reason"),
+        ("/v1/pause", r#"{"reason":"x","for":"2h"}"#, "for"),
+        ("/v1/unpause", r#"{"reason":"x"}"#, "reason"),
+    ] {
+        let (status, answer) = port.post(path, body).await;
+        assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec![wrong]), "{path} {body}");
+    }
+}
+
+#[tokio::test]
 async fn a_suspension_that_cannot_be_meant_names_its_fields() {
     let port = Port::open().await;
     let long = format!(r#"{{"reason":"{}"}}"#, "ü".repeat(301));
