@@ -12,10 +12,10 @@ const BUFFER_OCTETS_KEPT: usize = 64 * 1024;
 /// After the first line it waits so long for more: one write and one wake-up for all of them.
 const GATHER: Duration = Duration::from_millis(5);
 /// After lines more are likely: it looks again so often…
-const NAP: Duration = Duration::from_millis(20);
+const NAP: Duration = GATHER;
 /// …and so many times, before somebody has to wake it. A wake-up costs whoever writes a line, and takes a core from the
 /// mail that the line is about.
-const NAPS: u32 = 50;
+const NAPS: u32 = 200;
 /// Between tries where the other side is non-blocking and full.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
