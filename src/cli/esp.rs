@@ -4,14 +4,17 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Subcommand;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::reach::{self, Client};
 use super::text::{Table, cut, json_line, relative, seconds, shown};
 use super::{Common, Failure};
 use crate::clock::{Clock, System, Timestamp};
-use crate::http::esp_shape::{Esp, Esps};
+use crate::http::esp_shape::{Esp, Esps, Tried};
 use crate::http::esps::{read_for, read_reason};
+use crate::http::letters::Mail;
+use crate::http::send::Sent;
 
 /// Why it gets no mail, and its last error, are cut to this in the table; `--json` has them whole.
 const SAID_SHOWN_CHARACTERS: usize = 60;
@@ -35,6 +38,20 @@ pub(super) enum EspCommand {
         #[arg(long = "for", value_name = "TIME", value_parser = time)]
         time: Option<String>,
     },
+    /// Connect and log in to one, without a mail; with --send one mail goes there
+    #[command(
+        after_help = "Example: postroad esp test ses-main --send you@example.net --from app@example.com"
+    )]
+    Test {
+        /// The ESP, as [[esp]] names it
+        name: String,
+        /// Also send one mail there
+        #[arg(long, value_name = "ADDRESS", requires = "from")]
+        send: Option<String>,
+        /// Who writes it
+        #[arg(long, value_name = "ADDRESS", env = "POSTROAD_FROM")]
+        from: Option<String>,
+    },
     /// Let one have mail again; also opens a gate that faults have shut
     #[command(after_help = "Example: postroad esp resume ses-main")]
     Resume {
@@ -54,6 +71,10 @@ pub(super) async fn run(common: &Common, command: EspCommand, out: &mut impl Wri
         EspCommand::List => list(common, out).await,
         EspCommand::Suspend { name, reason, time } => {
             suspend(common, &name, &reason, time.as_deref(), out).await
+        }
+        EspCommand::Test { name, send, from } => {
+            let mail = send.zip(from).map(|(to, from)| test_mail(&name, to, from));
+            test(common, &name, mail, out).await
         }
         EspCommand::Resume { name } => resume(common, &name, out).await,
     }
@@ -123,7 +144,7 @@ async fn suspend(
     if let Some(time) = time {
         body["for"] = json!(time);
     }
-    let esp = act(&reach::relay(common).await?, name, "suspend", &body).await?;
+    let esp: Esp = act(&reach::relay(common).await?, name, "suspend", &body).await?;
     if common.json {
         return Ok(json_line(out, &json!(esp))?);
     }
@@ -137,12 +158,46 @@ async fn suspend(
 
 /// `esp resume NAME`
 async fn resume(common: &Common, name: &str, out: &mut impl Write) -> Result<(), Failure> {
-    let esp = act(&reach::relay(common).await?, name, "resume", &json!({})).await?;
+    let esp: Esp = act(&reach::relay(common).await?, name, "resume", &json!({})).await?;
     if common.json {
         return Ok(json_line(out, &json!(esp))?);
     }
     let still = esp.why.as_deref().map_or_else(String::new, |why| format!(", but {}", shown(why)));
     Ok(writeln!(out, "{}: resumed{still}", shown(&esp.name))?)
+}
+
+/// `esp test NAME`
+async fn test(common: &Common, name: &str, mail: Option<Mail>, out: &mut impl Write) -> Result<(), Failure> {
+    let client = reach::relay(common).await?;
+    let tried: Tried = act(&client, name, "test", &json!({})).await?;
+    match (common.json, &tried.said) {
+        (true, _) => json_line(out, &json!(tried))?,
+        (false, None) => {
+            let took = seconds(Duration::from_secs_f64(tried.took_seconds.max(0.0)));
+            writeln!(out, "{}: connected and logged in, in {took}", shown(name))?;
+        }
+        (false, Some(said)) => writeln!(out, "{}: {}", shown(name), shown(said))?,
+    }
+    if !tried.ok {
+        return Err(Failure::Failed(format!("{name} cannot be used now")));
+    }
+    let Some(mail) = mail else { return Ok(()) };
+    let sent: Sent = client.post("/v1/send", &mail).await?;
+    match common.json {
+        true => Ok(json_line(out, &json!(sent))?),
+        false => Ok(writeln!(out, "queued as {0}; see postroad explain {0}", sent.id)?),
+    }
+}
+
+fn test_mail(esp: &str, to: String, from: String) -> Mail {
+    Mail {
+        from,
+        to: vec![to],
+        subject: Some(format!("Test of {esp}")),
+        text: Some(format!("Sent by Postroad through {esp}, to see that it arrives.\n")),
+        esp: Some(esp.to_owned()),
+        ..Mail::default()
+    }
 }
 
 /// `pause`
@@ -173,7 +228,12 @@ fn told_of_all(common: &Common, esps: &Esps, told: &str, out: &mut impl Write) -
     Ok(())
 }
 
-async fn act(client: &Client, name: &str, verb: &str, body: &Value) -> Result<Esp, Failure> {
+async fn act<T: DeserializeOwned>(
+    client: &Client,
+    name: &str,
+    verb: &str,
+    body: &Value,
+) -> Result<T, Failure> {
     // What no name has would make another path of it.
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         let advice = "postroad esp list names them";

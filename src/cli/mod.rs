@@ -356,6 +356,7 @@ mod tests {
             "esp suspend ses-main --reason invoice --for 2h",
             "esp suspend ses-main --reason=invoice",
             "esp resume ses-main",
+            "esp test ses-main --send a@b.example --from c@d.example",
             "pause --reason=moving",
             "unpause",
             "resolve app@example.com you@example.net --stream newsletter",

@@ -8,7 +8,7 @@ use super::choice::Standing;
 use super::courier::Courier;
 use super::outlet::{Load, Outlet};
 use crate::address::Address;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, monotonic};
 use crate::journal;
 use crate::mail::{Lane, Message, QueueState, Rule, StreamKind, StreamName};
 use crate::router::{PassedOver, Ties};
@@ -57,6 +57,15 @@ pub struct Outlook {
     pub recipients: Vec<u32>,
     /// As in [`Resolved`].
     pub standings: Vec<Standing>,
+}
+
+/// How it went to log in to an ESP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// What it met where it did not come that far.
+    pub met: Result<(), String>,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Why nothing was done.
@@ -121,6 +130,14 @@ impl Courier {
         journal::esp_resumed(esp);
         self.look_now();
         Ok(outlet.status(now))
+    }
+
+    /// Connects and logs in to an ESP, without a mail; how long it took, or what it met. Bounded by its wire.
+    pub async fn try_esp(&self, esp: &str) -> Result<Tried, DeskError> {
+        let outlet = self.named(esp)?;
+        let began = monotonic();
+        let met = outlet.wire.check().await;
+        Ok(Tried { met, took: began.elapsed() })
     }
 
     /// Pauses all sending: mail is taken and waits, whatever is on its way goes on. Survives a restart.

@@ -56,6 +56,20 @@ pub struct Suspend {
     pub for_how_long: Option<String>,
 }
 
+/// How it went to log in to an ESP: the answer of `POST /v1/esps/{name}/test`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Tried {
+    /// The ESP.
+    pub esp: String,
+    /// Whether it could be logged in to.
+    pub ok: bool,
+    /// What it met, where it could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// How long it took, in seconds.
+    pub took_seconds: f64,
+}
+
 /// `POST /v1/pause`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pause {

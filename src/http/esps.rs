@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::App;
 use super::body::{Pairs, object, octets, pairs};
 use super::error::{FieldProblem, Problem};
-use super::esp_shape::{Esp, Esps, Pause, Resolved, Suspend};
+use super::esp_shape::{Esp, Esps, Pause, Resolved, Suspend, Tried};
 use crate::address::{Address, Grammar};
 use crate::flow::desk::DeskError;
 use crate::units;
@@ -72,6 +72,26 @@ pub(super) async fn resume(
     let name = read_name(name)?;
     empty(&octets(body)?)?;
     Ok(Json(app.relay.desk.resume(&name).await?.into()))
+}
+
+/// connect and log in, without a mail
+#[utoipa::path(
+    post,
+    path = "/v1/esps/{name}/test",
+    security(("bearer" = ["admin"])),
+    params(("name" = String, Path, description = "As [[esp]] names it")),
+    responses((status = 200, description = "How it went", body = Tried))
+)]
+pub(super) async fn test(
+    State(app): State<Arc<App>>,
+    name: Name,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Tried>, Problem> {
+    let esp = read_name(name)?;
+    empty(&octets(body)?)?;
+    let tried = app.relay.desk.try_esp(&esp).await?;
+    let (ok, said) = (tried.met.is_ok(), tried.met.err());
+    Ok(Json(Tried { esp, ok, said, took_seconds: tried.took.as_secs_f64() }))
 }
 
 /// all sending stops, mail is taken and waits: {"reason":"…"}

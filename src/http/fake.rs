@@ -13,7 +13,7 @@ use super::{Desk, Door, Post, Queue, Relay, Tokens};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
 use crate::flow::Standing;
-use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
+use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::mail::delivery::Mark;
 use crate::mail::{
     AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, Owner,
@@ -341,6 +341,14 @@ impl Desk for Fake {
     fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
         self.suspended.lock().unwrap().remove(esp);
         std::future::ready(self.status(esp)).boxed()
+    }
+
+    fn try_esp<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<Tried, DeskError>> {
+        let tried = |status: EspStatus| Tried {
+            met: status.last_error.map_or(Ok(()), |(_, said)| Err(said)),
+            took: Duration::from_millis(12),
+        };
+        std::future::ready(self.status(esp).map(tried)).boxed()
     }
 
     fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>> {

@@ -11,7 +11,7 @@ use super::{Desk, Post, Queue, Tokens};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::flow::courier::Courier;
-use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
+use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::intake::Intake;
 use crate::journal;
 use crate::mail::{MessageId, Submission};
@@ -164,6 +164,10 @@ impl Desk for LiveDesk {
 
     fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
         self.0.resume(esp).boxed()
+    }
+
+    fn try_esp<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<Tried, DeskError>> {
+        self.0.try_esp(esp).boxed()
     }
 
     fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>> {

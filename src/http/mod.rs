@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::address::Address;
 use crate::clock::Clock;
-use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved};
+use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
@@ -102,6 +102,9 @@ pub trait Desk: Send + Sync {
 
     /// Lets an ESP have mail again, and reopens its gate where faults had shut it.
     fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>>;
+
+    /// Connects and logs in to an ESP, without a mail.
+    fn try_esp<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<Tried, DeskError>>;
 
     /// Pauses all sending, until it is let go on; how every ESP stands then.
     fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>>;
@@ -188,6 +191,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::suspend))
         .routes(routes!(esps::resume))
         .routes(routes!(esps::resolve))
+        .routes(routes!(esps::test))
         .routes(routes!(esps::pause))
         .routes(routes!(esps::unpause))
         .routes(routes!(send::send))

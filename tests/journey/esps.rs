@@ -264,3 +264,21 @@ fn a_pause_of_all_keeps_mail_here_over_a_restart_until_it_is_lifted() {
     assert_eq!(relay.cli(&["unpause"]).must(0).out, "sending goes on\n");
     wait_until("both arrive", Duration::from_secs(10), || a.count() + b.count() == 2);
 }
+
+#[test]
+fn a_test_logs_in_and_sends_one_mail_where_it_is_asked_to() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let relay = two(&a, &b);
+    b.fail_always(Point::Banner, Fault::Reply("554 5.3.2 closed for the night"));
+    let told = relay.cli(&["esp", "test", "up1"]).must(0).out;
+    assert!(told.starts_with("up1: connected and logged in, in "), "{told}");
+    let ran = relay.cli(&["esp", "test", "up2"]);
+    assert!(ran.code == 1 && ran.out.contains("closed for the night"), "{} {}", ran.out, ran.err);
+    assert_eq!(relay.cli(&["esp", "test", "nobody"]).code, 3);
+    assert_eq!((a.count(), b.count()), (0, 0), "nothing was sent");
+    let send = ["esp", "test", "up1", "--send", "you@example.com", "--from", "app@example.org"];
+    let told = relay.cli(&send).must(0).out;
+    assert!(told.contains("queued as "), "{told}");
+    let received = a.wait_for(1);
+    assert_eq!(received[0].to, ["<you@example.com>"]);
+}

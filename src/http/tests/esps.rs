@@ -41,6 +41,16 @@ async fn suspend_and_resume_answer_with_how_it_stands_now() {
 }
 
 #[tokio::test]
+async fn a_test_tells_what_it_met() {
+    let port = Port::open().await;
+    let (status, answer) = port.post("/v1/esps/a/test", "").await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({ "esp": "a", "ok": true, "took_seconds": 0.012 })));
+    let (_, answer) = port.post("/v1/esps/b/test", "{}").await;
+    assert_eq!((&answer["ok"], &answer["said"]), (&json!(false), &json!("connection refused\u{1b}[2J")));
+    assert_eq!(port.post("/v1/esps/c/test", "").await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn all_sending_is_paused_with_a_reason_and_let_go_on() {
     let port = Port::open().await;
     let (status, answer) = port.post("/v1/pause", r#"{"reason":" moving "}"#).await;
