@@ -15,13 +15,13 @@ use crate::journal::{self, Alert};
 use crate::mail::asks::{Asks, BadAsk};
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
-    Body, Budget, Envelope, IdMint, Message, MessageId, ReversePath, Source, StreamName, Submission,
+    Body, Budget, Envelope, IdMint, Message, MessageId, Protocol, ReversePath, Source, StreamName, Submission,
 };
 use crate::metrics as names;
 use crate::policy::streams::StreamSettings;
 use crate::policy::{Verdict, judge};
 use crate::smtp::{Client, Gatekeeper, Reply};
-use crate::store::{Accept, Entry, Store, StoreError};
+use crate::store::{Accept, Entry, Once, OnceKey, Store, StoreError};
 
 /// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier.
 #[derive(Debug)]
@@ -104,7 +104,12 @@ impl Intake {
             pin: submission.pin,
             source: submission.source,
         });
-        self.accept(message, due).await
+        let key = submission.key.map(|key| OnceKey { scope: scope(&message.source), key });
+        let (spilled, taken) = (message.body.rest.is_some(), self.accept(message, due, key).await?);
+        if spilled && taken != id {
+            Gatekeeper::discard(self, id).await;
+        }
+        Ok(taken)
     }
 
     /// [`Intake::submit`] for content that is whole in memory: what is too large to stay there goes to disk first, and
@@ -128,7 +133,12 @@ impl Intake {
     }
 
     /// Commits the message with every recipient. At the instant the commit returns the mail is ours.
-    async fn accept(&self, message: Arc<Message>, due: Timestamp) -> Result<MessageId, Reply> {
+    async fn accept(
+        &self,
+        message: Arc<Message>,
+        due: Timestamp,
+        key: Option<OnceKey>,
+    ) -> Result<MessageId, Reply> {
         let rules = self.courier.rules_of(&message);
         if let Some(why) = self.courier.never(&message, &rules) {
             let text =
@@ -143,9 +153,22 @@ impl Intake {
         };
         let entries = vec![entry; message.envelope.recipients.len()];
         let accept = Accept { message: Arc::clone(&message), entries, rules: rules.clone() };
-        let stored = self.store.accept(vec![accept]).await.pop().unwrap_or(Err(StoreError::Stopping));
+        let stored = match key {
+            None => {
+                let stored = self.store.accept(vec![accept]).await.pop();
+                stored.unwrap_or(Err(StoreError::Stopping)).map(Once::Entered)
+            }
+            Some(key) => self.store.accept_once(accept, key).await,
+        };
         let entered = match stored {
-            Ok(entered) => entered,
+            Ok(Once::Entered(entered)) => entered,
+            Ok(Once::Known(first)) => {
+                if let Some(planned) = planned {
+                    self.courier.give_up(planned);
+                }
+                journal::repeated(first, &message.source.listener);
+                return Ok(first);
+            }
             Err(error) => {
                 if let Some(planned) = planned {
                     self.courier.give_up(planned);
@@ -266,6 +289,7 @@ struct Asked {
     metadata: Vec<(String, String)>,
     esp: Option<String>,
     send_at: Option<Timestamp>,
+    key: Option<String>,
 }
 
 impl Intake {
@@ -297,8 +321,15 @@ impl Intake {
             metadata: asks.metadata,
             esp,
             send_at: asks.send_at,
+            key: asks.key,
         })
     }
+}
+
+/// Whose an app's keys are: those of one login, or of all that need none.
+fn scope(source: &Source) -> String {
+    let door = if source.protocol == Protocol::Http { "http" } else { "smtp" };
+    format!("{door}/{}", source.credential.as_deref().unwrap_or_default())
 }
 
 /// What the credential binds; else what the message asks for.
@@ -386,7 +417,7 @@ impl Gatekeeper for Intake {
             stream: asked.stream,
             tags: asked.tags,
             metadata: asked.metadata,
-            key: None,
+            key: asked.key,
             send_at: asked.send_at,
             pin: asked.esp,
             source: Source {

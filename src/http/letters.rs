@@ -106,6 +106,8 @@ pub(super) struct Wanted {
     pub(super) esp: Option<String>,
     /// Not before then.
     pub(super) send_at: Option<Timestamp>,
+    /// The app's own name for it.
+    pub(super) key: Option<String>,
 }
 
 /// The members of an object, taken out one after the other; what is wrong is gathered.
@@ -220,7 +222,7 @@ pub(super) fn read_json(body: &[u8], now: Timestamp) -> Result<Wanted, Problem> 
     match written {
         Ok(content) if fields.wrong.is_empty() => {
             let sender = letter.from.address;
-            Ok(Wanted { sender, recipients, content, stream, tags, metadata, esp, send_at })
+            Ok(Wanted { sender, recipients, content, stream, tags, metadata, esp, send_at, key: None })
         }
         _ => Err(Problem::fields(fields.wrong)),
     }
@@ -365,8 +367,8 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs, now: Timestamp) -> Result<
     }
     match sender {
         Some((_, sender)) if wrong.is_empty() => {
-            let Asks { tags, metadata, send_at, .. } = asks;
-            Ok(Wanted { sender, recipients, content, stream, tags, metadata, esp, send_at })
+            let Asks { tags, metadata, send_at, key, .. } = asks;
+            Ok(Wanted { sender, recipients, content, stream, tags, metadata, esp, send_at, key })
         }
         _ => Err(Problem::fields(wrong)),
     }

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::body::to_bytes;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{FromRequestParts, Query, Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use super::error::{ErrorBody, FieldProblem, Problem};
 use super::guard::Caller;
 use super::letters::{Mail, Wanted, read_json, read_message};
 use crate::address::Address;
+use crate::mail::asks::VALUE_OCTETS_MAX;
 use crate::mail::body::BodyFacts;
 use crate::mail::{
     Body, BodyKind, Envelope, MessageId, Permit, Protocol, ReversePath, Source, StreamName, Submission,
@@ -78,6 +79,7 @@ pub struct SentTo {
         ("to" = Option<Vec<String>>, Query, description = "Of message/rfc822 alone: the envelope's recipients; absent: the message's To, Cc and Bcc"),
         ("stream" = Option<String>, Query, description = "Of message/rfc822 alone: as [[stream]] names it"),
         ("esp" = Option<String>, Query, description = "Of message/rfc822 alone: the one ESP that may carry it"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Taken once: the same key of the same token gets the first one's id for 24 h"),
     ),
     request_body(content((Mail = "application/json"), (String = "message/rfc822"))),
     responses(
@@ -99,7 +101,8 @@ pub(super) async fn send(
     let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let permit = room(&app, length.and_then(|text| text.parse().ok()))?;
     let body = to_bytes(body, SEND_OCTETS_MAX).await.map_err(|error| unread(&error))?;
-    let wanted = match raw {
+    let key = idempotency_key(&parts.headers)?;
+    let mut wanted = match raw {
         true => read_message(&body, pairs(query)?, app.relay.clock.now())?,
         false => {
             if let Some((key, _)) = pairs(query)?.into_iter().next() {
@@ -110,8 +113,21 @@ pub(super) async fn send(
         }
     };
     drop(body);
+    wanted.key = key.or(wanted.key);
     let sent = enter(&app, wanted, client_of(caller, peer), permit).await?;
     Ok((StatusCode::ACCEPTED, Json(sent)))
+}
+
+/// `Idempotency-Key`, as most APIs of the kind take it.
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    match value.to_str().map(str::trim) {
+        Ok(key) if (1..=VALUE_OCTETS_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
+        Ok(_) | Err(_) => {
+            let message = format!("has 1 to {VALUE_OCTETS_MAX} printable characters of ASCII");
+            Err(Problem::fields(vec![FieldProblem::new("Idempotency-Key", message)]))
+        }
+    }
 }
 
 /// Memory first: what is not known to be less is taken for the most.
@@ -193,7 +209,7 @@ async fn enter(app: &App, wanted: Wanted, mut client: Client, permit: Permit) ->
         stream,
         tags: wanted.tags,
         metadata: wanted.metadata,
-        key: None,
+        key: wanted.key,
         send_at: wanted.send_at,
         pin: wanted.esp,
         source: Source {

@@ -77,6 +77,11 @@ pub fn esp_suspended(esp: &str, reason: &str, until: Option<Timestamp>) {
     );
 }
 
+/// A message with a key came again; the client got the first one's id.
+pub fn repeated(first: MessageId, listener: &str) {
+    tracing::info!(target: "postroad", id = %first, listener = %listener, "handed in again: taken once");
+}
+
 /// An operator paused all sending.
 pub fn sending_paused(reason: &str) {
     tracing::warn!(target: "postroad", reason = %reason, "all sending is paused: mail is taken and waits");

@@ -7,6 +7,7 @@
 //! | `X-Postroad-Metadata-KEY` | a pair |
 //! | `X-Postroad-Esp` | the one ESP that may carry it |
 //! | `X-Postroad-Send-At` | not before then |
+//! | `X-Postroad-Idempotency-Key` | taken once: who repeats it within 24 h gets the first one's id |
 //! | `X-Postroad-Unsubscribe` | `off`: no List-Unsubscribe is added |
 //!
 //! Fields of other names are taken out and logged, and ask for nothing.
@@ -41,6 +42,8 @@ pub struct Asks {
     pub esp: Option<String>,
     /// The moment.
     pub send_at: Option<Timestamp>,
+    /// The app's own name for this message.
+    pub key: Option<String>,
     /// Whether List-Unsubscribe is not to be added.
     pub unsubscribe_off: bool,
 }
@@ -76,6 +79,7 @@ impl Asks {
         match name {
             "stream" => once(&mut self.stream, text(value)?),
             "esp" => once(&mut self.esp, text(value)?),
+            "idempotency-key" => once(&mut self.key, text(value)?),
             "tag" if self.tags.len() >= TAGS_MAX => Err(format!("at most {TAGS_MAX} of them in a message")),
             "tag" => {
                 self.tags.push(text(value)?);
@@ -175,7 +179,7 @@ mod tests {
     fn each_field_is_read_whatever_its_case_and_folds() {
         let asks = read(
             "x-postroad-stream: newsletter\r\nX-POSTROAD-TAG: spring \r\nX-Postroad-Tag: gr\u{fc}n\r\n\
-             X-Postroad-Metadata-Order_ID:\r\n 12\r\n 34\r\nX-Postroad-Esp : main\r\nX-Postroad-Unsubscribe: OFF\r\n\
+             X-Postroad-Metadata-Order_ID:\r\n 12\r\n 34\r\nX-Postroad-Esp : main\r\nX-Postroad-Idempotency-Key: order-12\r\nX-Postroad-Unsubscribe: OFF\r\n\
              X-Postroad-Send-At: 2026-11-25T12:20:34+01:00\r\nX-Postroad-Whatever: y\r\n",
         )
         .unwrap();
@@ -183,6 +187,7 @@ mod tests {
         assert_eq!(asks.tags, ["spring", "gr\u{fc}n"]);
         assert_eq!(asks.metadata, [("order_id".to_owned(), "12 34".to_owned())]);
         assert_eq!((asks.esp.as_deref(), asks.unsubscribe_off), (Some("main"), true));
+        assert_eq!(asks.key.as_deref(), Some("order-12"));
         assert_eq!(asks.send_at.map(|at| at.to_string()).as_deref(), Some("2026-11-25T11:20:34.000Z"));
     }
 

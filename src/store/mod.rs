@@ -9,6 +9,7 @@ mod bodies;
 mod claim;
 mod events;
 mod ledger;
+mod once;
 mod operate;
 mod queue;
 mod read;

@@ -53,6 +53,7 @@ impl Store {
         gone.attempts = self.attempts(now).await?;
         gone.messages = self.messages(now).await?;
         gone.events = self.events(now).await?;
+        gone.keys = self.forget_keys(now).await?;
         gone.pages = self.vacuum().await?;
         self.mark(now).await?;
         Ok(gone)

@@ -77,6 +77,24 @@ pub struct Accept {
     pub rules: Vec<Rule>,
 }
 
+/// A key of an app's own, for a message that it may hand in more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnceKey {
+    /// Whose: the same key of somebody else is another.
+    pub scope: String,
+    /// As the app chose it.
+    pub key: String,
+}
+
+/// What became of a message with a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Once {
+    /// It is the first.
+    Entered(Vec<Entered>),
+    /// This one was.
+    Known(MessageId),
+}
+
 /// How one delivery enters the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
@@ -474,6 +492,8 @@ pub struct Retained {
     pub attempts: u64,
     /// Events.
     pub events: u64,
+    /// Keys of apps.
+    pub keys: u64,
     /// Pages given back to the disk.
     pub pages: u64,
 }

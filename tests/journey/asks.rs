@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use postroad::clock::{Clock, System, monotonic};
 
-use crate::support::{Client, Relay, Upstream, wait_until};
+use crate::support::{Client, Relay, Upstream, http, wait_until};
 
 const NEWS: &str = "[[stream]]\nname = \"news\"\nkind = \"broadcast\"\nesps = [\"up2\"]\n";
 
@@ -123,4 +123,53 @@ fn mail_for_later_leaves_then_and_not_before_also_over_a_restart() {
     a.wait_for_within(1, Duration::from_secs(20));
     let early = at.as_millisecond() - System.now().millis();
     assert!(early <= 0, "it came {early} ms too early, {:?} after the restart", began.elapsed());
+}
+
+#[test]
+fn a_key_is_taken_once_also_over_a_crash_and_at_once() {
+    let (a, _b, mut relay) = two("");
+    let first =
+        relay.submit("app@example.org", &["ok@example.com"], &mail("X-Postroad-Idempotency-Key: o-1\r\n"));
+    wait_until("it is done", Duration::from_secs(10), || {
+        life(&relay, &first)["deliveries"][0]["state"] == "done"
+    });
+    relay.kill();
+    relay.restart();
+    let again =
+        relay.submit("app@example.org", &["ok@example.com"], &mail("x-postroad-idempotency-key: o-1\r\n"));
+    assert_eq!(again, first);
+    // Of a repeat that is written down in pieces, nothing stays.
+    let large =
+        [&mail("X-Postroad-Idempotency-Key: o-1\r\n")[..], "x\r\n".repeat(200_000).as_bytes()].concat();
+    assert_eq!(relay.submit("app@example.org", &["ok@example.com"], &large), first);
+    let text = mail("X-Postroad-Idempotency-Key: o-2\r\n");
+    let ids: Vec<String> = std::thread::scope(|scope| {
+        let submit = || relay.submit("app@example.org", &["ok@example.com"], &text);
+        let all: Vec<_> = (0..8).map(|_| scope.spawn(submit)).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(ids.iter().all(|id| *id == ids[0] && *id != first), "{ids:?}");
+    let token = std::fs::read_to_string(relay.data_dir().join("admin.token")).unwrap();
+    let http = |key: &str| {
+        let body = r#"{"from":"a@example.org","to":["b@example.com"],"text":"x"}"#;
+        let answer = http::post_with(
+            relay.http()?,
+            "/v1/send",
+            Some(token.trim()),
+            &[("Idempotency-Key", key)],
+            body,
+        )?;
+        Some((answer.status, answer.json()["id"].as_str().unwrap_or_default().to_owned()))
+    };
+    let by_http = http("o-1").unwrap();
+    assert!(by_http.0 == 202 && by_http.1 != first, "whoever uses the API has keys of his own: {by_http:?}");
+    assert_eq!(http("o-1").unwrap(), by_http);
+    assert_eq!(http("").unwrap().0, 400);
+    let mut all = vec![first, ids[0].clone(), by_http.1];
+    all.sort();
+    let known = || relay.cli(&["queue", "list", "--state", "done", "--json"]).must(0).json();
+    wait_until("all are done", Duration::from_secs(10), || known().len() == all.len());
+    let mut done: Vec<String> = known().iter().filter_map(|d| d["id"].as_str().map(str::to_owned)).collect();
+    done.sort();
+    assert_eq!((done, a.count()), (all, 3), "two keys by SMTP and one by HTTP, each once");
 }

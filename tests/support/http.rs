@@ -29,14 +29,21 @@ pub fn post(at: SocketAddr, path: &str, token: Option<&str>, json: &str) -> Opti
 }
 
 pub fn post_as(at: SocketAddr, path: &str, token: Option<&str>, kind: &str, body: &str) -> Option<Answer> {
-    let fields = fields(at, token);
-    let length = body.len();
-    exchange(
-        at,
-        &format!(
-            "POST {path} HTTP/1.1\r\n{fields}Content-Type: {kind}\r\nContent-Length: {length}\r\n\r\n{body}"
-        ),
-    )
+    post_with(at, path, token, &[("Content-Type", kind)], body)
+}
+
+/// With header fields besides its own.
+pub fn post_with(
+    at: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    more: &[(&str, &str)],
+    body: &str,
+) -> Option<Answer> {
+    let more: String = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let (fields, length) = (fields(at, token), body.len());
+    let head = format!("POST {path} HTTP/1.1\r\n{fields}{more}Content-Length: {length}\r\n\r\n");
+    exchange(at, &format!("{head}{body}"))
 }
 
 fn fields(at: SocketAddr, token: Option<&str>) -> String {

@@ -3,6 +3,7 @@
 mod faults;
 mod life;
 mod model;
+mod once;
 mod retain;
 mod tokens;
 

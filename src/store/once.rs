@@ -1,0 +1,70 @@
+//! A message that an app names by a key of its own is taken once, however often it is handed in.
+
+use std::time::Duration;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::Store;
+use super::accept::{Bound, accept};
+use super::tx::Tx;
+use super::types::{Accept, Once, OnceKey, StoreError};
+use super::waiting::Lane;
+use crate::clock::Timestamp;
+use crate::mail::MessageId;
+
+/// How long a key is remembered.
+pub const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// Keys forgotten at a time.
+const FORGOTTEN_AT_ONCE: u32 = 500;
+
+impl Store {
+    /// As [`Store::accept`], and the key in the same transaction; where the key is known, nothing is written and the
+    /// message that had it first is told.
+    ///
+    /// Errors: as [`Store::accept`]; neither message nor key was kept then. May be run again.
+    pub async fn accept_once(&self, item: Accept, key: OnceKey) -> Result<Once, StoreError> {
+        let rows = 2 + item.entries.len() + item.message.body.head.len() / (64 * 1024);
+        let run = move |tx: &mut Tx<'_, '_>| {
+            match known(tx, &key)? {
+                Some(first) if first != item.message.id => return Ok(Ok(Once::Known(first))),
+                Some(_) | None => {}
+            }
+            let entered = match accept(tx, &item, Bound::Held)? {
+                Ok(entered) => entered,
+                Err(error) => return Ok(Err(error)),
+            };
+            tx.conn
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO once_keys (scope, key, message, at) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![key.scope, key.key, item.message.id.number(), tx.now.millis()])?;
+            Ok(Ok(Once::Entered(entered)))
+        };
+        self.shared.queue.run(Lane::Mail, rows, run).await?
+    }
+
+    /// Forgets keys after their time; how many.
+    pub(super) async fn forget_keys(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let over = now.earlier(KEYS_KEPT).millis();
+        let mut gone = 0;
+        loop {
+            let forgotten = self.bulk(FORGOTTEN_AT_ONCE as usize, move |tx| {
+                let sql = "DELETE FROM once_keys WHERE (scope, key) IN
+                               (SELECT scope, key FROM once_keys WHERE at <= ?1 LIMIT ?2)";
+                tx.conn.prepare_cached(sql)?.execute(params![over, FORGOTTEN_AT_ONCE]).map(|n| n as u64)
+            });
+            match forgotten.await? {
+                0 => return Ok(gone),
+                n => gone += n,
+            }
+        }
+    }
+}
+
+fn known(tx: &Tx<'_, '_>, key: &OnceKey) -> rusqlite::Result<Option<MessageId>> {
+    tx.conn
+        .prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND at > ?3")?
+        .query_row(params![key.scope, key.key, tx.now.earlier(KEYS_KEPT).millis()], |row| row.get(0))
+        .optional()
+        .map(|found| found.map(MessageId::from_number))
+}

@@ -1,0 +1,43 @@
+//! A message with a key is taken once, whoever's key it is, for its time.
+
+use super::super::once::KEYS_KEPT;
+use super::*;
+
+async fn enter(store: &Store, bench: &Bench, scope: &str) -> (MessageId, Result<Once, StoreError>) {
+    let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
+    let key = OnceKey { scope: scope.into(), key: "order-12".into() };
+    (message.id, store.accept_once(bench.waiting(&message), key).await)
+}
+
+#[tokio::test]
+async fn the_first_is_told_to_who_comes_again_until_its_key_is_forgotten() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (first, entered) = enter(&store, &bench, "smtp/shop").await;
+    assert_eq!(entered, Ok(Once::Entered(vec![Entered::Waiting; 2])));
+    let (again, known) = enter(&store, &bench, "smtp/shop").await;
+    assert_eq!(known, Ok(Once::Known(first)));
+    assert!(store.show(again).await.unwrap().is_none(), "nothing of it was kept");
+    let (_, other) = enter(&store, &bench, "smtp/news").await;
+    assert!(matches!(other, Ok(Once::Entered(_))), "somebody else's key is another");
+
+    bench.clock.advance(KEYS_KEPT - Duration::from_secs(1));
+    assert_eq!(store.retain(bench.now()).await.unwrap().keys, 0);
+    assert_eq!(enter(&store, &bench, "smtp/shop").await.1, Ok(Once::Known(first)));
+    bench.clock.advance(Duration::from_secs(1));
+    let (second, entered) = enter(&store, &bench, "smtp/shop").await;
+    assert!(matches!(entered, Ok(Once::Entered(_))), "{entered:?}");
+    assert_eq!(enter(&store, &bench, "smtp/shop").await.1, Ok(Once::Known(second)));
+    assert_eq!(store.retain(bench.now()).await.unwrap().keys, 1, "the other one's");
+}
+
+#[tokio::test]
+async fn a_message_that_finds_no_room_leaves_its_key_free() {
+    let bench = Bench::new();
+    let tight = Settings { queue_octets_max: 5, ..bench.settings() };
+    let store = Store::open(tight, ME, bench.clock.clone()).unwrap();
+    assert!(matches!(enter(&store, &bench, "smtp/shop").await.1, Err(StoreError::Full(_))));
+    store.close().await;
+    let store = bench.open();
+    assert!(matches!(enter(&store, &bench, "smtp/shop").await.1, Ok(Once::Entered(_))));
+}
