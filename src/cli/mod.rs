@@ -129,7 +129,7 @@ enum Command {
     /// Take a message from standard input, as cron, PHP and mutt call sendmail; a link named sendmail does the same
     #[command(after_help = SENDMAIL_HELP)]
     Sendmail {
-        /// -t -i -f FROM -F NAME -bs -bp, and recipients
+        /// -t -i -f FROM -F NAME -bs -bp -bv -q, and recipients; what else Postfix's sendmail takes changes nothing
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -207,7 +207,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some((name, rest)) = sendmail::called(&texts) {
         return match sendmail::run(name, rest) {
             sendmail::Done::Exit(code) => ExitCode::from(code),
-            sendmail::Done::List => run(["postroad", "queue", "list"].map(OsString::from)),
+            sendmail::Done::Queue(words) => {
+                run(std::iter::once("postroad".to_owned()).chain(words).map(OsString::from))
+            }
         };
     }
     let json = arguments.iter().any(|argument| argument == "--json");
@@ -271,8 +273,11 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Sendmail { arguments } => match sendmail::run("sendmail", &arguments) {
             sendmail::Done::Exit(0) => Ok(()),
             sendmail::Done::Exit(code) => Err(Failure::Sysexit(code)),
-            sendmail::Done::List => {
-                brief(queue_command(&common, QueueCommand::List(ListArguments::default()), out))
+            sendmail::Done::Queue(words) => {
+                let words = std::iter::once("postroad".to_owned()).chain(words);
+                let arguments =
+                    Arguments::try_parse_from(words).map_err(|e| Failure::Usage(e.render().to_string()))?;
+                dispatch(Arguments { common, ..arguments }, out)
             }
         },
     }

@@ -15,6 +15,7 @@ use options::{Mode, Options};
 
 mod letter;
 mod options;
+mod verify;
 
 /// Names under which the program is this command.
 const NAMES: [&str; 3] = ["sendmail", "mailq", "newaliases"];
@@ -67,17 +68,24 @@ pub(super) fn called(arguments: &[String]) -> Option<(&str, &[String])> {
 pub(super) enum Done {
     /// The exit code.
     Exit(u8),
-    /// The queue is to be listed.
-    List,
+    /// A command of the queue is to be run: its words behind `postroad`.
+    Queue(Vec<String>),
+}
+
+impl Done {
+    fn queue(verb: &str, id: Option<&str>) -> Done {
+        Done::Queue(["queue", verb].into_iter().chain(id).map(str::to_owned).collect())
+    }
 }
 
 /// Runs it to its end; what went wrong is told on standard error.
 pub(super) fn run(name: &str, arguments: &[String]) -> Done {
     let done = match name {
-        "mailq" => return Done::List,
+        "mailq" => return Done::queue("list", None),
         "newaliases" => Ok(()),
         _ => match Options::read(arguments) {
-            Ok(options) if options.mode == Mode::List => return Done::List,
+            Ok(Options { mode: Mode::List, .. }) => return Done::queue("list", None),
+            Ok(Options { mode: Mode::Flush(id), .. }) => return Done::queue("flush", id.as_deref()),
             Ok(options) => act(&options),
             Err(said) => Err(Refusal::new(EX_USAGE, said)),
         },
@@ -101,7 +109,11 @@ fn act(options: &Options) -> Result<(), Refusal> {
     match options.mode {
         Mode::Submit => submit(options, host, port),
         Mode::Dialogue => dialogue(&host, port),
-        Mode::Aliases | Mode::List => Ok(()),
+        Mode::Verify => {
+            let recipients = recipients(options, b"")?;
+            verify::verify((&host, port), &sender(options, &caller())?, &recipients, &mut io::stdout())
+        }
+        Mode::Nothing | Mode::List | Mode::Flush(_) => Ok(()),
     }
 }
 
@@ -129,8 +141,10 @@ fn submit_to(variable: Option<&str>) -> Result<(String, u16), Refusal> {
 
 fn submit(options: &Options, host: String, port: u16) -> Result<(), Refusal> {
     let mut input = BufReader::new(io::stdin().lock());
-    let message = letter::read(&mut input, !options.dot_is_text)
-        .map_err(|error| Refusal::new(EX_IOERR, format!("the message cannot be read: {error}")))?;
+    let message = letter::read(&mut input, !options.dot_is_text).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => Refusal::new(EX_DATAERR, format!("the message is too large: {error}")),
+        _ => Refusal::new(EX_IOERR, format!("the message cannot be read: {error}")),
+    })?;
     let caller = caller();
     let request = request(options, &message, &caller)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -148,6 +162,22 @@ fn submit(options: &Options, host: String, port: u16) -> Result<(), Refusal> {
 
 /// What is handed in: the edited message, from the sender, to all recipients, each once.
 fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpRequest, Refusal> {
+    let recipients = recipients(options, message)?;
+    let sender = sender(options, caller)?;
+    let from = match &sender {
+        ReversePath::Mailbox(address) => address.wire(),
+        ReversePath::Null => caller.name.as_str(),
+    };
+    let from = letter::mailbox(from, options.full_name.as_deref().or(caller.full_name.as_deref()));
+    let body = Body::whole(letter::edited(message, options.from_headers, &from));
+    let needs = |address: &Address| address.needs_smtputf8();
+    let smtputf8 =
+        recipients.iter().any(needs) || matches!(&sender, ReversePath::Mailbox(address) if needs(address));
+    Ok(SmtpRequest { sender, recipients, body, smtputf8 })
+}
+
+/// Those of the command line and, with `-t`, of the message; at least one.
+fn recipients(options: &Options, message: &[u8]) -> Result<Vec<Address>, Refusal> {
     let mut named = options.recipients.clone();
     if options.from_headers {
         named.extend(letter::recipients(message));
@@ -168,25 +198,20 @@ fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpReq
         };
         return Err(Refusal::new(EX_USAGE, said));
     }
-    let sender = match options.sender.as_deref().map(|s| s.trim_matches(['<', '>'])) {
-        Some("") => ReversePath::Null,
+    Ok(recipients)
+}
+
+/// `-f`, else the caller.
+fn sender(options: &Options, caller: &Caller) -> Result<ReversePath, Refusal> {
+    match options.sender.as_deref().map(|s| s.trim_matches(['<', '>'])) {
+        Some("") => Ok(ReversePath::Null),
         given => {
             let text = given.unwrap_or(&caller.name);
             let bad =
                 || Refusal::new(EX_USAGE, format!("-f {text:?} is no address; write it as name@example.com"));
-            ReversePath::Mailbox(mailbox(text).ok_or_else(bad)?)
+            Ok(ReversePath::Mailbox(mailbox(text).ok_or_else(bad)?))
         }
-    };
-    let from = match &sender {
-        ReversePath::Mailbox(address) => address.wire(),
-        ReversePath::Null => caller.name.as_str(),
-    };
-    let from = letter::mailbox(from, options.full_name.as_deref().or(caller.full_name.as_deref()));
-    let body = Body::whole(letter::edited(message, options.from_headers, &from));
-    let needs = |address: &Address| address.needs_smtputf8();
-    let smtputf8 =
-        recipients.iter().any(needs) || matches!(&sender, ReversePath::Mailbox(address) if needs(address));
-    Ok(SmtpRequest { sender, recipients, body, smtputf8 })
+    }
 }
 
 /// `a@b`, `<a@b>`, or a bare name, which the relay completes.
@@ -231,8 +256,9 @@ fn judge(reply: Reply, recipients: &[Address], to: &str) -> Result<(), Refusal> 
             let lasting = last.lasting() && (phase != Phase::Rcpt || refused.iter().all(Answer::lasting));
             let code = match phase {
                 _ if !lasting => EX_TEMPFAIL,
+                // Who may send is judged before: a recipient is refused as such, whatever for (RFC 3463 X.7.1 too).
+                Phase::Rcpt if last.code != 530 => EX_NOUSER,
                 _ if is_denied(&last) => EX_NOPERM,
-                Phase::Rcpt => EX_NOUSER,
                 Phase::Dot | Phase::Body => EX_DATAERR,
                 _ => EX_UNAVAILABLE,
             };
@@ -372,10 +398,13 @@ mod tests {
         let a = [Address::parse("a@x.example", Grammar::Strict).unwrap()];
         let ok = answer(250, None);
         let no = answer(550, Some([5, 1, 1]));
+        let denied = answer(550, Some([5, 7, 1]));
         let lost = |handed_over| Reply::Lost { phase: Phase::Connect, handed_over, said: "refused".into() };
         for (reply, code) in [
             (smtp(Phase::Dot, ok.clone(), vec![ok.clone()]), None),
             (smtp(Phase::Rcpt, no.clone(), vec![no]), Some(EX_NOUSER)),
+            (smtp(Phase::Rcpt, denied.clone(), vec![denied.clone()]), Some(EX_NOUSER)),
+            (smtp(Phase::Mail, denied, vec![]), Some(EX_NOPERM)),
             (smtp(Phase::Rcpt, answer(451, None), vec![answer(451, None)]), Some(EX_TEMPFAIL)),
             (smtp(Phase::Dot, answer(554, Some([5, 6, 0])), vec![ok.clone()]), Some(EX_DATAERR)),
             (smtp(Phase::Dot, answer(452, None), vec![ok]), Some(EX_TEMPFAIL)),

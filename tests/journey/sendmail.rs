@@ -116,18 +116,98 @@ fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
 }
 
 #[test]
-fn a_relay_that_takes_nothing_now_is_asked_again_by_the_caller() {
+fn an_esp_that_is_down_is_no_matter_of_the_callers() {
     let upstream = Upstream::start();
     upstream.fail_always(Point::Banner, Fault::Close);
     let relay = Relay::to(&upstream);
     let submit = relay.smtp().to_string();
     let output = call("sendmail", &["a@example.com"], &submit, b"Subject: waits\n\nx\n");
-    assert_eq!(
-        ended(&output),
-        (Some(0), String::new()),
-        "it is the relay's from here on, whatever the ESP does"
-    );
+    assert_eq!(ended(&output), (Some(0), String::new()), "it is the relay's from here on");
     wait_until("it waits", Duration::from_secs(10), || {
         relay.cli(&["queue", "list"]).out.contains("a@example.com")
     });
+}
+
+#[test]
+fn a_relay_that_takes_it_later_is_asked_again_by_the_caller() {
+    for (point, reply, code) in [
+        (Point::Banner, "421 4.3.2 too many connections", 75),
+        (Point::Mail, "452 4.3.1 no memory", 75),
+        (Point::Rcpt(1), "451 4.7.1 greylisted", 75),
+        (Point::Data, "451 4.3.0 not now", 75),
+        (Point::Dot, "452 4.3.1 the disk is full", 75),
+        (Point::Rcpt(1), "550 5.7.1 may not be mailed", 67),
+        (Point::Rcpt(1), "530 5.7.0 authentication required", 77),
+        (Point::Dot, "552 5.3.4 too large", 65),
+    ] {
+        let relay = Upstream::start();
+        relay.fail_always(point, Fault::Reply(reply));
+        let output = call("sendmail", &["a@example.com"], &relay.address().to_string(), b"Subject: s\n\nx\n");
+        let (got, said) = ended(&output);
+        assert_eq!(got, Some(code), "{point:?} {reply}: {said}");
+        assert!(said.contains(reply), "{said}");
+    }
+}
+
+/// Gives input without an end until nobody takes any, at most so much; how much was taken.
+fn pour(mut input: impl Write, octets_max: usize) -> usize {
+    let piece = [b'x'; 65_536];
+    let mut poured = 0;
+    while poured < octets_max && input.write_all(&piece).is_ok() {
+        poured += piece.len();
+    }
+    poured
+}
+
+#[test]
+fn input_without_an_end_is_not_read_to_the_end_of_memory() {
+    let mut child = Command::new(binary())
+        .args(["sendmail", "a@example.com"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let poured = pour(child.stdin.take().unwrap(), 1_500_000_000);
+    let (code, said) = ended(&child.wait_with_output().unwrap());
+    assert_eq!(code, Some(65), "{said}");
+    assert!(said.contains("too large"), "{said}");
+    assert!(poured < 300_000_000, "{poured} octets were read");
+}
+
+#[test]
+fn recipients_are_verified_without_a_mail_and_the_queue_is_tried() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let submit = relay.smtp().to_string();
+    let output = call(
+        "sendmail",
+        &["-bv", "-f", "me@example.org", "a@example.com", "grüße@example.com"],
+        &submit,
+        b"",
+    );
+    assert_eq!(ended(&output), (Some(0), String::new()));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|l| l.contains(": 250 ")), "{told}");
+    assert!(lines[1].starts_with("<grüße@example.com>: "), "{told}");
+
+    let strict = Upstream::start();
+    strict.fail_always(Point::RcptOf("no@example.com"), Fault::Reply("550 5.1.1 nobody"));
+    strict.fail_always(Point::RcptOf("later@example.com"), Fault::Reply("451 4.3.0 later"));
+    for (recipients, code) in [
+        (&["-bv", "a@example.com", "no@example.com", "later@example.com"][..], 67),
+        (&["-bv", "a@example.com", "later@example.com"], 75),
+    ] {
+        let output = call("sendmail", recipients, &strict.address().to_string(), b"");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+    }
+    let nobody = format!("127.0.0.1:{}", free_port());
+    assert_eq!(call("sendmail", &["-bv", "a@example.com"], &nobody, b"").status.code(), Some(75));
+    assert!(!strict.commands().iter().any(|(_, command)| command.starts_with("DATA")));
+    assert_eq!(relay.cli(&["queue", "list"]).out.lines().count(), 1, "only the head of the table");
+
+    assert_eq!(relay.cli(&["sendmail", "-q"]).must(0).out, "0 deliveries due now\n");
+    relay.cli(&["sendmail", "-qI0000000000009"]).must(3);
+    assert_eq!(ended(&call("sendmail", &["-q1h"], &submit, b"")), (Some(0), String::new()));
+    assert_eq!(ended(&call("sendmail", &["-I"], &submit, b"")), (Some(0), String::new()));
 }

@@ -1,7 +1,7 @@
 //! The message as `sendmail` gets it on standard input: its end, its line ends, its recipients, and what is added to it
 //! and taken out before the relay sees it.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read as _};
 
 use mail_parser::{Addr, HeaderValue, MessageParser};
 
@@ -15,23 +15,33 @@ const NAMED: [&str; 3] = ["To", "Cc", "Bcc"];
 const RESENT: [&str; 3] = ["Resent-To", "Resent-Cc", "Resent-Bcc"];
 
 /// Reads to the end of input or, where it `ends_at_dot`, to a line that holds a dot alone. Every line ends in CRLF then,
-/// whatever it ended in.
+/// whatever it ended in. Of input that has more than [`OCTETS_MAX`] no more is read, however long its lines are.
 pub(super) fn read(input: &mut impl BufRead, ends_at_dot: bool) -> io::Result<Vec<u8>> {
-    let (mut text, mut line) = (Vec::new(), Vec::new());
+    read_up_to(OCTETS_MAX, input, ends_at_dot)
+}
+
+fn read_up_to(octets_max: usize, input: &mut impl BufRead, ends_at_dot: bool) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
     loop {
-        line.clear();
-        if input.read_until(b'\n', &mut line)? == 0 {
+        let start = text.len();
+        // One more than may be: else a message of just so many would seem too large.
+        let room = (octets_max - start) as u64 + 1;
+        if input.take(room).read_until(b'\n', &mut text)? == 0 {
             return Ok(text);
         }
-        let end = line.strip_suffix(b"\n").unwrap_or(&line);
-        let end = end.strip_suffix(b"\r").unwrap_or(end);
-        if ends_at_dot && end == b"." {
+        for end in [b'\n', b'\r'] {
+            if text.len() > start && text.ends_with(&[end]) {
+                text.pop();
+            }
+        }
+        if ends_at_dot && &text[start..] == b"." {
+            text.truncate(start);
             return Ok(text);
         }
-        text.extend_from_slice(end);
         text.extend_from_slice(b"\r\n");
-        if text.len() > OCTETS_MAX {
-            return Err(io::Error::other(format!("it has over {} MiB", OCTETS_MAX / (1024 * 1024))));
+        if text.len() > octets_max {
+            let said = format!("it has over {octets_max} octets");
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, said));
         }
     }
 }
@@ -114,6 +124,20 @@ mod tests {
         assert_eq!(read_all("a\n.\nc\n", true), "a\r\n");
         assert_eq!(read_all("a\n..\n. \n", true), "a\r\n..\r\n. \r\n");
         assert_eq!(read_all("", true), "");
+    }
+
+    #[test]
+    fn no_more_is_read_than_may_be_however_long_a_line_is() {
+        let read_ten = |text: &str| {
+            let mut input = text.as_bytes();
+            let read = read_up_to(10, &mut input, true).map_err(|error| error.kind());
+            (read, input.len())
+        };
+        assert_eq!(read_ten("1234567\n."), (Ok(b"1234567\r\n".to_vec()), 0));
+        assert_eq!(read_ten("12345678"), (Ok(b"12345678\r\n".to_vec()), 0));
+        assert_eq!(read_ten("123456789"), (Err(io::ErrorKind::FileTooLarge), 0));
+        assert_eq!(read_ten("1\n2\n3\n4\n5\n6\n"), (Err(io::ErrorKind::FileTooLarge), 4));
+        assert_eq!(read_ten(&"x".repeat(1000)), (Err(io::ErrorKind::FileTooLarge), 989));
     }
 
     #[test]

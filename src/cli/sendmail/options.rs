@@ -19,7 +19,7 @@ pub(super) struct Options {
 }
 
 /// `-b`, and what its letters stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) enum Mode {
     /// `-bm`: submit a message.
     #[default]
@@ -28,15 +28,20 @@ pub(super) enum Mode {
     Dialogue,
     /// `-bp`: list the queue.
     List,
-    /// `-bi`: make the aliases anew; there are none.
-    Aliases,
+    /// `-bi`, `-I`, `-bh`, `-bH`, and `-q` with a time: make the aliases anew, show or forget what is known of hosts,
+    /// look at the queue so often. There are none, or the relay does it by itself.
+    Nothing,
+    /// `-bv`: say whether the recipients would be taken; no message is read or sent.
+    Verify,
+    /// `-q`: try now what waits; `-qI` and an id: this message.
+    Flush(Option<String>),
 }
 
-/// Letters with a value that changes nothing here: body type, configuration file, delivery by DSN, hop count, label,
-/// log, options by name, protocol, how much of the message a DSN returns, envelope id, and two of old.
-const VALUES_PASSED_OVER: &str = "BCDhLNOXpRV";
+/// Letters with a value that changes nothing here: kind of submission, body type, configuration file, log, what becomes
+/// of errors, hop count, label, delivery by DSN, options by name, protocol, how much of the message a DSN returns, log.
+const VALUES_PASSED_OVER: &str = "ABCDehLNOpRX";
 /// Letters without a value that change nothing here.
-const PASSED_OVER: &str = "GmnUvx";
+const PASSED_OVER: &str = "cGmnUvx";
 
 impl Options {
     /// Reads the arguments behind the program's name. `Err` says what is wrong.
@@ -60,7 +65,7 @@ impl Options {
     fn letters<'a>(
         &mut self,
         letters: &str,
-        rest: &mut impl Iterator<Item = &'a String>,
+        rest: &mut (impl Iterator<Item = &'a String> + Clone),
     ) -> Result<(), String> {
         for (at, letter) in letters.char_indices() {
             let attached = &letters[at + letter.len_utf8()..];
@@ -80,12 +85,12 @@ impl Options {
                     self.full_name = Some(value(letter, attached, rest)?);
                     return Ok(());
                 }
-                'A' => return Ok(()),
+                'I' => self.mode = Mode::Nothing,
                 'q' => {
-                    return Err(
-                        "-q: the relay sends by itself; postroad queue flush tries now what waits".into()
-                    );
+                    self.mode = queue(attached)?;
+                    return Ok(());
                 }
+                'V' => return envelope_id(attached, rest),
                 'd' => return Ok(()),
                 _ if PASSED_OVER.contains(letter) => {}
                 _ if VALUES_PASSED_OVER.contains(letter) => {
@@ -105,6 +110,38 @@ impl Options {
     }
 }
 
+/// `-V ID`: the envelope id in a DSN. Long ago the letter stood alone and asked for VERP: what comes behind it then is an
+/// option or a recipient, and no recipient is to be lost by that.
+fn envelope_id<'a>(
+    attached: &str,
+    rest: &mut (impl Iterator<Item = &'a String> + Clone),
+) -> Result<(), String> {
+    let apart = rest.clone().next().filter(|_| attached.is_empty());
+    match apart {
+        Some(next) if next.starts_with('-') => {}
+        Some(next) if next.contains('@') => {
+            return Err(format!(
+                "-V {next}: an envelope id or a recipient? Write the id behind the letter, as in -Vid, or leave -V out"
+            ));
+        }
+        Some(_) => drop(rest.next()),
+        None => {}
+    }
+    Ok(())
+}
+
+/// What stands behind `-q`: nothing, a time, or `I` and a message's id.
+fn queue(value: &str) -> Result<Mode, String> {
+    match value.split_at_checked(1) {
+        None => Ok(Mode::Flush(None)),
+        Some((digit, _)) if digit.bytes().all(|b| b.is_ascii_digit()) => Ok(Mode::Nothing),
+        Some(("I", id)) if !id.is_empty() => Ok(Mode::Flush(Some(id.to_owned()))),
+        Some(_) => Err(format!(
+            "-q{value}: only all that waits (-q) or one message (-qI and its id) can be tried now"
+        )),
+    }
+}
+
 fn value<'a>(
     letter: char,
     attached: &str,
@@ -121,7 +158,8 @@ fn mode(value: &str) -> Result<Mode, String> {
         "m" => Ok(Mode::Submit),
         "s" => Ok(Mode::Dialogue),
         "p" => Ok(Mode::List),
-        "i" => Ok(Mode::Aliases),
+        "v" => Ok(Mode::Verify),
+        "i" | "h" | "H" => Ok(Mode::Nothing),
         other => Err(format!("-b{other}: not a daemon; run the relay with: postroad serve")),
     }
 }
@@ -146,7 +184,7 @@ mod tests {
         assert!(mutt.dot_is_text && !mutt.from_headers);
         let git = read("-i a@example.com b@example.com").unwrap();
         assert_eq!(git.recipients.len(), 2);
-        let together = read("-ti -N never -R hdrs -V id -B 8BITMIME x@example.com").unwrap();
+        let together = read("-ti -N never -R hdrs -V id -B 8BITMIME -Ac -em -c -U x@example.com").unwrap();
         assert!(together.from_headers && together.dot_is_text);
         assert_eq!(together.recipients, ["x@example.com"]);
         assert_eq!(Options::read(&["-f".into(), String::new()]).unwrap().sender.as_deref(), Some(""));
@@ -156,15 +194,29 @@ mod tests {
     fn other_modes_are_told_apart_and_what_is_unknown_is_told() {
         assert_eq!(read("-bs").unwrap().mode, Mode::Dialogue);
         assert_eq!(read("-bp").unwrap().mode, Mode::List);
+        assert_eq!(read("-bv a@example.com").unwrap().mode, Mode::Verify);
+        assert_eq!(read("-q").unwrap().mode, Mode::Flush(None));
+        assert_eq!(read("-qI06z3sp6dng800").unwrap().mode, Mode::Flush(Some("06z3sp6dng800".into())));
+        for line in ["-I", "-bi", "-bh", "-q1h"] {
+            assert_eq!(read(line).unwrap().mode, Mode::Nothing, "{line}");
+        }
         for (line, told) in [
             ("-bd", "postroad serve"),
-            ("-q", "queue flush"),
-            ("-q1h", "queue flush"),
+            ("-qRexample.com", "-qI"),
+            ("-qI", "-qI"),
             ("-Z", "-Z"),
             ("-t -f", "missing"),
         ] {
             let said = read(line).unwrap_err();
             assert!(said.contains(told), "{line}: {said}");
         }
+    }
+
+    #[test]
+    fn no_recipient_is_taken_for_an_envelope_id() {
+        for line in ["-Vid a@x b@x", "-V id a@x b@x", "-V -i a@x b@x", "-V -- a@x b@x", "a@x b@x -V"] {
+            assert_eq!(read(line).unwrap().recipients, ["a@x", "b@x"], "{line}");
+        }
+        assert!(read("-V a@x b@x").unwrap_err().contains("-V a@x"));
     }
 }
