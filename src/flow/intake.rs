@@ -15,13 +15,13 @@ use crate::journal::{self, Alert};
 use crate::mail::asks::{Asks, BadAsk};
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
-    Body, Budget, Envelope, IdMint, Message, MessageId, Protocol, ReversePath, Source, StreamName, Submission,
+    Body, Budget, Envelope, IdMint, Message, MessageId, OnceKey, ReversePath, Source, StreamName, Submission,
 };
 use crate::metrics as names;
 use crate::policy::streams::StreamSettings;
 use crate::policy::{Verdict, judge};
 use crate::smtp::{Client, Gatekeeper, Reply};
-use crate::store::{Accept, Entry, Once, OnceKey, Store, StoreError};
+use crate::store::{Accept, Entry, Once, Store, StoreError};
 
 /// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier.
 #[derive(Debug)]
@@ -85,7 +85,14 @@ impl Intake {
     }
 
     /// Takes a submission in. `Ok` means: committed.
-    pub async fn submit(&self, submission: Submission) -> Result<MessageId, Reply> {
+    pub async fn submit(&self, mut submission: Submission) -> Result<MessageId, Reply> {
+        let key = submission.key.take();
+        if let Some(first) = self.taken_before(key.as_ref(), &submission.source)? {
+            if let Some(rest) = submission.raw.rest {
+                Gatekeeper::discard(self, rest.message).await;
+            }
+            return Ok(first);
+        }
         let stream = self.stream(submission.stream.as_ref())?;
         let now = self.clock.now();
         let due = submission.send_at.unwrap_or(now).max(now);
@@ -104,7 +111,6 @@ impl Intake {
             pin: submission.pin,
             source: submission.source,
         });
-        let key = submission.key.map(|key| OnceKey { scope: scope(&message.source), key });
         let (spilled, taken) = (message.body.rest.is_some(), self.accept(message, due, key).await?);
         if spilled && taken != id {
             Gatekeeper::discard(self, id).await;
@@ -130,6 +136,22 @@ impl Intake {
             Gatekeeper::discard(self, id).await;
         }
         taken
+    }
+
+    /// The message that had this key first. Looked for before anything is judged: who only did not hear the first 250
+    /// is not told that there is no room, or that the content is refused.
+    fn taken_before(&self, key: Option<&OnceKey>, source: &Source) -> Result<Option<MessageId>, Reply> {
+        let Some(key) = key else { return Ok(None) };
+        let first = self.known(key)?;
+        if let Some(first) = first {
+            journal::repeated(first, &source.listener);
+        }
+        Ok(first)
+    }
+
+    /// The message that had this key first, while it is remembered.
+    pub fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply> {
+        self.store.taken_once(key).map_err(|error| self.not_taken(&error))
     }
 
     /// Commits the message with every recipient. At the instant the commit returns the mail is ours.
@@ -326,10 +348,12 @@ impl Intake {
     }
 }
 
-/// Whose an app's keys are: those of one login, or of all that need none.
-fn scope(source: &Source) -> String {
-    let door = if source.protocol == Protocol::Http { "http" } else { "smtp" };
-    format!("{door}/{}", source.credential.as_deref().unwrap_or_default())
+/// Whose an app's keys are: a login's; without one, those of one address at one listener.
+fn scope(client: &Client) -> String {
+    match &client.credential {
+        Some(granted) => format!("smtp/user/{}", granted.username),
+        None => format!("smtp/at/{}/{}", client.listener, client.peer.to_canonical()),
+    }
 }
 
 /// What the credential binds; else what the message asks for.
@@ -417,7 +441,7 @@ impl Gatekeeper for Intake {
             stream: asked.stream,
             tags: asked.tags,
             metadata: asked.metadata,
-            key: asked.key,
+            key: asked.key.map(|key| OnceKey { scope: scope(client), key }),
             send_at: asked.send_at,
             pin: asked.esp,
             source: Source {

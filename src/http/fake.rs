@@ -16,8 +16,8 @@ use crate::flow::Standing;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::mail::delivery::Mark;
 use crate::mail::{
-    AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, Owner,
-    Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName, Submission,
+    AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, OnceKey,
+    Owner, Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName, Submission,
 };
 use crate::router::PassedOver;
 use crate::secret::Secret;
@@ -237,6 +237,11 @@ impl Post for Fake {
             _ => Reply::new(250, (2, 1, 5), "recipient ok"),
         };
         std::future::ready(reply).boxed()
+    }
+
+    fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply> {
+        let submitted = self.submitted.lock().unwrap();
+        Ok(submitted.iter().any(|taken| taken.key.as_ref() == Some(key)).then(|| id(9)))
     }
 
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>> {

@@ -14,7 +14,7 @@ use crate::flow::courier::Courier;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::intake::Intake;
 use crate::journal;
-use crate::mail::{MessageId, Submission};
+use crate::mail::{MessageId, OnceKey, Submission};
 use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{Act, DeliveryView, Filter, MessageView, NewToken, QueueCount, Store, StoreError, Token};
 
@@ -133,6 +133,10 @@ pub struct LivePost(pub Arc<Intake>);
 impl Post for LivePost {
     fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply> {
         Gatekeeper::recipient(&*self.0, client, recipient).boxed()
+    }
+
+    fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply> {
+        self.0.known(key)
     }
 
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>> {

@@ -23,7 +23,8 @@ use crate::address::Address;
 use crate::mail::asks::VALUE_OCTETS_MAX;
 use crate::mail::body::BodyFacts;
 use crate::mail::{
-    Body, BodyKind, Envelope, MessageId, Permit, Protocol, ReversePath, Source, StreamName, Submission,
+    Body, BodyKind, Envelope, MessageId, OnceKey, Permit, Protocol, ReversePath, Source, StreamName,
+    Submission,
 };
 use crate::smtp::{Client, Granted, Reply};
 
@@ -38,6 +39,9 @@ pub const LISTENER: &str = "http";
 pub trait Post: Send + Sync {
     /// Whether this client may mail that recipient.
     fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply>;
+
+    /// The message that had this key first.
+    fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply>;
 
     /// Takes the mail; `Ok`: it is committed.
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>>;
@@ -94,7 +98,7 @@ pub(super) async fn send(
 ) -> Result<(StatusCode, Json<Sent>), Problem> {
     let (mut parts, body) = request.into_parts();
     let query: Result<Query<Pairs>, QueryRejection> = Query::from_request_parts(&mut parts, &()).await;
-    let caller = parts.extensions.get::<Caller>().map_or_else(String::new, |caller| caller.name.clone());
+    let caller = parts.extensions.get::<Caller>().cloned();
     let peer = parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.0);
     let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     let raw = kind.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("message/rfc822");
@@ -113,8 +117,14 @@ pub(super) async fn send(
         }
     };
     drop(body);
-    wanted.key = key.or(wanted.key);
-    let sent = enter(&app, wanted, client_of(caller, peer), permit).await?;
+    let key = key.or(wanted.key.take()).map(|key| OnceKey { scope: scope(caller.as_ref()), key });
+    if let Some(key) = &key
+        && let Some(first) = app.relay.post.known(key).map_err(|reply| problem_of(&reply))?
+    {
+        return Ok((StatusCode::ACCEPTED, Json(repeated(&app, first, &wanted).await?)));
+    }
+    let name = caller.map_or_else(String::new, |caller| caller.name);
+    let sent = enter(&app, wanted, key, client_of(name, peer), permit).await?;
     Ok((StatusCode::ACCEPTED, Json(sent)))
 }
 
@@ -166,8 +176,41 @@ fn client_of(name: String, peer: IpAddr) -> Client {
     }
 }
 
+/// Whose a key is: a token's, by its number, since names may be given twice.
+fn scope(caller: Option<&Caller>) -> String {
+    match caller.and_then(|caller| caller.token) {
+        Some(token) => format!("http/token/{token}"),
+        None => "http/admin".into(),
+    }
+}
+
+/// What is told to who sends it again: nobody is judged anew.
+async fn repeated(app: &App, first: MessageId, wanted: &Wanted) -> Result<Sent, Problem> {
+    let kept = app.relay.queue.show(first).await?;
+    let had = |address: &Address| {
+        // After its retention nothing is known of it but that it was taken.
+        kept.as_ref()
+            .is_none_or(|view| view.message.envelope.recipients.iter().any(|r| r.key() == address.key()))
+    };
+    let recipients = wanted.recipients.iter().map(|(_, address)| {
+        let taken = had(address);
+        let (code, said) = match taken {
+            true => (250, "taken when its key came first"),
+            false => (550, "not among the recipients when its key came first"),
+        };
+        SentTo { address: address.wire().into(), taken, code, said: said.into() }
+    });
+    Ok(Sent { id: first.to_string(), recipients: recipients.collect() })
+}
+
 /// Each recipient is judged, then those that remain are committed.
-async fn enter(app: &App, wanted: Wanted, mut client: Client, permit: Permit) -> Result<Sent, Problem> {
+async fn enter(
+    app: &App,
+    wanted: Wanted,
+    key: Option<OnceKey>,
+    mut client: Client,
+    permit: Permit,
+) -> Result<Sent, Problem> {
     let stream = wanted.stream.as_deref().map(StreamName::new);
     if let Some(granted) = &mut client.credential {
         (granted.stream, granted.esp) = (stream.clone(), wanted.esp.clone());
@@ -209,7 +252,7 @@ async fn enter(app: &App, wanted: Wanted, mut client: Client, permit: Permit) ->
         stream,
         tags: wanted.tags,
         metadata: wanted.metadata,
-        key: wanted.key,
+        key,
         send_at: wanted.send_at,
         pin: wanted.esp,
         source: Source {

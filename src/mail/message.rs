@@ -59,6 +59,15 @@ pub struct Source {
     pub protocol: Protocol,
 }
 
+/// A key of an app's own, for a message that it may hand in more than once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnceKey {
+    /// Whose: the same key of somebody else is another.
+    pub scope: String,
+    /// As the app chose it.
+    pub key: String,
+}
+
 /// Mail at the door: whatever the edge read and removed is a field by now, so that SMTP, HTTP and campaigns enter alike.
 #[derive(Debug)]
 pub struct Submission {
@@ -73,7 +82,7 @@ pub struct Submission {
     /// Pairs of the app's own, carried to the ESP.
     pub metadata: Vec<(String, String)>,
     /// The app's idempotency key.
-    pub key: Option<String>,
+    pub key: Option<OnceKey>,
     /// Not before this moment.
     pub send_at: Option<Timestamp>,
     /// The one ESP that may carry it.

@@ -26,7 +26,7 @@ pub use envelope::{BodyKind, Envelope, ReversePath};
 pub use exchange::{Abort, Answer, Phase, Reply, Request, SmtpReply, SmtpRequest};
 pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
 pub use lane::{Lane, Rule};
-pub use message::{Message, Protocol, Source, Submission};
+pub use message::{Message, OnceKey, Protocol, Source, Submission};
 pub use outcome::{Fault, Outcome, Throttle};
 pub use stream::{StreamKind, StreamName};
 pub use watch::Watch;

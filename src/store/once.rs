@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::Store;
 use super::accept::{Bound, accept};
 use super::tx::Tx;
-use super::types::{Accept, Once, OnceKey, StoreError};
+use super::types::{Accept, Once, StoreError};
 use super::waiting::Lane;
+use super::{Store, store_error};
 use crate::clock::Timestamp;
-use crate::mail::MessageId;
+use crate::mail::{MessageId, OnceKey};
 
 /// How long a key is remembered.
 pub const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
@@ -25,7 +25,7 @@ impl Store {
     pub async fn accept_once(&self, item: Accept, key: OnceKey) -> Result<Once, StoreError> {
         let rows = 2 + item.entries.len() + item.message.body.head.len() / (64 * 1024);
         let run = move |tx: &mut Tx<'_, '_>| {
-            match known(tx, &key)? {
+            match known(tx.conn, &key, tx.now)? {
                 Some(first) if first != item.message.id => return Ok(Ok(Once::Known(first))),
                 Some(_) | None => {}
             }
@@ -41,6 +41,15 @@ impl Store {
             Ok(Ok(Once::Entered(entered)))
         };
         self.shared.queue.run(Lane::Mail, rows, run).await?
+    }
+
+    /// The message that had this key first, while it is remembered. Reads at once, on this thread: it takes
+    /// microseconds. [`Store::accept_once`] looks again.
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub fn taken_once(&self, key: &OnceKey) -> Result<Option<MessageId>, StoreError> {
+        let now = self.shared.clock.now();
+        self.shared.readers.run(|conn| known(conn, key, now)).map_err(|error| store_error(&error))
     }
 
     /// Forgets keys after their time; how many.
@@ -61,10 +70,9 @@ impl Store {
     }
 }
 
-fn known(tx: &Tx<'_, '_>, key: &OnceKey) -> rusqlite::Result<Option<MessageId>> {
-    tx.conn
-        .prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND at > ?3")?
-        .query_row(params![key.scope, key.key, tx.now.earlier(KEYS_KEPT).millis()], |row| row.get(0))
+fn known(conn: &Connection, key: &OnceKey, now: Timestamp) -> rusqlite::Result<Option<MessageId>> {
+    conn.prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND at > ?3")?
+        .query_row(params![key.scope, key.key, now.earlier(KEYS_KEPT).millis()], |row| row.get(0))
         .optional()
         .map(|found| found.map(MessageId::from_number))
 }

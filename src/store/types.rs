@@ -77,15 +77,6 @@ pub struct Accept {
     pub rules: Vec<Rule>,
 }
 
-/// A key of an app's own, for a message that it may hand in more than once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OnceKey {
-    /// Whose: the same key of somebody else is another.
-    pub scope: String,
-    /// As the app chose it.
-    pub key: String,
-}
-
 /// What became of a message with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Once {

@@ -173,3 +173,37 @@ fn a_key_is_taken_once_also_over_a_crash_and_at_once() {
     done.sort();
     assert_eq!((done, a.count()), (all, 3), "two keys by SMTP and one by HTTP, each once");
 }
+
+#[test]
+fn a_key_is_its_client_s_alone_and_is_looked_up_before_anything_is_judged() {
+    let (a, _b, relay) = two("");
+    let keyed = mail("X-Postroad-Idempotency-Key: o-1\r\n");
+    let first = relay.submit("app@example.org", &["ok@example.com"], &keyed);
+    // The second has content that would be refused: a Bcc that everybody would see.
+    let refused = mail("X-Postroad-Idempotency-Key: o-1\r\nno field\r\nBcc: hidden@example.com\r\n");
+    assert_eq!(relay.submit("app@example.org", &["ok@example.com"], &refused), first);
+    let mut other = Client::try_connect(relay.smtp(), Some("127.1.2.3".parse().unwrap())).unwrap();
+    other.expect("220");
+    other.say("EHLO other.example.com").expect("250");
+    let theirs = other.submit("app@example.org", &["ok@example.com"], &keyed);
+    assert_ne!(theirs, first, "another host has keys of its own");
+
+    let token = || {
+        let made = relay.cli(&["token", "create", "--scope", "send", "--name", "shop", "--json"]).must(0);
+        made.json()[0]["token"].as_str().unwrap().to_owned()
+    };
+    let body = r#"{"from":"a@example.org","to":["b@example.com"],"text":"x"}"#;
+    let send = |token: &str| {
+        let key = [("Idempotency-Key", "o-1")];
+        let answer = http::post_with(relay.http().unwrap(), "/v1/send", Some(token), &key, body).unwrap();
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.json()
+    };
+    let (one, two) = (token(), token());
+    let (by_one, by_two) = (send(&one), send(&two));
+    assert_ne!(by_one["id"], by_two["id"], "two tokens may bear one name");
+    let again = send(&one);
+    assert_eq!(again["id"], by_one["id"]);
+    assert_eq!(again["recipients"][0]["taken"], true, "{again}");
+    a.wait_for(4);
+}

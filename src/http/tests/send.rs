@@ -1,7 +1,7 @@
 //! Mail handed in by HTTP: what reaches the intake, and what is refused before.
 
 use super::*;
-use crate::mail::{BodyKind, Protocol, ReversePath};
+use crate::mail::{BodyKind, Protocol, QueueState, ReversePath};
 
 impl Port {
     async fn send(&self, mail: &Value) -> (StatusCode, Value) {
@@ -166,4 +166,21 @@ async fn a_mail_over_the_limit_is_413_and_one_that_finds_no_memory_503() {
     let (status, body) = port.send(&mail).await;
     assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("no_memory")));
     assert!(port.queue.submitted.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_sends_a_key_again_gets_the_first_answer_whatever_is_thought_of_it_by_now() {
+    let port = Port::open().await;
+    port.queue.add(fake::message(9, QueueState::Done, "kept"), b"nine");
+    let keyed = |to: &str| format!("From: shop@example.com\nTo: {to}\nX-Postroad-Idempotency-Key: k\n\nhi\n");
+    assert_eq!(port.send_raw("", &keyed("a@example.org")).await.0, StatusCode::ACCEPTED);
+    let key = port.queue.submitted.lock().unwrap()[0].key.clone().unwrap();
+    assert_eq!((key.scope.as_str(), key.key.as_str()), ("http/admin", "k"));
+    let (status, again) = port.send_raw("", &keyed("A@example.org, blocked@example.org")).await;
+    assert_eq!((status, &again["id"]), (StatusCode::ACCEPTED, &json!(id(9).to_string())), "{again}");
+    let taken: Vec<_> = again["recipients"].as_array().unwrap().iter().map(|r| r["taken"].clone()).collect();
+    assert_eq!(taken, [true, false]);
+    let (status, again) = port.send_raw("", &keyed("busy@example.org")).await;
+    assert_eq!((status, &again["id"]), (StatusCode::ACCEPTED, &json!(id(9).to_string())), "{again}");
+    assert_eq!(port.queue.submitted.lock().unwrap().len(), 1);
 }

@@ -2,11 +2,15 @@
 
 use super::super::once::KEYS_KEPT;
 use super::*;
+use crate::mail::OnceKey;
 
 async fn enter(store: &Store, bench: &Bench, scope: &str) -> (MessageId, Result<Once, StoreError>) {
     let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
     let key = OnceKey { scope: scope.into(), key: "order-12".into() };
-    (message.id, store.accept_once(bench.waiting(&message), key).await)
+    let known = store.taken_once(&key).unwrap();
+    let entered = store.accept_once(bench.waiting(&message), key).await;
+    assert_eq!(matches!(&entered, Ok(Once::Known(first)) if known == Some(*first)), known.is_some());
+    (message.id, entered)
 }
 
 #[tokio::test]
