@@ -143,6 +143,16 @@ impl Address {
         } else {
             local.nfc().collect::<String>().to_lowercase()
         };
+        self.with_domain_key(local)
+    }
+
+    /// What is the same for all spellings that RFC 5321 has for one mailbox: quotes and backslashes that are not needed
+    /// change nothing (section 4.1.2), nor does the case of a domain; before the @ case counts (section 2.4).
+    pub fn mailbox(&self) -> String {
+        self.with_domain_key(unquoted(self.local()).into_owned())
+    }
+
+    fn with_domain_key(&self, local: String) -> String {
         match self.domain() {
             None => local,
             Some(d) if d.starts_with('[') => format!("{local}@{}", d.to_ascii_lowercase()),
@@ -289,6 +299,21 @@ mod tests {
             ("plus+tag@example.com.", "plus+tag@example.com"),
         ] {
             assert_eq!(lenient(spelling).unwrap().key(), key, "{spelling}");
+        }
+    }
+
+    #[test]
+    fn one_mailbox_has_many_spellings_and_case_tells_two_apart() {
+        for (spelling, mailbox) in [
+            ("a@b.example", "a@b.example"),
+            ("\"a\"@B.Example", "a@b.example"),
+            ("\"\\a\"@b.example", "a@b.example"),
+            ("A@b.example", "A@b.example"),
+            ("\"a b\"@b.example", "a b@b.example"),
+            ("\"a\\\\b\"@b.example", "a\\b@b.example"),
+            ("a@b\u{fc}cher.example", "a@xn--bcher-kva.example"),
+        ] {
+            assert_eq!(lenient(spelling).unwrap().mailbox(), mailbox, "{spelling}");
         }
     }
 

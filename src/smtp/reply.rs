@@ -109,12 +109,8 @@ pub const LOGGED_IN: Reply = Reply::new(235, (2, 7, 0), "authenticated");
 /// VRFY.
 pub const CANNOT_VERIFY: Reply =
     Reply::new(252, (2, 5, 0), "not verified; send RCPT TO and its reply tells whether mail is taken");
-/// HELP.
-pub const HELP: Reply = Reply::new(
-    214,
-    (2, 0, 0),
-    "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP STARTTLS AUTH\nthe manual tells what each setting of a listener does",
-);
+/// What HELP lists everywhere.
+pub const VERBS: &str = "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP";
 
 // What the line or the grammar is wrong about.
 

@@ -191,7 +191,7 @@ impl Session {
             }
             Command::Noop => self.junk(reply::FINE),
             Command::Vrfy => self.junk(reply::CANNOT_VERIFY),
-            Command::Help => self.junk(reply::HELP),
+            Command::Help => self.junk(self.help()),
             Command::Expn => self.refuse(reply::NO_EXPN),
             Command::Quit => Step::Say(reply::BYE),
         }
@@ -360,13 +360,29 @@ impl Session {
             "{}\nPIPELINING\nSIZE {}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nLIMITS MAILMAX={TRANSACTIONS_MAX} RCPTMAX={}",
             self.rules.hostname, settings.max_message_size_octets, settings.max_recipients
         );
-        if settings.tls == TlsMode::StartTls && !self.tls {
+        if self.offers_tls() {
             text.push_str("\nSTARTTLS");
         }
-        if settings.auth != AuthMode::Off && self.auth_is_safe() {
+        if self.offers_auth() {
             text.push_str("\nAUTH PLAIN LOGIN");
         }
         text
+    }
+
+    fn offers_tls(&self) -> bool {
+        self.settings().tls == TlsMode::StartTls && !self.tls
+    }
+
+    fn offers_auth(&self) -> bool {
+        self.settings().auth != AuthMode::Off && self.auth_is_safe()
+    }
+
+    /// What can be said here and now.
+    fn help(&self) -> Reply {
+        let mut verbs = String::from(reply::VERBS);
+        verbs.push_str(if self.offers_tls() { " STARTTLS" } else { "" });
+        verbs.push_str(if self.offers_auth() { " AUTH" } else { "" });
+        Reply::told(214, (2, 0, 0), format!("{verbs}\nthe manual tells what each setting of a listener does"))
     }
 
     fn auth_is_safe(&self) -> bool {
@@ -470,7 +486,7 @@ impl Session {
         }
         let hash = self.hash(&address);
         if transaction.known.contains(&hash)
-            && transaction.envelope.recipients.iter().any(|r| same(r, &address))
+            && transaction.envelope.recipients.iter().any(|r| r.mailbox() == address.mailbox())
         {
             return Step::Say(reply::RECIPIENT_KNOWN);
         }
@@ -482,7 +498,7 @@ impl Session {
     }
 
     fn hash(&self, address: &Address) -> u64 {
-        self.hasher.hash_one((address.local(), address.domain().map(str::to_ascii_lowercase)))
+        self.hasher.hash_one(address.mailbox())
     }
 
     fn data(&mut self) -> Step {
@@ -537,15 +553,6 @@ impl Session {
             Next::Refuse(reply, attempt) => self.refuse_login(reply, attempt),
         }
     }
-}
-
-/// RFC 5321 section 2.4: case counts before the @, not behind it.
-fn same(a: &Address, b: &Address) -> bool {
-    let domains = match (a.domain(), b.domain()) {
-        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-        (a, b) => a.is_none() && b.is_none(),
-    };
-    domains && a.local() == b.local()
 }
 
 /// The name of a client as it may stand in `Received` and in a log: what could end a line, a comment or a word there

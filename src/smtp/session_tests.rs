@@ -102,7 +102,10 @@ fn the_greeting_tells_what_is_offered() {
             "STARTTLS"
         ]
     );
+    let help = |s: &mut Session| reply_to(s, "HELP").wire().lines().next().unwrap_or_default().to_owned();
+    assert!(help(&mut s).ends_with("HELP STARTTLS"));
     s.tls_started();
+    assert!(help(&mut s).ends_with("HELP AUTH"));
     let under_tls = reply_to(&mut s, "EHLO x").wire();
     assert!(!under_tls.contains("STARTTLS") && under_tls.ends_with("250 AUTH PLAIN LOGIN\r\n"));
     assert_eq!(s.client().protocol, Protocol::Esmtp { tls: true, auth: false, utf8: false });
