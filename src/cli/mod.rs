@@ -66,6 +66,16 @@ struct Common {
     token: Option<Secret>,
 }
 
+impl Common {
+    /// For a command of which `why` says that it prints no objects.
+    fn no_json(&self, why: &str) -> Result<(), Failure> {
+        match self.json {
+            false => Ok(()),
+            true => Err(Failure::Usage(format!("{why}; leave out --json"))),
+        }
+    }
+}
+
 fn secret(text: &str) -> Result<Secret, std::convert::Infallible> {
     Ok(Secret::new(text))
 }
@@ -84,7 +94,7 @@ enum Command {
     /// Print a file to start from: every key, its default and why one would change it
     #[command(after_help = "Example: postroad new-config --from-env")]
     NewConfig {
-        /// An [[esp]] for each of SENDGRID_API_KEY, POSTMARK_API_KEY, AWS_ACCESS_KEY_ID and SMTP_HOST that is set
+        /// An [[esp]] for each of SENDGRID_API_KEY, POSTMARK_API_KEY, AWS_ACCESS_KEY_ID (with AWS_REGION and SES_SMTP_PASSWORD) and SMTP_HOST (with SMTP_PORT, SMTP_USERNAME, SMTP_PASSWORD) that is set
         #[arg(long)]
         from_env: bool,
     },
@@ -253,9 +263,11 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
             if connect { brief(check::connect(&common, &loaded.config, out)) } else { Ok(()) }
         }
         Command::NewConfig { from_env } => {
-            new_config::new_config(from_env, |name| std::env::var(name).ok(), out)
+            let variable = |name: &str| std::env::var(name).ok();
+            new_config::new_config(&common, from_env, variable, out, &mut io::stderr())
         }
         Command::Completions { shell } => {
+            common.no_json("completions prints a script")?;
             // It panics where what it writes to fails: a buffer does not.
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "postroad", &mut script);

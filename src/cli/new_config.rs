@@ -1,85 +1,172 @@
 //! `postroad new-config`: a file to start from.
 
 use std::io::Write;
+use std::net::Ipv6Addr;
 
-use super::Failure;
+use super::{Common, Failure};
+use crate::address::domain_ok;
 
 /// Every key with its default and why one would change it.
 const WHOLE: &str = include_str!("../../config/postroad.toml");
 
-/// An ESP that the usual variables in the environment speak of.
-struct Known {
-    /// The variable that says that it is used.
-    variable: &'static str,
-    /// Its table.
-    table: &'static str,
+/// Each says that an ESP is used.
+const NAMED_BY: [&str; 4] = ["SENDGRID_API_KEY", "POSTMARK_API_KEY", "AWS_ACCESS_KEY_ID", "SMTP_HOST"];
+
+/// The user is the word `apikey`.
+const SENDGRID: &str = "[[esp]]\nname = \"sendgrid\"\ntype = \"smtp\"\naddress = \"smtp.sendgrid.net:587\"\n\
+    username = \"apikey\"\npassword = \"env:SENDGRID_API_KEY\"\n";
+/// User and password are the server's token.
+const POSTMARK: &str = "[[esp]]\nname = \"postmark\"\ntype = \"smtp\"\naddress = \"smtp.postmarkapp.com:587\"\n\
+    username = \"env:POSTMARK_API_KEY\"\npassword = \"env:POSTMARK_API_KEY\"\n";
+/// Why the keys of Amazon's API alone are no ESP.
+const SES_UNUSED: &str = "AWS_ACCESS_KEY_ID is not used yet: Amazon SES takes no secret key by SMTP, but a password that \
+    its console makes for one region (SMTP settings, Create SMTP credentials); put it in SES_SMTP_PASSWORD, the region in \
+    AWS_REGION, and ask again";
+
+/// What the environment says of ESPs.
+#[derive(Debug, Default)]
+struct Found {
+    /// A table for each that can be used.
+    tables: Vec<String>,
+    /// What is there and cannot be used, with what to do.
+    unused: Vec<String>,
+    /// What is wrong, with the variable.
+    faults: Vec<String>,
 }
 
-/// Keys of ESPs are used at their SMTP endpoints. SendGrid: the user is the word `apikey`; Postmark: user and password
-/// are the server's token; SES: the password is made from the secret key, for one region.
-const KNOWN: [Known; 4] = [
-    Known {
-        variable: "SENDGRID_API_KEY",
-        table: "[[esp]]\nname = \"sendgrid\"\ntype = \"smtp\"\naddress = \"smtp.sendgrid.net:587\"\nusername = \"apikey\"\n\
-                password = \"env:SENDGRID_API_KEY\"\n",
-    },
-    Known {
-        variable: "POSTMARK_API_KEY",
-        table: "[[esp]]\nname = \"postmark\"\ntype = \"smtp\"\naddress = \"smtp.postmarkapp.com:587\"\n\
-                username = \"env:POSTMARK_API_KEY\"\npassword = \"env:POSTMARK_API_KEY\"\n",
-    },
-    Known {
-        variable: "AWS_ACCESS_KEY_ID",
-        table: "# Amazon SES takes no secret key by SMTP, but a password that its console makes from one, for a region\n\
-                # (SMTP settings, Create SMTP credentials). Put it in SES_SMTP_PASSWORD, and set the region in address.\n\
-                #[[esp]]\n#name = \"ses\"\n#type = \"smtp\"\n#address = \"email-smtp.us-east-1.amazonaws.com:587\"\n\
-                #username = \"env:AWS_ACCESS_KEY_ID\"\n#password = \"env:SES_SMTP_PASSWORD\"\n",
-    },
-    Known {
-        variable: "SMTP_HOST",
-        table: "# The port: 587 with STARTTLS, 465 with tls = \"implicit\".\n[[esp]]\nname = \"smarthost\"\ntype = \"smtp\"\n\
-                address = \"@SMTP_HOST@:@SMTP_PORT@\"\n@LOGIN@",
-    },
-];
-
-/// Prints the whole file or, `from_env`, one with an `[[esp]]` for each key that `variable` finds in the environment.
+/// Prints the whole file or, `from_env`, one with an `[[esp]]` for each key that `variable` finds in the environment;
+/// what it cannot use of that is said on `err`, too.
 pub(super) fn new_config(
+    common: &Common,
     from_env: bool,
     variable: impl Fn(&str) -> Option<String>,
     out: &mut impl Write,
+    err: &mut impl Write,
 ) -> Result<(), Failure> {
+    common.no_json("new-config prints a file in TOML")?;
     if !from_env {
         return Ok(out.write_all(WHOLE.as_bytes())?);
     }
-    let set = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
-    let mut found: Vec<String> = Vec::new();
-    for known in KNOWN {
-        if let Some(value) = set(known.variable) {
-            found.push(filled(known.table, value.trim(), &set));
+    let set = |name: &str| variable(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    let found = found(&set);
+    if !found.faults.is_empty() {
+        return Err(Failure::Usage(found.faults.join("; ")));
+    }
+    if found.tables.is_empty() {
+        return Err(Failure::Failed(match found.unused.is_empty() {
+            false => format!("no file was made: {}", found.unused.join("; ")),
+            true => format!("none of these is set in the environment: {}", NAMED_BY.join(", ")),
+        }));
+    }
+    writeln!(
+        out,
+        "# Made from the environment. `postroad check` reads it, `postroad new-config` prints every other key."
+    )?;
+    for table in &found.tables {
+        write!(out, "\n{table}")?;
+    }
+    for unused in &found.unused {
+        write!(out, "\n{}", comment(unused))?;
+        // Who has closed standard error reads the file.
+        let _ = writeln!(err, "postroad: {unused}");
+    }
+    Ok(())
+}
+
+fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
+    let mut found = Found::default();
+    for variable in NAMED_BY {
+        let Some(value) = set(variable) else { continue };
+        match variable {
+            "SENDGRID_API_KEY" => found.tables.push(SENDGRID.to_owned()),
+            "POSTMARK_API_KEY" => found.tables.push(POSTMARK.to_owned()),
+            "AWS_ACCESS_KEY_ID" => ses(set, &mut found),
+            _ => smarthost(&value, set, &mut found),
         }
     }
-    if found.is_empty() {
-        let names = KNOWN.map(|known| known.variable).join(", ");
-        return Err(Failure::Failed(format!("none of these is set in the environment: {names}")));
+    found
+}
+
+/// Amazon SES at its SMTP endpoint, with a password made for that.
+fn ses(set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
+    let region = set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION"));
+    let (Some(region), Some(_)) = (region, set("SES_SMTP_PASSWORD")) else {
+        return found.unused.push(SES_UNUSED.to_owned());
+    };
+    let host = format!("email-smtp.{region}.amazonaws.com");
+    if region.contains('.') || !domain_ok(&host) {
+        return found
+            .faults
+            .push(format!("AWS_REGION is {region:?}, which is no region; write it as us-east-1"));
     }
-    let head = "# Made from the environment. `postroad check` reads it, `postroad new-config` prints every other key.\n";
-    Ok(write!(out, "{head}\n{}", found.join("\n"))?)
+    found.tables.push(format!(
+        "[[esp]]\nname = \"ses\"\ntype = \"smtp\"\naddress = \"{host}:587\"\n\
+         username = \"env:AWS_ACCESS_KEY_ID\"\npassword = \"env:SES_SMTP_PASSWORD\"\n"
+    ));
 }
 
 /// Host, port and login of any server, by the names that most libraries read.
-fn filled(table: &str, host: &str, set: &impl Fn(&str) -> Option<String>) -> String {
+fn smarthost(host: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
+    let port = port(set).map_err(|fault| found.faults.push(fault));
+    let login = login(set).map_err(|fault| found.faults.push(fault));
+    let host = bracketed(host).map_err(|fault| found.faults.push(fault));
+    if let (Ok(host), Ok(port), Ok(login)) = (host, port, login) {
+        let implicit = if port == 465 { "tls = \"implicit\"\n" } else { "" };
+        found.tables.push(format!(
+            "# 587 is usual with STARTTLS, 465 with tls = \"implicit\"; tls = \"off\" for a server without TLS.\n\
+             [[esp]]\nname = \"smarthost\"\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{implicit}{login}"
+        ));
+    }
+}
+
+/// An IPv6 address stands in brackets before a port.
+fn bracketed(host: &str) -> Result<String, String> {
+    let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match inner.parse::<Ipv6Addr>() {
+        Ok(_) => Ok(format!("[{inner}]")),
+        Err(_) if domain_ok(host) && !host.starts_with('[') => Ok(host.to_owned()),
+        Err(_) => Err(format!(
+            "SMTP_HOST is {host:?}, which is no host name or IP address; its port goes in SMTP_PORT"
+        )),
+    }
+}
+
+fn port(set: &impl Fn(&str) -> Option<String>) -> Result<u16, String> {
+    let Some(text) = set("SMTP_PORT") else { return Ok(587) };
+    let port = text.parse::<u16>().ok().filter(|port| *port != 0);
+    port.ok_or_else(|| format!("SMTP_PORT is {text:?}, which is no port; write a number from 1 to 65535"))
+}
+
+/// The lines of a login; none where neither part is set.
+fn login(set: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
     let first = |names: [&'static str; 2]| names.into_iter().find(|name| set(name).is_some());
-    let user = first(["SMTP_USERNAME", "SMTP_USER"]);
-    let password = first(["SMTP_PASSWORD", "SMTP_PASS"]);
-    let login = match user.zip(password) {
-        Some((user, password)) => format!("username = \"env:{user}\"\npassword = \"env:{password}\"\n"),
-        None => String::new(),
-    };
-    let port = set("SMTP_PORT").filter(|port| port.parse::<u16>().is_ok()).unwrap_or_else(|| "587".into());
-    let implicit = if port == "465" { "tls = \"implicit\"\n" } else { "" };
-    let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(*c)).collect();
-    let login = format!("{implicit}{login}");
-    table.replace("@SMTP_HOST@", &host).replace("@SMTP_PORT@", &port).replace("@LOGIN@", &login)
+    match (first(["SMTP_USERNAME", "SMTP_USER"]), first(["SMTP_PASSWORD", "SMTP_PASS"])) {
+        (None, None) => Ok(String::new()),
+        (Some(user), Some(password)) => {
+            Ok(format!("username = \"env:{user}\"\npassword = \"env:{password}\"\n"))
+        }
+        (Some(user), None) => {
+            Err(format!("{user} is set and no password; set SMTP_PASSWORD, or unset {user}"))
+        }
+        (None, Some(password)) => {
+            Err(format!("{password} is set and no user; set SMTP_USERNAME, or unset {password}"))
+        }
+    }
+}
+
+/// The text as comment lines.
+fn comment(text: &str) -> String {
+    let (mut out, mut line) = (String::new(), String::from("#"));
+    for word in text.split(' ') {
+        if line.len() + word.len() > 110 {
+            out.push_str(&line);
+            out.push('\n');
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    format!("{out}{line}\n")
 }
 
 #[cfg(test)]
@@ -88,12 +175,18 @@ mod tests {
     use crate::config::{Config, Environment};
 
     fn made(variables: &[(&str, &str)]) -> Result<String, Failure> {
-        let mut out = Vec::new();
+        told(variables).map(|(out, _)| out)
+    }
+
+    /// The file, and what is said beside it.
+    fn told(variables: &[(&str, &str)]) -> Result<(String, String), Failure> {
+        let (mut out, mut err) = (Vec::new(), Vec::new());
         let variable = |name: &str| {
             variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
-        new_config(true, variable, &mut out)?;
-        Ok(String::from_utf8(out).unwrap())
+        let done = new_config(&Common::default(), true, variable, &mut out, &mut err);
+        assert!(done.is_ok() || out.is_empty(), "a part of a file is no file");
+        done.map(|()| (String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap()))
     }
 
     /// The names of the ESPs of a file, read with these variables.
@@ -122,8 +215,11 @@ mod tests {
             ("SMTP_USER", "u"),
             ("SMTP_PASS", "s3cret"),
         ];
-        let text = made(&variables).unwrap();
+        let (text, said) = told(&variables).unwrap();
         assert_eq!(esps(&text, &variables), ["sendgrid", "postmark", "smarthost"]);
+        for words in [&text.replace("\n# ", " "), &said] {
+            assert!(words.contains("AWS_ACCESS_KEY_ID is not used yet"), "{words}");
+        }
         for secret in ["SG.k3y", "t0ken", "s3cret"] {
             assert!(!text.contains(secret), "keys stay in the environment: {text}");
         }
@@ -137,5 +233,50 @@ mod tests {
         let failure = made(&[("SENDGRID_API_KEY", " ")]).unwrap_err();
         assert_eq!(failure.exit_code(), 1);
         assert!(failure.message().unwrap().contains("SENDGRID_API_KEY, POSTMARK_API_KEY"));
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_make_no_file() {
+        let failure = made(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "k")]).unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        assert!(failure.message().unwrap().contains("AWS_ACCESS_KEY_ID is not used yet"), "{failure:?}");
+        let variables =
+            [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "eu-west-1"), ("SES_SMTP_PASSWORD", "s3cret")];
+        let (text, said) = told(&variables).unwrap();
+        assert_eq!((esps(&text, &variables), said.as_str()), (vec!["ses".to_owned()], ""));
+        assert!(
+            text.contains("email-smtp.eu-west-1.amazonaws.com:587") && !text.contains("s3cret"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_ipv6_host_stands_in_brackets() {
+        for host in ["::1", "[::1]"] {
+            let variables = [("SMTP_HOST", host)];
+            let text = made(&variables).unwrap();
+            assert!(text.contains("address = \"[::1]:587\""), "{text}");
+            assert_eq!(esps(&text, &variables), ["smarthost"]);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_at_once_and_makes_no_file() {
+        let host = ("SMTP_HOST", "mail.example.net");
+        for (variables, told) in [
+            (&[host, ("SMTP_PORT", "smtp"), ("SMTP_USER", "u")][..], &["SMTP_PORT", "SMTP_USER is set"][..]),
+            (&[host, ("SMTP_PORT", "0")], &["SMTP_PORT"]),
+            (&[host, ("SMTP_PASSWORD", "s3cret")], &["SMTP_PASSWORD is set"]),
+            (&[("SMTP_HOST", "mail.example.net:25")], &["SMTP_PORT"]),
+            (&[("SMTP_HOST", "a\"b"), ("SENDGRID_API_KEY", "k")], &["SMTP_HOST"]),
+        ] {
+            let failure = made(variables).unwrap_err();
+            let message = failure.message().unwrap();
+            assert_eq!(failure.exit_code(), 2, "{message}");
+            assert!(
+                told.iter().all(|word| message.contains(word)) && !message.contains("s3cret"),
+                "{message}"
+            );
+        }
     }
 }

@@ -26,7 +26,20 @@ fn what_new_config_prints_is_good() {
     }
     let none = run(&["new-config", "--from-env"], folder.path(), &[]);
     assert!(none.code == 1 && none.err.contains("SENDGRID_API_KEY"), "{}", none.err);
+    let unused = run(&["new-config", "--from-env"], folder.path(), &[("AWS_ACCESS_KEY_ID", "AKIA")]);
+    assert!(unused.code == 1 && unused.err.contains("not used yet") && unused.out.is_empty(), "{unused:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else was made");
+}
+
+#[test]
+fn a_file_and_a_script_are_no_objects() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["new-config", "--json"][..], &["completions", "bash", "--json"]] {
+        let ran = run(arguments, folder.path(), &[]);
+        assert!(ran.code == 2 && ran.out.is_empty(), "{ran:?}");
+        let told: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+        assert_eq!(told["error"]["code"], "usage");
+    }
 }
 
 #[test]
