@@ -1,12 +1,13 @@
 //! `[[listener]]` and `[[credential]]`: who may hand in mail, where and how. No open relay by accident.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{Reader, TableReader};
 use super::streams;
 use super::written::Table;
-use super::{esps, kinds};
+use super::{esps, kinds, terms};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{
     self, AuthMode, BareNewline, CertificateError, CertificateFiles, Credential, ListenerSettings, Password,
@@ -45,9 +46,10 @@ pub(super) fn credentials(reader: &mut Reader<'_>, streams: &[StreamSettings]) -
         let password = password(&mut t);
         let stream = t.optional("stream", streams::named(streams));
         let esp = t.optional("esp", esps::named(names.clone()));
+        let terms = Arc::new(terms::of_credential(&mut t));
         t.finish(&[]);
         if let (Some(username), Some(password)) = (username, password) {
-            credentials.push(Credential { username, password, stream, esp });
+            credentials.push(Credential { username, password, stream, esp, terms });
         }
     }
     credentials
@@ -94,7 +96,7 @@ pub(super) fn listeners(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> 
             (None, _) => {}
         }
         addresses.extend(address);
-        t.finish(&[]);
+        t.finish(&[("senders", "[[credential]]"), ("rate", "[[credential]]")]);
         listeners.push(listener);
     }
     listeners

@@ -106,7 +106,7 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 /// `@corp.example.com`, or a whole address, as a key.
-fn recipient(text: &str) -> Result<String, String> {
+pub(super) fn recipient(text: &str) -> Result<String, String> {
     let bad = || "is neither a domain such as @corp.example.com nor an address".to_string();
     let address = match text.strip_prefix('@') {
         Some(domain) => format!("x@{domain}"),

@@ -13,8 +13,6 @@ const LATER: &[(&str, &str, &str)] = &[
     ("listener", "only_to", "[]"),
     ("listener", "redirect_to", "\"\""),
     ("listener", "dedupe", "\"\""),
-    ("credential", "senders", "[]"),
-    ("credential", "rate", "\"\""),
     ("credential", "from_rewrite", "{}"),
     ("credential", "only_to", "[]"),
     ("credential", "redirect_to", "\"\""),

@@ -22,6 +22,7 @@ mod later;
 mod problem;
 mod reader;
 mod streams;
+mod terms;
 mod twins;
 pub mod units;
 mod written;

@@ -9,6 +9,7 @@ use tokio::runtime::RuntimeFlavor;
 
 use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
+use super::rates::Rates;
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
@@ -19,7 +20,7 @@ use crate::mail::{
 };
 use crate::metrics as names;
 use crate::policy::streams::StreamSettings;
-use crate::policy::{Verdict, judge};
+use crate::policy::{Verdict, judge, senders};
 use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{Accept, Entry, Once, Store, StoreError};
 
@@ -34,6 +35,7 @@ pub struct Intake {
     rules: prepare::Settings,
     accepted: HashMap<(String, StreamName), Counter>,
     streams: HashMap<StreamName, StreamSettings>,
+    rates: Rates,
     no_room: Alert,
     not_stored: Alert,
 }
@@ -79,6 +81,7 @@ impl Intake {
             rules: parts.rules,
             accepted,
             streams: parts.streams.into_iter().map(|s| (s.name.clone(), s)).collect(),
+            rates: Rates::default(),
             no_room: Alert::new("no_room"),
             not_stored: Alert::new("not_stored"),
         }
@@ -98,6 +101,7 @@ impl Intake {
         let due = submission.send_at.unwrap_or(now).max(now);
         let id = submission.raw.rest.map_or_else(|| self.mint.message(&*self.clock), |rest| rest.message);
         let prepared = self.prepare(id, &submission).await?;
+        senders::header_from(&submission.terms.senders, &prepared.head).map_err(not_theirs)?;
         let message = Arc::new(Message {
             id,
             envelope: submission.envelope,
@@ -379,11 +383,14 @@ fn unknown(field: &str, what: &str, name: &str, names: &[&str]) -> Reply {
 }
 
 impl Gatekeeper for Intake {
-    async fn sender(&self, _: &Client, _: &ReversePath, announced_octets: Option<u64>) -> Reply {
-        match self.store.has_room(announced_octets.unwrap_or(0)) {
-            Ok(()) => Reply::new(250, (2, 1, 0), "sender ok"),
-            Err(error) => self.not_taken(&error),
+    async fn sender(&self, client: &Client, sender: &ReversePath, announced_octets: Option<u64>) -> Reply {
+        if let Err(why) = senders::envelope_sender(&client.terms.senders, sender) {
+            return not_theirs(why);
         }
+        if let Err(error) = self.store.has_room(announced_octets.unwrap_or(0)) {
+            return self.not_taken(&error);
+        }
+        self.rates.enter(client).err().unwrap_or(Reply::new(250, (2, 1, 0), "sender ok"))
     }
 
     async fn recipient(&self, client: &Client, recipient: &Address) -> Reply {
@@ -435,6 +442,7 @@ impl Gatekeeper for Intake {
                 return reply;
             }
         };
+        let recipients = envelope.recipients.len();
         let submission = Submission {
             envelope,
             raw: body,
@@ -451,9 +459,13 @@ impl Gatekeeper for Intake {
                 credential: client.credential.as_ref().map(|c| c.username.clone()),
                 protocol: client.protocol,
             },
+            terms: Arc::clone(&client.terms),
         };
         match self.submit(submission).await {
-            Ok(id) => Reply::told(250, (2, 0, 0), format!("queued as {id}")),
+            Ok(id) => {
+                self.rates.take_more(client, recipients.saturating_sub(1));
+                Reply::told(250, (2, 0, 0), format!("queued as {id}"))
+            }
             Err(reply) => {
                 if let Some(id) = spilled {
                     Gatekeeper::discard(self, id).await;
@@ -511,6 +523,11 @@ fn aside<T>(work: impl FnOnce() -> T) -> T {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => work(),
     }
+}
+
+/// The client names a sender that is not its own.
+fn not_theirs(why: String) -> Reply {
+    Reply::told(550, (5, 7, 1), why)
 }
 
 fn no_memory() -> Reply {

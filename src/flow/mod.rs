@@ -14,6 +14,7 @@ pub mod meter;
 pub mod outlet;
 pub mod pending;
 pub mod prepare;
+mod rates;
 mod rounds;
 
 pub use choice::Standing;

@@ -264,6 +264,7 @@ mod tests {
                 credential: None,
                 protocol: Protocol::Esmtp { tls: false, auth: false, utf8: false },
             },
+            terms: Arc::default(),
         }
     }
 

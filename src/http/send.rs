@@ -170,8 +170,9 @@ fn client_of(name: String, peer: IpAddr) -> Client {
         peer,
         helo: String::new(),
         protocol: Protocol::Http,
-        credential: Some(Granted { username: name, stream: None, esp: None }),
+        credential: Some(Granted { username: name, stream: None, esp: None, terms: Arc::default() }),
         listener_stream: None,
+        terms: Arc::default(),
         trusted: true,
     }
 }
@@ -262,6 +263,7 @@ async fn enter(
             credential: client.credential.map(|granted| granted.username),
             protocol: Protocol::Http,
         },
+        terms: client.terms,
     };
     let id = app.relay.post.submit(submission).await.map_err(|reply| problem_of(&reply))?;
     Ok(Sent { id: id.to_string(), recipients })

@@ -1,11 +1,13 @@
 //! What comes in (a submission) and what goes out (a message): the same mail before and after intake.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::body::Body;
 use super::envelope::Envelope;
 use super::id::MessageId;
 use super::stream::{StreamKind, StreamName};
+use super::terms::Terms;
 use crate::clock::Timestamp;
 
 /// How a client spoke, in the words of RFC 3848 for `Received: … with`.
@@ -89,6 +91,8 @@ pub struct Submission {
     pub pin: Option<String>,
     /// Who handed it in.
     pub source: Source,
+    /// What its client is bound to.
+    pub terms: Arc<Terms>,
 }
 
 /// Mail that is ours: prepared, committed, never changed again.

@@ -1,5 +1,7 @@
 //! Who may be mailed: pure judgement over facts handed in.
 
+pub mod bucket;
+pub mod senders;
 pub mod streams;
 pub mod verdict;
 

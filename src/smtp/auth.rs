@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{Credential, Password};
 use crate::clock::monotonic;
-use crate::mail::StreamName;
+use crate::mail::{StreamName, Terms};
 use crate::secret::Secret;
 
 /// argon2 verifications at a time: each takes 19 MiB and 22 ms of a core.
@@ -49,6 +49,8 @@ pub struct Granted {
     pub stream: Option<StreamName>,
     /// The one ESP that may carry its mail.
     pub esp: Option<String>,
+    /// What its credential binds it to.
+    pub terms: Arc<Terms>,
 }
 
 /// Why a client is not let in.
@@ -166,6 +168,7 @@ impl Authenticator {
             username: c.username.clone(),
             stream: c.stream.clone(),
             esp: c.esp.clone(),
+            terms: Arc::clone(&c.terms),
         };
         Ok(credential.filter(|_| confirmed).map(granted))
     }
@@ -287,6 +290,7 @@ mod tests {
             password,
             stream: Some(StreamName::new("newsletter")),
             esp: None,
+            terms: Arc::default(),
         }
     }
 

@@ -202,6 +202,7 @@ where
             Step::Say(reply) => self.io.say(&reply).await,
             Step::Ask => {
                 let answer = self.ask().await?;
+                self.told_sender(&answer);
                 let reply = self.session.answered(answer);
                 self.io.say(&reply).await
             }
@@ -250,6 +251,15 @@ where
         } else if let Step::Say(reply) = step {
             let line = &self.io.buffered()[..octets];
             self.context.refusals.mail(self.session.client(), self.session.begun_sender(), line, reply);
+        }
+    }
+
+    /// Tells the operator of a sender who was turned away.
+    fn told_sender(&mut self, answer: &Reply) {
+        if let Some(Question::Sender(sender, _)) = self.session.question()
+            && !answer.positive()
+        {
+            self.context.refusals.mail(self.session.client(), Some(sender), b"", answer);
         }
     }
 

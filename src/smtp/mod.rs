@@ -3,13 +3,14 @@
 use std::future::Future;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
 use crate::address::Address;
-use crate::mail::{Body, Envelope, MessageId, Protocol, ReversePath, StreamName};
+use crate::mail::{Body, Envelope, MessageId, Protocol, ReversePath, StreamName, Terms};
 use crate::secret::Secret;
 
 pub mod auth;
@@ -156,6 +157,8 @@ pub struct Credential {
     pub stream: Option<StreamName>,
     /// The one ESP that may carry its mail.
     pub esp: Option<String>,
+    /// What it binds its clients to.
+    pub terms: Arc<Terms>,
 }
 
 /// A password to compare with.
@@ -182,6 +185,8 @@ pub struct Client {
     pub credential: Option<Granted>,
     /// The stream of its listener.
     pub listener_stream: Option<StreamName>,
+    /// What it is bound to.
+    pub terms: Arc<Terms>,
     /// On loopback, in `allow`, or authenticated: it is told reasons (STANDARDS §1.7).
     pub trusted: bool,
 }

@@ -236,7 +236,7 @@ fn check(login: Login) -> Result<Granted, Denied> {
     if login.password.matches(REFUSED.as_bytes()) {
         return Err(Denied::Wrong);
     }
-    Ok(Granted { username: login.username, stream: None, esp: None })
+    Ok(Granted { username: login.username, stream: None, esp: None, terms: Default::default() })
 }
 
 /// Content while it arrives, and what of it would be on disk.

@@ -114,6 +114,7 @@ impl Session {
             protocol: Protocol::Smtp,
             credential: None,
             listener_stream: settings.stream.clone(),
+            terms: Arc::default(),
             trusted: peer.is_loopback() || settings.allow.iter().any(|net| net.contains(&peer)),
         };
         Session {
@@ -249,6 +250,7 @@ impl Session {
     pub fn logged_in(&mut self, result: Result<Granted, Denied>) -> Reply {
         match result {
             Ok(granted) => {
+                self.client.terms = Arc::clone(&granted.terms);
                 self.client.credential = Some(granted);
                 self.client.trusted = true;
                 self.client.protocol = self.protocol(self.is_esmtp(), false);

@@ -25,7 +25,12 @@ fn reply_to(session: &mut Session, line: &str) -> Reply {
         }
         Step::Login(login) => {
             let good = login.username == "user" && login.password.expose() == "secret";
-            let granted = Granted { username: login.username, stream: Some(StreamName::new("s")), esp: None };
+            let granted = Granted {
+                username: login.username,
+                stream: Some(StreamName::new("s")),
+                esp: None,
+                terms: Arc::default(),
+            };
             session.logged_in(if good { Ok(granted) } else { Err(Denied::Wrong) })
         }
         Step::Receive(reply) => {

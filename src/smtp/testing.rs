@@ -24,6 +24,7 @@ pub fn shared() -> Shared {
         password: Password::Plain(Secret::new("secret")),
         stream: None,
         esp: None,
+        terms: Arc::default(),
     };
     Shared {
         hostname: "relay.test".into(),

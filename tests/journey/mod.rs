@@ -2,6 +2,7 @@
 
 mod a_million_waits;
 mod accepts_then_sends;
+mod apps_nobody_can_change;
 mod asks;
 mod certificate_reload;
 mod changes_only_what_it_may;

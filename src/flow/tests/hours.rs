@@ -229,6 +229,7 @@ fn submission(to: &str, stream: &str) -> Submission {
             credential: None,
             protocol: Protocol::Smtp,
         },
+        terms: Arc::default(),
     }
 }
 

@@ -1,0 +1,52 @@
+//! `rate` of credentials: one bucket each, as full as what was handed in under it leaves it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::monotonic;
+use crate::mail::quota::Rate;
+use crate::policy::bucket::Bucket;
+use crate::smtp::{Client, Reply};
+
+/// The bucket of each user that has a rate; there are no more than credentials. A start fills them.
+#[derive(Debug, Default)]
+pub(super) struct Rates(Mutex<HashMap<String, Bucket>>);
+
+impl Rates {
+    /// Lets a message in, or says when to come again.
+    pub(super) fn enter(&self, client: &Client) -> Result<(), Reply> {
+        let entered =
+            self.with(client, |bucket, rate, now| bucket.enter(rate, now).map_err(|wait| (rate, wait)));
+        match entered {
+            Some(Err((rate, wait))) => Err(too_much(rate, wait)),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
+    /// Takes the recipients of a message that was let in, beyond its first.
+    pub(super) fn take_more(&self, client: &Client, recipients: usize) {
+        self.with(client, |bucket, rate, now| bucket.take_more(rate, recipients, now));
+    }
+
+    /// The bucket of the client's user; `None`: it has no rate.
+    fn with<T>(&self, client: &Client, act: impl FnOnce(&mut Bucket, Rate, Instant) -> T) -> Option<T> {
+        let (user, rate) = (client.credential.as_ref()?, client.terms.rate?);
+        let now = monotonic();
+        let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(user.username.clone()).or_insert_with(|| Bucket::full(rate, now));
+        Some(act(bucket, rate, now))
+    }
+}
+
+fn too_much(rate: Rate, wait: Duration) -> Reply {
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    let text = format!(
+        "this user's rate is {} recipients in {} s, and it is used up; try again in {seconds} s",
+        rate.recipients,
+        rate.per.as_secs()
+    );
+    Reply::told(450, (4, 7, 1), text)
+}

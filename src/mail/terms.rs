@@ -1,0 +1,93 @@
+//! What a listener or a credential binds its clients to, for apps that nobody can change.
+
+use super::quota::Rate;
+use crate::address::Address;
+
+/// See the module. What says nothing binds nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Terms {
+    /// As whom they may send, in the envelope and in From; empty: as anybody.
+    pub senders: Names,
+    /// How much they may send.
+    pub rate: Option<Rate>,
+}
+
+impl Terms {
+    /// These where they say something, else what `general` says.
+    pub fn over(&self, general: &Terms) -> Terms {
+        Terms { senders: self.senders.or(&general.senders), rate: self.rate.or(general.rate) }
+    }
+}
+
+/// Addresses and whole domains.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Names(Vec<String>);
+
+impl Names {
+    /// These, each `@example.com` or an address, in the form of [`Address::key`].
+    pub fn of(names: Vec<String>) -> Self {
+        Names(names)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this address is one of them, or of one of their domains; subdomains are others.
+    pub fn name(&self, address: &Address) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let key = address.key();
+        let at = address.domain().and(key.rfind('@'));
+        self.0.iter().any(|name| *name == key || at.is_some_and(|at| *name == key[at..]))
+    }
+
+    /// Them, for people: the first few.
+    pub fn told(&self) -> String {
+        const TOLD_MAX: usize = 5;
+        let mut told = self.0.iter().take(TOLD_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if self.0.len() > TOLD_MAX {
+            told += ", …";
+        }
+        told
+    }
+
+    fn or(&self, general: &Names) -> Names {
+        if self.is_empty() { general.clone() } else { self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Grammar;
+
+    #[test]
+    fn a_name_is_an_address_or_its_domain_and_no_subdomain() {
+        let names = Names::of(vec!["@shop.example".into(), "boss@corp.example".into()]);
+        for (address, named) in [
+            ("A@Shop.Example", true),
+            ("\"x@y\"@shop.example", true),
+            ("boss@corp.example", true),
+            ("clerk@corp.example", false),
+            ("a@sub.shop.example", false),
+            ("\"x@shop.example\"@evil.example", false),
+        ] {
+            let address = Address::parse(address, Grammar::Lenient).unwrap();
+            assert_eq!(names.name(&address), named, "{address}");
+        }
+        let bare = Address::bare("\"x@shop.example\"", Grammar::Lenient).unwrap();
+        assert!(!names.name(&bare));
+        assert!(!Names::default().name(&bare));
+    }
+
+    #[test]
+    fn a_credential_s_terms_stand_before_its_listener_s() {
+        let rate = |recipients| Some(Rate { recipients, per: std::time::Duration::from_secs(60) });
+        let general = Terms { senders: Names::of(vec!["@a.example".into()]), rate: rate(5) };
+        let own = Terms { rate: rate(7), ..Terms::default() };
+        assert_eq!(own.over(&general), Terms { rate: rate(7), ..general.clone() });
+    }
+}

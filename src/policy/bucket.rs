@@ -1,0 +1,101 @@
+//! `rate` of a credential: a bucket that fills evenly, and holds what one period allows. Pure.
+//!
+//! A message is let in where at least one recipient's worth is left, and then costs what it has: it is refused or taken
+//! as a whole, and what it takes beyond the bucket the next ones wait for. So over any time no more leaves than the
+//! rate, one bucket and one message.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::mail::quota::Rate;
+
+/// What is left, as of a moment; below zero: owed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    recipients: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// A full one.
+    pub fn full(rate: Rate, now: Instant) -> Self {
+        Bucket { recipients: f64::from(rate.recipients), at: now }
+    }
+
+    /// Lets a message in, and takes its first recipient. `Err`: it has to wait so long.
+    pub fn enter(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+        self.fill(rate, now);
+        if self.recipients < 1.0 {
+            let wait = (1.0 - self.recipients) / per_second(rate);
+            return Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX));
+        }
+        self.recipients -= 1.0;
+        Ok(())
+    }
+
+    /// Takes the recipients of a message that was let in, beyond its first.
+    pub fn take_more(&mut self, rate: Rate, recipients: usize, now: Instant) {
+        self.fill(rate, now);
+        self.recipients -= recipients as f64;
+    }
+
+    fn fill(&mut self, rate: Rate, now: Instant) {
+        let gained = now.saturating_duration_since(self.at).as_secs_f64() * per_second(rate);
+        self.recipients = (self.recipients + gained).min(f64::from(rate.recipients));
+        self.at = self.at.max(now);
+    }
+}
+
+fn per_second(rate: Rate) -> f64 {
+    f64::from(rate.recipients) / rate.per.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::monotonic;
+    use proptest::prelude::*;
+
+    const RATE: Rate = Rate { recipients: 60, per: Duration::from_secs(60) };
+
+    #[test]
+    fn it_gives_a_period_s_worth_at_once_and_then_one_after_the_other() {
+        let now = monotonic();
+        let mut bucket = Bucket::full(RATE, now);
+        assert!((0..60).all(|_| bucket.enter(RATE, now).is_ok()));
+        let wait = bucket.enter(RATE, now).unwrap_err();
+        assert_eq!(wait, Duration::from_secs(1));
+        assert!(bucket.enter(RATE, now + wait / 2).is_err());
+        assert!(bucket.enter(RATE, now + wait).is_ok() && bucket.enter(RATE, now + wait).is_err());
+    }
+
+    #[test]
+    fn a_large_message_is_taken_whole_and_the_next_one_waits_for_it() {
+        let now = monotonic();
+        let mut bucket = Bucket::full(RATE, now);
+        bucket.enter(RATE, now).unwrap();
+        bucket.take_more(RATE, 89, now);
+        assert_eq!(bucket.enter(RATE, now).unwrap_err(), Duration::from_secs(31));
+    }
+
+    proptest! {
+        #[test]
+        fn no_time_holds_more_than_the_rate_a_bucket_and_a_message(
+            asks in prop::collection::vec((0..5_000_u64, 1..40_usize), 1..200),
+        ) {
+            let start = monotonic();
+            let (mut bucket, mut now) = (Bucket::full(RATE, start), start);
+            let mut taken = 0;
+            for (wait_millis, recipients) in asks {
+                now += Duration::from_millis(wait_millis);
+                if bucket.enter(RATE, now).is_ok() {
+                    bucket.take_more(RATE, recipients - 1, now);
+                    taken += recipients;
+                }
+                let allowed = 60.0 + 40.0 + (now - start).as_secs_f64();
+                prop_assert!(taken as f64 <= allowed);
+            }
+        }
+    }
+}
