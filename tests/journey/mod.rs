@@ -33,6 +33,7 @@ mod speaks_json;
 mod splits;
 mod stalled_log;
 mod syncs_before_250;
+mod the_manual;
 mod unfit_everywhere;
 mod unsure;
 mod waits_and_retries;
