@@ -144,6 +144,7 @@ fn listener(t: &mut TableReader<'_, '_>, streams: &[StreamSettings]) -> Listener
         max_recipients: t.read("max_recipients", kinds::integer(1..=RECIPIENTS_MAX), 1_000),
         max_errors: t.read("max_errors", kinds::integer(1..=10_000), 20),
         idle_timeout: t.read("idle_timeout", kinds::duration(), Duration::from_secs(300)),
+        terms: Arc::new(terms::of_listener(t)),
     }
 }
 

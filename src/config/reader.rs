@@ -164,6 +164,37 @@ impl TableReader<'_, '_> {
         self.written(name, kind)
     }
 
+    /// Each entry of a key that holds a table, in its order; what is wrong is noted at its own line. From an environment
+    /// variable: `a = b` parted by commas.
+    pub(super) fn entries<T>(
+        &mut self,
+        name: &'static str,
+        such_as: &str,
+        mut kind: impl FnMut(&str, &Item<'_>) -> Result<T, String>,
+    ) -> Vec<T> {
+        self.note(name);
+        let sources = self.reader.sources;
+        let Some(written) = self.table.and_then(|table| table.get(name)) else { return Vec::new() };
+        let entries = match pairs(&Item { written, sources }) {
+            Ok(entries) => entries,
+            Err(what) => {
+                self.problem(name, format!("{what}, such as {name} = {such_as}"));
+                return Vec::new();
+            }
+        };
+        let mut read = Vec::new();
+        for (key, written) in &entries {
+            match kind(key, &Item { written, sources }) {
+                Ok(entry) => read.push(entry),
+                Err(what) => {
+                    let key = format!("{}.{name}.{key:?}", self.label);
+                    self.reader.problems.push(Problem { place: written.place.clone(), key, what });
+                }
+            }
+        }
+        read
+    }
+
     /// Whether the key stands there at all.
     pub(super) fn is_written(&self, name: &str) -> bool {
         self.table.is_some_and(|table| table.get(name).is_some())
@@ -253,6 +284,24 @@ impl TableReader<'_, '_> {
         let place = written.map(|written| &written.place).or(self.table.map(|table| &table.place));
         let key = if name.is_empty() { self.label.clone() } else { format!("{}.{name}", self.label) };
         Problem { place: place.cloned().unwrap_or(Place::BuiltIn), key, what }
+    }
+}
+
+/// The entries of a table, or of a variable that stands for one.
+fn pairs(item: &Item<'_>) -> Result<Vec<(String, Written)>, String> {
+    match item.value() {
+        Value::Table(table) => Ok(table.entries.clone()),
+        Value::Word(words) => {
+            let words = item.resolve(words)?;
+            let parts = words.split(',').map(str::trim).filter(|part| !part.is_empty());
+            let pair = |part: &str| {
+                let (key, value) =
+                    part.split_once('=').ok_or("must be pairs parted by commas, each a = b")?;
+                Ok((key.trim().to_owned(), item.word(value.trim())))
+            };
+            parts.map(pair).collect()
+        }
+        other => Err(format!("must be a table, not {}", other.kind())),
     }
 }
 

@@ -1,20 +1,64 @@
 //! What `[[listener]]` and `[[credential]]` bind their clients to.
 
+use std::collections::BTreeSet;
+
 use super::reader::{Item, Kind, TableReader};
 use super::{esps, kinds, units};
+use crate::address::{Address, Grammar};
 use crate::mail::Terms;
-use crate::mail::terms::Names;
+use crate::mail::terms::{Names, Rewrites};
 
-/// Those of a `[[credential]]`.
+/// Those of a `[[listener]]`.
+pub(super) fn of_listener(t: &mut TableReader<'_, '_>) -> Terms {
+    terms(t, Names::default())
+}
+
+/// Those of a `[[credential]]`: these, and whom its clients are and how much they may send.
 pub(super) fn of_credential(t: &mut TableReader<'_, '_>) -> Terms {
-    Terms {
-        senders: t.read("senders", names(), Names::default()),
-        rate: t.optional("rate", kinds::parsed(units::rate)),
-    }
+    let senders = t.read("senders", names(), Names::default());
+    let rate = t.optional("rate", kinds::parsed(units::rate));
+    Terms { rate, ..terms(t, senders) }
+}
+
+fn terms(t: &mut TableReader<'_, '_>, senders: Names) -> Terms {
+    let mut keys = BTreeSet::new();
+    let rule = |named: &str, item: &Item<'_>| {
+        let rule = rewrite(named, item, &senders)?;
+        match keys.insert(rule.0.clone()) {
+            true => Ok(rule),
+            false => Err("another rule here is for the same".to_owned()),
+        }
+    };
+    let from_rewrite =
+        Rewrites::of(t.entries("from_rewrite", "{ \"@web1.local\" = \"app@example.com\" }", rule));
+    Terms { senders, from_rewrite, ..Terms::default() }
 }
 
 /// A list of addresses and of domains such as `@example.com`.
 fn names() -> impl Kind<Names> {
     let list = kinds::list_of(kinds::parsed(esps::recipient));
     move |item: &Item<'_>| list.read(item).map(Names::of)
+}
+
+/// One rule of `from_rewrite`: whom it is for, and who stands there instead.
+fn rewrite(named: &str, item: &Item<'_>, senders: &Names) -> Result<(String, Address), String> {
+    let key = match named.contains('@') {
+        true => esps::recipient(named),
+        false => Address::bare(named, Grammar::Lenient).map(|name| name.key()).map_err(|_| String::new()),
+    };
+    let key = key.map_err(|_| {
+        "what stands on the left is neither a domain such as @web1.local, nor an address, nor a name such as root".to_owned()
+    })?;
+    let address = kinds::parsed(ascii_address).read(item)?;
+    match senders.is_empty() || senders.name(&address) {
+        true => Ok((key, address)),
+        false => Err(format!("{address} is none of senders, and would be refused; name it there too")),
+    }
+}
+
+/// An address that every next hop can be given.
+fn ascii_address(text: &str) -> Result<Address, String> {
+    let address = Address::parse(text, Grammar::Strict).map_err(|error| format!("is no address: {error}"))?;
+    let ascii = address.ascii_wire().and_then(|ascii| Address::parse(&ascii, Grammar::Strict).ok());
+    ascii.ok_or_else(|| "has letters beyond ASCII before the @, which not every ESP takes".to_owned())
 }

@@ -509,10 +509,13 @@ fn split(mut whole: Bytes) -> (Bytes, Bytes) {
     (head, whole)
 }
 
-/// Logs what was taken out of the header block.
+/// Logs what was taken out of the header block, and what was not changed in it.
 fn told(id: MessageId, prepared: Prepared) -> Body {
     if !prepared.removed.is_empty() {
         journal::removed(id, &prepared.removed);
+    }
+    if let Some(why) = prepared.from_left {
+        journal::from_left(id, why);
     }
     prepared.body
 }

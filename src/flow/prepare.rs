@@ -1,7 +1,7 @@
 //! A submission becomes the message that is kept and sent: what is refused for its content, and what is changed.
 //!
-//! Changed are only: `Received`, and a missing `Date` or `Message-ID`, on top; a mailbox line made a field; bare names
-//! in From completed, where the relay has an `origin`; `Bcc`,
+//! Changed are only: `Received`, and a missing `Date` or `Message-ID`, on top; a mailbox line made a field; From where the
+//! client's terms rewrite it, and bare names in it where the relay has an `origin`; `Bcc`,
 //! `Resent-Bcc`, `Return-Path` and `X-Postroad-*` taken out; an empty line put where header and body had none between
 //! them; lines over 998 octets (see [`mime`](crate::mail::mime)). Every other octet is copied.
 //!
@@ -17,8 +17,8 @@ use crate::clock::Timestamp;
 use crate::mail::body::{BodyFacts, HEADER_OCTETS_MAX};
 use crate::mail::headers::{Head, LINE_OCTETS_MAX, Separator};
 use crate::mail::mime::{LongLines, shorten};
-use crate::mail::origin::completions;
-use crate::mail::splice::{Splice, apply, octets_after};
+use crate::mail::rewrite::{Edits, Wanted, edits};
+use crate::mail::splice::{apply, octets_after};
 use crate::mail::trace::Trace;
 use crate::mail::{Body, Budget, MessageId, Permit, Submission};
 use crate::smtp::Reply;
@@ -46,6 +46,8 @@ pub struct Prepared {
     pub body: Body,
     /// The names of the fields that were taken out, for the log.
     pub removed: Vec<String>,
+    /// Why From stayed as it was where it should have been changed, for the log.
+    pub from_left: Option<&'static str>,
 }
 
 /// Why nothing was prepared.
@@ -84,10 +86,10 @@ pub fn prepare(
     }
     let on_top = trace(mail, id, now, settings).fields(&head);
     let mut facts = facts_after(raw, &head, &on_top);
-    let completed = completed(&raw.head, &head, settings);
-    let any_completed = !completed.is_empty();
-    let edited = apply(&raw.head, &head.splices(&raw.head, on_top, completed));
-    if any_completed {
+    let Edits { splices, left } = from_edits(mail, &raw.head, &head, settings);
+    let any_edits = !splices.is_empty();
+    let edited = apply(&raw.head, &head.splices(&raw.head, on_top, splices));
+    if any_edits {
         facts.longest_line_octets = facts.longest_line_octets.max(BodyFacts::of(&edited).longest_line_octets);
     }
     let size_octets = edited.len() as u64 + raw.rest.map_or(0, |rest| rest.octets);
@@ -97,7 +99,7 @@ pub fn prepare(
         facts: BodyFacts { size_octets, ..facts },
         permit: raw.permit.clone(),
     };
-    Ok(Prepared { body, removed: names(&head) })
+    Ok(Prepared { body, removed: names(&head), from_left: left })
 }
 
 /// Prepares a submission whose content is `all`, fetched by the caller after [`NotPrepared::NeedsAll`] and covered by
@@ -168,9 +170,10 @@ fn trace<'a>(mail: &'a Submission, id: MessageId, now: Timestamp, settings: &'a 
     }
 }
 
-/// Bare names in From with `origin` behind them.
-fn completed(octets: &[u8], head: &Head, settings: &Settings) -> Vec<Splice> {
-    settings.origin.as_deref().map_or_else(Vec::new, |origin| completions(octets, head.fields_at(), origin))
+/// From as the relay would have it.
+fn from_edits(mail: &Submission, octets: &[u8], head: &Head, settings: &Settings) -> Edits {
+    let wanted = Wanted { rewrites: &mail.terms.from_rewrite, origin: settings.origin.as_deref() };
+    edits(octets, head.fields_at(), wanted)
 }
 
 fn names(head: &Head) -> Vec<String> {
@@ -190,14 +193,15 @@ fn rewritten(
     let dropped: Vec<Range<usize>> = head.dropped_spans().collect();
     let mut mended = shorten(all, head.fields_at(), &dropped, settings.long_lines)
         .map_err(|long| Reply::told(554, (5, 6, 0), long.to_string()))?;
-    mended.extend(completed(all, head, settings));
+    let Edits { splices, left } = from_edits(mail, all, head, settings);
+    mended.extend(splices);
     let on_top = trace(mail, id, now, settings).fields(head);
     let splices = head.splices(all, on_top, mended);
     let permit = share(budget, octets_after(all, &splices))?;
     let bytes = apply(all, &splices);
     let body =
         Body { facts: BodyFacts::of(&bytes), head: Bytes::from(bytes), rest: None, permit: Some(permit) };
-    Ok(Prepared { body, removed: names(head) })
+    Ok(Prepared { body, removed: names(head), from_left: left })
 }
 
 fn share(budget: &Arc<Budget>, octets: usize) -> Result<Arc<Permit>, Reply> {

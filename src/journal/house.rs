@@ -68,6 +68,11 @@ pub fn removed(id: MessageId, fields: &[String]) {
     tracing::info!(target: "postroad", id = %id, fields = %fields.join(","), "header fields removed");
 }
 
+/// A From that should have been rewritten or completed stays as its app wrote it.
+pub fn from_left(id: MessageId, why: &str) {
+    tracing::warn!(target: "postroad", id = %id, why = %why, "From is left as it is");
+}
+
 /// An operator suspended an ESP.
 pub fn esp_suspended(esp: &str, reason: &str, until: Option<Timestamp>) {
     tracing::warn!(

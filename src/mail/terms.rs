@@ -1,5 +1,7 @@
 //! What a listener or a credential binds its clients to, for apps that nobody can change.
 
+use std::collections::BTreeMap;
+
 use super::quota::Rate;
 use crate::address::Address;
 
@@ -10,12 +12,23 @@ pub struct Terms {
     pub senders: Names,
     /// How much they may send.
     pub rate: Option<Rate>,
+    /// Who stands in the place of senders that they name, in the envelope and in From.
+    pub from_rewrite: Rewrites,
 }
 
 impl Terms {
     /// These where they say something, else what `general` says.
     pub fn over(&self, general: &Terms) -> Terms {
-        Terms { senders: self.senders.or(&general.senders), rate: self.rate.or(general.rate) }
+        Terms {
+            senders: self.senders.or(&general.senders),
+            rate: self.rate.or(general.rate),
+            from_rewrite: if self.from_rewrite.is_empty() {
+                &general.from_rewrite
+            } else {
+                &self.from_rewrite
+            }
+            .clone(),
+        }
     }
 }
 
@@ -59,6 +72,32 @@ impl Names {
     }
 }
 
+/// Addresses that stand in the place of others.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rewrites(BTreeMap<String, Address>);
+
+impl Rewrites {
+    /// For each `@example.com`, address or bare name, in the form of [`Address::key`], what stands in its place.
+    pub fn of(rules: impl IntoIterator<Item = (String, Address)>) -> Self {
+        Rewrites(rules.into_iter().collect())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What stands in the place of this address or bare name: by a rule for itself, else by one for its domain.
+    pub fn instead_of(&self, address: &Address) -> Option<&Address> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let key = address.key();
+        let at = address.domain().and(key.rfind('@'));
+        self.0.get(&key).or_else(|| self.0.get(&key[at?..]))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +125,12 @@ mod tests {
     #[test]
     fn a_credential_s_terms_stand_before_its_listener_s() {
         let rate = |recipients| Some(Rate { recipients, per: std::time::Duration::from_secs(60) });
-        let general = Terms { senders: Names::of(vec!["@a.example".into()]), rate: rate(5) };
+        let address = Address::parse("a@b.example", Grammar::Strict).unwrap();
+        let general = Terms {
+            senders: Names::of(vec!["@a.example".into()]),
+            rate: rate(5),
+            from_rewrite: Rewrites::of([("root".into(), address)]),
+        };
         let own = Terms { rate: rate(7), ..Terms::default() };
         assert_eq!(own.over(&general), Terms { rate: rate(7), ..general.clone() });
     }

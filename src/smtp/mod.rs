@@ -75,6 +75,8 @@ pub struct ListenerSettings {
     pub max_errors: u32,
     /// Silence a connection may keep.
     pub idle_timeout: Duration,
+    /// What it binds its clients to.
+    pub terms: Arc<Terms>,
 }
 
 impl ListenerSettings {
@@ -102,6 +104,7 @@ impl ListenerSettings {
             max_recipients: 1000,
             max_errors: 20,
             idle_timeout: Duration::from_secs(300),
+            terms: Arc::default(),
         }
     }
 }

@@ -114,7 +114,7 @@ impl Session {
             protocol: Protocol::Smtp,
             credential: None,
             listener_stream: settings.stream.clone(),
-            terms: Arc::default(),
+            terms: Arc::clone(&settings.terms),
             trusted: peer.is_loopback() || settings.allow.iter().any(|net| net.contains(&peer)),
         };
         Session {
@@ -250,7 +250,7 @@ impl Session {
     pub fn logged_in(&mut self, result: Result<Granted, Denied>) -> Reply {
         match result {
             Ok(granted) => {
-                self.client.terms = Arc::clone(&granted.terms);
+                self.client.terms = Arc::new(granted.terms.over(&self.settings().terms));
                 self.client.credential = Some(granted);
                 self.client.trusted = true;
                 self.client.protocol = self.protocol(self.is_esmtp(), false);
@@ -448,7 +448,13 @@ impl Session {
         self.transaction = Some(transaction);
     }
 
+    /// Rewritten as the client's terms have it, or else completed.
     fn sender(&self, path: Path) -> Result<ReversePath, Reply> {
+        if let Path::Mailbox(named) | Path::Bare(named) = &path
+            && let Some(other) = self.client.terms.from_rewrite.instead_of(named)
+        {
+            return Ok(ReversePath::Mailbox(other.clone()));
+        }
         match path {
             Path::Null => Ok(ReversePath::Null),
             Path::Mailbox(address) => Ok(ReversePath::Mailbox(address)),

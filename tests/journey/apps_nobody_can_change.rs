@@ -1,6 +1,6 @@
 //! What listeners and credentials do for apps that nobody can change: as whom they send, and how much.
 
-use crate::support::{Client, Relay, Upstream};
+use crate::support::{Client, Relay, Upstream, wait_until};
 
 const SHOP: &str = "[[credential]]\nusername = \"shop\"\npassword = \"p4ss-word_1\"\n";
 
@@ -63,4 +63,47 @@ fn a_credential_over_its_rate_is_told_when_to_come_again_and_nobody_else_is() {
     other.submit("app@example.org", &["ok@example.com"], &mail("app@example.org"));
     relay.submit("app@example.org", &["ok@example.com"], &mail("app@example.org"));
     up.wait_for(4);
+}
+
+#[test]
+fn senders_are_rewritten_in_envelope_and_from_before_the_origin_completes_them() {
+    let up = Upstream::start();
+    let rules = "from_rewrite = { \"@web1.local\" = \"app@example.org\", \"root\" = \"ops@example.org\" }";
+    let own = "from_rewrite = { \"@web1.local\" = \"shop@example.org\" }\nsenders = [\"shop@example.org\"]";
+    let relay = Relay::setup()
+        .server("origin = \"example.net\"")
+        .listener(&format!("auth = \"optional\"\n{rules}"))
+        .upstream(&up, "")
+        .tables(&format!("{SHOP}{own}"))
+        .start();
+    let mut count = 0;
+    let mut takes = |mut client: Client, sender: &str, from: &str| {
+        client.submit(sender, &["ok@example.com"], &mail(from));
+        count += 1;
+        let got = up.wait_for(count).pop().unwrap();
+        let path = got.mail.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+        (path, got.header("From").unwrap_or_default())
+    };
+    for (sender, from, wanted) in [
+        ("root", "Cron Daemon <root>", ("ops@example.org", "Cron Daemon <ops@example.org>")),
+        ("www-data", "www-data", ("www-data@example.net", "www-data@example.net")),
+        ("a@web1.local", "Shop <a@Web1.local> (web)", ("app@example.org", "Shop <app@example.org> (web)")),
+        ("a@other.example", "a@other.example", ("a@other.example", "a@other.example")),
+    ] {
+        let got = takes(relay.client(), sender, from);
+        assert_eq!((got.0.as_str(), got.1.as_str()), wanted);
+    }
+    let got = takes(logged_in(&relay), "a@web1.local", "a@web1.local");
+    assert_eq!(
+        (got.0.as_str(), got.1.as_str()),
+        ("shop@example.org", "shop@example.org"),
+        "its own rules, and its senders"
+    );
+    // What is signed would be broken by it: it stays, and the log says so.
+    let signed = "a@web1.local\r\nDKIM-Signature: v=1; a=rsa-sha256; d=web1.local; s=x; h=from; bh=; b=";
+    let got = takes(relay.client(), "a@web1.local", signed);
+    assert_eq!((got.0.as_str(), got.1.as_str()), ("app@example.org", "a@web1.local"));
+    wait_until("the log tells it", std::time::Duration::from_secs(10), || {
+        relay.log().contains("From is left as it is")
+    });
 }

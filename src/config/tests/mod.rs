@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::address::{Address, Grammar};
 use crate::esp::settings::SmtpTls;
 use crate::mail::StreamKind;
 use crate::secret::Secret;
@@ -304,6 +305,7 @@ fn twins_stand_in_for_keys() {
     .set("POSTROAD__SERVER__HOSTNAME", "twin.test")
     .set("POSTROAD__LISTENER__0__ADDRESS", "127.0.0.1:26")
     .set("POSTROAD__LISTENER__0__ALLOW", "127.0.0.1, ::1")
+    .set("POSTROAD__LISTENER__0__FROM_REWRITE", "@web1.local = app@example.com, root=ops@example.com")
     .set("POSTROAD__LISTENER__1__MAX_ERRORS", "7")
     .set("POSTROAD__LISTENER__1__ADDRESS", "127.0.0.1:27")
     .set("POSTROAD__LISTENER__1__STRICT_ENVELOPE", "true")
@@ -317,6 +319,9 @@ fn twins_stand_in_for_keys() {
     assert_eq!(config.server.hostname, "twin.test");
     assert_eq!(config.http.address.port(), 1);
     assert_eq!(config.listeners[0].allow.len(), 2);
+    let root = Address::bare("root", Grammar::Strict).unwrap();
+    let rewritten = config.listeners[0].terms.from_rewrite.instead_of(&root).map(Address::wire);
+    assert_eq!(rewritten, Some("ops@example.com"));
     assert_eq!((config.listeners[1].max_errors, config.listeners[1].strict_envelope), (7, true));
     assert_eq!(config.esps[0].kind, EspKind::Sandbox { keep: 8 });
     assert_eq!(config.esps[1].kind, EspKind::Sandbox { keep: 9 });
