@@ -31,7 +31,9 @@ fn terms(t: &mut TableReader<'_, '_>, senders: Names) -> Terms {
     };
     let from_rewrite =
         Rewrites::of(t.entries("from_rewrite", "{ \"@web1.local\" = \"app@example.com\" }", rule));
-    Terms { senders, from_rewrite, ..Terms::default() }
+    let only_to = t.read("only_to", names(), Names::default());
+    let redirect_to = t.optional("redirect_to", kinds::parsed(ascii_address));
+    Terms { senders, from_rewrite, only_to, redirect_to, ..Terms::default() }
 }
 
 /// A list of addresses and of domains such as `@example.com`.

@@ -10,6 +10,7 @@ use tokio::runtime::RuntimeFlavor;
 use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
 use super::rates::Rates;
+use super::staging::{self, Turned};
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
@@ -398,6 +399,14 @@ impl Gatekeeper for Intake {
             Ok(stream) => stream,
             Err(reply) => return reply,
         };
+        let named = recipient;
+        let Some(recipient) = client.terms.goes_to(named) else {
+            let only = client.terms.only_to.told();
+            let text =
+                format!("<{named}>: this relay lets you mail {only} only; see only_to in its configuration");
+            refused(client, named, stream, "only_to", &text);
+            return Reply::told(550, (5, 7, 1), text);
+        };
         let pin = client.credential.as_ref().and_then(|c| c.esp.as_deref());
         if let Some(why) = self.courier.never_to(recipient, &stream.name, pin) {
             let text = format!(
@@ -412,6 +421,9 @@ impl Gatekeeper for Intake {
             Err(error) => return self.not_taken(&error),
         };
         match judge(found.first().and_then(Option::as_ref), &stream.name, stream.kind) {
+            Verdict::Send if recipient != named => {
+                Reply::told(250, (2, 1, 5), format!("recipient ok: <{recipient}> gets it instead"))
+            }
             Verdict::Send => Reply::new(250, (2, 1, 5), "recipient ok"),
             Verdict::Suppressed { code, enhanced, why } => {
                 let reason = if client.trusted { format!(" ({why})") } else { String::new() };
@@ -431,7 +443,7 @@ impl Gatekeeper for Intake {
         self.store.spill(id, piece, octets).await.map(|()| id).map_err(|e| self.not_taken(&e))
     }
 
-    async fn message(&self, client: &Client, envelope: Envelope, body: Body) -> Reply {
+    async fn message(&self, client: &Client, mut envelope: Envelope, body: Body) -> Reply {
         let spilled = body.rest.map(|r| r.message);
         let asked = match self.asked(client, &body) {
             Ok(asked) => asked,
@@ -442,7 +454,10 @@ impl Gatekeeper for Intake {
                 return reply;
             }
         };
-        let recipients = envelope.recipients.len();
+        let Turned { recipients, others, field } =
+            staging::turn(envelope.recipients, &client.terms, &body.head);
+        let count = recipients.len();
+        envelope.recipients = recipients;
         let submission = Submission {
             envelope,
             raw: body,
@@ -460,10 +475,14 @@ impl Gatekeeper for Intake {
                 protocol: client.protocol,
             },
             terms: Arc::clone(&client.terms),
+            on_top: field,
         };
         match self.submit(submission).await {
             Ok(id) => {
-                self.rates.take_more(client, recipients.saturating_sub(1));
+                self.rates.take_more(client, count.saturating_sub(1));
+                if let Some(to) = client.terms.redirect_to.as_ref().filter(|_| !others.is_empty()) {
+                    journal::turned(id, to, &others);
+                }
                 Reply::told(250, (2, 0, 0), format!("queued as {id}"))
             }
             Err(reply) => {

@@ -16,6 +16,7 @@ pub mod pending;
 pub mod prepare;
 mod rates;
 mod rounds;
+mod staging;
 
 pub use choice::Standing;
 #[cfg(test)]

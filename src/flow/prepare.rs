@@ -84,7 +84,7 @@ pub fn prepare(
         }
         return Ok(rewritten(mail, &raw.head, &head, id, now, settings, budget)?);
     }
-    let on_top = trace(mail, id, now, settings).fields(&head);
+    let on_top = on_top(mail, id, now, settings, &head);
     let mut facts = facts_after(raw, &head, &on_top);
     let Edits { splices, left } = from_edits(mail, &raw.head, &head, settings);
     let any_edits = !splices.is_empty();
@@ -159,15 +159,16 @@ fn judged(octets: &[u8], more_follows: bool, settings: &Settings) -> Result<Head
     Ok(head)
 }
 
-fn trace<'a>(mail: &'a Submission, id: MessageId, now: Timestamp, settings: &'a Settings) -> Trace<'a> {
-    Trace {
+fn on_top(mail: &Submission, id: MessageId, now: Timestamp, settings: &Settings, head: &Head) -> String {
+    let trace = Trace {
         source: &mail.source,
         envelope: &mail.envelope,
         hostname: &settings.hostname,
         token: &settings.token,
         id,
         at: now,
-    }
+    };
+    trace.fields(head) + &mail.on_top
 }
 
 /// From as the relay would have it.
@@ -195,7 +196,7 @@ fn rewritten(
         .map_err(|long| Reply::told(554, (5, 6, 0), long.to_string()))?;
     let Edits { splices, left } = from_edits(mail, all, head, settings);
     mended.extend(splices);
-    let on_top = trace(mail, id, now, settings).fields(head);
+    let on_top = on_top(mail, id, now, settings, head);
     let splices = head.splices(all, on_top, mended);
     let permit = share(budget, octets_after(all, &splices))?;
     let bytes = apply(all, &splices);
@@ -269,6 +270,7 @@ mod tests {
                 protocol: Protocol::Esmtp { tls: false, auth: false, utf8: false },
             },
             terms: Arc::default(),
+            on_top: String::new(),
         }
     }
 

@@ -264,6 +264,7 @@ async fn enter(
             protocol: Protocol::Http,
         },
         terms: client.terms,
+        on_top: String::new(),
     };
     let id = app.relay.post.submit(submission).await.map_err(|reply| problem_of(&reply))?;
     Ok(Sent { id: id.to_string(), recipients })

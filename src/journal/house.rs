@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::MessageId;
 
@@ -71,6 +72,13 @@ pub fn removed(id: MessageId, fields: &[String]) {
 /// A From that should have been rewritten or completed stays as its app wrote it.
 pub fn from_left(id: MessageId, why: &str) {
     tracing::warn!(target: "postroad", id = %id, why = %why, "From is left as it is");
+}
+
+/// Recipients whom the staging guard holds back: another gets their mail.
+pub fn turned(id: MessageId, to: &Address, others: &[Address]) {
+    const NAMED_MAX: usize = 20;
+    let named = others.iter().take(NAMED_MAX).map(Address::wire).collect::<Vec<_>>().join(",");
+    tracing::info!(target: "postroad", id = %id, to = %to, nrcpt = others.len(), instead_of = named, "turned");
 }
 
 /// An operator suspended an ESP.

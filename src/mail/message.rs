@@ -93,6 +93,8 @@ pub struct Submission {
     pub source: Source,
     /// What its client is bound to.
     pub terms: Arc<Terms>,
+    /// Fields of the relay's that go on top, whole lines.
+    pub on_top: String,
 }
 
 /// Mail that is ours: prepared, committed, never changed again.

@@ -14,6 +14,10 @@ pub struct Terms {
     pub rate: Option<Rate>,
     /// Who stands in the place of senders that they name, in the envelope and in From.
     pub from_rewrite: Rewrites,
+    /// Whom they may mail; empty: anybody.
+    pub only_to: Names,
+    /// Where mail for anybody else goes; with an empty `only_to`: all of it.
+    pub redirect_to: Option<Address>,
 }
 
 impl Terms {
@@ -22,13 +26,19 @@ impl Terms {
         Terms {
             senders: self.senders.or(&general.senders),
             rate: self.rate.or(general.rate),
-            from_rewrite: if self.from_rewrite.is_empty() {
-                &general.from_rewrite
-            } else {
-                &self.from_rewrite
-            }
-            .clone(),
+            from_rewrite: self.from_rewrite.or(&general.from_rewrite),
+            only_to: self.only_to.or(&general.only_to),
+            redirect_to: self.redirect_to.clone().or_else(|| general.redirect_to.clone()),
         }
+    }
+
+    /// Where mail for this recipient goes; `None`: nowhere.
+    pub fn goes_to<'a>(&'a self, recipient: &'a Address) -> Option<&'a Address> {
+        let free = self.only_to.is_empty() && self.redirect_to.is_none();
+        if free || self.only_to.name(recipient) {
+            return Some(recipient);
+        }
+        self.redirect_to.as_ref()
     }
 }
 
@@ -96,6 +106,10 @@ impl Rewrites {
         let at = address.domain().and(key.rfind('@'));
         self.0.get(&key).or_else(|| self.0.get(&key[at?..]))
     }
+
+    fn or(&self, general: &Rewrites) -> Rewrites {
+        if self.is_empty() { general.clone() } else { self.clone() }
+    }
 }
 
 #[cfg(test)]
@@ -129,9 +143,27 @@ mod tests {
         let general = Terms {
             senders: Names::of(vec!["@a.example".into()]),
             rate: rate(5),
-            from_rewrite: Rewrites::of([("root".into(), address)]),
+            from_rewrite: Rewrites::of([("root".into(), address.clone())]),
+            only_to: Names::of(vec!["@b.example".into()]),
+            redirect_to: Some(address),
         };
         let own = Terms { rate: rate(7), ..Terms::default() };
         assert_eq!(own.over(&general), Terms { rate: rate(7), ..general.clone() });
+    }
+
+    #[test]
+    fn a_recipient_goes_where_the_guard_lets_it() {
+        let address = |text| Address::parse(text, Grammar::Strict).unwrap();
+        let (inside, outside, qa) =
+            (address("a@corp.example"), address("a@x.example"), address("qa@y.example"));
+        let corp = || Names::of(vec!["@corp.example".into()]);
+        let none = Terms::default();
+        assert_eq!(none.goes_to(&outside), Some(&outside));
+        let only = Terms { only_to: corp(), ..Terms::default() };
+        assert_eq!((only.goes_to(&inside), only.goes_to(&outside)), (Some(&inside), None));
+        let both = Terms { only_to: corp(), redirect_to: Some(qa.clone()), ..Terms::default() };
+        assert_eq!((both.goes_to(&inside), both.goes_to(&outside)), (Some(&inside), Some(&qa)));
+        let all = Terms { redirect_to: Some(qa.clone()), ..Terms::default() };
+        assert_eq!((all.goes_to(&inside), all.goes_to(&qa)), (Some(&qa), Some(&qa)));
     }
 }

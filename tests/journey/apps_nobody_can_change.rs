@@ -107,3 +107,42 @@ fn senders_are_rewritten_in_envelope_and_from_before_the_origin_completes_them()
         relay.log().contains("From is left as it is")
     });
 }
+
+/// To whom the upstream got it, and the field that names the others.
+fn arrived(up: &Upstream, count: usize) -> (Vec<String>, Option<String>) {
+    let got = up.wait_for(count).pop().unwrap();
+    (got.to.clone(), got.header("X-Postroad-Original-To"))
+}
+
+#[test]
+fn a_test_system_mails_whom_it_may_and_nobody_else() {
+    let up = Upstream::start();
+    let guard = "auth = \"optional\"\nonly_to = [\"@corp.example.com\"]";
+    let turns = "redirect_to = \"qa@staging.example.com\"";
+    let relay = Relay::setup().listener(guard).upstream(&up, "").tables(&format!("{SHOP}{turns}")).start();
+    let mut client = relay.client();
+    client.say("MAIL FROM:<app@example.org>").expect("250");
+    let told = client.say("RCPT TO:<ok@example.com>").expect("550").text();
+    assert!(told.starts_with("5.7.1") && told.contains("@corp.example.com only"), "{told}");
+    client.say("RSET").expect("250");
+    client.submit("app@example.org", &["Dev@Corp.example.com"], &mail("app@example.org"));
+    assert_eq!(arrived(&up, 1), (vec!["<Dev@Corp.example.com>".into()], None));
+
+    let forged = [b"X-Postroad-Original-To: nobody@example.com\r\n", &mail("app@example.org")[..]].concat();
+    let mut shop = logged_in(&relay);
+    shop.submit("app@example.org", &["ok@example.com", "hidden@example.com"], &forged);
+    let all = Some("ok@example.com, hidden@example.com".to_owned());
+    assert_eq!(arrived(&up, 2), (vec!["<qa@staging.example.com>".into()], all));
+    shop.submit(
+        "app@example.org",
+        &["hidden@example.com", "dev@corp.example.com", "ok@example.com"],
+        &forged,
+    );
+    let (mut to, named) = arrived(&up, 3);
+    to.sort();
+    assert_eq!(to, ["<dev@corp.example.com>", "<qa@staging.example.com>"]);
+    assert_eq!(named.as_deref(), Some("ok@example.com"), "a Bcc is not told to who shares the message");
+    wait_until("the log names all", std::time::Duration::from_secs(10), || {
+        relay.log().contains("hidden@example.com,ok@example.com")
+    });
+}

@@ -230,6 +230,7 @@ fn submission(to: &str, stream: &str) -> Submission {
             protocol: Protocol::Smtp,
         },
         terms: Arc::default(),
+        on_top: String::new(),
     }
 }
 
