@@ -3,7 +3,9 @@
 //! The lock is the kernel's (`flock`): it ends with the process, whatever its end, so a file that is left behind
 //! says nothing. The file is never unlinked: two processes could then each lock a file of that name; should somebody
 //! else remove it, the lock on the directory itself still holds, and [`read`] sees that. It has two lines, `pid 4711`
-//! and, once the relay listens, `http 127.0.0.1:8025`.
+//! and, once the relay listens, `http 127.0.0.1:8025`. Under TLS the second is `https 127.0.0.1:8025`, and a line
+//! `certificate sha256:…` follows for each certificate that the port shows: only the relay can write here, so commands
+//! that find it there need no CA to know whom they speak to.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read};
@@ -12,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -48,6 +51,28 @@ pub struct Running {
     /// Where its HTTP port really is (also when port 0 was asked for); `None` before it listens, and for a command
     /// that works on the database.
     pub http_address: Option<SocketAddr>,
+    /// That port speaks HTTPS.
+    pub https: bool,
+}
+
+/// A certificate, by the SHA-256 of its DER form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin([u8; 32]);
+
+impl Pin {
+    /// That of a certificate in DER.
+    pub fn of(der: &[u8]) -> Self {
+        let mut pin = [0; 32];
+        pin.copy_from_slice(digest(&SHA256, der).as_ref());
+        Pin(pin)
+    }
+}
+
+impl std::fmt::Display for Pin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
 }
 
 /// What [`read`] finds.
@@ -112,9 +137,11 @@ impl Lock {
         Ok(Lock { file, _dir: dir })
     }
 
-    /// Says where the relay's HTTP port really is.
-    pub fn write(&self, http_address: SocketAddr) -> io::Result<()> {
-        put(&self.file, &format!("pid {}\nhttp {http_address}\n", std::process::id()))
+    /// Says where the relay's HTTP port really is; with `pins` that it speaks HTTPS, and which certificates it shows.
+    pub fn write(&self, http_address: SocketAddr, pins: &[Pin]) -> io::Result<()> {
+        let scheme = if pins.is_empty() { "http" } else { "https" };
+        let pins: String = pins.iter().map(|pin| format!("certificate {pin}\n")).collect();
+        put(&self.file, &format!("pid {}\n{scheme} {http_address}\n{pins}", std::process::id()))
     }
 }
 
@@ -222,10 +249,21 @@ fn held(file: &File) -> io::Result<bool> {
 
 fn parse(text: &str) -> Running {
     let value = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(' '));
+    let https = value("https").and_then(|v| v.parse().ok());
     Running {
         pid: value("pid").and_then(|v| v.parse().ok()),
-        http_address: value("http").and_then(|v| v.parse().ok()),
+        http_address: https.or_else(|| value("http").and_then(|v| v.parse().ok())),
+        https: https.is_some(),
     }
+}
+
+/// Whether the relay that has this data directory says that its HTTP port shows that certificate.
+pub fn shows(data_dir: &Path, certificate: Pin) -> io::Result<bool> {
+    let Some(file) = open(&data_dir.join(LOCK_FILE))?.filter(|file| held(file).unwrap_or(false)) else {
+        return Ok(false);
+    };
+    let wanted = format!("certificate {certificate}");
+    Ok(read_text(&file)?.lines().any(|line| line == wanted))
 }
 
 /// The token in `admin.token`, made (0600) where it is absent. For the relay, with the lock held.
@@ -292,16 +330,22 @@ mod tests {
         assert_eq!(read(&data).unwrap(), Holder::Nobody);
         let lock = Lock::take(&data).unwrap();
         let me = Some(std::process::id());
-        assert_eq!(read(&data).unwrap(), Holder::Process(Running { pid: me, http_address: None }));
+        let running = |http_address, https| Holder::Process(Running { pid: me, http_address, https });
+        assert_eq!(read(&data).unwrap(), running(None, false));
         let http = "[::1]:8025".parse().unwrap();
-        lock.write(http).unwrap();
-        assert_eq!(read(&data).unwrap(), Holder::Process(Running { pid: me, http_address: Some(http) }));
+        lock.write(http, &[]).unwrap();
+        assert_eq!(read(&data).unwrap(), running(Some(http), false));
+        let [old, new, other] = [b"old", b"new", b"not"].map(|der| Pin::of(der));
+        lock.write(http, &[new, old]).unwrap();
+        assert_eq!(read(&data).unwrap(), running(Some(http), true));
+        assert_eq!([old, new, other].map(|pin| shows(&data, pin).unwrap()), [true, true, false]);
         let refused = Lock::take(&data).unwrap_err();
         assert!(refused.to_string().contains(&format!("pid {}", std::process::id())), "{refused}");
         assert_eq!(mode(&data.join(LOCK_FILE)), 0o600);
         assert_eq!(mode(&data), 0o700);
         drop(lock);
         assert_eq!(read(&data).unwrap(), Holder::Nobody);
+        assert!(!shows(&data, new).unwrap(), "nobody is there to show it");
         let left = std::fs::read_to_string(data.join(LOCK_FILE)).unwrap();
         assert!(left.len() > 20 && left.trim().is_empty(), "its room stays: {left:?}");
         Lock::take(&data).unwrap();
@@ -347,7 +391,7 @@ mod tests {
     fn a_shorter_text_leaves_nothing_of_a_longer_one() {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
-        lock.write("[2001:db8:0:0:0:0:0:1]:65535".parse().unwrap()).unwrap();
+        lock.write("[2001:db8:0:0:0:0:0:1]:65535".parse().unwrap(), &[]).unwrap();
         put(&lock.file, "pid 1\n").unwrap();
         assert_eq!(parse(&read_text(&lock.file).unwrap_or_default()), parse("pid 1\n"));
         assert_eq!(parse("pid 1\np 127.0.0.1:80\n").http_address, None, "the tail in between");

@@ -99,6 +99,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }));
     let listeners = bind_listeners(&config, &budget)?;
     let side = bind_side_port(config.http.address)?;
+    let side_address = side.local_addr()?;
     let admin_token = match &config.http.admin_token {
         Some(token) => token.clone(),
         None => crate::lock::admin_token(&data_dir).context("cannot make the admin token")?,
@@ -107,11 +108,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let live = http::Live { store: store.clone(), courier: Some(Arc::clone(&courier)) };
     let queue = Arc::new(live);
     let tokens = Arc::clone(&queue) as Arc<dyn http::Tokens>;
-    lock.write(side.local_addr()?).context("cannot write the lock file")?;
-    announce(&config, &doors, side.local_addr()?);
+    let lock = Arc::new(lock);
+    lock.write(side_address, &[]).context("cannot write the lock file")?;
+    let secure = secure(&config, &lock, side_address)?;
+    announce(&config, &doors, (side_address, secure.is_some()));
     let desk = Arc::new(http::LiveDesk(Arc::clone(&courier)));
     let post = Arc::new(http::LivePost(Arc::clone(&intake)));
     let routes = http::Relay { post, queue, desk, clock, metrics, budget, doors, tokens, admin_token };
+    let side = http::SidePort { listener: side, secure };
     let mut running = Running::start(listeners, intake, courier, (routes, side));
     let signal = wait_for_signal().await?;
     journal::stopping(signal);
@@ -139,7 +143,7 @@ impl Running {
         listeners: Vec<Listener>,
         intake: Arc<Intake>,
         courier: Arc<Courier>,
-        (routes, side): (http::Relay, TcpListener),
+        (routes, side): (http::Relay, http::SidePort),
     ) -> Self {
         let (doors, rest) = (TaskTracker::new(), TaskTracker::new());
         let (doors_stop, rest_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -192,11 +196,11 @@ async fn recover(store: &Store, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(config: &Config, doors: &[http::Door], side: SocketAddr) {
+fn announce(config: &Config, doors: &[http::Door], (side, https): (SocketAddr, bool)) {
     for (settings, door) in config.listeners.iter().zip(doors) {
         journal::listening(&settings.name, door.address);
     }
-    journal::serving(side);
+    journal::serving(side, https);
     if config.esps.iter().all(|esp| matches!(esp.kind, EspKind::Sandbox { .. })) {
         journal::only_sandbox();
     }
@@ -219,6 +223,20 @@ fn bind_listeners(config: &Config, budget: &Arc<Budget>) -> anyhow::Result<Vec<L
 fn bind_side_port(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let advice = "set [http] address to one that is free";
     listen(address).with_context(|| format!("cannot listen on {address} for HTTP; {advice}"))
+}
+
+/// The certificate of the side port; the lock file says which it shows, for as long as there is the lock.
+fn secure(config: &Config, lock: &Arc<Lock>, side: SocketAddr) -> anyhow::Result<Option<Arc<http::Secure>>> {
+    let Some(files) = &config.http.certificate else { return Ok(None) };
+    let certificates =
+        smtp::tls::Certificates::load(files.clone()).context("the HTTP port has no certificate")?;
+    let lock = Arc::downgrade(lock);
+    let tell = move |pins: &[crate::lock::Pin]| {
+        if let Some(Err(error)) = lock.upgrade().map(|lock| lock.write(side, pins)) {
+            journal::trouble("telling the commands of a new certificate", &error.to_string());
+        }
+    };
+    Ok(Some(Arc::new(http::Secure::new(Arc::new(certificates), tell))))
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {

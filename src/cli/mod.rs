@@ -28,6 +28,7 @@ mod serve;
 mod settings;
 mod text;
 mod token;
+mod trust;
 
 pub use offline::open_offline;
 
@@ -63,6 +64,10 @@ struct Common {
     /// A relay elsewhere, such as https://mail.example.com:8025; wants --token
     #[arg(long, global = true, value_name = "URL", env = "POSTROAD_URL")]
     url: Option<String>,
+    /// PEM of the CA that signed the certificate of the relay at --url, or of that certificate; the relay on this machine
+    /// needs none
+    #[arg(long, global = true, value_name = "FILE", env = "POSTROAD_CA_FILE")]
+    ca_file: Option<PathBuf>,
     /// Its admin token
     #[arg(long, global = true, value_name = "TOKEN", env = "POSTROAD_TOKEN", hide_env_values = true, value_parser = secret)]
     token: Option<Secret>,

@@ -22,7 +22,11 @@ pub(super) async fn relay() -> Relay {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    tokio::spawn(crate::http::serve(fake::relay(Arc::clone(&queue), Vec::new()), listener, stop.clone()));
+    tokio::spawn(crate::http::serve(
+        fake::relay(Arc::clone(&queue), Vec::new()),
+        crate::http::SidePort { listener, secure: None },
+        stop.clone(),
+    ));
     let common = Common { url: Some(url), token: Some(Secret::new(TOKEN)), ..Common::default() };
     Relay { queue, common, _stop: stop.drop_guard() }
 }

@@ -8,6 +8,7 @@ use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::trust::{Trust, hint};
 use super::{Common, Failure, open_offline, settings};
 use crate::clock::monotonic;
 use crate::http::error::ErrorBody;
@@ -57,7 +58,8 @@ pub(super) async fn relay(common: &Common) -> Result<Client, Failure> {
                 "--url wants --token (or $POSTROAD_TOKEN): the token of that relay".into(),
             ));
         };
-        return Client::new(url, token.clone());
+        let trust = common.ca_file.clone().map_or(Trust::System, Trust::File);
+        return Client::new(url, token.clone(), &trust);
     }
     relay_of(common, &location(common)?).await
 }
@@ -112,8 +114,9 @@ async fn running(data_dir: &Path) -> Result<Option<String>, Failure> {
             .map_err(|e| Failure::Failed(format!("the lock in {} cannot be read: {e}", shown(data_dir))))?;
         match holder {
             Holder::Nobody => return Ok(None),
-            Holder::Process(Running { http_address: Some(address), .. }) => {
-                return Ok(Some(format!("http://{}", reachable(address))));
+            Holder::Process(Running { http_address: Some(address), https, .. }) => {
+                let scheme = if https { "https" } else { "http" };
+                return Ok(Some(format!("{scheme}://{}", reachable(address))));
             }
             Holder::Process(Running { pid, .. }) if started.elapsed() > START_MAX => {
                 let pid = pid.map_or_else(|| "a process".into(), |pid| format!("pid {pid}"));
@@ -144,7 +147,7 @@ fn local(common: &Common, location: &settings::Location, base: String) -> Result
             })?
             .ok_or_else(|| Failure::Failed(format!("no admin.token in {}", shown(&location.data_dir))))?,
     };
-    Client::new(&base, token)
+    Client::new(&base, token, &Trust::Lock(location.data_dir.clone()))
 }
 
 fn shown(path: &Path) -> String {
@@ -153,11 +156,15 @@ fn shown(path: &Path) -> String {
 
 impl Client {
     /// No redirects (the token goes to nobody else) and no proxy from the environment.
-    fn new(base: &str, token: Secret) -> Result<Self, Failure> {
+    fn new(base: &str, token: Secret, trust: &Trust) -> Result<Self, Failure> {
         if !base.starts_with("http://") && !base.starts_with("https://") {
             return Err(Failure::Usage(format!("{base:?} is no URL such as http://127.0.0.1:8025")));
         }
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder();
+        if let Some(tls) = trust.client().map_err(Failure::Usage)? {
+            http = http.tls_backend_preconfigured(tls);
+        }
+        let http = http
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)
@@ -227,7 +234,8 @@ impl Client {
     }
 
     fn silent(&self, error: &reqwest::Error) -> Failure {
-        Failure::NoRelay(format!("no answer from {}: {}", self.base, reasons(error)))
+        let reasons = reasons(error);
+        Failure::NoRelay(format!("no answer from {}: {reasons}{}", self.base, hint(&reasons)))
     }
 }
 
@@ -305,7 +313,7 @@ mod tests {
     use crate::http::HttpSettings;
 
     fn location(data_dir: &Path) -> settings::Location {
-        let http = HttpSettings { address: ([127, 0, 0, 1], 0).into(), admin_token: None };
+        let http = HttpSettings { address: ([127, 0, 0, 1], 0).into(), admin_token: None, certificate: None };
         settings::Location { data_dir: data_dir.to_owned(), http, path: None }
     }
 
@@ -315,7 +323,7 @@ mod tests {
         let (common, location) = (Common::default(), location(dir.path()));
         assert!(matches!(relay_of(&common, &location).await.unwrap_err(), Failure::NoRelay(_)));
         let lock = Lock::take(dir.path()).unwrap();
-        lock.write("0.0.0.0:8025".parse().unwrap()).unwrap();
+        lock.write("0.0.0.0:8025".parse().unwrap(), &[]).unwrap();
         let failure = relay_of(&common, &location).await.unwrap_err();
         assert!(failure.message().unwrap().contains("no admin.token"), "{failure:?}");
         let token = lock::admin_token(dir.path()).unwrap();

@@ -162,24 +162,30 @@ fn certificate(t: &mut TableReader<'_, '_>, tls: TlsMode) -> Option<CertificateF
     }
     let both = chain.zip(key).filter(|_| tls != TlsMode::Off);
     let files = both.map(|(chain, key)| CertificateFiles { chain, key })?;
-    check_certificate(t, &files);
+    check_certificate(t, ["cert", "key"], &files);
     Some(files)
 }
 
-/// Reads the files as the listener will: better told here than at the start, or to the first client.
-fn check_certificate(t: &mut TableReader<'_, '_>, files: &CertificateFiles) {
-    let (chain, key) = (t.typed("cert"), t.typed("key"));
+/// Reads the files as a listener will: better told here than at the start, or to the first client. `names` are the keys
+/// of chain and key.
+pub(super) fn check_certificate(
+    t: &mut TableReader<'_, '_>,
+    names: [&'static str; 2],
+    files: &CertificateFiles,
+) {
+    let [of_chain, of_key] = names;
+    let (chain, key) = (t.typed(of_chain), t.typed(of_key));
     let opened =
         CertificateFiles { chain: t.in_working_dir(&files.chain), key: t.in_working_dir(&files.key) };
     for fault in smtp::tls::faults(&opened) {
         let readable = "give a PEM file that the relay may read";
         match fault {
             CertificateError::Chain { problem, .. } => {
-                t.problem("cert", format!("{chain}: {problem}; {readable}"));
+                t.problem(of_chain, format!("{chain}: {problem}; {readable}"));
             }
-            CertificateError::Key { problem, .. } => t.problem("key", format!("{key}: {problem}; {readable}")),
+            CertificateError::Key { problem, .. } => t.problem(of_key, format!("{key}: {problem}; {readable}")),
             CertificateError::Unfit { problem, .. } => t.problem(
-                "key",
+                of_key,
                 format!("{key} does not go with {chain}: {problem}; give the key that the certificate was made for"),
             ),
         }

@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kinds;
 use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
+use super::{clients, kinds};
 use crate::address::domain_ok;
 use crate::http::settings::HttpSettings;
+use crate::smtp::CertificateFiles;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
 use crate::store;
 
@@ -61,8 +62,38 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
             "others than this host can reach it: set admin_token, such as \"env:POSTROAD_ADMIN_TOKEN\"",
         );
     }
+    let certificate = certificate(&mut t);
     t.finish(&[]);
-    HttpSettings { address, admin_token }
+    HttpSettings { address, admin_token, certificate }
+}
+
+/// `tls_cert` and `tls_key`; both or neither.
+fn certificate(t: &mut TableReader<'_, '_>) -> Option<CertificateFiles> {
+    let (chain, key) = (t.optional("tls_cert", kinds::path), t.optional("tls_key", kinds::path));
+    for (name, missing, other) in
+        [("tls_cert", chain.is_none(), key.is_some()), ("tls_key", key.is_none(), chain.is_some())]
+    {
+        if missing && other {
+            t.problem(
+                name,
+                "is missing: HTTPS needs both tls_cert and tls_key (PEM); leave out both for HTTP",
+            );
+        }
+    }
+    chain.zip(key).map(|(chain, key)| CertificateFiles { chain, key })
+}
+
+/// What only the relay has to read of `[http]`: a command may not be able to.
+pub(super) fn check_http(reader: &mut Reader<'_>, http: &HttpSettings) {
+    let mut t = reader.one("http");
+    match &http.certificate {
+        Some(files) => clients::check_certificate(&mut t, ["tls_cert", "tls_key"], files),
+        None if !http.address.ip().is_loopback() && !t.is_wrong("address") => t.warning(
+            "address",
+            "tokens and mail cross the network in the clear: set tls_cert and tls_key, unless a proxy with TLS stands before it",
+        ),
+        None => {}
+    }
 }
 
 /// `[limits]` and `[retention]`: the memory for messages in flight in octets, and what the store keeps.

@@ -31,8 +31,6 @@ const LATER: &[(&str, &str, &str)] = &[
     ("http", "public_address", "\"\""),
     ("http", "public_url", "\"\""),
     ("http", "trusted_proxies", "[]"),
-    ("http", "tls_cert", "\"\""),
-    ("http", "tls_key", "\"\""),
     ("suppression", "soft_bounces", "3"),
     ("suppression", "soft_window", "\"7d\""),
     ("dns", "resolvers", "[]"),

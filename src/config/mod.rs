@@ -146,6 +146,10 @@ impl Config {
                 paths.push((format!("esp[{n}].ca_file"), ca_file));
             }
         }
+        if let Some(files) = &self.http.certificate {
+            paths.push(("http.tls_cert".to_string(), &files.chain));
+            paths.push(("http.tls_key".to_string(), &files.key));
+        }
         let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
         paths.into_iter().map(|(key, path)| (key, absolute(path))).collect()
     }
@@ -158,6 +162,7 @@ impl Config {
         let listeners = clients::listeners(reader, &streams);
         let esps = esps::read(reader, &listeners);
         let http = house::http(reader);
+        house::check_http(reader, &http);
         clients::check_side_port(reader, &listeners, http.address);
         let (memory_octets, store) = house::limits(reader, server.data_dir.clone());
         later::check(reader);

@@ -39,6 +39,7 @@ pub mod messages;
 mod probe;
 mod rate;
 pub mod scope;
+mod secure;
 pub mod send;
 mod serve;
 pub mod settings;
@@ -55,8 +56,9 @@ use contract::Contract;
 pub use error::{ErrorBody, FieldProblem, Problem};
 pub use live::{Live, LiveDesk, LivePost};
 pub use probe::PROBE_NAME;
+pub use secure::Secure;
 pub use send::Post;
-pub use serve::serve;
+pub use serve::{SidePort, serve};
 pub use settings::HttpSettings;
 pub use tokens::Tokens;
 

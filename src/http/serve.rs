@@ -11,11 +11,13 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::secure::Secure;
 use super::send::Peer;
 use super::visitors::{Asked, Visitor, Visitors};
 use super::{Relay, router};
@@ -36,8 +38,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often histograms are folded.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// Where it listens.
+#[derive(Debug)]
+pub struct SidePort {
+    /// The socket.
+    pub listener: TcpListener,
+    /// HTTPS alone; `None`: HTTP alone.
+    pub secure: Option<Arc<Secure>>,
+}
+
 /// Serves until `stop`, then lets requests under way end, for a bounded time.
-pub async fn serve(relay: Relay, listener: TcpListener, stop: CancellationToken) {
+pub async fn serve(relay: Relay, SidePort { listener, secure }: SidePort, stop: CancellationToken) {
     let metrics = relay.metrics.clone();
     let app = router(relay);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -51,7 +62,12 @@ pub async fn serve(relay: Relay, listener: TcpListener, stop: CancellationToken)
             accepted = accept(&listener, &places, &visitors) => match accepted {
                 Ok((stream, peer, place)) => {
                     let visitor = visitors.enter(place);
-                    connections.spawn(connection((stream, peer), app.clone(), visitor, stop.clone()));
+                    let _ = stream.set_nodelay(true);
+                    let serving = Serving { peer, app: app.clone(), visitor, stop: stop.clone() };
+                    match secure.clone() {
+                        None => connections.spawn(serving.run(stream)),
+                        Some(secure) => connections.spawn(serving.run_secure(secure, stream)),
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(target: "postroad", %error, "the HTTP port cannot accept a connection");
@@ -89,40 +105,61 @@ async fn place(places: &Arc<Semaphore>, visitors: &Visitors) -> std::io::Result<
     }
 }
 
-async fn connection(
-    (stream, peer): (TcpStream, SocketAddr),
+/// One connection, and what it needs.
+struct Serving {
+    peer: SocketAddr,
     app: Router,
     visitor: Arc<Visitor>,
     stop: CancellationToken,
-) {
-    let _ = stream.set_nodelay(true);
-    let inner = TowerToHyperService::new(app);
-    let asking = Arc::clone(&visitor);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
-        let (asked, answer) = (Asked::new(&asking), inner.call(request));
-        async move {
-            let answer = answer.await;
-            drop(asked);
-            answer
+}
+
+impl Serving {
+    /// The handshake has the time of a request's head. Who is in it has asked nothing, and makes room as such.
+    async fn run_secure(self, secure: Arc<Secure>, stream: TcpStream) {
+        let secured = tokio::select! {
+            secured = secure.handshake(stream) => secured,
+            () = self.visitor.leave.cancelled() => return,
+            () = self.stop.cancelled() => return,
+            () = tokio::time::sleep(HEAD_MAX) => return,
+        };
+        match secured {
+            Ok(stream) => self.run(stream).await,
+            Err(error) => {
+                tracing::debug!(target: "postroad", client = %self.peer.ip(), %error, "no TLS with a client of the HTTP port");
+            }
         }
-    });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_MAX)
-        .max_buf_size(HEAD_OCTETS_MAX)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    let last = tokio::select! {
-        _ = serving.as_mut() => return,
-        () = visitor.leave.cancelled() => visitor.leaves_within(),
-        () = stop.cancelled() => STOP_MAX,
-        () = tokio::time::sleep(CONNECTION_MAX) => LAST_REQUEST_MAX,
-    };
-    if last.is_zero() {
-        // Not even the timer's millisecond: a crowd leaves one after the other.
-        return;
     }
-    serving.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(last, serving).await;
+
+    async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Serving { peer, app, visitor, stop } = self;
+        let inner = TowerToHyperService::new(app);
+        let asking = Arc::clone(&visitor);
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
+            let (asked, answer) = (Asked::new(&asking), inner.call(request));
+            async move {
+                let answer = answer.await;
+                drop(asked);
+                answer
+            }
+        });
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_MAX)
+            .max_buf_size(HEAD_OCTETS_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        let last = tokio::select! {
+            _ = serving.as_mut() => return,
+            () = visitor.leave.cancelled() => visitor.leaves_within(),
+            () = stop.cancelled() => STOP_MAX,
+            () = tokio::time::sleep(CONNECTION_MAX) => LAST_REQUEST_MAX,
+        };
+        if last.is_zero() {
+            // Not even the timer's millisecond: a crowd leaves one after the other.
+            return;
+        }
+        serving.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(last, serving).await;
+    }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::secret::Secret;
+use crate::smtp::CertificateFiles;
 
 /// Where the side port listens and who may ask it.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,4 +12,6 @@ pub struct HttpSettings {
     pub address: SocketAddr,
     /// The bearer token; `None` (on loopback only): one is made in the data directory.
     pub admin_token: Option<Secret>,
+    /// `tls_cert` and `tls_key`: then it speaks HTTPS alone.
+    pub certificate: Option<CertificateFiles>,
 }

@@ -12,8 +12,9 @@ pub fn listening(listener: &str, address: SocketAddr) {
 }
 
 /// The side port is open.
-pub fn serving(address: SocketAddr) {
-    tracing::info!(target: "postroad", address = %address, "serving HTTP");
+pub fn serving(address: SocketAddr, https: bool) {
+    let what = if https { "serving HTTPS" } else { "serving HTTP" };
+    tracing::info!(target: "postroad", address = %address, "{what}");
 }
 
 /// No ESP is configured.

@@ -52,11 +52,18 @@ pub enum CertificateError {
 /// Modification time and length of both files, by which a change is seen.
 type Stamp = [Option<(SystemTime, u64)>; 2];
 
+/// What is in use.
+#[derive(Debug)]
+struct Present {
+    config: Arc<ServerConfig>,
+    leaf: CertificateDer<'static>,
+}
+
 /// A certificate that follows its files.
 #[derive(Debug)]
 pub struct Certificates {
     files: CertificateFiles,
-    config: ArcSwap<ServerConfig>,
+    present: ArcSwap<Present>,
     seen: Mutex<(Instant, Stamp)>,
 }
 
@@ -64,21 +71,26 @@ impl Certificates {
     /// Reads them for the first time.
     pub fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
         let stamp = stamp(&files);
-        let config = ArcSwap::new(read(&files)?);
-        Ok(Certificates { files, config, seen: Mutex::new((monotonic(), stamp)) })
+        let present = ArcSwap::from_pointee(read(&files)?);
+        Ok(Certificates { files, present, seen: Mutex::new((monotonic(), stamp)) })
     }
 
     /// Reads them again, whether they changed or not. The old ones stay where the new are broken.
     pub fn reload(&self) -> Result<(), CertificateError> {
         let stamp = stamp(&self.files);
-        let config = read(&self.files);
+        let present = read(&self.files);
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = (monotonic(), stamp);
-        self.config.store(config?);
+        self.present.store(Arc::new(present?));
         Ok(())
     }
 
     /// What begins TLS with a client, with the present certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor_and_leaf().0
+    }
+
+    /// The same, and the server's own certificate that it shows.
+    pub fn acceptor_and_leaf(&self) -> (TlsAcceptor, CertificateDer<'static>) {
         if self.changed() {
             match self.reload() {
                 Ok(()) => {
@@ -89,7 +101,8 @@ impl Certificates {
                 }
             }
         }
-        TlsAcceptor::from(self.config.load_full())
+        let present = self.present.load();
+        (TlsAcceptor::from(Arc::clone(&present.config)), present.leaf.clone())
     }
 
     fn changed(&self) -> bool {
@@ -116,8 +129,10 @@ pub fn faults(files: &CertificateFiles) -> Vec<CertificateError> {
     }
 }
 
-fn read(files: &CertificateFiles) -> Result<Arc<ServerConfig>, CertificateError> {
-    server_config(files, read_chain(&files.chain)?, read_key(&files.key)?)
+fn read(files: &CertificateFiles) -> Result<Present, CertificateError> {
+    let chain = read_chain(&files.chain)?;
+    let leaf = chain.first().cloned().unwrap_or_else(|| Vec::new().into());
+    Ok(Present { config: server_config(files, chain, read_key(&files.key)?)?, leaf })
 }
 
 fn server_config(
@@ -183,20 +198,20 @@ pub(super) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (files, _) = write_certificate(directory.path());
         let certificates = Certificates::load(files.clone()).unwrap();
-        let first = certificates.config.load_full();
+        let first = certificates.present.load_full();
 
         std::fs::write(&files.chain, "no certificate").unwrap();
         tokio::time::advance(LOOK_EVERY).await;
         certificates.acceptor();
-        assert!(Arc::ptr_eq(&first, &certificates.config.load_full()));
+        assert!(Arc::ptr_eq(&first, &certificates.present.load_full()));
         assert!(certificates.reload().is_err());
 
         write_certificate(directory.path());
         certificates.acceptor();
-        assert!(Arc::ptr_eq(&first, &certificates.config.load_full()), "looked too soon");
+        assert!(Arc::ptr_eq(&first, &certificates.present.load_full()), "looked too soon");
         tokio::time::advance(LOOK_EVERY).await;
         certificates.acceptor();
-        assert!(!Arc::ptr_eq(&first, &certificates.config.load_full()));
+        assert!(!Arc::ptr_eq(&first, &certificates.present.load_full()));
     }
 
     #[test]

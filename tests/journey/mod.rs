@@ -17,6 +17,7 @@ mod failure_matrix;
 mod files_to_start_from;
 mod graceful_stop;
 mod half_requests;
+mod https;
 mod keeps_its_contract;
 mod limits;
 mod limits_of_esps;

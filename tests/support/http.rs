@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How long an answer may take.
@@ -22,6 +23,20 @@ impl Answer {
 
 pub fn get(at: SocketAddr, path: &str, token: Option<&str>) -> Option<Answer> {
     exchange(at, &format!("GET {path} HTTP/1.1\r\n{}\r\n", fields(at, token)))
+}
+
+/// The same under TLS.
+pub fn get_secure(
+    at: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    trusted: Arc<rustls::ClientConfig>,
+) -> Option<Answer> {
+    let tcp = TcpStream::connect(at).ok()?;
+    tcp.set_read_timeout(Some(BOUND)).ok()?;
+    let tls = rustls::ClientConnection::new(trusted, "localhost".try_into().unwrap()).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\n{}\r\n", fields(at, token));
+    exchange_on(rustls::StreamOwned::new(tls, tcp), &request)
 }
 
 pub fn post(at: SocketAddr, path: &str, token: Option<&str>, json: &str) -> Option<Answer> {
@@ -52,8 +67,12 @@ fn fields(at: SocketAddr, token: Option<&str>) -> String {
 }
 
 fn exchange(at: SocketAddr, request: &str) -> Option<Answer> {
-    let mut stream = TcpStream::connect(at).ok()?;
+    let stream = TcpStream::connect(at).ok()?;
     stream.set_read_timeout(Some(BOUND)).ok()?;
+    exchange_on(stream, request)
+}
+
+fn exchange_on(mut stream: impl Read + Write, request: &str) -> Option<Answer> {
     stream.write_all(request.as_bytes()).ok()?;
     let mut all = Vec::new();
     let read = stream.read_to_end(&mut all);

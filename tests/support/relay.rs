@@ -32,6 +32,7 @@ pub fn binary() -> PathBuf {
 #[derive(Default, Clone)]
 pub struct Setup {
     server: String,
+    http: String,
     listeners: Vec<String>,
     rest: String,
     limits: String,
@@ -47,6 +48,17 @@ impl Setup {
     pub fn server(mut self, lines: &str) -> Self {
         let _ = writeln!(self.server, "{lines}");
         self
+    }
+
+    /// Lines of `[http]`.
+    pub fn http(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.http, "{lines}");
+        self
+    }
+
+    /// HTTPS with the test run's certificate.
+    pub fn https(self) -> Self {
+        self.http("tls_cert = \"@DIR@/cert.pem\"\ntls_key = \"@DIR@/key.pem\"")
     }
 
     /// One more `[[listener]]`, with these lines besides its address. Without any there is one plain listener.
@@ -159,7 +171,7 @@ impl Setup {
             quoted(&data.to_string_lossy())
         );
         let _ = writeln!(out, "{}", self.server);
-        let _ = writeln!(out, "[http]\naddress = \"127.0.0.1:0\"\n");
+        let _ = writeln!(out, "[http]\naddress = \"127.0.0.1:0\"\n{}", self.http);
         let min_free = if self.limits.contains("min_free") { "" } else { "min_free = \"1MB\"" };
         let _ = writeln!(out, "[limits]\n{min_free}\n{}", self.limits);
         let none = [String::new()];
@@ -228,7 +240,11 @@ impl Relay {
 
     pub fn get(&self, path: &str) -> Option<http::Answer> {
         let token = fs::read_to_string(self.data_dir().join("admin.token")).ok();
-        http::get(self.http()?, path, token.as_deref().map(str::trim))
+        let (at, token) = (self.http()?, token.as_deref().map(str::trim));
+        match self.setup.http.contains("tls_cert") {
+            true => http::get_secure(at, path, token, tls::pki().client()),
+            false => http::get(at, path, token),
+        }
     }
 
     pub fn post(&self, path: &str, json: &str) -> Option<http::Answer> {
