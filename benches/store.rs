@@ -139,6 +139,7 @@ impl Bench {
                     )?],
                     body: BodyKind::EightBit,
                     smtputf8: false,
+                    reports: None,
                 },
                 stream: StreamName::new("transactional"),
                 kind: StreamKind::Transactional,
@@ -182,6 +183,7 @@ fn begun(message: &Arc<Message>) -> (Accept, Settle) {
         step: Step::Done,
         spent: None,
         choice: None,
+        relayed: false,
     };
     (
         Accept { message: Arc::clone(message), entries: vec![Entry::Begun(beginning)], rules: Vec::new() },

@@ -1,6 +1,6 @@
 //! The wiring: builds every part from the checked configuration, runs them, and stops them in order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::flow::chunks::StoreChunks;
 use crate::flow::courier::{self, Courier};
 use crate::flow::intake::{self, Intake};
 use crate::flow::outlet::{self, Outlet};
-use crate::flow::{keeper, prepare};
+use crate::flow::{bounce, keeper, prepare};
 use crate::http;
 use crate::journal;
 use crate::lock::Lock;
@@ -77,6 +77,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     });
     restore_suspensions(&store, &courier).await?;
     courier.ask_allowances().await;
+    let reports = bounce::Parts {
+        store: store.clone(),
+        clock: Arc::clone(&clock),
+        mint: Arc::clone(&mint),
+        courier: Arc::clone(&courier),
+        settings: report_settings(&config),
+    };
     let intake = Arc::new(Intake::new(intake::Parts {
         store: store.clone(),
         clock: Arc::clone(&clock),
@@ -116,7 +123,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let post = Arc::new(http::LivePost(Arc::clone(&intake)));
     let routes = http::Relay { post, queue, desk, clock, metrics, budget, doors, tokens, admin_token };
     let side = http::SidePort { listener: side, secure };
-    let mut running = Running::start(listeners, intake, courier, (routes, side));
+    let mut running = Running::start(listeners, intake, courier, (routes, side), reports);
     let signal = wait_for_signal().await?;
     journal::stopping(signal);
     running.stop().await;
@@ -144,6 +151,7 @@ impl Running {
         intake: Arc<Intake>,
         courier: Arc<Courier>,
         (routes, side): (http::Relay, http::SidePort),
+        reports: bounce::Parts,
     ) -> Self {
         let (doors, rest) = (TaskTracker::new(), TaskTracker::new());
         let (doors_stop, rest_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -153,6 +161,7 @@ impl Running {
         }
         rest.spawn(keeper::keep(Arc::clone(&courier), rest_stop.clone()));
         rest.spawn(keeper::make_room(Arc::clone(&courier), rest_stop.clone()));
+        rest.spawn(bounce::report(reports, rest_stop.clone()));
         rest.spawn(http::serve(routes, side, rest_stop.clone()));
         Running { courier, doors, doors_stop, rest, rest_stop }
     }
@@ -212,12 +221,29 @@ fn bind_listeners(config: &Config, budget: &Arc<Budget>) -> anyhow::Result<Vec<L
     let shared = smtp::Shared {
         hostname: config.server.hostname.clone(),
         origin: config.server.origin.clone(),
+        dsn: config.server.dsn,
         authenticator: Arc::new(authenticator),
         budget: Arc::clone(budget),
         limits: smtp::Limits { stop_grace: SESSIONS_GRACE, ..smtp::Limits::default() },
     };
     let bind = |settings: &ListenerSettings| Ok(Listener::bind(settings.clone(), shared.clone())?);
     config.listeners.iter().map(bind).collect()
+}
+
+/// How senders hear of what became of their mail.
+fn report_settings(config: &Config) -> bounce::Settings {
+    let host = |esp: &EspSettings| match &esp.kind {
+        EspKind::Smtp(smtp) if smtp.host.parse::<IpAddr>().is_ok() => Some(format!("[{}]", smtp.host)),
+        EspKind::Smtp(smtp) => Some(smtp.host.clone()),
+        EspKind::Sandbox { .. } => None,
+    };
+    let hosts = config.esps.iter().filter_map(|esp| Some((esp.name.clone(), host(esp)?)));
+    bounce::Settings {
+        on: config.server.dsn,
+        from: config.server.dsn_from.clone(),
+        hostname: config.server.hostname.clone(),
+        hosts: hosts.collect(),
+    }
 }
 
 fn bind_side_port(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -277,12 +303,13 @@ async fn restore_suspensions(store: &Store, courier: &Courier) -> anyhow::Result
 
 fn outlets(config: &Config, store: &Store, clock: &Arc<dyn Clock>, wake: &Arc<Notify>) -> Vec<Arc<Outlet>> {
     let hostname = &config.server.hostname;
-    config.esps.iter().map(|esp| outlet(esp, hostname, store, (clock, wake))).collect()
+    let own = config.server.dsn_from.is_some();
+    config.esps.iter().map(|esp| outlet(esp, (hostname, own), store, (clock, wake))).collect()
 }
 
 fn outlet(
     settings: &EspSettings,
-    hostname: &str,
+    (hostname, dsn_from): (&str, bool),
     store: &Store,
     (clock, wake): (&Arc<dyn Clock>, &Arc<Notify>),
 ) -> Arc<Outlet> {
@@ -292,7 +319,10 @@ fn outlet(
                 wire_settings(smtp, hostname),
                 Arc::new(StoreChunks(store.clone())),
             );
-            (Box::new(esp::smtp::Smtp::default()), Arc::new(wire), smtp.max_connections)
+            let envelope_from = smtp.envelope_from.clone();
+            let reports = dsn_from || envelope_from.is_none();
+            let esp = esp::smtp::Smtp { envelope_from, reports };
+            (Box::new(esp), Arc::new(wire), smtp.max_connections)
         }
         EspKind::Sandbox { .. } => {
             (Box::new(esp::sandbox::Sandbox), Arc::new(wire::sandbox::SandboxWire), SANDBOX_CONNECTIONS)

@@ -173,7 +173,7 @@ fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpReq
     let needs = |address: &Address| address.needs_smtputf8();
     let smtputf8 =
         recipients.iter().any(needs) || matches!(&sender, ReversePath::Mailbox(address) if needs(address));
-    Ok(SmtpRequest { sender, recipients, body, smtputf8 })
+    Ok(SmtpRequest { sender, recipients, body, smtputf8, reports: None })
 }
 
 /// Those of the command line and, with `-t`, of the message; at least one.
@@ -244,14 +244,14 @@ fn settings(host: String, port: u16) -> Settings {
 /// its way to the others then, and a caller that tried again would send it to them twice.
 fn judge(reply: Reply, recipients: &[Address], to: &str) -> Result<(), Refusal> {
     match reply {
-        Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: answers }) if last.positive() => {
+        Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: answers, .. }) if last.positive() => {
             for (address, answer) in recipients.iter().zip(&answers).filter(|(_, answer)| !answer.positive())
             {
                 tell(&format!("<{address}> was refused: {answer}"));
             }
             Ok(())
         }
-        Reply::Smtp(SmtpReply { phase, last, recipients: answers }) => {
+        Reply::Smtp(SmtpReply { phase, last, recipients: answers, .. }) => {
             let refused = if answers.is_empty() { vec![last.clone()] } else { answers };
             let lasting = last.lasting() && (phase != Phase::Rcpt || refused.iter().all(Answer::lasting));
             let code = match phase {
@@ -394,7 +394,9 @@ mod tests {
     #[test]
     fn replies_become_codes() {
         let answer = |code, enhanced| Answer { code, enhanced, text: "x".into() };
-        let smtp = |phase, last: Answer, recipients| Reply::Smtp(SmtpReply { phase, last, recipients });
+        let smtp = |phase, last: Answer, recipients| {
+            Reply::Smtp(SmtpReply { phase, last, recipients, reports: false })
+        };
         let a = [Address::parse("a@x.example", Grammar::Strict).unwrap()];
         let ok = answer(250, None);
         let no = answer(550, Some([5, 1, 1]));

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::house::own_address;
 use super::kinds;
 use super::later::LATER_ESP_TYPES;
 use super::problem::did_you_mean;
@@ -20,7 +21,7 @@ const TLS: &[(&str, SmtpTls)] =
     &[("starttls", SmtpTls::StartTls), ("implicit", SmtpTls::Implicit), ("off", SmtpTls::Off)];
 /// What `type` may be.
 const TYPES: [&str; 2] = ["smtp", "sandbox"];
-const SMTP_KEYS: [&str; 5] = ["address", "tls", "username", "password", "ca_file"];
+const SMTP_KEYS: [&str; 6] = ["address", "tls", "username", "password", "ca_file", "envelope_from"];
 /// Messages that a sandbox remembers where nothing is written.
 const SANDBOX_KEEP: usize = 1_000;
 const SANDBOX_KEEP_MAX: usize = 1_000_000;
@@ -102,6 +103,14 @@ fn rate(text: &str) -> Result<Rate, String> {
             Err("is for ESPs that tell their rate; an SMTP server does not: write one such as 14/s".into())
         }
         text => units::rate(text),
+    }
+}
+
+/// `keep`, or an address.
+fn envelope_from(text: &str) -> Result<Option<Address>, String> {
+    match text {
+        "keep" => Ok(None),
+        address => own_address(address).map(Some).map_err(|bad| format!("is not \"keep\", and {bad}")),
     }
 }
 
@@ -193,6 +202,7 @@ fn smtp(
     let username = t.optional("username", kinds::text);
     let password = t.optional("password", kinds::secret);
     let ca_file = t.optional("ca_file", kinds::path);
+    let envelope_from = t.read("envelope_from", kinds::parsed(envelope_from), None);
     match (t.is_set("username"), t.is_set("password")) {
         (true, false) => t.problem("username", "has no password beside it; write password = \"env:NAME\""),
         (false, true) => t.problem("password", "has no username beside it"),
@@ -210,6 +220,7 @@ fn smtp(
         username,
         password,
         ca_file,
+        envelope_from,
         max_connections: connections.max,
         messages_per_connection: connections.messages_each,
         idle_timeout: connections.idle_timeout,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
 use super::{clients, kinds};
-use crate::address::domain_ok;
+use crate::address::{Address, Grammar, domain_ok};
 use crate::http::settings::HttpSettings;
 use crate::smtp::CertificateFiles;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
@@ -15,6 +15,7 @@ use crate::store;
 
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8025);
 const LONG_LINES: &[(&str, LongLines)] = &[("reencode", LongLines::Reencode), ("refuse", LongLines::Refuse)];
+const DSN: &[(&str, bool)] = &[("auto", true), ("off", false)];
 /// Less would take small messages and tell 452 to every larger one.
 const MEMORY_OCTETS_MIN: u64 = 600_000;
 const _: () = assert!(MEMORY_OCTETS_MIN >= MESSAGE_OCTETS_MAX);
@@ -35,10 +36,19 @@ pub(super) fn server(reader: &mut Reader<'_>, host_name: &str) -> ServerSettings
         hostname: a_labels(hostname.unwrap_or_else(of_host)),
         data_dir: data_dir(&mut t),
         origin: t.optional("origin", kinds::host_name()).map(a_labels),
+        dsn: t.read("dsn", kinds::one_of(DSN), true),
+        dsn_from: t.optional("dsn_from", kinds::parsed(own_address)),
         long_lines: t.read("long_lines", kinds::one_of(LONG_LINES), LongLines::Reencode),
     };
     t.finish(&[]);
     server
+}
+
+/// An address of the operator's own, for MAIL FROM and From at ESPs: ASCII with a domain.
+pub(super) fn own_address(text: &str) -> Result<Address, String> {
+    let bad = "is no address such as mailer-daemon@example.com";
+    let address = Address::parse(text, Grammar::Strict).map_err(|_| bad.to_string())?;
+    if address.wire().is_ascii() { Ok(address) } else { Err(format!("{bad} (in ASCII)")) }
 }
 
 /// The name goes into EHLO, replies and `Received`, which are ASCII (RFC 5891).

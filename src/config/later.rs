@@ -6,8 +6,6 @@ use super::reader::Reader;
 /// Section, key, its default as TOML.
 const LATER: &[(&str, &str, &str)] = &[
     ("server", "secret", "\"\""),
-    ("server", "dsn", "\"auto\""),
-    ("server", "dsn_from", "\"\""),
     ("server", "allow_vendor_headers", "false"),
     ("listener", "dedupe", "\"\""),
     ("credential", "dedupe", "\"\""),
@@ -15,7 +13,6 @@ const LATER: &[(&str, &str, &str)] = &[
     ("stream", "subscribers_only", "false"),
     ("stream", "unsubscribe", "true"),
     ("esp", "transport", "\"auto\""),
-    ("esp", "envelope_from", "\"keep\""),
     ("esp", "warmup", "{}"),
     ("esp", "webhook_auth", "\"required\""),
     ("esp", "endpoint", "\"\""),

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::address::Address;
 use crate::esp::settings::{EspKind, EspSettings};
 use crate::http::settings::HttpSettings;
 use crate::policy::streams::StreamSettings;
@@ -74,6 +75,10 @@ pub struct ServerSettings {
     pub origin: Option<String>,
     /// The folder with database, lock file and admin token.
     pub data_dir: PathBuf,
+    /// `dsn`: reports go to senders.
+    pub dsn: bool,
+    /// From which address they come; `None`: `MAILER-DAEMON` at the host's name.
+    pub dsn_from: Option<Address>,
     /// What becomes of lines over 998 octets.
     pub long_lines: LongLines,
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::address::Address;
 use crate::mail::quota::Limits;
 use crate::secret::Secret;
 
@@ -67,6 +68,8 @@ pub struct SmtpEspSettings {
     pub password: Option<Secret>,
     /// PEM of the CA that signed its certificate, where that is no public one.
     pub ca_file: Option<PathBuf>,
+    /// MAIL FROM instead of the senders' own.
+    pub envelope_from: Option<Address>,
     /// Connections at a time.
     pub max_connections: usize,
     /// Messages a connection carries before it is replaced.

@@ -9,7 +9,8 @@ use memchr::memmem;
 use super::{Esp, Parcel, Unfit};
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::mail::{Answer, Envelope, Fault, Message, Outcome, Phase, Reply, Request, ReversePath};
+use crate::mail::notify::Asks;
+use crate::mail::{Answer, Envelope, Fault, Message, Outcome, Phase, Protocol, Reply, Request, ReversePath};
 use crate::mail::{SmtpReply, SmtpRequest, Throttle};
 
 /// When a spent quota is asked about again: no server tells when its window ends.
@@ -18,27 +19,46 @@ const QUOTA_WAIT: Duration = Duration::from_secs(3600);
 /// The ESP of `type = "smtp"`.
 #[derive(Debug, Clone, Default)]
 pub struct Smtp {
-    /// MAIL FROM instead of the sender's own; `<>` always stays, or failures would be answered by failures.
+    /// MAIL FROM instead of every sender's own, `<>` too: what comes back to it is not ours to answer.
     pub envelope_from: Option<Address>,
+    /// It takes reports to senders: it keeps `<>`, or they come from an address of the operator's own.
+    pub reports: bool,
 }
 
 impl Esp for Smtp {
     fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
         let message = parcel.message;
-        let sender = match (&message.envelope.sender, &self.envelope_from) {
-            (ReversePath::Mailbox(_), Some(fixed)) => ReversePath::Mailbox(fixed.clone()),
-            (sender, _) => sender.clone(),
+        if message.source.protocol == Protocol::Report && !self.reports {
+            return Err(Unfit("reports to senders need [server] dsn_from where envelope_from is set".into()));
+        }
+        let sender = match &self.envelope_from {
+            Some(fixed) => ReversePath::Mailbox(fixed.clone()),
+            None => message.envelope.sender.clone(),
         };
         Ok(Request::Smtp(SmtpRequest {
             smtputf8: needs_smtputf8(message, &sender, parcel.recipients),
             sender,
             recipients: parcel.recipients.to_vec(),
             body: message.body.clone(),
+            reports: self.asks(parcel),
         }))
     }
 
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
         (0..parcel.recipients.len()).map(|n| outcome(reply, n, now)).collect()
+    }
+}
+
+impl Smtp {
+    /// What was asked about reports for these recipients. Where MAIL FROM is replaced they would not reach who asked:
+    /// then the relay itself answers for them.
+    fn asks(&self, parcel: Parcel<'_>) -> Option<Box<Asks>> {
+        let envelope = &parcel.message.envelope;
+        let asks = envelope.reports.as_ref().filter(|_| self.envelope_from.is_none())?;
+        let place = |to: &Address| envelope.recipients.iter().position(|r| r == to);
+        let of = |to| place(to).and_then(|n| asks.of(n)).cloned().unwrap_or_default();
+        let each = parcel.recipients.iter().map(of).collect();
+        Some(Box::new(Asks { each, ret: asks.ret, envelope_id: asks.envelope_id.clone() }))
     }
 }
 
@@ -234,7 +254,13 @@ mod tests {
     fn message(smtputf8: bool, sender: ReversePath, content: &str) -> Message {
         Message {
             id: MessageId::from_number(1),
-            envelope: Envelope { sender, recipients: Vec::new(), body: Default::default(), smtputf8 },
+            envelope: Envelope {
+                sender,
+                recipients: Vec::new(),
+                body: Default::default(),
+                smtputf8,
+                reports: None,
+            },
             stream: StreamName::new(StreamName::TRANSACTIONAL),
             kind: StreamKind::Transactional,
             body: Body::whole(content.to_owned()),
@@ -273,7 +299,7 @@ mod tests {
 
     fn ended(phase: Phase, last: &str, recipients: &[&str]) -> Reply {
         let recipients: Vec<Answer> = recipients.iter().map(|r| answer(r)).collect();
-        Reply::Smtp(SmtpReply { phase, last: answer(last), recipients })
+        Reply::Smtp(SmtpReply { phase, last: answer(last), recipients, reports: false })
     }
 
     /// Word of the fault and whether it lasts; "accepted", "unfit" and "unsure" for the others.
@@ -431,12 +457,12 @@ mod tests {
     }
 
     #[test]
-    fn a_fixed_envelope_sender_replaces_all_but_the_null_one() {
-        let esp = Smtp { envelope_from: Some(address("relay@example.net")) };
+    fn a_fixed_envelope_sender_replaces_every_other() {
+        let esp = Smtp { envelope_from: Some(address("relay@example.net")), reports: true };
         let own = ReversePath::Mailbox(address("a@example.org"));
         let sender = |own| composed(&esp, &message(false, own, "x: y\r\n\r\n"), "b@example.com").sender;
         assert_eq!(sender(own.clone()).wire(), "relay@example.net");
-        assert_eq!(sender(ReversePath::Null), ReversePath::Null);
+        assert_eq!(sender(ReversePath::Null).wire(), "relay@example.net");
         assert_eq!(composed(&Smtp::default(), &message(false, own.clone(), ""), "b@example.com").sender, own);
     }
 }

@@ -78,6 +78,7 @@ impl Courier {
         let started = self.clock.now();
         let watch = Watch::new(self.abort.clone());
         let mut held = false;
+        let mut relayed = false;
         let (outcomes, phases) = match outlet.esp.compose(parcel, started) {
             Err(unfit) => {
                 let count = recipients.len();
@@ -94,6 +95,7 @@ impl Courier {
                     return self.take_back(&[call]).await;
                 }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
+                relayed = call.message.envelope.reports.is_some() && was_not_told(&reply);
                 (outlet.esp.read(parcel, &reply, self.clock.now()), phases)
             }
         };
@@ -104,6 +106,9 @@ impl Courier {
         let times = Times { started, answered, handed_over: watch.handed_over_for() };
         let systemic = self.learn(outlet, &call, &outcomes, answered.since(started));
         let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
+        for settle in settles.iter_mut().filter(|_| relayed) {
+            settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
+        }
         if held {
             // That nobody knows is written already, with its hold.
             settles.retain(|settle| !matches!(settle.outcome, Outcome::Unsure { .. }));
@@ -284,6 +289,7 @@ impl Courier {
                 step,
                 spent: call.room.share.spent,
                 choice: call.told.clone(),
+                relayed: false,
             });
         }
         settles
@@ -439,6 +445,14 @@ fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
         Reply::Smtp(r) => Some(r.phase),
         Reply::Lost { phase, .. } => Some(*phase),
         Reply::Unfit { .. } | Reply::Kept => None,
+    }
+}
+
+/// Whether it was taken by one who will not tell what becomes of it (RFC 3461 section 5.2.2).
+fn was_not_told(reply: &Reply) -> bool {
+    match reply {
+        Reply::Smtp(reply) => !reply.reports,
+        Reply::Lost { .. } | Reply::Unfit { .. } | Reply::Kept => false,
     }
 }
 

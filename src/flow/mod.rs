@@ -1,6 +1,7 @@
-//! Where facts, judgement and I/O meet: intake, courier, and the keeper's rounds.
+//! Where facts, judgement and I/O meet: intake, courier, reports to senders, and the keeper's rounds.
 
 pub mod allowance;
+pub mod bounce;
 pub mod call;
 mod choice;
 pub mod chunks;

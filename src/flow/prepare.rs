@@ -254,6 +254,7 @@ mod tests {
                 recipients: vec![to],
                 body: BodyKind::EightBit,
                 smtputf8: false,
+                reports: None,
             },
             raw: Body::whole(content.to_vec()),
             stream: None,

@@ -26,6 +26,7 @@ pub(super) fn message(kind: StreamKind, id: i64) -> Arc<Message> {
             recipients: vec![Address::parse("b@example.com", Grammar::Strict).unwrap()],
             body: BodyKind::SevenBit,
             smtputf8: false,
+            reports: None,
         },
         stream: StreamName::new(name),
         kind,

@@ -109,6 +109,7 @@ pub fn message(n: i64, state: QueueState, said: &str) -> MessageView {
                 recipients: vec![recipient],
                 body: BodyKind::SevenBit,
                 smtputf8: false,
+                reports: None,
             },
             stream: StreamName::new("transactional"),
             kind: StreamKind::Transactional,

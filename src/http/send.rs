@@ -248,6 +248,7 @@ async fn enter(
             recipients: taken,
             body: if facts.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
             smtputf8: utf8,
+            reports: None,
         },
         raw: Body { head: Bytes::from(wanted.content), rest: None, facts, permit: Some(Arc::new(permit)) },
         stream,

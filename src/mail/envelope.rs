@@ -1,5 +1,6 @@
 //! The envelope: who sent it and who gets it. It alone says who receives a message, never the headers.
 
+use super::notify::Asks;
 use crate::address::Address;
 
 /// `MAIL FROM`: a mailbox, or `<>` for what must never bounce (RFC 5321 section 4.5.5).
@@ -42,4 +43,6 @@ pub struct Envelope {
     pub body: BodyKind,
     /// Whether the client asked for SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// What was asked about reports (RFC 3461); `None`: nothing, as with nearly all mail.
+    pub reports: Option<Box<Asks>>,
 }

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use super::body::Body;
 use super::envelope::ReversePath;
+use super::notify::Asks;
 use crate::address::Address;
 
 /// One call, composed and ready to leave.
@@ -31,6 +32,8 @@ pub struct SmtpRequest {
     /// The header block has octets above 127: only a next hop with SMTPUTF8 can take it as UTF-8 (RFC 6532); where
     /// the client did not ask for SMTPUTF8 the bytes pass as they are.
     pub smtputf8: bool,
+    /// What was asked about reports, for these recipients in this order: passed on where the next hop offers DSN.
+    pub reports: Option<Box<Asks>>,
 }
 
 /// How far an SMTP exchange had come.
@@ -165,6 +168,8 @@ pub struct SmtpReply {
     pub last: Answer,
     /// The reply to each RCPT, in the request's order; empty when the dialogue ended before.
     pub recipients: Vec<Answer>,
+    /// The next hop was told what was asked about reports: it answers for them from here on (RFC 3461 section 5.2.1).
+    pub reports: bool,
 }
 
 /// Asks an exchange to end at its next safe point. What was handed over is not un-said by it.

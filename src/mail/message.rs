@@ -26,6 +26,8 @@ pub enum Protocol {
     },
     /// The HTTP API.
     Http,
+    /// Made by the relay itself: a report to a sender (RFC 3464).
+    Report,
 }
 
 impl Protocol {
@@ -42,6 +44,7 @@ impl Protocol {
             Protocol::Esmtp { tls: false, auth: true, utf8: true } => "UTF8SMTPA",
             Protocol::Esmtp { tls: true, auth: true, utf8: true } => "UTF8SMTPSA",
             Protocol::Http => "HTTP",
+            Protocol::Report => "REPORT",
         }
     }
 }

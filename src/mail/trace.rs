@@ -97,8 +97,13 @@ mod tests {
             protocol: Protocol::Esmtp { tls: true, auth: true, utf8 },
         };
         let recipients = recipients.iter().map(|r| Address::parse(r, Grammar::Lenient).unwrap()).collect();
-        let envelope =
-            Envelope { sender: ReversePath::Null, recipients, body: BodyKind::SevenBit, smtputf8: utf8 };
+        let envelope = Envelope {
+            sender: ReversePath::Null,
+            recipients,
+            body: BodyKind::SevenBit,
+            smtputf8: utf8,
+            reports: None,
+        };
         let trace = Trace {
             source: &source,
             envelope: &envelope,

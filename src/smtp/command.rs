@@ -4,6 +4,7 @@ use super::path::{Path, PathError, take_path};
 use super::reply::{self, Reply};
 use crate::address::{AddressError, Grammar};
 use crate::mail::BodyKind;
+use crate::mail::notify::{Ask, Asks, Notify, Return, is_original, is_xtext};
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +15,8 @@ pub enum Command<'a> {
     Helo(&'a [u8]),
     /// MAIL
     Mail(Mail),
-    /// RCPT
-    Rcpt(Path),
+    /// RCPT and what is asked for it.
+    Rcpt(Path, Ask),
     /// DATA
     Data,
     /// RSET
@@ -54,6 +55,10 @@ pub struct Mail {
     pub body: BodyKind,
     /// SMTPUTF8
     pub smtputf8: bool,
+    /// RET=
+    pub ret: Option<Return>,
+    /// ENVID=
+    pub envelope_id: Option<String>,
 }
 
 /// Verbs of SMTP and its extensions that are not offered here.
@@ -76,7 +81,8 @@ impl<'a> Command<'a> {
         if is(b"MAIL") {
             mail(after(argument, b"FROM:").ok_or(reply::BAD_MAIL)?, grammar).map(Command::Mail)
         } else if is(b"RCPT") {
-            rcpt(after(argument, b"TO:").ok_or(reply::BAD_RCPT)?, grammar).map(Command::Rcpt)
+            rcpt(after(argument, b"TO:").ok_or(reply::BAD_RCPT)?, grammar)
+                .map(|(path, ask)| Command::Rcpt(path, ask))
         } else if is(b"DATA") {
             alone(Command::Data)
         } else if is(b"EHLO") || is(b"HELO") {
@@ -132,8 +138,15 @@ fn after<'a>(argument: &'a [u8], word: &[u8]) -> Option<&'a [u8]> {
 fn mail(argument: &[u8], grammar: Grammar) -> Result<Mail, Reply> {
     let text = std::str::from_utf8(argument).map_err(|_| reply::NOT_UTF8)?;
     let (path, parameters) = take_path(text, grammar).map_err(|e| refused(e, 7))?;
-    let mut mail = Mail { path, announced_octets: None, body: BodyKind::default(), smtputf8: false };
-    let mut seen = [false; 4];
+    let mut mail = Mail {
+        path,
+        announced_octets: None,
+        body: BodyKind::default(),
+        smtputf8: false,
+        ret: None,
+        envelope_id: None,
+    };
+    let mut seen = [false; 6];
     for parameter in parameters.split_ascii_whitespace() {
         let (name, value) = match parameter.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -165,6 +178,13 @@ fn mail_parameter(mail: &mut Mail, name: &str, value: Option<&str>) -> Result<us
     } else if name.eq_ignore_ascii_case("AUTH") && value.is_some_and(|v| !v.is_empty()) {
         // RFC 4954 section 5: another server's word for who sent it; taken and not trusted.
         Ok(3)
+    } else if name.eq_ignore_ascii_case("RET") {
+        mail.ret = Some(value.and_then(Return::parse).ok_or(reply::BAD_RET)?);
+        Ok(4)
+    } else if name.eq_ignore_ascii_case("ENVID") {
+        let fits = |v: &&str| !v.is_empty() && v.len() <= Asks::ENVELOPE_ID_OCTETS_MAX && is_xtext(v);
+        mail.envelope_id = Some(value.filter(fits).ok_or(reply::BAD_ENVID)?.to_owned());
+        Ok(5)
     } else {
         Err(unknown_parameter(name))
     }
@@ -178,13 +198,28 @@ fn size(value: Option<&str>) -> Result<u64, Reply> {
     Ok(digits.parse().unwrap_or(u64::MAX))
 }
 
-fn rcpt(argument: &[u8], grammar: Grammar) -> Result<Path, Reply> {
+fn rcpt(argument: &[u8], grammar: Grammar) -> Result<(Path, Ask), Reply> {
     let text = std::str::from_utf8(argument).map_err(|_| reply::NOT_UTF8)?;
     let (path, parameters) = take_path(text, grammar).map_err(|e| refused(e, 3))?;
-    match parameters.split_ascii_whitespace().next() {
-        None => Ok(path),
-        Some(parameter) => Err(unknown_parameter(parameter.split('=').next().unwrap_or(parameter))),
+    let mut ask = Ask::default();
+    for parameter in parameters.split_ascii_whitespace() {
+        let (name, value) = match parameter.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (parameter, None),
+        };
+        let twice = if name.eq_ignore_ascii_case("NOTIFY") {
+            ask.notify.replace(value.and_then(Notify::parse).ok_or(reply::BAD_NOTIFY)?).is_some()
+        } else if name.eq_ignore_ascii_case("ORCPT") {
+            let fits = |v: &&str| v.len() <= Asks::ORIGINAL_OCTETS_MAX && is_original(v);
+            ask.original.replace(value.filter(fits).ok_or(reply::BAD_ORCPT)?.to_owned()).is_some()
+        } else {
+            return Err(unknown_parameter(name));
+        };
+        if twice {
+            return Err(reply::PARAMETER_TWICE);
+        }
     }
+    Ok((path, ask))
 }
 
 /// RFC 5321 section 4.1.1.11. A reply is ASCII (section 4.2), whatever the name was.
@@ -269,14 +304,26 @@ mod tests {
             ("MAIL FROM:<a@b.c> SIZE=1 SIZE=2", 501),
             ("MAIL FROM:<a@b.c> BODY=BINARYMIME", 501),
             ("MAIL FROM:<a@b.c> SMTPUTF8=1", 501),
-            ("MAIL FROM:<a@b.c> RET=FULL", 555),
+            ("MAIL FROM:<a@b.c> RET=FULL", 250),
+            ("MAIL FROM:<a@b.c> ret=hdrs ENVID=QQ+2B314159", 250),
+            ("MAIL FROM:<a@b.c> RET=ALL", 501),
+            ("MAIL FROM:<a@b.c> RET", 501),
+            ("MAIL FROM:<a@b.c> RET=FULL RET=FULL", 501),
+            ("MAIL FROM:<a@b.c> ENVID=", 501),
+            ("MAIL FROM:<a@b.c> ENVID=a+2", 501),
             ("MAIL FROM:<a@b.c> FOO", 555),
             ("MAIL FROM:<a@b.c>SIZE=1", 501),
             ("MAIL FROM", 501),
             ("MAIL <a@b.c>", 501),
             ("MAIL FROM:", 501),
             ("MAIL FROM:<a@b..c>", 553),
-            ("RCPT TO:<a@b.c> NOTIFY=NEVER", 555),
+            ("RCPT TO:<a@b.c> NOTIFY=NEVER", 250),
+            ("RCPT TO:<a@b.c> notify=success,FAILURE ORCPT=rfc822;a@b.c", 250),
+            ("RCPT TO:<a@b.c> NOTIFY=NEVER,FAILURE", 501),
+            ("RCPT TO:<a@b.c> NOTIFY", 501),
+            ("RCPT TO:<a@b.c> NOTIFY=NEVER NOTIFY=NEVER", 501),
+            ("RCPT TO:<a@b.c> ORCPT=a@b.c", 501),
+            ("RCPT TO:<a@b.c> BY=120;R", 555),
             ("RCPT TO:<no-domain-here@>", 553),
             ("RCPT TO:", 501),
             ("RCPT a@b.c", 501),

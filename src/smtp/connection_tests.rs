@@ -26,7 +26,7 @@ impl Client {
         let (mut settings, mut shared) = (settings(), shared());
         change(&mut settings, &mut shared);
         let room = Room::of(&settings);
-        let rules = Rules { settings, hostname: shared.hostname.clone(), origin: None };
+        let rules = Rules { settings, hostname: shared.hostname.clone(), origin: None, dsn: true };
         let script = Arc::new(Script::default());
         let context = Context {
             gatekeeper: Arc::clone(&script),
@@ -485,7 +485,7 @@ async fn an_idle_connection_keeps_little() {
     let context: Context<Script> = Context {
         gatekeeper: Arc::default(),
         shared: shared(),
-        rules: Arc::new(Rules { settings: settings(), hostname: String::new(), origin: None }),
+        rules: Arc::new(Rules { settings: settings(), hostname: String::new(), origin: None, dsn: true }),
         certificates: None,
         refusals: Refusals::default(),
     };

@@ -37,6 +37,8 @@ pub struct Shared {
     pub hostname: String,
     /// `[server] origin`: completes bare names in the envelope; `None`: bare senders stay, bare recipients are refused.
     pub origin: Option<String>,
+    /// Reports are asked for here (RFC 3461): not where `[server] dsn` is off.
+    pub dsn: bool,
     /// Checks passwords.
     pub authenticator: Arc<Authenticator>,
     /// Memory for messages in flight.
@@ -140,8 +142,12 @@ impl Listener {
             error,
         })?;
         let room = Room::of(&settings);
-        let rules =
-            Arc::new(Rules { settings, hostname: shared.hostname.clone(), origin: shared.origin.clone() });
+        let rules = Arc::new(Rules {
+            settings,
+            hostname: shared.hostname.clone(),
+            origin: shared.origin.clone(),
+            dsn: shared.dsn,
+        });
         Ok(Listener { socket, rules, shared, certificates, room })
     }
 

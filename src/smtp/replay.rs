@@ -92,7 +92,8 @@ struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     fn new(settings: &'a ListenerSettings) -> Self {
-        let rules = Rules { settings: settings.clone(), hostname: "relay.test".into(), origin: None };
+        let rules =
+            Rules { settings: settings.clone(), hostname: "relay.test".into(), origin: None, dsn: true };
         Replay {
             settings,
             session: Session::new(Arc::new(rules), IpAddr::V4(Ipv4Addr::LOCALHOST), false),

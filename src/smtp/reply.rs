@@ -186,6 +186,23 @@ pub const PARAMETER_TWICE: Reply = Reply::new(501, (5, 5, 4), "a parameter is gi
 pub const BAD_SIZE: Reply = Reply::new(501, (5, 5, 4), "SIZE takes a number of octets, such as SIZE=2048");
 /// `BODY=x`
 pub const BAD_BODY: Reply = Reply::new(501, (5, 5, 4), "BODY takes 7BIT or 8BITMIME");
+/// RET, ENVID, NOTIFY or ORCPT where DSN is not offered.
+pub const NO_DSN: Reply =
+    Reply::new(555, (5, 5, 4), "reports (DSN) are not offered here; leave out RET, ENVID, NOTIFY and ORCPT");
+/// `RET=x`
+pub const BAD_RET: Reply = Reply::new(501, (5, 5, 4), "RET takes FULL or HDRS");
+/// `ENVID=`
+pub const BAD_ENVID: Reply = Reply::new(
+    501,
+    (5, 5, 4),
+    "ENVID takes at most 100 characters of xtext (RFC 3461), such as ENVID=QQ314159",
+);
+/// `NOTIFY=x`
+pub const BAD_NOTIFY: Reply =
+    Reply::new(501, (5, 5, 4), "NOTIFY takes NEVER alone, or any of SUCCESS,FAILURE,DELAY");
+/// `ORCPT=x`
+pub const BAD_ORCPT: Reply =
+    Reply::new(501, (5, 5, 4), "ORCPT takes a type, a semicolon and xtext, such as ORCPT=rfc822;name@domain");
 /// `SMTPUTF8=x`
 pub const BAD_UTF8: Reply = Reply::new(501, (5, 5, 4), "SMTPUTF8 takes no value");
 

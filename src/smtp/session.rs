@@ -24,7 +24,8 @@ use super::room::Stake;
 use super::sasl::{Attempt, Dialogue, Login, Next};
 use super::{AuthMode, Client, ListenerSettings, TlsMode};
 use crate::address::{Address, Grammar};
-use crate::mail::{BodyKind, Envelope, Protocol, ReversePath};
+use crate::mail::notify::{Ask, Asks};
+use crate::mail::{Envelope, Protocol, ReversePath};
 
 /// Commands that move nothing (NOOP, RSET, VRFY, EHLO …) since the last message; each further one is an error.
 pub const JUNK_COMMANDS_MAX: u32 = 100;
@@ -44,6 +45,8 @@ pub struct Rules {
     pub hostname: String,
     /// Completes bare names.
     pub origin: Option<String>,
+    /// Reports are asked for here (RFC 3461).
+    pub dsn: bool,
 }
 
 /// What the connection does next.
@@ -79,10 +82,22 @@ struct Transaction {
     known: HashSet<u64>,
 }
 
+impl Transaction {
+    /// Keeps what is asked for the recipient that came last.
+    fn asked(&mut self, ask: Ask) {
+        if ask == Ask::default() {
+            return;
+        }
+        let asks = self.envelope.reports.get_or_insert_default();
+        asks.each.resize(self.envelope.recipients.len() - 1, Ask::default());
+        asks.each.push(ask);
+    }
+}
+
 #[derive(Debug)]
 enum Pending {
     Sender(Transaction),
-    Recipient(Address, u64),
+    Recipient(Address, u64, Ask),
 }
 
 /// One client's session.
@@ -178,7 +193,7 @@ impl Session {
             Command::Ehlo(name) => self.greet(name, true),
             Command::Helo(name) => self.greet(name, false),
             Command::Mail(mail) => self.mail(mail),
-            Command::Rcpt(path) => self.rcpt(path),
+            Command::Rcpt(path, ask) => self.rcpt(path, ask),
             Command::Data => self.data(),
             Command::Auth(mechanism, initial) => self.auth(mechanism, initial),
             Command::StartTls => self.start_tls(),
@@ -224,7 +239,7 @@ impl Session {
     pub fn question(&self) -> Option<Question<'_>> {
         Some(match self.pending.as_ref()? {
             Pending::Sender(t) => Question::Sender(&t.envelope.sender, t.announced_octets),
-            Pending::Recipient(address, _) => Question::Recipient(address),
+            Pending::Recipient(address, ..) => Question::Recipient(address),
         })
     }
 
@@ -237,9 +252,10 @@ impl Session {
         }
         match (pending, &mut self.transaction) {
             (Some(Pending::Sender(transaction)), _) => self.begin(transaction),
-            (Some(Pending::Recipient(address, hash)), Some(transaction)) => {
+            (Some(Pending::Recipient(address, hash, ask)), Some(transaction)) => {
                 transaction.known.insert(hash);
                 transaction.envelope.recipients.push(address);
+                transaction.asked(ask);
             }
             (Some(Pending::Recipient(..)) | None, _) => {}
         }
@@ -362,6 +378,9 @@ impl Session {
             "{}\nPIPELINING\nSIZE {}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nLIMITS MAILMAX={TRANSACTIONS_MAX} RCPTMAX={}",
             self.rules.hostname, settings.max_message_size_octets, settings.max_recipients
         );
+        if self.rules.dsn {
+            text.push_str("\nDSN");
+        }
         if self.offers_tls() {
             text.push_str("\nSTARTTLS");
         }
@@ -421,19 +440,26 @@ impl Session {
         if !mail.smtputf8 && !sender.wire().is_ascii() {
             return self.refuse(reply::NEEDS_SMTPUTF8);
         }
-        self.ask_sender(sender, mail.announced_octets, mail.body, mail.smtputf8)
+        if !self.rules.dsn && (mail.ret.is_some() || mail.envelope_id.is_some()) {
+            return self.refuse(reply::NO_DSN);
+        }
+        let asks = Asks { ret: mail.ret, envelope_id: mail.envelope_id, each: Vec::new() };
+        let envelope = Envelope {
+            sender,
+            recipients: Vec::new(),
+            body: mail.body,
+            smtputf8: mail.smtputf8,
+            reports: (!asks.is_empty()).then(|| Box::new(asks)),
+        };
+        self.ask_sender(Transaction {
+            envelope,
+            announced_octets: mail.announced_octets,
+            known: HashSet::new(),
+        })
     }
 
-    fn ask_sender(
-        &mut self,
-        sender: ReversePath,
-        announced_octets: Option<u64>,
-        body: BodyKind,
-        smtputf8: bool,
-    ) -> Step {
-        let envelope = Envelope { sender, recipients: Vec::new(), body, smtputf8 };
-        let transaction = Transaction { envelope, announced_octets, known: HashSet::new() };
-        self.client.protocol = self.protocol(self.is_esmtp(), smtputf8);
+    fn ask_sender(&mut self, transaction: Transaction) -> Step {
+        self.client.protocol = self.protocol(self.is_esmtp(), transaction.envelope.smtputf8);
         if self.may_relay() {
             self.pending = Some(Pending::Sender(transaction));
             return Step::Ask;
@@ -472,7 +498,7 @@ impl Session {
         Address::parse(&format!("{name}@{origin}"), self.grammar()).ok()
     }
 
-    fn rcpt(&mut self, path: Path) -> Step {
+    fn rcpt(&mut self, path: Path, ask: Ask) -> Step {
         let Some(transaction) = &self.transaction else {
             return self.refuse(if self.greeted { reply::MAIL_FIRST } else { reply::HELLO_FIRST });
         };
@@ -492,6 +518,9 @@ impl Session {
         if !self.may_relay() {
             return self.refuse(reply::RELAY_DENIED);
         }
+        if !self.rules.dsn && ask != Ask::default() {
+            return self.refuse(reply::NO_DSN);
+        }
         let hash = self.hash(&address);
         if transaction.known.contains(&hash)
             && transaction.envelope.recipients.iter().any(|r| r.mailbox() == address.mailbox())
@@ -501,7 +530,7 @@ impl Session {
         if transaction.envelope.recipients.len() >= self.settings().max_recipients {
             return Step::Say(reply::TOO_MANY_RECIPIENTS);
         }
-        self.pending = Some(Pending::Recipient(address, hash));
+        self.pending = Some(Pending::Recipient(address, hash, ask));
         Step::Ask
     }
 

@@ -7,7 +7,7 @@ use crate::smtp::testing::settings;
 fn session_with(change: impl FnOnce(&mut ListenerSettings), peer: &str) -> Session {
     let mut settings = settings();
     change(&mut settings);
-    let rules = Rules { settings, hostname: "relay.test".into(), origin: None };
+    let rules = Rules { settings, hostname: "relay.test".into(), origin: None, dsn: true };
     Session::new(Arc::new(rules), peer.parse().unwrap(), false)
 }
 
@@ -104,6 +104,7 @@ fn the_greeting_tells_what_is_offered() {
             "SMTPUTF8",
             "ENHANCEDSTATUSCODES",
             "LIMITS MAILMAX=100000 RCPTMAX=1000",
+            "DSN",
             "STARTTLS"
         ]
     );
@@ -207,8 +208,12 @@ fn there_is_something_to_lose_from_the_first_recipient_that_is_accepted() {
 
 #[test]
 fn an_origin_completes_bare_names() {
-    let rules =
-        Rules { settings: settings(), hostname: "relay.test".into(), origin: Some("example.com".into()) };
+    let rules = Rules {
+        settings: settings(),
+        hostname: "relay.test".into(),
+        origin: Some("example.com".into()),
+        dsn: true,
+    };
     let mut s = Session::new(Arc::new(rules), "127.0.0.1".parse().unwrap(), false);
     dialogue(
         &mut s,

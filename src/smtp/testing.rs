@@ -29,6 +29,7 @@ pub fn shared() -> Shared {
     Shared {
         hostname: "relay.test".into(),
         origin: None,
+        dsn: true,
         authenticator: Arc::new(Authenticator::new(vec![credential]).unwrap()),
         budget: Budget::new(64_000_000),
         limits: Limits::default(),

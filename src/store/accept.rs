@@ -4,17 +4,19 @@
 use rusqlite::params;
 
 use super::Store;
+use super::reports;
 use super::row::{self, LaneId, integer, state, state_columns};
 use super::tx::Tx;
 use super::types::{Accept, Entered, Entry, StoreError};
 use super::waiting::Lane;
 use crate::address::Address;
+use crate::mail::report::Cause;
 use crate::mail::{DeliveryId, Known, Message, QueueState, Reason, Rule};
 
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (id, lane, sender, recipients, body_kind, smtputf8, \
-     size, longest_line, eight_bit, chunks, chunk_octets, accepted_at, expires_at, source, tags, metadata)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+     size, longest_line, eight_bit, chunks, chunk_octets, accepted_at, expires_at, source, tags, metadata, reports)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
      ON CONFLICT (id) DO NOTHING";
 
 pub(super) const INSERT_DELIVERY: &str =
@@ -86,6 +88,11 @@ pub(super) fn accept(
         let place = Place { id: DeliveryId { message: message.id, recipient }, lane, share, address };
         entered.push(enter(tx, message, &place, entry)?);
     }
+    let due = match item.entries.first() {
+        Some(Entry::Waiting { due }) => (*due).max(message.accepted_at),
+        Some(Entry::Begun(_)) | None => message.accepted_at,
+    };
+    reports::note_delays(tx, message, due)?;
     Ok(Ok(entered))
 }
 
@@ -115,6 +122,7 @@ fn insert_message(tx: &mut Tx<'_, '_>, message: &Message, lane: LaneId) -> rusql
         row::source_column(&message.source),
         row::list_column(&message.tags),
         row::list_column(&message.metadata),
+        envelope.reports.as_deref().and_then(reports::asks_column),
     ])?;
     Ok(changed > 0)
 }
@@ -162,7 +170,10 @@ fn enter(
         (key != place.address.wire()).then_some(&key),
     ])?;
     match (suppressed, begun) {
-        (Some(why), _) => tx.delivery_event(place.id, "suppressed", None, None, &why)?,
+        (Some(why), _) => {
+            tx.delivery_event(place.id, "suppressed", None, None, &why)?;
+            reports::owe(tx, place.id, Cause::Suppressed, None, &why)?;
+        }
         (None, begun) => {
             tx.delta.queue_octets += integer(place.share);
             tx.delta.deliveries += 1;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::reports;
 use super::row::{self, kind};
 use super::tx::Tx;
 use super::types::StoreError;
@@ -80,7 +81,7 @@ pub(super) fn sweep_orphans(conn: &Connection) -> rusqlite::Result<()> {
 /// One row of `messages` with its lane, as it was accepted, without its body.
 pub(super) const MESSAGE: &str =
     "SELECT m.sender, m.body_kind, m.smtputf8, m.size, m.longest_line, m.eight_bit, m.chunks, m.chunk_octets,
-         m.accepted_at, m.expires_at, m.source, m.tags, m.metadata, l.stream, l.kind, l.pin
+         m.accepted_at, m.expires_at, m.source, m.tags, m.metadata, l.stream, l.kind, l.pin, m.reports
      FROM messages m JOIN lanes l ON l.id = m.lane WHERE m.id = ?1";
 
 /// The message and the first part of its body; `None`: not there, or its body is gone.
@@ -127,6 +128,7 @@ struct MessageRow {
     stream: String,
     kind: i64,
     pin: String,
+    reports: Option<String>,
 }
 
 impl MessageRow {
@@ -151,6 +153,7 @@ impl MessageRow {
             stream: row.get(13)?,
             kind: row.get(14)?,
             pin: row.get(15)?,
+            reports: row.get(16)?,
         })
     }
 
@@ -168,6 +171,11 @@ impl MessageRow {
                     .map_err(|_| bad("recipients"))?,
                 body: if self.eight_bit_mime { BodyKind::EightBit } else { BodyKind::SevenBit },
                 smtputf8: self.smtputf8,
+                reports: self
+                    .reports
+                    .map(|text| reports::asks(&text).map(Box::new))
+                    .transpose()
+                    .map_err(|_| bad("reports"))?,
             },
             stream: StreamName::new(&self.stream),
             kind: kind(self.kind),

@@ -15,6 +15,7 @@ mod queue;
 mod read;
 mod reasons;
 mod recover;
+mod reports;
 mod reserve;
 mod retention;
 mod row;
@@ -41,6 +42,7 @@ use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
 
 pub use queue::Settling;
+pub use reports::Owed;
 pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
 pub use suspensions::EVERY_ESP;
@@ -92,6 +94,8 @@ struct Shared {
     alive_millis: AtomicI64,
     /// See [`Store::verdicts`].
     verdicts: AtomicU64,
+    /// See [`Store::report_is_owed`].
+    report_owed: tokio::sync::Notify,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
 }
@@ -121,6 +125,7 @@ impl Store {
             out_from: AtomicI64::new(0),
             alive_millis: AtomicI64::new(-1),
             verdicts: AtomicU64::new(0),
+            report_owed: tokio::sync::Notify::new(),
             body_octets: AtomicI64::new(-1),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
@@ -305,6 +310,9 @@ impl Shared {
         }
         if delta.verdict {
             self.verdicts.fetch_add(1, Ordering::AcqRel);
+        }
+        if delta.report_owed {
+            self.report_owed.notify_one();
         }
         self.space.add_queued(octets, deliveries);
         if let Some(from) = delta.out_from {

@@ -5,12 +5,14 @@ use rusqlite::params;
 use super::Store;
 use super::read::{view, view_where};
 use super::reasons;
+use super::reports;
 use super::row::{LaneId, QUEUED, Queued, integer};
 use super::tx::Tx;
 use super::types::{Act, Acted, DeliveryView, StoreError};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
+use crate::mail::report::Cause;
 use crate::mail::{MessageId, QueueState, Reason};
 
 /// Rows that one operation over the whole queue moves at a time.
@@ -142,6 +144,10 @@ fn sweep(tx: &mut Tx<'_, '_>, now: Timestamp, limit: usize) -> rusqlite::Result<
             _ => ("expired", expired(tx, &before)?),
         };
         tx.delivery_event(before.id, kind, None, before.esp.as_deref(), &detail)?;
+        if reason == Reason::Expired {
+            let said = reasons::last_words_of(tx.conn, before.id)?;
+            reports::owe(tx, before.id, Cause::Expired, before.esp.as_deref(), &said)?;
+        }
         let mut statement = tx.conn.prepare_cached(&view_where("e.message = ?1 AND e.recipient = ?2"))?;
         ended.push(statement.query_row(params![before.id.message.number(), before.id.recipient], view)?);
     }

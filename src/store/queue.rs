@@ -10,13 +10,14 @@ use rusqlite::params;
 use tokio::sync::oneshot;
 
 use super::Store;
-use super::accept::{Bound, accept};
+use super::reports;
 use super::row::{self, Queued};
 use super::tx::{OutChange, Tx};
-use super::types::{Accept, BeginRequest, PutOff, Settle, Settled, StoreError, UnableAt};
+use super::types::{BeginRequest, PutOff, Settle, Settled, StoreError, UnableAt};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Begin, NotBegun, Unable};
+use crate::mail::report::Cause;
 use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Reason, Step};
 
 /// More of an ESP's words is cut off.
@@ -114,27 +115,6 @@ impl Store {
         };
         Settling(self.shared.queue.run_kept(count, run))
     }
-
-    /// As [`Store::settle`], and where one ends its delivery as refused, the notice beside it (a DSN) is accepted in
-    /// the same transaction (rule 7), whatever `queue_bytes` says: it is owed already.
-    pub fn settle_with_notices(&self, settles: Vec<(Settle, Option<Accept>)>) -> Settling {
-        let count = settles.len();
-        let run = move |tx: &mut Tx<'_, '_>| {
-            let mut settled = Vec::with_capacity(settles.len());
-            for (settle, notice) in &settles {
-                let one = settle_one(tx, settle)?;
-                if let (Settled::Moved(QueueState::Done), Step::Bounce, Some(notice)) =
-                    (one, settle.step, notice)
-                    && let Err(error) = accept(tx, notice, Bound::Waived)?
-                {
-                    tracing::error!(%error, id = %notice.message.id, "a notice of failure was not accepted");
-                }
-                settled.push(one);
-            }
-            Ok(settled)
-        };
-        Settling(self.shared.queue.run_kept(count, run))
-    }
 }
 
 /// The commit of a settle, when it comes.
@@ -176,7 +156,9 @@ fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin>
             tx.delivery_event(before.id, "may_arrive_twice", Some(attempt), esp, &twice(open.count))?;
         }
         Begin::Not(NotBegun::Suppressed) => {
-            tx.delivery_event(before.id, "suppressed", None, None, &why.unwrap_or_default())?;
+            let why = why.unwrap_or_default();
+            tx.delivery_event(before.id, "suppressed", None, None, &why)?;
+            reports::owe(tx, before.id, Cause::Suppressed, None, &why)?;
         }
         Begin::Begun { twice: false } | Begin::Not(NotBegun::Moved | NotBegun::Known) => {}
     }
@@ -239,7 +221,13 @@ fn unable(tx: &mut Tx<'_, '_>, item: &UnableAt, look_every: Duration) -> rusqlit
 
 fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled> {
     match insert_answer(tx, settle)? {
-        true => give_back(tx, settle)?,
+        true => {
+            give_back(tx, settle)?;
+            if settle.relayed {
+                let said = cut(settle.outcome.said(), SAID_OCTETS_MAX);
+                reports::owe(tx, settle.delivery, Cause::Relayed, Some(&settle.esp), said)?;
+            }
+        }
         false if answered_alike(tx, settle)? => {}
         false => return Ok(Settled::RowOnly),
     }
@@ -264,6 +252,7 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     if moved && settle.step == Step::Bounce && after.delivery.reason == Some(Reason::Refused) {
         let said = cut(settle.outcome.said(), SAID_OCTETS_MAX);
         tx.delivery_event(settle.delivery, "bounced", Some(settle.attempt), Some(&settle.esp), said)?;
+        reports::owe(tx, settle.delivery, Cause::Refused, Some(&settle.esp), said)?;
     }
     Ok(if moved { Settled::Moved(after.delivery.state) } else { Settled::RowOnly })
 }

@@ -55,6 +55,12 @@ pub(super) fn of_expired(conn: &Connection, id: DeliveryId) -> rusqlite::Result<
     last_words(conn, id).map(|words| in_words(&words))
 }
 
+/// The very last words, as they were said; empty: none was tried.
+pub(super) fn last_words_of(conn: &Connection, id: DeliveryId) -> rusqlite::Result<String> {
+    let last = last_words(conn, id)?.pop();
+    Ok(last.map_or_else(String::new, |word| word.said))
+}
+
 /// In the order in which they were tried.
 fn last_words(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<LastWord>> {
     // SQLite takes the other columns from the row that has the max.

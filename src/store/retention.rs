@@ -285,6 +285,7 @@ fn delete_messages(tx: &mut Tx<'_, '_>, ids: &[MessageId]) -> rusqlite::Result<u
         for sql in [
             "DELETE FROM attempts WHERE message = ?1",
             "DELETE FROM email_sends WHERE message = ?1",
+            "DELETE FROM reports_owed WHERE message = ?1",
             "DELETE FROM messages WHERE id = ?1",
         ] {
             tx.conn.prepare_cached(sql)?.execute([id.number()])?;

@@ -294,7 +294,7 @@ fn protocol(with: &str) -> Protocol {
     let all = [false, true].into_iter().flat_map(|tls| {
         [false, true].into_iter().flat_map(move |auth| [esmtp(tls, auth, false), esmtp(tls, auth, true)])
     });
-    all.chain([Protocol::Http]).find(|p| p.with() == with).unwrap_or(Protocol::Smtp)
+    all.chain([Protocol::Http, Protocol::Report]).find(|p| p.with() == with).unwrap_or(Protocol::Smtp)
 }
 
 /// A list as JSON; an empty one takes no room.
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_source_survives_its_column() {
-        for with in ["SMTP", "ESMTP", "ESMTPSA", "UTF8SMTPA", "HTTP"] {
+        for with in ["SMTP", "ESMTP", "ESMTPSA", "UTF8SMTPA", "HTTP", "REPORT"] {
             let given = Source {
                 listener: "in".into(),
                 peer: "::1".parse().unwrap(),

@@ -116,6 +116,8 @@ pub(super) struct Delta {
     pub alive: Option<Timestamp>,
     /// Somebody may not be mailed who might have been: see [`super::Store::verdicts`].
     pub verdict: bool,
+    /// A sender is to hear of something: see [`super::Store::report_is_owed`].
+    pub report_owed: bool,
 }
 
 /// One transaction.

@@ -179,6 +179,8 @@ pub struct Settle {
     pub spent: Option<Timestamp>,
     /// Which ESPs came before and after this one, and why.
     pub choice: Option<Arc<str>>,
+    /// It was taken by one who was not told what the sender asked about reports.
+    pub relayed: bool,
 }
 
 /// What a settle did.

@@ -38,6 +38,7 @@ fn campaign(mint: &IdMint, to: usize) -> Accept {
             recipients: vec![Address::parse(&format!("n{to}@example.com"), Grammar::Strict).unwrap()],
             body: BodyKind::SevenBit,
             smtputf8: false,
+            reports: None,
         },
         stream: StreamName::new(StreamName::BROADCAST),
         kind: StreamKind::Broadcast,

@@ -32,7 +32,8 @@ fn a_relay_pointed_at_itself_stops_at_the_second_pass() {
     let own = format!(
         "[[listener]]\naddress = \"127.0.0.1:{port}\"\n[[esp]]\nname = \"self\"\ntype = \"smtp\"\naddress = \"127.0.0.1:{port}\"\ntls = \"off\"\n{FAST}"
     );
-    let relay = Relay::setup().tables(&own).start();
+    // The report of the loop would be a message of its own.
+    let relay = Relay::setup().server("dsn = \"off\"\n").tables(&own).start();
     let id = relay.submit("a@example.org", &["ok@example.com"], &plain("mirror"));
     let life = || relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default();
     wait_until("the loop is seen", Duration::from_secs(20), || {

@@ -27,6 +27,7 @@ mod odd_next_hops;
 mod operators_hand;
 mod partial_recipients;
 mod readyz;
+mod reports;
 mod sandbox_keeps_mail;
 mod sendmail;
 mod sends_by_http;

@@ -79,7 +79,7 @@ impl Wire for HopWire {
             let mut taken = self.0.taken.lock().unwrap();
             taken.extend(request.recipients.iter().map(|to| (monotonic(), to.wire().to_owned())));
             let recipients = vec![ok.clone(); request.recipients.len()];
-            Reply::Smtp(SmtpReply { phase: Phase::Dot, last: ok, recipients })
+            Reply::Smtp(SmtpReply { phase: Phase::Dot, last: ok, recipients, reports: false })
         })
     }
 
@@ -214,6 +214,7 @@ fn submission(to: &str, stream: &str) -> Submission {
             recipients: vec![Address::parse(to, Grammar::Strict).unwrap()],
             body: BodyKind::SevenBit,
             smtputf8: false,
+            reports: None,
         },
         raw: Body::whole("From: app@example.org\r\nSubject: s\r\n\r\nhello\r\n"),
         stream: Some(StreamName::new(stream)),

@@ -194,6 +194,7 @@ impl World {
             step: Step::Later(now),
             spent: begun.share.spent,
             choice: None,
+            relayed: false,
         };
         let settles = (0..recipients).map(settle).collect();
         self.settled += 1;

@@ -332,25 +332,6 @@ async fn a_list_without_a_wish_has_all_that_is_not_done_also_in_a_long_queue() {
 }
 
 #[tokio::test]
-async fn a_notice_is_accepted_with_the_settle_that_bounces_and_only_then() {
-    let bench = Bench::new();
-    let settings = Settings { queue_octets_max: 100, ..bench.settings() };
-    let store = Store::open(settings, ME, bench.clock.clone()).unwrap();
-    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 100);
-    let (accept, beginning) = bench.begun(&message);
-    accept_one(&store, accept).await;
-    let notice = bench.message(&["app@example.com"], StreamKind::Transactional, 500);
-    let bounce = bench.settle(first(&message), &beginning, refused(), Step::Bounce);
-    let settled = store.settle_with_notices(vec![(bounce.clone(), Some(bench.waiting(&notice)))]).await;
-    assert_eq!(settled, Ok(vec![Settled::Moved(QueueState::Done)]));
-    assert!(store.show(notice.id).await.unwrap().is_some());
-    let again = bench.message(&["app@example.com"], StreamKind::Transactional, 500);
-    let settled = store.settle_with_notices(vec![(bounce, Some(bench.waiting(&again)))]).await;
-    assert_eq!(settled, Ok(vec![Settled::RowOnly]));
-    assert!(store.show(again.id).await.unwrap().is_none(), "a repeat tells nobody twice");
-}
-
-#[tokio::test]
 async fn events_are_taken_once_by_their_key() {
     let bench = Bench::new();
     let store = bench.open();

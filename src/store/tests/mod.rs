@@ -4,6 +4,7 @@ mod faults;
 mod life;
 mod model;
 mod once;
+mod reports;
 mod retain;
 mod tokens;
 
@@ -83,6 +84,7 @@ impl Bench {
                 recipients: recipients.iter().map(address).collect(),
                 body: BodyKind::EightBit,
                 smtputf8: false,
+                reports: None,
             },
             stream: StreamName::new(name),
             kind,
@@ -129,6 +131,7 @@ impl Bench {
             step,
             spent: None,
             choice: None,
+            relayed: false,
         }
     }
 }

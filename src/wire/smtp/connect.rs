@@ -49,7 +49,9 @@ impl Failure {
     /// What the courier is told.
     pub fn into_reply(self, phase: Phase) -> Reply {
         match self {
-            Failure::Refused(last) => Reply::Smtp(SmtpReply { phase, last, recipients: Vec::new() }),
+            Failure::Refused(last) => {
+                Reply::Smtp(SmtpReply { phase, last, recipients: Vec::new(), reports: false })
+            }
             Failure::Broken(broken) => lost(phase, &broken),
         }
     }

@@ -32,7 +32,7 @@ pub(super) async fn all_but_last(
         Ok(()) => Ok(()),
         Err(Stopped::Refused(last)) => {
             let recipients = recipients.to_vec();
-            Err(Halt::Ended(Reply::Smtp(SmtpReply { phase: Phase::Body, last, recipients })))
+            Err(Halt::Ended(Reply::Smtp(SmtpReply { phase: Phase::Body, last, recipients, reports: false })))
         }
         Err(Stopped::Broken(broken)) => Err(Halt::Ended(lost(Phase::Body, &broken))),
     }
@@ -133,6 +133,7 @@ async fn next_piece(rest: &mut Option<Rest<'_>>) -> Result<Option<Bytes>, Broken
 pub(super) async fn hand_over(
     connection: &mut Connection,
     recipients: Vec<Answer>,
+    reports: bool,
     within: Duration,
 ) -> Reply {
     let line = &mut connection.line;
@@ -145,7 +146,7 @@ pub(super) async fn hand_over(
         Ok(last) if last.positive() || last.code >= 400 => {
             connection.in_step = last.code != 421 && connection.line.caught_up();
             connection.reset_due = false;
-            Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients })
+            Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients, reports })
         }
         Ok(answer) => lost(format!("out of step: {answer} to the final dot")),
         Err(broken) => lost(broken.to_string()),

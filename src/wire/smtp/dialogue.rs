@@ -7,6 +7,7 @@ use super::connect::{Connection, Failure, lost};
 use super::ehlo::Offered;
 use super::line::{Broken, Line};
 use crate::address::Address;
+use crate::mail::notify::{Ask, Asks};
 use crate::mail::{Answer, Phase, Reply, ReversePath, SmtpReply, SmtpRequest};
 
 /// Commands in one write. Their replies must fit the sockets' buffers: two sides that both write wait for ever.
@@ -162,7 +163,9 @@ impl<'a> Transaction<'a> {
     }
 
     fn write(&mut self, step: Step) -> Result<(), Halt> {
-        let (offered, out) = (self.connection.offered, &mut self.connection.line.out);
+        let offered = self.connection.offered;
+        let mut written = std::mem::take(&mut self.connection.line.out);
+        let out = &mut written;
         match step {
             Step::Reset => out.extend_from_slice(b"RSET"),
             Step::Mail => {
@@ -172,16 +175,28 @@ impl<'a> Transaction<'a> {
                 }
                 out.push(b'>');
                 parameters(self.request, &offered, self.utf8, out);
+                if let Some(asks) = self.asks() {
+                    asked(asks, out);
+                }
             }
             Step::Rcpt(n) => {
                 out.extend_from_slice(b"RCPT TO:<");
                 spell(&self.request.recipients[n], self.utf8, out)?;
                 out.push(b'>');
+                if let Some(ask) = self.asks().and_then(|asks| asks.of(n)) {
+                    asked_for(ask, self.utf8, out);
+                }
             }
             Step::Data => out.extend_from_slice(b"DATA"),
         }
         out.extend_from_slice(b"\r\n");
+        self.connection.line.out = written;
         Ok(())
+    }
+
+    /// What is asked about reports, where the next hop takes it.
+    fn asks(&self) -> Option<&'a Asks> {
+        passed_on(self.request, &self.connection.offered)
     }
 
     fn take(&mut self, step: Step, answer: Answer) -> Result<(), Halt> {
@@ -250,7 +265,7 @@ impl<'a> Transaction<'a> {
     fn ended(self, phase: Phase, last: Answer, in_step: bool) -> Halt {
         self.connection.in_step = in_step && !self.gone && self.connection.line.caught_up();
         let recipients = if phase == Phase::Mail { Vec::new() } else { self.recipients };
-        Halt::Ended(Reply::Smtp(SmtpReply { phase, last, recipients }))
+        Halt::Ended(Reply::Smtp(SmtpReply { phase, last, recipients, reports: false }))
     }
 }
 
@@ -282,6 +297,34 @@ fn parameters(request: &SmtpRequest, offered: &Offered, utf8: bool, out: &mut Ve
     }
     if utf8 {
         out.extend_from_slice(b" SMTPUTF8");
+    }
+}
+
+/// What is asked about reports, where this next hop takes it (RFC 3461 section 5.2.1).
+pub(super) fn passed_on<'a>(request: &'a SmtpRequest, offered: &Offered) -> Option<&'a Asks> {
+    request.reports.as_deref().filter(|_| offered.dsn)
+}
+
+fn asked(asks: &Asks, out: &mut Vec<u8>) {
+    if let Some(ret) = asks.ret {
+        out.extend_from_slice(b" RET=");
+        out.extend_from_slice(ret.word().as_bytes());
+    }
+    if let Some(id) = &asks.envelope_id {
+        out.extend_from_slice(b" ENVID=");
+        out.extend_from_slice(id.as_bytes());
+    }
+}
+
+fn asked_for(ask: &Ask, utf8: bool, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    if let Some(notify) = ask.notify {
+        // Writing to memory does not fail.
+        let _ = write!(out, " NOTIFY={notify}");
+    }
+    if let Some(original) = ask.original.as_ref().filter(|text| utf8 || text.is_ascii()) {
+        out.extend_from_slice(b" ORCPT=");
+        out.extend_from_slice(original.as_bytes());
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) struct Offered {
     pub eight_bit: bool,
     /// RFC 6531.
     pub smtputf8: bool,
+    /// RFC 3461.
+    pub dsn: bool,
     /// RFC 3207.
     pub starttls: bool,
     /// RFC 1870: `SIZE=` may be sent.
@@ -46,6 +48,7 @@ impl Offered {
             "PIPELINING" => self.pipelining = true,
             "8BITMIME" => self.eight_bit = true,
             "SMTPUTF8" => self.smtputf8 = true,
+            "DSN" => self.dsn = true,
             "STARTTLS" => self.starttls = true,
             "SIZE" => {
                 self.size = true;

@@ -72,7 +72,10 @@ impl SmtpWire {
                 ready = self.until_hand_over(pooled.take(), request, watch, &mut phase) => ready,
             };
             match ready {
-                Ok((connection, recipients)) => return self.hand_over(connection, recipients, watch).await,
+                Ok((connection, recipients)) => {
+                    let reports = dialogue::passed_on(request, &connection.offered).is_some();
+                    return self.hand_over(connection, recipients, reports, watch).await;
+                }
                 Err(Halt::Ended(reply)) => return reply,
                 // A new connection is not stale; should it say so, that is its answer.
                 Err(Halt::Stale(said)) if !reused => return lost(phase, &said),
@@ -112,9 +115,16 @@ impl SmtpWire {
         }
     }
 
-    async fn hand_over(&self, mut connection: Connection, recipients: Vec<Answer>, watch: &Watch) -> Reply {
+    async fn hand_over(
+        &self,
+        mut connection: Connection,
+        recipients: Vec<Answer>,
+        reports: bool,
+        watch: &Watch,
+    ) -> Reply {
         watch.hand_over();
-        let reply = content::hand_over(&mut connection, recipients, self.settings.data_timeout).await;
+        let within = self.settings.data_timeout;
+        let reply = content::hand_over(&mut connection, recipients, reports, within).await;
         self.pool.put(connection);
         reply
     }

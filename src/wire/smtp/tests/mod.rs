@@ -62,6 +62,7 @@ fn request(recipients: &[&str], body: impl Into<Bytes>) -> SmtpRequest {
         recipients: recipients.iter().map(|r| address(r)).collect(),
         body: Body::whole(body),
         smtputf8: false,
+        reports: None,
     }
 }
 

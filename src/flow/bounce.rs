@@ -1,0 +1,277 @@
+//! Reports to senders (DSN): what is owed is written, and queued as mail of the relay's own, straight to the store.
+//!
+//! A report has no sender (`<>`), so that none is ever answered by another (RFC 3464 section 2); it goes to nobody who
+//! may not be mailed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::courier::Courier;
+use crate::address::Address;
+use crate::clock::{Clock, Timestamp};
+use crate::esp::Parcel;
+use crate::journal;
+use crate::mail::report::{Cause, Fate, Report};
+use crate::mail::{
+    Body, BodyKind, DeliveryId, Envelope, IdMint, Message, Protocol, ReversePath, Source, StreamKind,
+    StreamName,
+};
+use crate::policy::{Verdict, judge};
+use crate::store::{Accept, Entry, Owed, Store, StoreError};
+
+/// What the recipients of one message meet comes in several commits: so long a report waits for more to tell.
+const GATHER: Duration = Duration::from_millis(500);
+/// Where the store did not take a report it is tried again after so long.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// What is late is looked for so often.
+const DELAYS_EVERY: Duration = Duration::from_secs(5);
+/// Recipients that are read at a time, and at most told in one report.
+const OWED_MAX: usize = 1_000;
+/// The name of this door in logs.
+const LISTENER: &str = "report";
+
+/// How senders hear of what became of their mail.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `[server] dsn` is not off.
+    pub on: bool,
+    /// `[server] dsn_from`; `None`: `MAILER-DAEMON` at the relay's own name.
+    pub from: Option<Address>,
+    /// The relay's name.
+    pub hostname: String,
+    /// The host of each ESP that has one, as `Remote-MTA` has it, by the ESP's name.
+    pub hosts: HashMap<String, String>,
+}
+
+/// What a reporter is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The database.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The ids.
+    pub mint: Arc<IdMint>,
+    /// Who sends the reports.
+    pub courier: Arc<Courier>,
+    /// How they are written.
+    pub settings: Settings,
+}
+
+/// Writes reports until it is told to stop; what is owed by then is written after the next start.
+pub async fn report(parts: Parts, stop: CancellationToken) {
+    let mut delays = tokio::time::interval(DELAYS_EVERY);
+    delays.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // At the start there may be what the relay before owed.
+    let mut due = true;
+    loop {
+        if due {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(GATHER) => {}
+            }
+            due = match parts.write_all().await {
+                Ok(()) => false,
+                Err(StoreError::Stopping) => return,
+                Err(error) => {
+                    journal::trouble("writing reports to senders", &error.to_string());
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(RETRY_AFTER) => {}
+                    }
+                    true
+                }
+            };
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = parts.store.report_is_owed() => due = true,
+            _ = delays.tick() => parts.look_for_late().await,
+        }
+    }
+}
+
+impl Parts {
+    /// What is late becomes owed.
+    async fn look_for_late(&self) {
+        let now = self.clock.now();
+        let swept = async {
+            while self.store.next_delay().await?.is_some_and(|at| at <= now) {
+                self.store.sweep_delays(now, OWED_MAX).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        if let Err(error) = swept.await {
+            journal::trouble("looking for mail that is late", &error.to_string());
+        }
+    }
+
+    /// Each message's report on its own, until nothing is owed.
+    async fn write_all(&self) -> Result<(), StoreError> {
+        loop {
+            let owed = self.store.owed(OWED_MAX).await?;
+            if owed.is_empty() {
+                return Ok(());
+            }
+            for of_message in owed.chunk_by(|a, b| a.delivery.message == b.delivery.message) {
+                self.write_one(of_message).await?;
+            }
+        }
+    }
+
+    async fn write_one(&self, owed: &[Owed]) -> Result<(), StoreError> {
+        let Some(first) = owed.first() else { return Ok(()) };
+        let told = || owed.iter().map(|o| (o.delivery, o.cause)).collect::<Vec<_>>();
+        let Some(message) = self.store.reported(first.delivery.message).await? else {
+            return self.store.not_reported(told(), String::new()).await;
+        };
+        let why_not = match &message.envelope.sender {
+            ReversePath::Null => Some("it has no sender".to_owned()),
+            ReversePath::Mailbox(to) => self.why_not(to)?,
+        };
+        let report = match (&message.envelope.sender, why_not) {
+            (ReversePath::Mailbox(to), None) => self.message(owed, &message, to),
+            (_, why) => return self.give_up(told(), &message, &why.unwrap_or_default()).await,
+        };
+        let rules = self.courier.rules_of(&report);
+        if let Some(why) = self.courier.never(&report, &rules).or_else(|| self.unfit(&report)) {
+            return self.give_up(told(), &message, &format!("no ESP could ever carry it ({why})")).await;
+        }
+        let detail = format!("queued as {} to {}", report.id, message.envelope.sender.wire());
+        let report = Arc::new(report);
+        let entries = vec![Entry::Waiting { due: report.accepted_at }];
+        let accept = Accept { message: Arc::clone(&report), entries, rules };
+        if self.store.report(accept, told(), detail.clone()).await? {
+            journal::accepted(&report);
+            journal::event(message.id, None, "reported", &detail);
+            self.courier.look_now();
+        }
+        Ok(())
+    }
+
+    /// Why that sender gets no report; `None`: he does.
+    fn why_not(&self, to: &Address) -> Result<Option<String>, StoreError> {
+        if !self.settings.on {
+            return Ok(Some("[server] dsn is off".into()));
+        }
+        if to.domain().is_none() {
+            return Ok(Some(format!("{to} has no domain; [server] origin would give it one")));
+        }
+        let found = self.store.suppression(&[to.key().as_str()])?;
+        let stream = StreamName::new(StreamName::TRANSACTIONAL);
+        Ok(match judge(found.first().and_then(Option::as_ref), &stream, StreamKind::Transactional) {
+            Verdict::Send => None,
+            Verdict::Suppressed { why, .. } => Some(format!("{to} is suppressed ({why})")),
+        })
+    }
+
+    /// Why no ESP would take a report of this kind; `None`: one would.
+    fn unfit(&self, report: &Message) -> Option<String> {
+        let recipients = &report.envelope.recipients;
+        let attempt = self.mint.attempt(&*self.clock);
+        let mut reasons = Vec::new();
+        for outlet in self.courier.outlets() {
+            let parcel = Parcel { message: report, recipients, attempt };
+            match outlet.esp.compose(parcel, report.accepted_at) {
+                Ok(_) => return None,
+                Err(unfit) => reasons.push(format!("{}: {}", outlet.name, unfit.0)),
+            }
+        }
+        Some(reasons.join("; "))
+    }
+
+    async fn give_up(
+        &self,
+        told: Vec<(DeliveryId, Cause)>,
+        message: &Message,
+        why: &str,
+    ) -> Result<(), StoreError> {
+        self.store.not_reported(told, why.to_owned()).await?;
+        journal::event(message.id, None, "not_reported", why);
+        Ok(())
+    }
+
+    /// The report as a message of its own.
+    fn message(&self, owed: &[Owed], message: &Message, to: &Address) -> Message {
+        let id = self.mint.message(&*self.clock);
+        let now = self.clock.now();
+        let from = match &self.settings.from {
+            Some(from) => from.wire().to_owned(),
+            None => format!("MAILER-DAEMON@{}", self.settings.hostname),
+        };
+        let report = Report {
+            message,
+            fates: owed.iter().filter_map(|owed| self.fate(owed, message)).collect(),
+            to,
+            from: &from,
+            hostname: &self.settings.hostname,
+            id: &id.to_string(),
+            at: now,
+        };
+        let body = Body::whole(report.write());
+        let stream = StreamName::new(StreamName::TRANSACTIONAL);
+        let max_age = self.courier.rules(&stream, StreamKind::Transactional).max_age;
+        Message {
+            id,
+            envelope: Envelope {
+                sender: ReversePath::Null,
+                recipients: vec![to.clone()],
+                body: if body.facts.eight_bit { BodyKind::EightBit } else { BodyKind::SevenBit },
+                smtputf8: to.needs_smtputf8(),
+                reports: None,
+            },
+            stream,
+            kind: StreamKind::Transactional,
+            body,
+            accepted_at: now,
+            expires_at: now.plus(max_age),
+            tags: Vec::new(),
+            metadata: Vec::new(),
+            pin: None,
+            source: self.source(),
+        }
+    }
+
+    fn source(&self) -> Source {
+        Source {
+            listener: LISTENER.into(),
+            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            helo: self.settings.hostname.clone(),
+            credential: None,
+            protocol: Protocol::Report,
+        }
+    }
+
+    fn fate<'a>(&'a self, owed: &'a Owed, message: &'a Message) -> Option<Fate<'a>> {
+        let place = owed.delivery.recipient as usize;
+        Some(Fate {
+            to: message.envelope.recipients.get(place)?,
+            ask: message.envelope.reports.as_deref().and_then(|asks| asks.of(place)),
+            cause: owed.cause,
+            status: (owed.cause == Cause::Suppressed).then(|| suppressed_status(&owed.said)),
+            said: &owed.said,
+            remote: owed.esp.as_ref().and_then(|esp| self.settings.hosts.get(esp)).map(String::as_str),
+            at: owed.at,
+        })
+    }
+}
+
+/// STANDARDS §1.7, as at RCPT.
+fn suppressed_status(reason: &str) -> [u16; 3] {
+    let suppression = crate::store::Suppression {
+        key: String::new(),
+        reason: reason.to_owned(),
+        scope: String::new(),
+        since: Timestamp::from_millis(0),
+    };
+    let stream = StreamName::new(StreamName::TRANSACTIONAL);
+    match judge(Some(&suppression), &stream, StreamKind::Transactional) {
+        Verdict::Suppressed { enhanced: (class, subject, detail), .. } => [class.into(), subject, detail],
+        Verdict::Send => [5, 7, 1],
+    }
+}

@@ -1,0 +1,151 @@
+//! What a sender is owed: with what ends a delivery, once, and until it is queued.
+
+use super::*;
+use crate::mail::notify::{Ask, Asks, Notify};
+use crate::mail::report::Cause;
+
+/// A message whose recipients ask for that; empty: for nothing.
+fn asking(bench: &Bench, recipients: &[&str], notify: &[&str]) -> Arc<Message> {
+    let message = bench.message(recipients, StreamKind::Transactional, 100);
+    let mut message = Arc::unwrap_or_clone(message);
+    let ask = |word: &&str| Ask { notify: Notify::parse(word), original: None };
+    let each: Vec<Ask> = notify.iter().map(ask).collect();
+    message.envelope.reports =
+        Some(Box::new(Asks { each, ..Asks::default() })).filter(|asks| !asks.is_empty());
+    Arc::new(message)
+}
+
+async fn owed(store: &Store) -> Vec<(u32, Cause, String)> {
+    let owed = store.owed(100).await.unwrap();
+    owed.into_iter().map(|o| (o.delivery.recipient, o.cause, o.said)).collect()
+}
+
+#[tokio::test]
+async fn a_bounce_is_owed_with_its_settle_and_gone_with_its_report() {
+    let bench = Bench::new();
+    let settings = Settings { queue_octets_max: 150, ..bench.settings() };
+    let store = Store::open(settings, ME, bench.clock.clone()).unwrap();
+    let message = asking(&bench, &["a@x.example"], &[]);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    assert!(owed(&store).await.is_empty());
+    let bounce = bench.settle(first(&message), &beginning, refused(), Step::Bounce);
+    assert_eq!(store.settle(vec![bounce.clone()]).await, Ok(vec![Settled::Moved(QueueState::Done)]));
+    tokio::time::timeout(Duration::from_secs(10), store.report_is_owed()).await.unwrap();
+    assert_eq!(owed(&store).await, [(0, Cause::Refused, "451 4.3.0 later".into())]);
+
+    // It is owed already: whatever queue_bytes says.
+    let report = bench.message(&["app@example.com"], StreamKind::Transactional, 500);
+    let told = vec![(first(&message), Cause::Refused)];
+    assert_eq!(store.report(bench.waiting(&report), told.clone(), "queued as x".into()).await, Ok(true));
+    assert!(owed(&store).await.is_empty());
+    assert!(store.show(report.id).await.unwrap().is_some());
+    let view = store.show(message.id).await.unwrap().unwrap();
+    assert_eq!(kinds(&view), ["accepted", "bounced", "reported"]);
+
+    let again = bench.message(&["app@example.com"], StreamKind::Transactional, 500);
+    assert_eq!(store.report(bench.waiting(&again), told, String::new()).await, Ok(false));
+    assert!(store.show(again.id).await.unwrap().is_none(), "nobody is told twice");
+    store.settle(vec![bounce]).await.unwrap();
+    assert!(owed(&store).await.is_empty(), "a repeat of the settle owes nothing");
+}
+
+#[tokio::test]
+async fn who_said_never_hears_nothing_and_the_null_sender_neither() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let never =
+        asking(&bench, &["a@x.example", "b@x.example", "c@x.example"], &["NEVER", "FAILURE", "SUCCESS"]);
+    let mut null = Arc::unwrap_or_clone(asking(&bench, &["a@x.example"], &["FAILURE"]));
+    null.envelope.sender = ReversePath::Null;
+    for message in [never, Arc::new(null)] {
+        let (accept, beginning) = bench.begun(&message);
+        accept_one(&store, accept).await;
+        let settle = |recipient| {
+            let id = DeliveryId { message: message.id, recipient };
+            bench.settle(id, &beginning, refused(), Step::Bounce)
+        };
+        let count = u32::try_from(message.envelope.recipients.len()).unwrap();
+        store.settle((0..count).map(settle).collect()).await.unwrap();
+    }
+    assert_eq!(owed(&store).await, [(1, Cause::Refused, "451 4.3.0 later".into())]);
+}
+
+#[tokio::test]
+async fn what_was_handed_on_is_told_to_who_asked_where_the_next_hop_does_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = asking(&bench, &["a@x.example", "b@x.example"], &["SUCCESS", "FAILURE"]);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    let settle = |recipient, relayed| {
+        let id = DeliveryId { message: message.id, recipient };
+        Settle { relayed, ..bench.settle(id, &beginning, accepted(), Step::Done) }
+    };
+    store.settle(vec![settle(0, true), settle(1, true)]).await.unwrap();
+    assert_eq!(owed(&store).await, [(0, Cause::Relayed, "250 2.0.0 ok".into())]);
+}
+
+#[tokio::test]
+async fn what_expires_is_owed_and_what_is_assumed_is_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (waits, open) = (asking(&bench, &["a@x.example"], &[]), asking(&bench, &["b@x.example"], &[]));
+    accept_one(&store, bench.waiting(&waits)).await;
+    let (accept, beginning) = bench.begun(&open);
+    accept_one(&store, accept).await;
+    let hold = Step::Hold(bench.now().plus(HOLD));
+    store.settle(vec![bench.settle(first(&open), &beginning, unsure(), hold)]).await.unwrap();
+    bench.clock.advance(Duration::from_secs(6 * 86_400));
+    assert_eq!(store.sweep(bench.now(), 10).await.unwrap().len(), 2);
+    let owed = store.owed(10).await.unwrap();
+    assert_eq!(
+        owed.iter().map(|o| (o.delivery, o.cause)).collect::<Vec<_>>(),
+        [(first(&waits), Cause::Expired)]
+    );
+}
+
+#[tokio::test]
+async fn a_delay_is_told_once_to_who_asked_and_only_while_it_lasts() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = asking(&bench, &["a@x.example", "b@x.example", "c@x.example"], &["DELAY", "", "DELAY"]);
+    accept_one(&store, bench.waiting(&message)).await;
+    let done = DeliveryId { message: message.id, recipient: 2 };
+    let beginning = Beginning { attempt: bench.attempt(), esp: "one".into() };
+    let begin = BeginRequest {
+        delivery: done,
+        from: QueueState::Waiting { due: bench.now() },
+        beginning: beginning.clone(),
+    };
+    store.begin(vec![begin]).await.remove(0).unwrap();
+    store.settle(vec![bench.settle(done, &beginning, accepted(), Step::Done)]).await.unwrap();
+    assert_eq!(store.next_delay().await.unwrap(), Some(START.plus(Duration::from_secs(4 * 3_600))));
+    bench.clock.advance(Duration::from_secs(4 * 3_600));
+    assert_eq!(store.sweep_delays(bench.now(), 10).await, Ok(2));
+    assert_eq!(owed(&store).await, [(0, Cause::Late, String::new())]);
+    assert_eq!(store.next_delay().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn somebody_suppressed_is_told_of_only_where_failures_were_asked_for() {
+    let bench = Bench::new();
+    let store = bench.open();
+    store.suppress(vec![suppression("a@x.example", ""), suppression("b@x.example", "")]).await;
+    let message = asking(&bench, &["a@x.example", "b@x.example"], &["", "FAILURE"]);
+    accept_one(&store, bench.waiting(&message)).await;
+    assert_eq!(owed(&store).await, [(1, Cause::Suppressed, "manual".into())]);
+}
+
+#[tokio::test]
+async fn what_was_asked_is_read_back_with_the_message_its_body_gone_or_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = asking(&bench, &["a@x.example"], &["SUCCESS,DELAY"]);
+    accept_one(&store, bench.waiting(&message)).await;
+    let read = store.reported(message.id).await.unwrap().unwrap();
+    assert_eq!(read.envelope, message.envelope);
+    assert_eq!(read.body.head, message.body.head);
+    let loaded = store.load(vec![message.id]).await.remove(0).unwrap().unwrap();
+    assert_eq!(loaded.envelope.reports, message.envelope.reports);
+}
