@@ -7,8 +7,6 @@ use super::reader::Reader;
 const LATER: &[(&str, &str, &str)] = &[
     ("server", "secret", "\"\""),
     ("server", "allow_vendor_headers", "false"),
-    ("listener", "dedupe", "\"\""),
-    ("credential", "dedupe", "\"\""),
     ("stream", "suppressed", "\"reject\""),
     ("stream", "subscribers_only", "false"),
     ("stream", "unsubscribe", "true"),

@@ -1,6 +1,7 @@
 //! What `[[listener]]` and `[[credential]]` bind their clients to.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::reader::{Item, Kind, TableReader};
 use super::{esps, kinds, units};
@@ -33,7 +34,8 @@ fn terms(t: &mut TableReader<'_, '_>, senders: Names) -> Terms {
         Rewrites::of(t.entries("from_rewrite", "{ \"@web1.local\" = \"app@example.com\" }", rule));
     let only_to = t.read("only_to", names(), Names::default());
     let redirect_to = t.optional("redirect_to", kinds::parsed(ascii_address));
-    Terms { senders, from_rewrite, only_to, redirect_to, ..Terms::default() }
+    let dedupe = t.optional("dedupe", kinds::parsed(time_to_dedupe));
+    Terms { senders, from_rewrite, only_to, redirect_to, dedupe, ..Terms::default() }
 }
 
 /// A list of addresses and of domains such as `@example.com`.
@@ -55,6 +57,19 @@ fn rewrite(named: &str, item: &Item<'_>, senders: &Names) -> Result<(String, Add
     match senders.is_empty() || senders.name(&address) {
         true => Ok((key, address)),
         false => Err(format!("{address} is none of senders, and would be refused; name it there too")),
+    }
+}
+
+/// Longer than any app goes on trying; what comes again after that is meant.
+const DEDUPE_MAX: Duration = Duration::from_secs(24 * 3_600);
+
+fn time_to_dedupe(text: &str) -> Result<Duration, String> {
+    match units::duration(text)? {
+        Duration::ZERO => Err("is zero; leave the key out for none".into()),
+        time if time > DEDUPE_MAX => {
+            Err("is more than 24h: mail that is sent again a day later is meant".into())
+        }
+        time => Ok(time),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::runtime::RuntimeFlavor;
 use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
 use super::rates::Rates;
+use super::resend;
 use super::staging::{self, Turned};
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
@@ -353,6 +354,60 @@ impl Intake {
     }
 }
 
+impl Intake {
+    /// Takes in what came by SMTP, as the client's terms have it.
+    async fn hand_in(&self, client: &Client, mut envelope: Envelope, body: Body) -> Result<MessageId, Reply> {
+        let asked = self.asked(client, &body)?;
+        let key = self.key_of(client, asked.key, &envelope, &body).await?;
+        let Turned { recipients, others, field } =
+            staging::turn(envelope.recipients, &client.terms, &body.head);
+        let count = recipients.len();
+        envelope.recipients = recipients;
+        let submission = Submission {
+            envelope,
+            raw: body,
+            stream: asked.stream,
+            tags: asked.tags,
+            metadata: asked.metadata,
+            key,
+            send_at: asked.send_at,
+            pin: asked.esp,
+            source: Source {
+                listener: client.listener.clone(),
+                peer: client.peer,
+                helo: client.helo.clone(),
+                credential: client.credential.as_ref().map(|c| c.username.clone()),
+                protocol: client.protocol,
+            },
+            terms: Arc::clone(&client.terms),
+            on_top: field,
+        };
+        let id = self.submit(submission).await?;
+        self.rates.take_more(client, count.saturating_sub(1));
+        if let Some(to) = client.terms.redirect_to.as_ref().filter(|_| !others.is_empty()) {
+            journal::turned(id, to, &others);
+        }
+        Ok(id)
+    }
+
+    /// The key under which a message is taken once: the app's own, else one that the message gives, where its client's
+    /// terms have the same mail taken for the first.
+    async fn key_of(
+        &self,
+        client: &Client,
+        asked: Option<String>,
+        envelope: &Envelope,
+        body: &Body,
+    ) -> Result<Option<OnceKey>, Reply> {
+        if let Some(key) = asked {
+            return Ok(Some(OnceKey::chosen(scope(client), key)));
+        }
+        let Some(kept) = client.terms.dedupe else { return Ok(None) };
+        let name = resend::name(&self.store, envelope, body).await.map_err(|error| self.not_taken(&error))?;
+        Ok(name.map(|key| OnceKey { scope: format!("dedupe/{}", scope(client)), key, kept }))
+    }
+}
+
 /// Whose an app's keys are: a login's; without one, those of one address at one listener.
 fn scope(client: &Client) -> String {
     match &client.credential {
@@ -443,48 +498,10 @@ impl Gatekeeper for Intake {
         self.store.spill(id, piece, octets).await.map(|()| id).map_err(|e| self.not_taken(&e))
     }
 
-    async fn message(&self, client: &Client, mut envelope: Envelope, body: Body) -> Reply {
+    async fn message(&self, client: &Client, envelope: Envelope, body: Body) -> Reply {
         let spilled = body.rest.map(|r| r.message);
-        let asked = match self.asked(client, &body) {
-            Ok(asked) => asked,
-            Err(reply) => {
-                if let Some(id) = spilled {
-                    Gatekeeper::discard(self, id).await;
-                }
-                return reply;
-            }
-        };
-        let Turned { recipients, others, field } =
-            staging::turn(envelope.recipients, &client.terms, &body.head);
-        let count = recipients.len();
-        envelope.recipients = recipients;
-        let submission = Submission {
-            envelope,
-            raw: body,
-            stream: asked.stream,
-            tags: asked.tags,
-            metadata: asked.metadata,
-            key: asked.key.map(|key| OnceKey { scope: scope(client), key }),
-            send_at: asked.send_at,
-            pin: asked.esp,
-            source: Source {
-                listener: client.listener.clone(),
-                peer: client.peer,
-                helo: client.helo.clone(),
-                credential: client.credential.as_ref().map(|c| c.username.clone()),
-                protocol: client.protocol,
-            },
-            terms: Arc::clone(&client.terms),
-            on_top: field,
-        };
-        match self.submit(submission).await {
-            Ok(id) => {
-                self.rates.take_more(client, count.saturating_sub(1));
-                if let Some(to) = client.terms.redirect_to.as_ref().filter(|_| !others.is_empty()) {
-                    journal::turned(id, to, &others);
-                }
-                Reply::told(250, (2, 0, 0), format!("queued as {id}"))
-            }
+        match self.hand_in(client, envelope, body).await {
+            Ok(id) => Reply::told(250, (2, 0, 0), format!("queued as {id}")),
             Err(reply) => {
                 if let Some(id) = spilled {
                     Gatekeeper::discard(self, id).await;

@@ -16,6 +16,7 @@ pub mod outlet;
 pub mod pending;
 pub mod prepare;
 mod rates;
+mod resend;
 mod rounds;
 mod staging;
 

@@ -117,7 +117,7 @@ pub(super) async fn send(
         }
     };
     drop(body);
-    let key = key.or(wanted.key.take()).map(|key| OnceKey { scope: scope(caller.as_ref()), key });
+    let key = key.or(wanted.key.take()).map(|key| OnceKey::chosen(scope(caller.as_ref()), key));
     if let Some(key) = &key
         && let Some(first) = app.relay.post.known(key).map_err(|reply| problem_of(&reply))?
     {

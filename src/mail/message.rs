@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::body::Body;
 use super::envelope::Envelope;
@@ -64,13 +65,25 @@ pub struct Source {
     pub protocol: Protocol,
 }
 
-/// A key of an app's own, for a message that it may hand in more than once.
+/// How long a key that an app chose is remembered.
+pub const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
+
+/// A key for a message that an app may hand in more than once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnceKey {
     /// Whose: the same key of somebody else is another.
     pub scope: String,
-    /// As the app chose it.
+    /// As the app chose it, or as it follows from the message.
     pub key: String,
+    /// How long it is remembered.
+    pub kept: Duration,
+}
+
+impl OnceKey {
+    /// A key that an app chose.
+    pub fn chosen(scope: String, key: String) -> Self {
+        OnceKey { scope, key, kept: KEYS_KEPT }
+    }
 }
 
 /// Mail at the door: whatever the edge read and removed is a field by now, so that SMTP, HTTP and campaigns enter alike.
@@ -86,7 +99,7 @@ pub struct Submission {
     pub tags: Vec<String>,
     /// Pairs of the app's own, carried to the ESP.
     pub metadata: Vec<(String, String)>,
-    /// The app's idempotency key.
+    /// The key under which it is taken once.
     pub key: Option<OnceKey>,
     /// Not before this moment.
     pub send_at: Option<Timestamp>,

@@ -1,6 +1,7 @@
 //! What a listener or a credential binds its clients to, for apps that nobody can change.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::quota::Rate;
 use crate::address::Address;
@@ -18,6 +19,8 @@ pub struct Terms {
     pub only_to: Names,
     /// Where mail for anybody else goes; with an empty `only_to`: all of it.
     pub redirect_to: Option<Address>,
+    /// For how long the same mail again is taken for the first.
+    pub dedupe: Option<Duration>,
 }
 
 impl Terms {
@@ -29,6 +32,7 @@ impl Terms {
             from_rewrite: self.from_rewrite.or(&general.from_rewrite),
             only_to: self.only_to.or(&general.only_to),
             redirect_to: self.redirect_to.clone().or_else(|| general.redirect_to.clone()),
+            dedupe: self.dedupe.or(general.dedupe),
         }
     }
 
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_credential_s_terms_stand_before_its_listener_s() {
-        let rate = |recipients| Some(Rate { recipients, per: std::time::Duration::from_secs(60) });
+        let rate = |recipients| Some(Rate { recipients, per: Duration::from_secs(60) });
         let address = Address::parse("a@b.example", Grammar::Strict).unwrap();
         let general = Terms {
             senders: Names::of(vec!["@a.example".into()]),
@@ -146,6 +150,7 @@ mod tests {
             from_rewrite: Rewrites::of([("root".into(), address.clone())]),
             only_to: Names::of(vec!["@b.example".into()]),
             redirect_to: Some(address),
+            dedupe: Some(Duration::from_secs(600)),
         };
         let own = Terms { rate: rate(7), ..Terms::default() };
         assert_eq!(own.over(&general), Terms { rate: rate(7), ..general.clone() });

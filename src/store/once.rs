@@ -1,6 +1,4 @@
-//! A message that an app names by a key of its own is taken once, however often it is handed in.
-
-use std::time::Duration;
+//! A message with a key is taken once while the key is remembered, however often it is handed in.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -12,8 +10,6 @@ use super::{Store, store_error};
 use crate::clock::Timestamp;
 use crate::mail::{MessageId, OnceKey};
 
-/// How long a key is remembered.
-pub const KEYS_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// Keys forgotten at a time.
 const FORGOTTEN_AT_ONCE: u32 = 500;
 
@@ -29,15 +25,16 @@ impl Store {
                 Some(first) if first != item.message.id => return Ok(Ok(Once::Known(first))),
                 Some(_) | None => {}
             }
+            let until = tx.now.plus(key.kept);
             let entered = match accept(tx, &item, Bound::Held)? {
                 Ok(entered) => entered,
                 Err(error) => return Ok(Err(error)),
             };
             tx.conn
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO once_keys (scope, key, message, at) VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT OR REPLACE INTO once_keys (scope, key, message, until) VALUES (?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![key.scope, key.key, item.message.id.number(), tx.now.millis()])?;
+                .execute(params![key.scope, key.key, item.message.id.number(), until.millis()])?;
             Ok(Ok(Once::Entered(entered)))
         };
         self.shared.queue.run(Lane::Mail, rows, run).await?
@@ -54,12 +51,12 @@ impl Store {
 
     /// Forgets keys after their time; how many.
     pub(super) async fn forget_keys(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let over = now.earlier(KEYS_KEPT).millis();
+        let over = now.millis();
         let mut gone = 0;
         loop {
             let forgotten = self.bulk(FORGOTTEN_AT_ONCE as usize, move |tx| {
                 let sql = "DELETE FROM once_keys WHERE (scope, key) IN
-                               (SELECT scope, key FROM once_keys WHERE at <= ?1 LIMIT ?2)";
+                               (SELECT scope, key FROM once_keys WHERE until <= ?1 LIMIT ?2)";
                 tx.conn.prepare_cached(sql)?.execute(params![over, FORGOTTEN_AT_ONCE]).map(|n| n as u64)
             });
             match forgotten.await? {
@@ -71,8 +68,8 @@ impl Store {
 }
 
 fn known(conn: &Connection, key: &OnceKey, now: Timestamp) -> rusqlite::Result<Option<MessageId>> {
-    conn.prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND at > ?3")?
-        .query_row(params![key.scope, key.key, now.earlier(KEYS_KEPT).millis()], |row| row.get(0))
+    conn.prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND until > ?3")?
+        .query_row(params![key.scope, key.key, now.millis()], |row| row.get(0))
         .optional()
         .map(|found| found.map(MessageId::from_number))
 }

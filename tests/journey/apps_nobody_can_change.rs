@@ -146,3 +146,54 @@ fn a_test_system_mails_whom_it_may_and_nobody_else() {
         relay.log().contains("hidden@example.com,ok@example.com")
     });
 }
+
+#[test]
+fn the_same_mail_again_is_the_first_also_over_a_crash_and_other_mail_is_not() {
+    let up = Upstream::start();
+    let mut relay = Relay::setup()
+        .listener("auth = \"optional\"\ndedupe = \"10m\"")
+        .upstream(&up, "")
+        .tables(&format!("{SHOP}dedupe = \"1s\""))
+        .start();
+    let mail = |date: u32, id: &str, body: &str| {
+        format!("From: app@example.org\r\nDate: Tue, {date} Dec 2026 10:00:00 +0000\r\n{id}\r\n{body}\r\n")
+            .into_bytes()
+    };
+    let (to, id) = (["a@example.com", "b@example.com"], "Message-ID: <1@example.org>\r\n");
+    let large = "x".repeat(70) + "\r\n";
+    let large = large.repeat(6_000);
+    let first = relay.submit("app@example.org", &to, &mail(1, id, "hello"));
+    let first_large = relay.submit("app@example.org", &to, &mail(1, id, &large));
+    // What was under way at a crash would be held.
+    up.wait_for(2);
+    relay.kill();
+    relay.restart();
+    assert_eq!(
+        relay.submit("app@example.org", &["b@EXAMPLE.com", "a@example.com"], &mail(2, id, "hello")),
+        first
+    );
+    assert_eq!(relay.submit("app@example.org", &to, &mail(2, id, &large)), first_large);
+    let mut all = vec![first.clone(), first_large];
+    for (sender, to, mail) in [
+        ("app@example.org", &to[..1], mail(1, id, "hello")),
+        ("other@example.org", &to, mail(1, id, "hello")),
+        ("app@example.org", &to, mail(1, "Message-ID: <2@example.org>\r\n", "hello")),
+        ("app@example.org", &to, mail(1, id, "hallo")),
+        ("app@example.org", &to, mail(1, id, &large.replacen("x\r\n", "y\r\n", 5_900))),
+        ("app@example.org", &to, mail(1, "", "hello")),
+        ("app@example.org", &to, mail(1, "", "hello")),
+    ] {
+        all.push(relay.submit(sender, to, &mail));
+    }
+    // Another login's are its own, and its time is over sooner.
+    let own = logged_in(&relay).submit("app@example.org", &to, &mail(1, id, "hello"));
+    wait_until("its second is over", std::time::Duration::from_secs(20), || {
+        logged_in(&relay).submit("app@example.org", &to, &mail(1, id, "hello")) != own
+    });
+    all.push(own);
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), count, "each is a mail of its own: {all:?}");
+    up.wait_for(count + 1);
+}

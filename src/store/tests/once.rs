@@ -1,12 +1,12 @@
 //! A message with a key is taken once, whoever's key it is, for its time.
 
-use super::super::once::KEYS_KEPT;
 use super::*;
 use crate::mail::OnceKey;
+use crate::mail::message::KEYS_KEPT;
 
 async fn enter(store: &Store, bench: &Bench, scope: &str) -> (MessageId, Result<Once, StoreError>) {
     let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
-    let key = OnceKey { scope: scope.into(), key: "order-12".into() };
+    let key = OnceKey::chosen(scope.into(), "order-12".into());
     let known = store.taken_once(&key).unwrap();
     let entered = store.accept_once(bench.waiting(&message), key).await;
     assert_eq!(matches!(&entered, Ok(Once::Known(first)) if known == Some(*first)), known.is_some());
@@ -44,4 +44,26 @@ async fn a_message_that_finds_no_room_leaves_its_key_free() {
     store.close().await;
     let store = bench.open();
     assert!(matches!(enter(&store, &bench, "smtp/shop").await.1, Ok(Once::Entered(_))));
+}
+
+#[tokio::test]
+async fn each_key_has_its_own_time() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let kept = Duration::from_secs(600);
+    let enter = async || {
+        let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+        let key = OnceKey { scope: "dedupe".into(), key: "hash".into(), kept };
+        (message.id, store.accept_once(bench.waiting(&message), key).await.unwrap())
+    };
+    let (first, _) = enter().await;
+    let chosen = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let key = OnceKey::chosen("smtp/shop".into(), "order-12".into());
+    store.accept_once(bench.waiting(&chosen), key.clone()).await.unwrap();
+    bench.clock.advance(kept - Duration::from_secs(1));
+    assert_eq!(enter().await.1, Once::Known(first), "asking again does not renew it");
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(store.retain(bench.now()).await.unwrap().keys, 1);
+    assert!(matches!(enter().await.1, Once::Entered(_)));
+    assert_eq!(store.taken_once(&key), Ok(Some(chosen.id)));
 }
