@@ -361,6 +361,9 @@ impl Intake {
         let key = self.key_of(client, asked.key, &envelope, &body).await?;
         let Turned { recipients, others, field } =
             staging::turn(envelope.recipients, &client.terms, &body.head);
+        if asked.stream.as_ref() != asked_stream(client) && !self.is_repeat(key.as_ref())? {
+            self.anybody_left(client, &recipients, asked.stream.as_ref())?;
+        }
         let count = recipients.len();
         envelope.recipients = recipients;
         let submission = Submission {
@@ -388,6 +391,38 @@ impl Intake {
             journal::turned(id, to, &others);
         }
         Ok(id)
+    }
+
+    fn is_repeat(&self, key: Option<&OnceKey>) -> Result<bool, Reply> {
+        key.map_or(Ok(false), |key| self.known(key).map(|first| first.is_some()))
+    }
+
+    /// At RCPT the recipients were judged for another stream than the header asks for. Where some remain, the others are
+    /// dropped with an event as the message is committed; where none does, the message is refused.
+    fn anybody_left(
+        &self,
+        client: &Client,
+        recipients: &[Address],
+        stream: Option<&StreamName>,
+    ) -> Result<(), Reply> {
+        let stream = self.stream(stream)?;
+        let keys: Vec<String> = recipients.iter().map(Address::key).collect();
+        let blocked =
+            self.store.blocked(&keys, &stream.name, stream.kind).map_err(|error| self.not_taken(&error))?;
+        let Some(reasons) = blocked.into_iter().collect::<Option<Vec<String>>>() else { return Ok(()) };
+        let (Some(first), Some(reason)) = (recipients.first(), reasons.first()) else { return Ok(()) };
+        let reason = if client.trusted { format!(" ({})", reason.replace('_', " ")) } else { String::new() };
+        let more = match recipients.len() {
+            1 => String::new(),
+            n => format!(", and so are the other {}", n - 1),
+        };
+        let text = format!(
+            "nobody of this message may be mailed on the stream {}: <{first}> is suppressed{reason}{more} \
+             [postroad:suppressed]",
+            stream.name
+        );
+        recipients.iter().for_each(|recipient| refused(client, recipient, stream, "suppressed", &text));
+        Err(Reply::told(550, (5, 7, 1), text))
     }
 
     /// The key under which a message is taken once: the app's own, else one that the message gives, where its client's

@@ -12,7 +12,7 @@ use super::waiting::Lane;
 use super::writer::store_error;
 use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
-use crate::mail::{self, AttemptId, DeliveryId, Known, QueueState};
+use crate::mail::{self, AttemptId, DeliveryId, Known, QueueState, StreamKind, StreamName};
 
 impl Store {
     /// Records events, each once by its key; `false`: it was there already.
@@ -75,6 +75,24 @@ impl Store {
                  WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2) ORDER BY scope, reason LIMIT 1",
             )?;
             keys.iter().map(|key| statement.query_row(params![key, now], in_force).optional()).collect()
+        });
+        found.map_err(|error| store_error(&error))
+    }
+
+    /// What keeps mail of that stream from each key, by all its suppressions, as [`Store::accept`] judges. Inline, as
+    /// [`Store::suppression`].
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub fn blocked(
+        &self,
+        keys: &[String],
+        stream: &StreamName,
+        kind: StreamKind,
+    ) -> Result<Vec<Option<String>>, StoreError> {
+        let now = self.shared.clock.now();
+        let found = self.shared.readers.run(|conn| {
+            let mut of_key = conn.prepare_cached(SUPPRESSIONS_OF)?;
+            keys.iter().map(|key| suppressed(&mut of_key, key, stream.as_str(), kind, now)).collect()
         });
         found.map_err(|error| store_error(&error))
     }

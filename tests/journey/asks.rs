@@ -1,9 +1,12 @@
 //! What an app asks for in `X-Postroad-*` fields: stream, ESP, moment, labels. They are read, taken out, and refused
 //! where they are wrong or not this client's to choose.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use postroad::clock::{Clock, System, monotonic};
+use postroad::mail::Owner;
+use postroad::store::{NewSuppression, Settings, Store};
 
 use crate::support::{Client, Relay, Upstream, http, wait_until};
 
@@ -206,4 +209,51 @@ fn a_key_is_its_client_s_alone_and_is_looked_up_before_anything_is_judged() {
     assert_eq!(again["id"], by_one["id"]);
     assert_eq!(again["recipients"][0]["taken"], true, "{again}");
     a.wait_for(4);
+}
+
+/// Suppresses these on broadcast streams; the relay is down meanwhile.
+fn unsubscribe(relay: &Relay, addresses: &[&str]) {
+    let suppression = |address: &&str| NewSuppression {
+        key: (*address).to_owned(),
+        address: (*address).to_owned(),
+        reason: "unsubscribe".into(),
+        scope: "broadcast".into(),
+        source: "operator".into(),
+        evidence: None,
+        created_at: System.now(),
+        expires_at: None,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let settings = Settings::to_read(relay.data_dir());
+        let store = Store::open(settings, Owner::from_number(1), Arc::new(System)).unwrap();
+        let done = store.suppress(addresses.iter().map(suppression).collect()).await;
+        assert!(done.iter().all(Result::is_ok), "{done:?}");
+        store.close().await;
+    });
+}
+
+#[test]
+fn where_the_header_chooses_a_stream_on_which_nobody_may_be_mailed_the_message_is_refused() {
+    let (a, b, mut relay) = two("");
+    let keyed = mail("X-Postroad-Stream: news\r\nX-Postroad-Idempotency-Key: n-1\r\n");
+    let first = relay.submit("app@example.org", &["one@example.com"], &keyed);
+    // Before it is suppressed.
+    b.wait_for(1);
+    relay.stop();
+    unsubscribe(&relay, &["one@example.com", "two@example.com"]);
+    relay.restart();
+    let news = mail("X-Postroad-Stream: news\r\n");
+    let mut client = relay.client();
+    client.begin("app@example.org", &["one@example.com", "two@example.com"]);
+    client.raw(&[&news[..], b".\r\n"].concat());
+    let told = client.expect("550").text();
+    assert!(told.starts_with("5.7.1") && told.contains("news") && told.contains("unsubscribe"), "{told}");
+    // What is a repeat was taken; where somebody is left, or on another stream, the mail goes.
+    assert_eq!(relay.submit("app@example.org", &["one@example.com"], &keyed), first);
+    relay.submit("app@example.org", &["one@example.com", "ok@example.com"], &news);
+    relay.submit("app@example.org", &["one@example.com"], &mail(""));
+    b.wait_for(2);
+    assert_eq!(b.received()[1].to, ["<ok@example.com>"]);
+    a.wait_for(1);
 }

@@ -128,6 +128,19 @@ async fn nobody_suppressed_is_begun_or_accepted_as_begun() {
 }
 
 #[tokio::test]
+async fn what_is_blocked_is_judged_by_all_suppressions_of_a_key() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let own = NewSuppression { reason: "unsubscribe".into(), ..suppression("a@x.example", "another") };
+    store.suppress(vec![own, suppression("a@x.example", "broadcast")]).await;
+    let keys = ["a@x.example".to_owned(), "b@x.example".to_owned()];
+    let blocked = |name: &str, kind| store.blocked(&keys, &StreamName::new(name), kind).unwrap();
+    assert_eq!(blocked("news", StreamKind::Broadcast), [Some("manual".to_owned()), None]);
+    assert_eq!(blocked("another", StreamKind::Transactional), [Some("unsubscribe".to_owned()), None]);
+    assert_eq!(blocked("transactional", StreamKind::Transactional), [None, None]);
+}
+
+#[tokio::test]
 async fn a_suppression_ends_when_it_says() {
     let bench = Bench::new();
     let store = bench.open();
