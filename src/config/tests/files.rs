@@ -57,8 +57,14 @@ fn uncommented() -> String {
 }
 
 #[test]
-fn the_file_for_production_is_good() {
-    let toml = &here(include_str!("../../../config/production.toml"));
+fn the_files_for_production_and_for_apps_you_cannot_change_are_good() {
+    is_good(include_str!("../../../config/production.toml"));
+    is_good(include_str!("../../../examples/apps_you_cannot_change.toml"));
+}
+
+#[track_caller]
+fn is_good(toml: &str) {
+    let toml = &here(toml);
     let names = toml.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next());
     let mut folder = Folder::with(&[("postroad.toml", toml)]).certificate("tls.crt", "tls.key");
     for name in names {
