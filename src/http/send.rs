@@ -20,6 +20,7 @@ use super::error::{ErrorBody, FieldProblem, Problem};
 use super::guard::Caller;
 use super::letters::{Mail, Wanted, read_json, read_message};
 use crate::address::Address;
+use crate::journal;
 use crate::mail::asks::VALUE_OCTETS_MAX;
 use crate::mail::body::BodyFacts;
 use crate::mail::{
@@ -187,6 +188,7 @@ fn scope(caller: Option<&Caller>) -> String {
 
 /// What is told to who sends it again: nobody is judged anew.
 async fn repeated(app: &App, first: MessageId, wanted: &Wanted) -> Result<Sent, Problem> {
+    journal::repeated(first, LISTENER);
     let kept = app.relay.queue.show(first).await?;
     let had = |address: &Address| {
         // After its retention nothing is known of it but that it was taken.
