@@ -23,12 +23,13 @@ pub fn mailboxes(value: &[u8]) -> Vec<Mailbox> {
         let mut end = at + 1;
         match value[at] {
             b'"' => {
-                end = after_quoted(value, at);
+                end = reading.closed_at(after_quoted(value, at), value);
                 reading.put(Token::Quoted(at..end));
             }
-            b'(' => end = after_comment(value, at),
+            b'(' => end = reading.closed_at(after_comment(value, at), value),
             b'[' => {
-                end = value[at..].iter().position(|b| *b == b']').map_or(value.len(), |n| at + n + 1);
+                let close = value[at..].iter().position(|b| *b == b']');
+                end = reading.closed_at(close.map(|n| at + n + 1), value);
                 reading.put(Token::Literal(at..end));
             }
             b'@' => reading.put(Token::At(at)),
@@ -77,6 +78,12 @@ impl Reading {
         }
     }
 
+    /// What is never closed hides all that follows from us, but not from every reader.
+    fn closed_at(&mut self, end: Option<usize>, value: &[u8]) -> usize {
+        self.odd |= end.is_none();
+        end.unwrap_or(value.len())
+    }
+
     fn open(&mut self) {
         self.odd |= self.angle.is_some();
         self.angle.get_or_insert_default();
@@ -115,15 +122,17 @@ fn is_atom(b: u8) -> bool {
     b.is_ascii_alphanumeric() || b > 127 || b"!#$%&'*+-/=?^_`{|}~.".contains(&b)
 }
 
-fn after_quoted(value: &[u8], start: usize) -> usize {
+/// After the quote that closes; `None`: there is none.
+fn after_quoted(value: &[u8], start: usize) -> Option<usize> {
     let mut at = start + 1;
     while at < value.len() && value[at] != b'"' {
         at += if value[at] == b'\\' { 2 } else { 1 };
     }
-    (at + 1).min(value.len())
+    (at < value.len()).then_some(at + 1)
 }
 
-fn after_comment(value: &[u8], start: usize) -> usize {
+/// After the parenthesis that closes; `None`: there is none.
+fn after_comment(value: &[u8], start: usize) -> Option<usize> {
     let (mut at, mut depth) = (start, 0_usize);
     while at < value.len() {
         match value[at] {
@@ -134,10 +143,10 @@ fn after_comment(value: &[u8], start: usize) -> usize {
         }
         at += 1;
         if depth == 0 {
-            break;
+            return Some(at);
         }
     }
-    at.min(value.len())
+    None
 }
 
 #[cfg(test)]
@@ -173,6 +182,9 @@ mod tests {
             ("<@r.example:a@x.example>", &["a@x.example"]),
             ("a @ x.example", &["?"]),
             ("a@b@c", &["?"]),
+            ("a@x.example (b, <c@y.example>", &["?"]),
+            ("a@x.example, \"b <c@y.example>", &["a@x.example", "?"]),
+            ("a@[127.0.0.1", &["?"]),
             ("two words", &["?"]),
             ("<>", &[]),
             ("(none)", &[]),
