@@ -4,12 +4,12 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::refused::store_error;
 use super::reports;
 use super::row::{self, kind};
 use super::tx::Tx;
 use super::types::StoreError;
 use super::waiting::Lane;
-use super::writer::store_error;
 use crate::clock::Timestamp;
 use crate::mail::body::Spilled;
 use crate::mail::{Body, BodyFacts, BodyKind, Envelope, Message, MessageId, StreamName};

@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::refused::store_error;
 use super::row::{LaneId, QUEUED, Queued};
 use super::tx::{SUPPRESSIONS_OF, Tx, suppressed};
 use super::types::{NewEvent, NewSuppression, StoreError, Suppression};
 use super::waiting::Lane;
-use super::writer::store_error;
 use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
 use crate::mail::{self, AttemptId, DeliveryId, Known, QueueState, StreamKind, StreamName};

@@ -15,6 +15,7 @@ mod queue;
 mod read;
 mod reasons;
 mod recover;
+mod refused;
 mod reports;
 mod reserve;
 mod retention;
@@ -50,9 +51,9 @@ pub use types::*;
 
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{DeliveryId, Lane, MessageId, Owner, Rule, StreamName};
+use refused::store_error;
 use row::{LaneId, integer, kind};
 use tx::{Delta, OutChange};
-use writer::store_error;
 
 /// Reads that wait for the disk at one time.
 const READERS_MAX: usize = 4;

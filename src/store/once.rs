@@ -2,11 +2,12 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::Store;
 use super::accept::{Bound, accept};
+use super::refused::store_error;
 use super::tx::Tx;
 use super::types::{Accept, Once, StoreError};
 use super::waiting::Lane;
-use super::{Store, store_error};
 use crate::clock::Timestamp;
 use crate::mail::{MessageId, OnceKey};
 

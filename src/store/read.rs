@@ -7,9 +7,9 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 
 use super::Store;
 use super::bodies::read_message;
+use super::refused::store_error;
 use super::row::{LaneId, Queued, delivery_id, moment, state, state_codes, state_word};
 use super::types::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
-use super::writer::store_error;
 use crate::clock::Timestamp;
 use crate::mail::{AttemptId, DeliveryId, Lane, MessageId};
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use rusqlite::Connection;
 use tokio::sync::Notify;
 
+use super::refused;
 use super::row::integer;
 use super::types::{Settings, StoreError};
 use crate::mail::StreamKind;
@@ -187,6 +188,11 @@ impl Space {
         let mut path = self.database.clone().into_os_string();
         path.push("-wal");
         path.into()
+    }
+
+    /// What a caller of a write that failed is told.
+    pub(super) fn write_error(&self, error: &rusqlite::Error) -> StoreError {
+        refused::write_error(error, &self.data_dir, &[&self.database, &self.log_path()])
     }
 
     /// Free octets of the disk itself; `None`: it does not say.

@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::wal::CheckpointMode;
-use rusqlite::{Connection, ErrorCode, ffi};
+use rusqlite::{Connection, ErrorCode};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::refused::{code, store_error};
 use super::reserve::Reserve;
 use super::schema::{BUSY_WAIT, is_no_room};
 use super::tx::{Delta, Hot, Lanes, Tx};
@@ -479,7 +480,7 @@ impl<'c> Writer<'c> {
     }
 
     fn fail(&mut self, works: Vec<Box<dyn Work>>, error: &rusqlite::Error) {
-        let told = store_error(error);
+        let told = self.shared.space.write_error(error);
         for work in works {
             if work.kept() {
                 self.kept.push(work);
@@ -488,7 +489,7 @@ impl<'c> Writer<'c> {
                 work.finish(Some(told.clone()));
             }
         }
-        self.note(Some(error));
+        self.note_as(error, &told);
     }
 
     fn checkpoint(&mut self) {
@@ -536,22 +537,23 @@ impl<'c> Writer<'c> {
         Ok(())
     }
 
-    /// Logs once a change; a failed sync ends the process, for what the disk holds is unknown then.
     fn note(&mut self, error: Option<&rusqlite::Error>) {
         match error {
-            Some(error) => {
-                if matches!(code(error), ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) {
-                    tracing::error!(%error, "the disk failed to sync: the relay stops at once, what it acknowledged is safe as far as the disk keeps its word");
-                    std::process::abort();
-                }
-                if !is_of_the_disk(error) {
-                    tracing::error!(%error, "the database refused an operation; nothing of it was kept");
-                } else if !std::mem::replace(&mut self.failing, true) {
-                    tracing::error!(%error, "the database does not take writes: mail is refused with 452 until it does");
-                }
-            }
+            Some(error) => self.note_as(error, &store_error(error)),
             None if std::mem::take(&mut self.failing) => tracing::info!("the database takes writes again"),
             None => {}
+        }
+    }
+
+    /// Logs once a change. A sync that failed is a write that failed: what it was to carry is refused or kept, and
+    /// SQLite writes it anew, into the log or from the log into the file, before it counts on it. So the next sync
+    /// that succeeds has all that was acknowledged under it, whatever the system did with the pages of the first.
+    fn note_as(&mut self, error: &rusqlite::Error, told: &StoreError) {
+        if !is_of_the_disk(error) {
+            tracing::error!(%error, "the database refused an operation; nothing of it was kept");
+        } else if !std::mem::replace(&mut self.failing, true) {
+            let sqlite = code(error);
+            tracing::error!(%error, sqlite, why = %told, "the database does not take writes: mail is refused until it does, and what was accepted is kept");
         }
     }
 }
@@ -600,10 +602,6 @@ fn next_work(
     Some(work)
 }
 
-fn code(error: &rusqlite::Error) -> i32 {
-    error.sqlite_error().map_or(0, |e| e.extended_code)
-}
-
 /// Full, read-only, failing, locked: whatever is written meets it. Else it is one operation's own error.
 fn is_of_the_disk(error: &rusqlite::Error) -> bool {
     !matches!(
@@ -615,14 +613,4 @@ fn is_of_the_disk(error: &rusqlite::Error) -> bool {
                 | ErrorCode::Unknown
         )
     )
-}
-
-/// What a caller is told.
-pub(super) fn store_error(error: &rusqlite::Error) -> StoreError {
-    match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => StoreError::Full("the disk is full".into()),
-        // The log's index could not grow.
-        _ if code(error) == ffi::SQLITE_IOERR_SHMSIZE => StoreError::Full("the disk is full".into()),
-        _ => StoreError::Failed(error.to_string()),
-    }
 }

@@ -7,6 +7,7 @@ mod asks;
 mod certificate_reload;
 mod changes_only_what_it_may;
 mod crash;
+mod disk_fails;
 mod disk_full;
 mod env_file;
 mod esps;

@@ -105,7 +105,7 @@ async fn a_settle_that_found_no_room_is_kept_until_there_is() {
     let mut settling = store.settle(vec![bench.settle(first(&message), &beginning, accepted(), Step::Done)]);
     let refused =
         store.accept(vec![bench.waiting(&bench.message(&["b@x.example"], StreamKind::Broadcast, 9))]).await;
-    assert!(matches!(refused[0], Err(StoreError::Failed(_))), "{refused:?}");
+    assert!(matches!(refused[0], Err(StoreError::Full(_))), "{refused:?}");
     assert!(store.probe_write().await.is_err());
     let early = tokio::time::timeout(Duration::from_millis(120), &mut settling).await;
     assert!(early.is_err(), "it waits");
