@@ -53,6 +53,7 @@ const SECRET_OCTETS: usize = 32;
 /// Runs the relay until SIGTERM or SIGINT. `Err` says why it did not start.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     raise_open_files();
+    outlive_file_limit()?;
     let metrics = crate::metrics::install()?;
     let data_dir = config.server.data_dir.clone();
     make_data_dir(&data_dir)?;
@@ -389,6 +390,13 @@ fn raise_open_files() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         journal::trouble("raising the limit on open files", &error.to_string());
     }
+}
+
+/// A write past the bound on the size of files (`ulimit -f`) then fails, as on a full disk; by itself its signal ends the
+/// process. The handler stays when what it returns is gone.
+fn outlive_file_limit() -> anyhow::Result<()> {
+    let number = rustix::process::Signal::XFSZ.as_raw();
+    signal(SignalKind::from_raw(number)).map(drop).context("cannot listen for SIGXFSZ")
 }
 
 fn chance() -> anyhow::Result<u64> {
