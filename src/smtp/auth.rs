@@ -6,25 +6,23 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use argon2::Argon2;
-use argon2::password_hash::{PasswordVerifier, phc::PasswordHash};
 use aws_lc_rs::{constant_time, hmac, rand};
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
+use super::hashes::Hashes;
 use super::{Credential, Password};
 use crate::clock::monotonic;
 use crate::mail::{StreamName, Terms};
 use crate::secret::Secret;
 
-/// argon2 verifications at a time: each takes 19 MiB and 22 ms of a core.
-const VERIFICATIONS_MAX: usize = 2;
-/// Checks that may wait for one of these; past it the answer is "try again".
-const VERIFICATIONS_WAITING_MAX: usize = 256;
+/// How long a check may wait for others; past it the answer is "try again".
+const TURN_WAIT_MAX: Duration = Duration::from_secs(20);
 /// How long a confirmed password is remembered.
 const REMEMBERED: Duration = Duration::from_secs(600);
 /// How many are remembered.
@@ -82,8 +80,9 @@ pub struct Authenticator {
     failures: Mutex<HashMap<FailureKey, Failures>>,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     key: hmac::Key,
-    running: Semaphore,
-    waiting: Semaphore,
+    hashes: Hashes,
+    /// Rung when a check is over.
+    over: Notify,
 }
 
 /// Whose failures are counted together: an address (of IPv6 the /64, of which one client has all). On loopback, where
@@ -94,7 +93,32 @@ struct FailureKey(IpAddr, Option<String>);
 #[derive(Debug, Clone, Copy)]
 struct Failures {
     count: u32,
+    /// Checks that may yet fail.
+    under_way: u32,
     last: Instant,
+}
+
+/// A check that may yet fail: until it is over no more of them run than failures are left to its address, so that
+/// guesses side by side are no more than guesses one by one.
+struct UnderWay<'a> {
+    authenticator: &'a Authenticator,
+    key: FailureKey,
+    /// Failures before it, and checks that were under way.
+    before: u32,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut failures = lock(&self.authenticator.failures);
+        if let Some(f) = failures.get_mut(&self.key) {
+            f.under_way = f.under_way.saturating_sub(1);
+            if f.count == 0 && f.under_way == 0 {
+                failures.remove(&self.key);
+            }
+        }
+        drop(failures);
+        self.authenticator.over.notify_waiters();
+    }
 }
 
 impl Authenticator {
@@ -107,8 +131,8 @@ impl Authenticator {
             failures: Mutex::default(),
             remembered: Mutex::default(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
-            running: Semaphore::new(VERIFICATIONS_MAX),
-            waiting: Semaphore::new(VERIFICATIONS_WAITING_MAX),
+            hashes: Hashes::new(),
+            over: Notify::new(),
         })
     }
 
@@ -127,23 +151,56 @@ impl Authenticator {
     pub async fn check(&self, peer: IpAddr, username: &str, password: &Secret) -> Result<Granted, Denied> {
         let began = monotonic();
         let key = FailureKey::of(peer, username);
-        let before = self.failures_of(&key, began);
-        if before >= FAILURES_MAX {
-            tokio::time::sleep_until(began + LAST_DELAY).await;
-            return Err(Denied::Limited);
-        }
-        match self.verify(username, password).await {
-            Ok(Some(granted)) => {
-                lock(&self.failures).remove(&key);
+        let under_way = match timeout(TURN_WAIT_MAX, self.enter(key)).await {
+            Ok(Some(under_way)) => under_way,
+            Ok(None) => {
+                tokio::time::sleep_until(began + LAST_DELAY).await;
+                return Err(Denied::Limited);
+            }
+            Err(_) => return Err(Denied::Undecided),
+        };
+        match timeout(TURN_WAIT_MAX, self.verify(username, password)).await {
+            Ok(Ok(Some(granted))) => {
+                self.forgive(&under_way.key);
                 Ok(granted)
             }
-            Ok(None) => {
-                self.count_failure(key, began);
+            Ok(Ok(None)) => {
+                self.count_failure(&under_way.key, began);
+                let before = under_way.before;
+                drop(under_way);
                 tokio::time::sleep_until(began + delay(before)).await;
                 Err(Denied::Wrong)
             }
-            Err(denied) => Err(denied),
+            Ok(Err(denied)) => Err(denied),
+            Err(_) => Err(Denied::Undecided),
         }
+    }
+
+    /// Waits until one more check may run for that address; `None`: it has failed too often.
+    async fn enter(&self, key: FailureKey) -> Option<UnderWay<'_>> {
+        loop {
+            let mut over = pin!(self.over.notified());
+            over.as_mut().enable();
+            match self.try_enter(&key, monotonic()) {
+                Entrance::Open(before) => return Some(UnderWay { authenticator: self, key, before }),
+                Entrance::Shut => return None,
+                Entrance::Busy => over.await,
+            }
+        }
+    }
+
+    fn try_enter(&self, key: &FailureKey, now: Instant) -> Entrance {
+        let mut failures = lock(&self.failures);
+        let entry = entry_of(&mut failures, key, now);
+        let before = entry.count.saturating_add(entry.under_way);
+        if entry.count >= FAILURES_MAX {
+            return Entrance::Shut;
+        }
+        if before >= FAILURES_MAX {
+            return Entrance::Busy;
+        }
+        entry.under_way += 1;
+        Entrance::Open(before)
     }
 
     async fn verify(&self, username: &str, password: &Secret) -> Result<Option<Granted>, Denied> {
@@ -186,11 +243,7 @@ impl Authenticator {
     }
 
     async fn argon2(&self, hash: Secret, password: Secret) -> Result<bool, Denied> {
-        let _waiting = self.waiting.try_acquire().map_err(|_| Denied::Undecided)?;
-        let _running = self.running.acquire().await.map_err(|_| Denied::Undecided)?;
-        tokio::task::spawn_blocking(move || argon2_matches(&hash, &password))
-            .await
-            .map_err(|_| Denied::Undecided)
+        self.hashes.verify(hash, password).await.ok_or(Denied::Undecided)
     }
 
     fn tag(&self, parts: &[&str]) -> [u8; 32] {
@@ -223,27 +276,48 @@ impl Authenticator {
         remembered.insert(tag, now + REMEMBERED);
     }
 
-    fn failures_of(&self, key: &FailureKey, now: Instant) -> u32 {
-        let failures = lock(&self.failures);
-        failures.get(key).filter(|f| now < f.last + FAILURE_WINDOW).map_or(0, |f| f.count)
+    fn forgive(&self, key: &FailureKey) {
+        if let Some(failures) = lock(&self.failures).get_mut(key) {
+            failures.count = 0;
+        }
     }
 
-    fn count_failure(&self, key: FailureKey, now: Instant) {
+    fn count_failure(&self, key: &FailureKey, now: Instant) {
         let mut failures = lock(&self.failures);
-        if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&key) {
-            failures.retain(|_, f| now < f.last + FAILURE_WINDOW);
-        }
-        if failures.len() >= ADDRESSES_MAX && !failures.contains_key(&key) {
-            let oldest = failures.iter().min_by_key(|(_, f)| f.last).map(|(k, _)| k.clone());
-            oldest.map(|k| failures.remove(&k));
-        }
-        let entry = failures.entry(key).or_insert(Failures { count: 0, last: now });
-        if now >= entry.last + FAILURE_WINDOW {
-            entry.count = 0;
-        }
+        let entry = entry_of(&mut failures, key, now);
         entry.count = entry.count.saturating_add(1);
         entry.last = now;
     }
+}
+
+/// Whether one more check may run.
+enum Entrance {
+    /// After so many failures and beside so many checks.
+    Open(u32),
+    /// Others must be over first.
+    Busy,
+    /// There were too many failures.
+    Shut,
+}
+
+/// What is counted under that key; the table stays bounded.
+fn entry_of<'f>(
+    failures: &'f mut HashMap<FailureKey, Failures>,
+    key: &FailureKey,
+    now: Instant,
+) -> &'f mut Failures {
+    if failures.len() >= ADDRESSES_MAX && !failures.contains_key(key) {
+        failures.retain(|_, f| f.under_way > 0 || now < f.last + FAILURE_WINDOW);
+    }
+    if failures.len() >= ADDRESSES_MAX && !failures.contains_key(key) {
+        let oldest = failures.iter().min_by_key(|(_, f)| f.last).map(|(k, _)| k.clone());
+        oldest.map(|k| failures.remove(&k));
+    }
+    let entry = failures.entry(key.clone()).or_insert(Failures { count: 0, under_way: 0, last: now });
+    if now >= entry.last + FAILURE_WINDOW {
+        entry.count = 0;
+    }
+    entry
 }
 
 impl FailureKey {
@@ -264,11 +338,6 @@ fn delay(failures_before: u32) -> Duration {
     FIRST_DELAY.saturating_mul(1 << failures_before.min(10)).min(LAST_DELAY)
 }
 
-fn argon2_matches(hash: &Secret, password: &Secret) -> bool {
-    PasswordHash::new(hash.expose())
-        .is_ok_and(|h| Argon2::default().verify_password(password.expose().as_bytes(), &h).is_ok())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -276,7 +345,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use argon2::PasswordHasher;
+    use argon2::{Argon2, PasswordHasher};
 
     fn hashed(password: &str) -> Password {
         let params = argon2::Params::new(8, 1, 1, None).unwrap();
@@ -363,10 +432,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn guesses_side_by_side_are_no_more_than_one_by_one() {
+        for user in ["hash", "shop", "nobody"] {
+            let a = authenticator();
+            let guess = Secret::new("no");
+            let guesses = (0..200).map(|_| a.check(ip("192.0.2.1"), user, &guess));
+            let answers = futures_util::future::join_all(guesses).await;
+            let checked = answers.iter().filter(|r| **r == Err(Denied::Wrong)).count();
+            assert_eq!(checked, usize::try_from(FAILURES_MAX).unwrap(), "{user}");
+            assert!(answers.iter().all(|r| matches!(r, Err(Denied::Wrong | Denied::Limited))));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn right_passwords_side_by_side_are_all_let_in() {
+        let a = authenticator();
+        let right = Secret::new("pw2");
+        let logins = (0..200).map(|_| a.check(ip("192.0.2.1"), "hash", &right));
+        let answers = futures_util::future::join_all(logins).await;
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        assert!(lock(&a.failures).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_loopback_guesses_shut_out_their_user_name_alone() {
+        let a = authenticator();
+        for _ in 0..FAILURES_MAX {
+            let _ = a.check(ip("127.0.0.1"), "shop", &Secret::new("no")).await;
+        }
+        assert_eq!(a.check(ip("127.0.0.1"), "shop", &Secret::new("pw")).await, Err(Denied::Limited));
+        assert!(a.check(ip("127.0.0.1"), "hash", &Secret::new("pw2")).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn the_tables_are_bounded() {
         let a = authenticator();
         for i in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
-            a.count_failure(FailureKey::of(IpAddr::V4(i.into()), ""), monotonic());
+            a.count_failure(&FailureKey::of(IpAddr::V4(i.into()), ""), monotonic());
         }
         assert_eq!(lock(&a.failures).len(), ADDRESSES_MAX);
         for i in 0..=REMEMBERED_MAX {

@@ -18,6 +18,7 @@ pub mod command;
 mod connection;
 pub mod content;
 pub mod data;
+mod hashes;
 mod io;
 pub mod line;
 pub mod listener;
