@@ -19,6 +19,14 @@ use super::room::{Guest, Stake};
 use super::session::{Question, Rules, Session, Step};
 use super::{Client, Gatekeeper, tls::Certificates};
 use crate::clock::monotonic;
+use crate::mail::Permit;
+
+/// Behind the limit on a message so much again is eaten, or this where it is more…
+const EATEN_OCTETS_MIN: u64 = 64_000_000;
+/// …and for so long; then the client is told and cut off.
+const EATEN_TIME_MAX: Duration = Duration::from_secs(300);
+/// What a recipient takes besides its octets: its places in the envelope and in the table of those known.
+const RECIPIENT_OCTETS: usize = 96;
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -43,13 +51,31 @@ where
     }
 }
 
-/// The deadline of content or of skipped octets: it moves with what arrived, so that a trickle is cut off.
+/// The deadline of content or of skipped octets: it moves with what arrived, so that a trickle is cut off; and the end
+/// of patience with octets that nobody wants.
 struct Pace {
     began: Instant,
     received_octets: u64,
+    /// Since when there are more octets than anybody wants.
+    unwanted_since: Option<Instant>,
 }
 
 impl Pace {
+    fn new() -> Self {
+        Pace { began: monotonic(), received_octets: 0, unwanted_since: None }
+    }
+
+    /// Whether too much came behind the `wanted` octets, or for too long. Until then all is eaten: most clients read no
+    /// reply before they have sent everything.
+    fn is_overrun(&mut self, wanted_octets: u64) -> bool {
+        if self.received_octets <= wanted_octets {
+            return false;
+        }
+        let since = *self.unwanted_since.get_or_insert_with(monotonic);
+        let unwanted_octets = self.received_octets - wanted_octets;
+        unwanted_octets > wanted_octets.max(EATEN_OCTETS_MIN) || monotonic() >= since + EATEN_TIME_MAX
+    }
+
     fn deadline(&self, limits: &Limits) -> Instant {
         let earned = self.received_octets / limits.data_octets_per_second_min.max(1);
         self.began + limits.data_grace + Duration::from_secs(earned)
@@ -66,6 +92,8 @@ pub(super) struct Conversation<'a, S, G> {
     /// When the line that is waited for must be there.
     line_due: Option<Instant>,
     session_due: Instant,
+    /// Covers the recipients of the message that is begun.
+    recipients: Option<Permit>,
 }
 
 impl<'a, S, G> Conversation<'a, S, G>
@@ -89,6 +117,7 @@ where
             guest,
             line_due: None,
             session_due,
+            recipients: None,
         }
     }
 
@@ -114,6 +143,7 @@ where
 
     /// Closes the stream after `end`.
     pub async fn close(self, end: End) {
+        drop(self.recipients);
         self.io.close(end).await;
     }
 
@@ -140,7 +170,11 @@ where
             }
         }
         self.line_due = None;
-        self.guest.stakes(self.session.stake());
+        let stake = self.session.stake();
+        if stake != Stake::Message {
+            self.recipients = None;
+        }
+        self.guest.stakes(stake);
         // Before the reply is sent: who has it is known to have been heard.
         self.guest.commanded();
         self.overrun().await
@@ -201,7 +235,10 @@ where
         match step {
             Step::Say(reply) => self.io.say(&reply).await,
             Step::Ask => {
-                let answer = self.ask().await?;
+                let mut answer = self.ask().await?;
+                if answer.positive() && !self.cover_recipient() {
+                    answer = reply::NO_MEMORY_FOR_RECIPIENT;
+                }
                 self.told_sender(&answer);
                 let reply = self.session.answered(answer);
                 self.io.say(&reply).await
@@ -254,6 +291,19 @@ where
         }
     }
 
+    /// Takes the memory of a recipient who is about to enter the envelope; `false`: it is not there.
+    fn cover_recipient(&mut self) -> bool {
+        let Some(Question::Recipient(address)) = self.session.question() else { return true };
+        let octets = address.wire().len() + RECIPIENT_OCTETS;
+        match &mut self.recipients {
+            Some(permit) => permit.grow(octets),
+            None => {
+                self.recipients = self.context.shared.budget.take(octets);
+                self.recipients.is_some()
+            }
+        }
+    }
+
     /// Tells the operator of a sender who was turned away.
     fn told_sender(&mut self, answer: &Reply) {
         if let Some(Question::Sender(sender, _)) = self.session.question()
@@ -281,12 +331,15 @@ where
 
     /// Skips octets that belong to no command.
     async fn eat(&mut self, octets: u64) -> Result<(), End> {
-        let mut pace = Pace { began: monotonic(), received_octets: 0 };
+        let mut pace = Pace::new();
         let mut left = octets;
         while left > 0 {
             let here = self.io.buffered().len().min(usize::try_from(left).unwrap_or(usize::MAX));
             self.io.consume(here);
             left -= here as u64;
+            if pace.is_overrun(0) {
+                return self.refused(&reply::ENDLESS).await;
+            }
             if left > 0 {
                 self.read_on(&mut pace, true).await?;
             }
@@ -334,7 +387,7 @@ where
     }
 
     async fn read_to_end(&mut self, content: &mut Content) -> Result<(), End> {
-        let mut pace = Pace { began: monotonic(), received_octets: 0 };
+        let mut pace = Pace::new();
         loop {
             while !self.io.buffered().is_empty() {
                 let fed = content.feed(self.io.buffered());
@@ -348,6 +401,9 @@ where
                     }
                     return Ok(());
                 }
+            }
+            if pace.is_overrun(self.context.rules.settings.max_message_size_octets) {
+                return self.refused(&reply::ENDLESS).await;
             }
             self.read_on(&mut pace, false).await?;
         }

@@ -429,7 +429,7 @@ async fn content_without_end_is_told_of_the_stop() {
     for (octets, pause, wanted) in [
         (&b"never sent"[..], Duration::from_secs(3600), limits.stop_silence),
         (b"x", Duration::from_secs(9), limits.stop_grace),
-        (&[b'x'; 100_000], Duration::from_millis(1), limits.stop_grace),
+        (&[b'x'; 100_000], Duration::from_millis(100), limits.stop_grace),
     ] {
         let (said, took) = told_at_the_stop(octets, pause).await;
         assert_eq!(said, reply::STOPPING.wire(), "{pause:?}");
@@ -470,6 +470,68 @@ async fn who_does_not_read_or_sends_without_end_still_makes_room() {
         c.served.await.unwrap();
         assert!(monotonic() - began <= Duration::from_secs(5));
         drop((reader, writer));
+    }
+}
+
+/// Sends pieces, one in a while, until the connection is cut; what was said, and how many octets went.
+async fn feed_until_cut(c: Client, pause: Duration) -> (String, u64) {
+    let (mut reader, mut writer) = tokio::io::split(c.stream);
+    let feeding = async move {
+        let (piece, mut sent) = ("x".repeat(1 << 20), 0);
+        while writer.write_all(piece.as_bytes()).await.is_ok() {
+            sent += piece.len() as u64;
+            tokio::time::sleep(pause).await;
+        }
+        sent
+    };
+    let mut said = String::new();
+    let (sent, read) = tokio::join!(feeding, reader.read_to_string(&mut said));
+    read.unwrap();
+    (said, sent)
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_without_end_is_eaten_for_a_while_and_then_cut() {
+    for (pause, octets_max) in [(Duration::ZERO, 68_000_000), (Duration::from_secs(5), 65 << 20)] {
+        let mut c = Client::connect(|s, _| s.max_message_size_octets = 1_000_000);
+        for (line, code) in [("", "220"), ("EHLO x", "250"), ("MAIL FROM:<a@x.example>", "250")] {
+            if line.is_empty() { c.expect(code).await } else { c.ask(line, code).await }
+        }
+        c.ask("RCPT TO:<b@example.com>", "250").await;
+        c.ask("DATA", "354").await;
+        let began = monotonic();
+        let (said, sent) = feed_until_cut(c, pause).await;
+        assert!(said.starts_with("552 5.3.4") && said.lines().count() == 1, "{said}");
+        assert!(sent < octets_max, "{sent} octets were eaten");
+        assert!(monotonic() - began < EATEN_TIME_MAX + Duration::from_secs(20));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn octets_of_bdat_are_eaten_for_a_while_and_then_the_client_is_cut() {
+    let mut c = Client::greeted().await;
+    c.ask("EHLO x", "250").await;
+    c.ask("BDAT 99999999999", "502").await;
+    let (said, sent) = feed_until_cut(c, Duration::ZERO).await;
+    assert!(said.starts_with("552 5.3.4"), "{said}");
+    assert!(sent < 68_000_000, "{sent} octets were eaten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn recipients_are_in_the_memory_of_messages_in_flight() {
+    let mut c = Client::connect(|_, shared| shared.budget = Budget::new(1000));
+    c.expect("220").await;
+    c.ask("EHLO x", "250").await;
+    for _ in 0..2 {
+        c.ask("MAIL FROM:<a@x.example>", "250").await;
+        let name = "n".repeat(60);
+        for n in 0..5 {
+            c.ask(&format!("RCPT TO:<{name}{n}@example.com>"), "250").await;
+        }
+        assert_eq!(c.shared.budget.taken_octets(), 5 * (73 + RECIPIENT_OCTETS as u64));
+        c.ask(&format!("RCPT TO:<{name}@example.com>"), "452 4.3.1").await;
+        c.ask("RSET", "250").await;
+        assert_eq!(c.shared.budget.taken_octets(), 0);
     }
 }
 

@@ -310,6 +310,12 @@ pub const TOO_LARGE: Reply = Reply::new(
     (5, 3, 4),
     "message larger than the SIZE that EHLO tells; send less, or raise the listener's max_message_size",
 );
+/// STANDARDS 1.6: more octets behind the limit than are eaten, or for longer.
+pub const ENDLESS: Reply = last(
+    552,
+    (5, 3, 4),
+    "message far larger than the SIZE that EHLO tells, and no end of it: cut off; send less",
+);
 /// STANDARDS 1.6.
 pub const HEADERS_TOO_LARGE: Reply = Reply::new(
     552,
@@ -322,6 +328,9 @@ pub const TOO_MANY_RECIPIENTS: Reply =
 /// No memory for messages in flight.
 pub const NO_MEMORY: Reply =
     Reply::new(452, (4, 3, 1), "no memory for this message now; try again later, or raise [limits] memory");
+/// No memory for one more recipient.
+pub const NO_MEMORY_FOR_RECIPIENT: Reply =
+    Reply::new(452, (4, 3, 1), "no memory for this recipient now; try again later, or raise [limits] memory");
 /// RFC 5321 section 6.3.
 pub const LOOP: Reply = Reply::new(
     554,
