@@ -58,7 +58,7 @@ async fn met(esp: &EspSettings, hostname: &str) -> Result<&'static str, String> 
         EspKind::Sandbox { .. } => Ok("keeps mail on this machine"),
         EspKind::Smtp(smtp) => {
             let wire = SmtpWire::new(wire_settings(smtp, hostname), Arc::new(NoChunks));
-            wire.check().await?;
+            wire.check().await.met?;
             Ok(if smtp.username.is_some() { "connected and logged in" } else { "connected" })
         }
     }

@@ -38,7 +38,7 @@ pub(super) enum EspCommand {
         #[arg(long = "for", value_name = "TIME", value_parser = time)]
         time: Option<String>,
     },
-    /// Connect and log in to one, without a mail; with --send one mail goes there
+    /// Connect and log in to one, without a mail, and tell each step; with --send one mail goes there
     #[command(
         after_help = "Example: postroad esp test ses-main --send you@example.net --from app@example.com"
     )]
@@ -170,13 +170,9 @@ async fn resume(common: &Common, name: &str, out: &mut impl Write) -> Result<(),
 async fn test(common: &Common, name: &str, mail: Option<Mail>, out: &mut impl Write) -> Result<(), Failure> {
     let client = reach::relay(common).await?;
     let tried: Tried = act(&client, name, "test", &json!({})).await?;
-    match (common.json, &tried.said) {
-        (true, _) => json_line(out, &json!(tried))?,
-        (false, None) => {
-            let took = seconds(Duration::from_secs_f64(tried.took_seconds.max(0.0)));
-            writeln!(out, "{}: connected and logged in, in {took}", shown(name))?;
-        }
-        (false, Some(said)) => writeln!(out, "{}: {}", shown(name), shown(said))?,
+    match common.json {
+        true => json_line(out, &json!(tried))?,
+        false => tell_steps(&tried, out)?,
     }
     if !tried.ok {
         return Err(Failure::Failed(format!("{name} cannot be used now")));
@@ -187,6 +183,31 @@ async fn test(common: &Common, name: &str, mail: Option<Mail>, out: &mut impl Wr
         true => Ok(json_line(out, &json!(sent))?),
         false => Ok(writeln!(out, "queued as {0}; see postroad explain {0}", sent.id)?),
     }
+}
+
+/// Each step with its time, then what comes of them.
+fn tell_steps(tried: &Tried, out: &mut impl Write) -> Result<(), Failure> {
+    let mut table = Table::new(&["STEP", "TOOK", "SAID"]);
+    for step in &tried.steps {
+        let failed = if step.ok { "" } else { "failed: " };
+        table.row([step.step.clone(), took(step.took_seconds), format!("{failed}{}", step.said)]);
+    }
+    let name = shown(&tried.esp);
+    match (tried.steps.is_empty(), &tried.said) {
+        (true, None) => {
+            return Ok(writeln!(out, "{name}: keeps mail on this machine, there is nowhere to go")?);
+        }
+        (false, _) => table.write(out)?,
+        (true, Some(_)) => {}
+    }
+    match &tried.said {
+        None => Ok(writeln!(out, "{name}: ready for mail, after {}", took(tried.took_seconds))?),
+        Some(said) => Ok(writeln!(out, "{name}: {}", shown(said))?),
+    }
+}
+
+fn took(time_seconds: f64) -> String {
+    seconds(Duration::try_from_secs_f64(time_seconds).unwrap_or_default())
 }
 
 fn test_mail(esp: &str, to: String, from: String) -> Mail {

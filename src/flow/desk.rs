@@ -13,6 +13,7 @@ use crate::journal;
 use crate::mail::{Lane, Message, QueueState, Rule, StreamKind, StreamName};
 use crate::router::{PassedOver, Ties};
 use crate::store::{EVERY_ESP, MessageView, StoreError, Suspension};
+use crate::wire::{Checked, Step};
 
 /// How one ESP stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +63,8 @@ pub struct Outlook {
 /// How it went to log in to an ESP.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tried {
+    /// What was done, in order.
+    pub steps: Vec<Step>,
     /// What it met where it did not come that far.
     pub met: Result<(), String>,
     /// How long it took.
@@ -132,12 +135,12 @@ impl Courier {
         Ok(outlet.status(now))
     }
 
-    /// Connects and logs in to an ESP, without a mail; how long it took, or what it met. Bounded by its wire.
+    /// Connects and logs in to an ESP, without a mail; what each step met. Bounded by its wire.
     pub async fn try_esp(&self, esp: &str) -> Result<Tried, DeskError> {
         let outlet = self.named(esp)?;
         let began = monotonic();
-        let met = outlet.wire.check().await;
-        Ok(Tried { met, took: began.elapsed() })
+        let Checked { steps, met } = outlet.wire.check().await;
+        Ok(Tried { steps, met, took: began.elapsed() })
     }
 
     /// Pauses all sending: mail is taken and waits, whatever is on its way goes on. Survives a restart.

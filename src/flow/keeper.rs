@@ -133,7 +133,7 @@ impl Courier {
                 self.tasks.spawn(async move {
                     let met = tokio::select! {
                         () = courier.stop.cancelled() => return,
-                        met = outlet.wire.check() => met,
+                        checked = outlet.wire.check() => checked.met,
                     };
                     outlet.gate.checked(met, courier.clock.now());
                     courier.look_now();

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::shape::Moment;
 use crate::flow::desk::{self, EspStatus};
-use crate::{flow, store};
+use crate::{flow, store, wire};
 
 /// `GET /esp-status`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -68,6 +68,30 @@ pub struct Tried {
     pub said: Option<String>,
     /// How long it took, in seconds.
     pub took_seconds: f64,
+    /// What was done, in order; where it is not `ok` the last one failed. None for a sandbox.
+    #[serde(default)]
+    pub steps: Vec<Step>,
+}
+
+/// One step of logging in to an ESP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[schema(as = EspStep)]
+pub struct Step {
+    /// `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls` or `auth`.
+    pub step: String,
+    /// It was done.
+    pub ok: bool,
+    /// What came of it: addresses, TLS version and certificate, the server's words and keywords.
+    pub said: String,
+    /// How long it took, in seconds.
+    pub took_seconds: f64,
+}
+
+impl From<wire::Step> for Step {
+    fn from(step: wire::Step) -> Self {
+        let wire::Step { name, ok, told, took } = step;
+        Step { step: name.to_owned(), ok, said: told, took_seconds: took.as_secs_f64() }
+    }
 }
 
 /// `POST /v1/pause`.

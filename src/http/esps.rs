@@ -91,7 +91,8 @@ pub(super) async fn test(
     empty(&octets(body)?)?;
     let tried = app.relay.desk.try_esp(&esp).await?;
     let (ok, said) = (tried.met.is_ok(), tried.met.err());
-    Ok(Json(Tried { esp, ok, said, took_seconds: tried.took.as_secs_f64() }))
+    let steps = tried.steps.into_iter().map(Into::into).collect();
+    Ok(Json(Tried { esp, ok, said, took_seconds: tried.took.as_secs_f64(), steps }))
 }
 
 /// all sending stops, mail is taken and waits: {"reason":"…"}

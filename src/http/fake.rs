@@ -26,6 +26,7 @@ use crate::store::{
     Act, AttemptView, DeliveryView, EventView, Filter, MessageView, NewToken, QueueCount, StoreError,
     Suspension, Token,
 };
+use crate::wire::Step;
 
 /// 2026-11-25T10:20:34.005Z
 pub const ACCEPTED: Timestamp = Timestamp::from_millis(1_795_602_034_005);
@@ -350,7 +351,10 @@ impl Desk for Fake {
     }
 
     fn try_esp<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<Tried, DeskError>> {
+        let step =
+            |name, told: &str| Step { name, ok: true, told: told.into(), took: Duration::from_millis(3) };
         let tried = |status: EspStatus| Tried {
+            steps: vec![step("connect", "192.0.2.1:587"), step("auth", "no login configured")],
             met: status.last_error.map_or(Ok(()), |(_, said)| Err(said)),
             took: Duration::from_millis(12),
         };

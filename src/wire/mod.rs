@@ -4,6 +4,7 @@ pub mod sandbox;
 pub mod smtp;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -19,14 +20,35 @@ pub trait Wire: Send + Sync + Debug {
     /// Sends and listens.
     fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply>;
 
-    /// Goes as far as one can without mail: connects, is greeted, logs in, takes leave. `Err` says what it met. Bounded
-    /// in time.
-    fn check(&self) -> BoxFuture<'_, Result<(), String>>;
+    /// Goes as far as one can without mail: connects, is greeted, logs in, takes leave. Bounded in time.
+    fn check(&self) -> BoxFuture<'_, Checked>;
 
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})
     }
+}
+
+/// How far a [`Wire::check`] came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// What it did, in order; the last one failed where `met` is an error. None: there is nowhere to go.
+    pub steps: Vec<Step>,
+    /// What it met where it did not come to the end.
+    pub met: Result<(), String>,
+}
+
+/// One step of a [`Wire::check`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls` or `auth`.
+    pub name: &'static str,
+    /// It was done.
+    pub ok: bool,
+    /// What came of it, without secrets.
+    pub told: String,
+    /// How long it took.
+    pub took: Duration,
 }
 
 /// Where the part of a body lies that was too large for memory: the store, seen from here.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::partial_recipients::FAST;
 use crate::support::mailgen::plain;
+use crate::support::upstream::{Manner, Tls};
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 const BOUND: Duration = Duration::from_secs(15);
@@ -271,9 +272,16 @@ fn a_test_logs_in_and_sends_one_mail_where_it_is_asked_to() {
     let relay = two(&a, &b);
     b.fail_always(Point::Banner, Fault::Reply("554 5.3.2 closed for the night"));
     let told = relay.cli(&["esp", "test", "up1"]).must(0).out;
-    assert!(told.starts_with("up1: connected and logged in, in "), "{told}");
+    let steps: Vec<&str> = told.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(steps, ["resolve", "connect", "banner", "ehlo", "auth", "up1:"], "{told}");
+    assert!(told.contains("no login configured") && told.contains("PIPELINING"), "{told}");
     let ran = relay.cli(&["esp", "test", "up2"]);
-    assert!(ran.code == 1 && ran.out.contains("closed for the night"), "{} {}", ran.out, ran.err);
+    assert!(
+        ran.code == 1 && ran.out.contains("failed: 554 5.3.2 closed for the night"),
+        "{} {}",
+        ran.out,
+        ran.err
+    );
     assert_eq!(relay.cli(&["esp", "test", "nobody"]).code, 3);
     assert_eq!((a.count(), b.count()), (0, 0), "nothing was sent");
     let send = ["esp", "test", "up1", "--send", "you@example.com", "--from", "app@example.org"];
@@ -281,4 +289,36 @@ fn a_test_logs_in_and_sends_one_mail_where_it_is_asked_to() {
     assert!(told.contains("queued as "), "{told}");
     let received = a.wait_for(1);
     assert_eq!(received[0].to, ["<you@example.com>"]);
+}
+
+#[test]
+fn a_test_tells_each_step_up_to_the_certificate_and_the_login() {
+    let manner =
+        Manner { tls: Tls::Starting, auth: Some(("PLAIN LOGIN", "u", "right-1")), ..Manner::default() };
+    let upstream = Upstream::with(manner);
+    let esp = |password| {
+        let login = format!("username = \"u\"\npassword = \"{password}\"\nca_file = \"@DIR@/ca.pem\"");
+        format!("{login}\ntls = \"starttls\"\n")
+    };
+    let setup = Relay::setup().upstream(&upstream, &esp("right-1")).upstream(&upstream, &esp("wr0ng-pass"));
+    let relay = setup.start();
+    let told = relay.cli(&["esp", "test", "up1", "--json"]).must(0).json();
+    let steps = told[0]["steps"].as_array().unwrap();
+    let names: Vec<&str> = steps.iter().filter_map(|step| step["step"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["resolve", "connect", "banner", "ehlo", "starttls", "tls", "ehlo", "auth"],
+        "{told:?}"
+    );
+    assert!(steps.iter().all(|step| step["ok"] == true && step["took_seconds"].is_number()), "{told:?}");
+    let tls = steps[5]["said"].as_str().unwrap();
+    assert!(tls.starts_with("TLS 1.3") && tls.contains("for localhost, 127.0.0.1, until "), "{tls}");
+    assert!(steps[7]["said"].as_str().is_some_and(|said| said.starts_with("PLAIN as u: 235")), "{told:?}");
+
+    let ran = relay.cli(&["esp", "test", "up2", "--json"]).must(1);
+    let steps = &ran.json()[0]["steps"];
+    let last = steps.as_array().and_then(|steps| steps.last()).unwrap();
+    assert_eq!((&last["step"], &last["ok"]), (&"auth".into(), &false.into()), "{ran:?}");
+    assert!(last["said"].as_str().is_some_and(|said| said.starts_with("535")), "{ran:?}");
+    assert!(!format!("{ran:?}").contains("wr0ng"), "{ran:?}");
 }

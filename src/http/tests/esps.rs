@@ -44,7 +44,10 @@ async fn suspend_and_resume_answer_with_how_it_stands_now() {
 async fn a_test_tells_what_it_met() {
     let port = Port::open().await;
     let (status, answer) = port.post("/v1/esps/a/test", "").await;
-    assert_eq!((status, answer), (StatusCode::OK, json!({ "esp": "a", "ok": true, "took_seconds": 0.012 })));
+    let step = |step, said| json!({ "step": step, "ok": true, "said": said, "took_seconds": 0.003 });
+    let steps = [step("connect", "192.0.2.1:587"), step("auth", "no login configured")];
+    let told = json!({ "esp": "a", "ok": true, "took_seconds": 0.012, "steps": steps });
+    assert_eq!((status, answer), (StatusCode::OK, told));
     let (_, answer) = port.post("/v1/esps/b/test", "{}").await;
     assert_eq!((&answer["ok"], &answer["said"]), (&json!(false), &json!("connection refused\u{1b}[2J")));
     assert_eq!(port.post("/v1/esps/c/test", "").await.0, StatusCode::NOT_FOUND);

@@ -18,6 +18,16 @@ enum Mechanism {
     CramMd5,
 }
 
+impl Mechanism {
+    fn word(self) -> &'static str {
+        match self {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::Login => "LOGIN",
+            Mechanism::CramMd5 => "CRAM-MD5",
+        }
+    }
+}
+
 /// PLAIN and LOGIN work with passwords that are stored as hashes, CRAM-MD5 does not and gains nothing under TLS. LOGIN
 /// is no standard: only where PLAIN is not offered.
 fn choose(offered: &Offered) -> Result<Mechanism, Broken> {
@@ -34,16 +44,21 @@ fn choose(offered: &Offered) -> Result<Mechanism, Broken> {
     }
 }
 
-/// Logs in.
-pub(super) async fn log_in(line: &mut Line, offered: &Offered, login: &Login) -> Result<(), Failure> {
+/// Logs in; by which mechanism, and what was answered.
+pub(super) async fn log_in(
+    line: &mut Line,
+    offered: &Offered,
+    login: &Login,
+) -> Result<(&'static str, Answer), Failure> {
     private(&line.stream)?;
-    let answer = match choose(offered)? {
+    let mechanism = choose(offered)?;
+    let answer = match mechanism {
         Mechanism::Plain => plain(line, login).await?,
         Mechanism::Login => two_step(line, login).await?,
         Mechanism::CramMd5 => cram_md5(line, login).await?,
     };
     match answer.code {
-        235 => Ok(()),
+        235 => Ok((mechanism.word(), answer)),
         400.. => Err(Failure::Refused(answer)),
         // Whatever it waits for now, it gets no more secrets.
         _ => Err(Broken::Garbage(format!("{answer} to AUTH")).into()),

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::auth;
 use super::ehlo::Offered;
 use super::line::{Broken, Line, Stream};
 use super::settings::{Settings, Tls};
+use super::steps::Steps;
 use super::tls::Connector;
+use super::{auth, reply};
 use crate::clock::monotonic;
 use crate::mail::{Answer, Phase, Reply, SmtpReply, Watch};
 
@@ -62,37 +63,39 @@ pub(super) fn lost(phase: Phase, said: &impl ToString) -> Reply {
     Reply::Lost { phase, handed_over: false, said: said.to_string() }
 }
 
-/// Opens a connection; `phase` tells how far it came.
+/// Opens a connection; `phase` tells how far it came, `steps` what each step met.
 pub(super) async fn open(
     settings: &Settings,
     tls: &Connector,
     watch: &Watch,
     phase: &mut Phase,
+    steps: &mut Steps,
 ) -> Result<Connection, Failure> {
     *phase = Phase::Connect;
-    let tcp = dial(settings).await?;
+    let tcp = dial(settings, steps).await?;
     watch.moved();
-    let mut line = match settings.tls {
+    let stream = match settings.tls {
         Tls::Implicit => {
             *phase = Phase::Tls;
-            Line::new(secure(settings, tls, tcp).await?, settings.timeout, watch.clone())
+            secure(settings, tls, tcp, steps).await?
         }
-        Tls::StartTls | Tls::Off => Line::new(Stream::Plain(tcp), settings.timeout, watch.clone()),
+        Tls::StartTls | Tls::Off => Stream::Plain(tcp),
     };
+    let mut line = Line::new(stream, settings.timeout, watch.clone());
     *phase = Phase::Banner;
-    expect(line.reply().await?, 220)?;
+    steps.begin("banner");
+    let banner = expect(line.reply().await?, 220)?;
+    steps.done(|| banner.to_string());
     *phase = Phase::Ehlo;
-    let mut offered = greet(&mut line, settings).await?;
+    let mut offered = greet(&mut line, settings, steps).await?;
     if settings.tls == Tls::StartTls {
         *phase = Phase::Tls;
-        line = start_tls(line, offered, settings, tls).await?;
+        line = start_tls(line, offered, (settings, tls), steps).await?;
         *phase = Phase::Ehlo;
-        offered = greet(&mut line, settings).await?;
+        offered = greet(&mut line, settings, steps).await?;
     }
-    if let Some(login) = &settings.login {
-        *phase = Phase::Auth;
-        auth::log_in(&mut line, &offered, login).await?;
-    }
+    *phase = if settings.login.is_some() { Phase::Auth } else { *phase };
+    log_in(&mut line, &offered, settings, steps).await?;
     Ok(Connection {
         line,
         offered,
@@ -104,25 +107,49 @@ pub(super) async fn open(
     })
 }
 
+async fn log_in(
+    line: &mut Line,
+    offered: &Offered,
+    settings: &Settings,
+    steps: &mut Steps,
+) -> Result<(), Failure> {
+    steps.begin("auth");
+    let Some(login) = &settings.login else {
+        steps.done(|| "no login configured".to_owned());
+        return Ok(());
+    };
+    let (mechanism, answer) = auth::log_in(line, offered, login).await?;
+    steps.done(|| format!("{mechanism} as {}: {answer}", login.username));
+    Ok(())
+}
+
 /// The reply must be this code: else a refusal, or nonsense.
-fn expect(answer: Answer, code: u16) -> Result<(), Failure> {
+fn expect(answer: Answer, code: u16) -> Result<Answer, Failure> {
     match answer.code {
-        c if c == code => Ok(()),
+        c if c == code => Ok(answer),
         400.. => Err(Failure::Refused(answer)),
         _ => Err(Broken::Garbage(format!("{answer}, not {code}")).into()),
     }
 }
 
 /// Tries every address of the host; the time left is shared by those that are left.
-async fn dial(settings: &Settings) -> Result<TcpStream, Broken> {
+async fn dial(settings: &Settings, steps: &mut Steps) -> Result<TcpStream, Broken> {
     let Settings { host, port, timeout: within, .. } = settings;
     let end = monotonic() + *within;
+    steps.begin("resolve");
     let found: Vec<SocketAddr> = match timeout_at(end, lookup_host((host.as_str(), *port))).await {
         Ok(Ok(addresses)) => addresses.collect(),
         Ok(Err(e)) => return Err(Broken::Other(format!("looking up {host}: {e}"))),
         Err(_) => return Err(Broken::Other(format!("looking up {host}: no answer for {within:?}"))),
     };
     let mut said = format!("looking up {host}: no address");
+    if !found.is_empty() {
+        steps.done(|| {
+            let found: Vec<String> = found.iter().map(|address| address.ip().to_string()).collect();
+            format!("{host}: {}", found.join(", "))
+        });
+        steps.begin("connect");
+    }
     for (n, address) in found.iter().enumerate() {
         let left = end.saturating_duration_since(monotonic());
         let share = left / u32::try_from(found.len() - n).unwrap_or(1);
@@ -130,6 +157,7 @@ async fn dial(settings: &Settings) -> Result<TcpStream, Broken> {
             Ok(Ok(tcp)) => {
                 // Nagle's algorithm against delayed ACK costs 40 ms a message.
                 tcp.set_nodelay(true)?;
+                steps.done(|| address.to_string());
                 return Ok(tcp);
             }
             Ok(Err(e)) => said = format!("connecting to {address}: {e}"),
@@ -140,15 +168,30 @@ async fn dial(settings: &Settings) -> Result<TcpStream, Broken> {
 }
 
 /// EHLO, or HELO where the server knows no other.
-async fn greet(line: &mut Line, settings: &Settings) -> Result<Offered, Failure> {
+async fn greet(line: &mut Line, settings: &Settings, steps: &mut Steps) -> Result<Offered, Failure> {
+    steps.begin("ehlo");
     hail(line, "EHLO ", &settings.helo).await?;
-    let read = |code: u16, lines: &[u8]| (super::reply::answer(code, lines), Offered::read(lines));
-    let (answer, offered) = line.read_reply(settings.timeout, read).await?;
+    let kept = steps.are_kept();
+    let read = |code: u16, lines: &[u8]| {
+        let keywords = if kept { keywords(lines) } else { String::new() };
+        (reply::answer(code, lines), Offered::read(lines), keywords)
+    };
+    let (answer, offered, keywords) = line.read_reply(settings.timeout, read).await?;
     if !matches!(answer.code, 500 | 502 | 504) {
-        return expect(answer, 250).map(|()| offered);
+        expect(answer, 250)?;
+        steps.done(|| if keywords.is_empty() { "no keywords".to_owned() } else { keywords });
+        return Ok(offered);
     }
     hail(line, "HELO ", &settings.helo).await?;
-    expect(line.reply().await?, 250).map(|()| Offered::default())
+    expect(line.reply().await?, 250)?;
+    steps.done(|| "it knows HELO alone, so no keywords".to_owned());
+    Ok(Offered::default())
+}
+
+/// What a reply to EHLO offers, in its own words.
+fn keywords(lines: &[u8]) -> String {
+    let texts = reply::texts(lines).skip(1).map(|text| String::from_utf8_lossy(text).trim().to_owned());
+    texts.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 async fn hail(line: &mut Line, verb: &str, name: &str) -> Result<(), Broken> {
@@ -163,9 +206,10 @@ async fn hail(line: &mut Line, verb: &str, name: &str) -> Result<(), Broken> {
 async fn start_tls(
     mut line: Line,
     offered: Offered,
-    settings: &Settings,
-    tls: &Connector,
+    (settings, tls): (&Settings, &Connector),
+    steps: &mut Steps,
 ) -> Result<Line, Failure> {
+    steps.begin("starttls");
     if !offered.starttls {
         return Err(Broken::Other(
             "the server offers no STARTTLS and nothing is sent without; for a server without TLS set tls = \"off\"".into(),
@@ -174,20 +218,30 @@ async fn start_tls(
     }
     line.out.extend_from_slice(b"STARTTLS\r\n");
     line.send().await?;
-    expect(line.reply().await?, 220)?;
+    let answer = expect(line.reply().await?, 220)?;
     if !line.caught_up() {
         return Err(
             Broken::Other("plain text behind the reply to STARTTLS: somebody is on the line".into()).into()
         );
     }
+    steps.done(|| answer.to_string());
     match line.stream {
-        Stream::Plain(tcp) => Ok(Line::new(secure(settings, tls, tcp).await?, settings.timeout, line.watch)),
+        Stream::Plain(tcp) => {
+            Ok(Line::new(secure(settings, tls, tcp, steps).await?, settings.timeout, line.watch))
+        }
         Stream::Tls(_) => Ok(line),
     }
 }
 
-async fn secure(settings: &Settings, tls: &Connector, tcp: TcpStream) -> Result<Stream, Broken> {
+async fn secure(
+    settings: &Settings,
+    tls: &Connector,
+    tcp: TcpStream,
+    steps: &mut Steps,
+) -> Result<Stream, Broken> {
+    steps.begin("tls");
     let handshake = tls.handshake(tcp, &settings.host, settings.ca_file.as_ref());
-    let done = timeout(settings.timeout, handshake).await.map_err(|_| Broken::Hung(settings.timeout))?;
-    Ok(Stream::Tls(Box::new(done?)))
+    let done = timeout(settings.timeout, handshake).await.map_err(|_| Broken::Hung(settings.timeout))??;
+    steps.done(|| super::tls::describe(&done));
+    Ok(Stream::Tls(Box::new(done)))
 }

@@ -4,6 +4,7 @@
 //! cannot have arrived. The flag is set before the write that holds them, and that write holds no command.
 
 mod auth;
+mod certificate;
 mod connect;
 mod content;
 mod dialogue;
@@ -12,6 +13,7 @@ mod line;
 mod pool;
 mod reply;
 mod settings;
+mod steps;
 mod stuffing;
 #[cfg(test)]
 mod tests;
@@ -26,12 +28,13 @@ use tokio::time::timeout;
 pub use settings::{Login, Settings, Tls};
 pub use tls::check_ca_file;
 
-use super::{Chunks, Wire};
+use super::{Checked, Chunks, Step, Wire};
 use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest, Watch};
 use crate::secret::Blot;
 use connect::{Connection, Failure, lost};
 use dialogue::Halt;
 use pool::Pool;
+use steps::Steps;
 
 /// A check that takes longer has failed: a healthy server is long done.
 const CHECK: Duration = Duration::from_secs(10);
@@ -97,10 +100,12 @@ impl SmtpWire {
                 connection.line.watch = watch.clone();
                 connection
             }
-            None => match connect::open(&self.settings, &self.tls, watch, phase).await {
-                Ok(connection) => connection,
-                Err(failure) => return Err(Halt::Ended(failure.into_reply(*phase))),
-            },
+            None => {
+                match connect::open(&self.settings, &self.tls, watch, phase, &mut Steps::silent()).await {
+                    Ok(connection) => connection,
+                    Err(failure) => return Err(Halt::Ended(failure.into_reply(*phase))),
+                }
+            }
         };
         match dialogue::envelope(&mut connection, request, phase).await {
             Ok(recipients) => {
@@ -112,6 +117,20 @@ impl SmtpWire {
                 self.pool.put(connection);
                 Err(halt)
             }
+        }
+    }
+
+    async fn check_within(&self, phase: &mut Phase, steps: &mut Steps) -> Result<(), String> {
+        let watch = Watch::new(Abort::default());
+        match timeout(CHECK, connect::open(&self.settings, &self.tls, &watch, phase, steps)).await {
+            Ok(Ok(connection)) => {
+                pool::goodbye(connection).await;
+                Ok(())
+            }
+            // As a call would tell it: it stands where the words of a call stood.
+            Ok(Err(Failure::Refused(answer))) => Err(answer.to_string()),
+            Ok(Err(Failure::Broken(broken))) => Err(format!("lost at {}: {broken}", phase.word())),
+            Err(_) => Err(format!("no answer at {} for {} s", phase.word(), CHECK.as_secs())),
         }
     }
 
@@ -142,22 +161,14 @@ impl Wire for SmtpWire {
         })
     }
 
-    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+    fn check(&self) -> BoxFuture<'_, Checked> {
         Box::pin(async move {
-            let watch = Watch::new(Abort::default());
-            let mut phase = Phase::Connect;
-            let opened = timeout(CHECK, connect::open(&self.settings, &self.tls, &watch, &mut phase)).await;
-            let met = match opened {
-                Ok(Ok(connection)) => {
-                    pool::goodbye(connection).await;
-                    return Ok(());
-                }
-                // As a call would tell it: it stands where the words of a call stood.
-                Ok(Err(Failure::Refused(answer))) => answer.to_string(),
-                Ok(Err(Failure::Broken(broken))) => format!("lost at {}: {broken}", phase.word()),
-                Err(_) => format!("no answer at {} for {} s", phase.word(), CHECK.as_secs()),
-            };
-            Err(self.blot.out(&met).into_owned())
+            let (mut phase, mut steps) = (Phase::Connect, Steps::kept());
+            let met = self.check_within(&mut phase, &mut steps).await;
+            let met = met.map_err(|met| self.blot.out(&met).into_owned());
+            let blotted = |step: Step| Step { told: self.blot.out(&step.told).into_owned(), ..step };
+            let steps = steps.end(met.as_ref().err().map(String::as_str)).into_iter().map(blotted).collect();
+            Checked { steps, met }
         })
     }
 

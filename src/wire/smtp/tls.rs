@@ -15,6 +15,7 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::certificate;
 use super::line::Broken;
 
 /// Makes TLS clients. Empty until the first connection needs it, so that a relay without TLS does not load CAs; what
@@ -59,6 +60,21 @@ fn hint(error: &str) -> &'static str {
     } else {
         ""
     }
+}
+
+/// Version, cipher suite and certificate of a line, for people.
+pub(super) fn describe(stream: &TlsStream<TcpStream>) -> String {
+    let (_, tls) = stream.get_ref();
+    let version = match tls.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3".to_owned(),
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2".to_owned(),
+        other => format!("{other:?}"),
+    };
+    let suite =
+        tls.negotiated_cipher_suite().map(|suite| format!(", {:?}", suite.suite())).unwrap_or_default();
+    let leaf = tls.peer_certificates().and_then(|chain| chain.first());
+    let leaf = leaf.map(|leaf| certificate::describe(leaf)).unwrap_or_default();
+    format!("{version}{suite}; certificate {leaf}")
 }
 
 fn server_name(host: &str) -> Result<ServerName<'static>, Broken> {
