@@ -15,6 +15,7 @@ mod explains;
 mod failover;
 mod failover_runs;
 mod failure_matrix;
+mod files_are_ours_alone;
 mod files_to_start_from;
 mod graceful_stop;
 mod half_requests;

@@ -1,15 +1,38 @@
-//! A log that nobody reads drops lines and counts them; it never stops mail.
+//! A log that nobody reads drops lines and counts them; it never stops mail. Whoever reads it again is told.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{ChildStderr, Command, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use crate::support::mailgen::plain;
 use crate::support::relay::{address_in, binary, free_port};
-use crate::support::{Client, Upstream, http, wait_until};
+use crate::support::wait::holds_within;
+use crate::support::{Client, Upstream, http, long_runs, wait_until};
 
 /// More lines than the pipe and the relay's own buffer hold.
 const MESSAGES: usize = 4_000;
+/// How long nobody reads, with POSTROAD_LONG=1; else until lines are lost.
+const STALL: Duration = Duration::from_secs(60);
+
+/// Lines that were dropped so far, by the metric.
+fn dropped(side: SocketAddr) -> Option<u64> {
+    let metrics = http::get(side, "/metrics", None)?.body;
+    let line = metrics.lines().find(|l| l.starts_with("postroad_log_lines_dropped_total"))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// Reads the log to its end and sends on how many lines each report of a loss tells.
+fn reports(stderr: ChildStderr, out: &mpsc::Sender<u64>) {
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        if line["message"].as_str().is_some_and(|said| said.contains("log lines were dropped")) {
+            let _ = out.send(line["lines"].as_u64().unwrap());
+        }
+    }
+}
 
 #[test]
 fn a_log_that_nobody_reads_does_not_stop_mail() {
@@ -49,10 +72,36 @@ fn a_log_that_nobody_reads_does_not_stop_mail() {
         }
     });
     upstream.wait_for_within(MESSAGES, Duration::from_secs(60));
-    let metrics = side().and_then(|at| http::get(at, "/metrics", None)).map(|a| a.body).unwrap_or_default();
-    let dropped = metrics.lines().find(|l| l.starts_with("postroad_log_lines_dropped_total"));
-    println!("stalled log: {dropped:?}");
-    let _ = relay.kill();
-    let _ = relay.wait();
-    assert!(dropped.is_some_and(|l| !l.ends_with(" 0")), "the loss is not counted:\n{metrics}");
+    let lost = || side().and_then(dropped).unwrap_or(0);
+    wait_until("the loss is counted", Duration::from_secs(10), || lost() > 0);
+    let mut client = Client::hello(([127, 0, 0, 1], port).into());
+    let mut sent = MESSAGES;
+    let mut one_more = || {
+        client.submit("a@example.org", &["ok@example.com"], &plain("still stalled"));
+        client.transcript.clear();
+        sent += 1;
+        upstream.wait_for_within(sent, Duration::from_secs(10));
+    };
+    one_more();
+    if long_runs() {
+        assert!(!holds_within(STALL, || {
+            one_more();
+            false
+        }));
+    }
+    println!("stalled log: {} lines dropped", lost());
+
+    // Somebody reads again.
+    let stderr = relay.stderr.take().unwrap();
+    let (told, reported) = mpsc::channel();
+    let reader = std::thread::spawn(move || reports(stderr, &told));
+    let mut sum = 0;
+    wait_until("the log tells of each line that was lost", Duration::from_secs(30), || {
+        sum += reported.try_iter().sum::<u64>();
+        sum > 0 && sum == lost()
+    });
+    one_more();
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    reader.join().unwrap();
 }
