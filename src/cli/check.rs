@@ -87,7 +87,7 @@ fn tell_warnings<'a>(
     warnings: impl IntoIterator<Item = &'a Problem>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    warnings.into_iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
+    warnings.into_iter().try_for_each(|warning| writeln!(out, "warning: {}", shown(&warning.to_string())))
 }
 
 fn all_json<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<Value> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use super::text::json_line;
+use super::text::{json_line, shown};
 use crate::config::{Place, Problem, Problems};
 
 /// See the module.
@@ -82,7 +82,9 @@ impl Failure {
     pub(super) fn tell(&self, json: bool, err: &mut impl Write) -> io::Result<()> {
         let Some(message) = self.message() else { return Ok(()) };
         if !json {
-            return writeln!(err, "postroad: {message}");
+            // What an ESP or a client said may be in it.
+            let lines: Vec<String> = message.lines().map(shown).collect();
+            return writeln!(err, "postroad: {}", lines.join("\n"));
         }
         let mut error = json!({ "code": self.code(), "message": message });
         if let Failure::Configuration(problems) = self {
@@ -124,7 +126,11 @@ mod tests {
     #[test]
     fn a_failure_is_words_for_people_and_an_object_for_programs() {
         let failure = Failure::NotFound("no message \u{1b}x".into());
-        assert_eq!(told(&failure, false), "postroad: no message \u{1b}x\n");
+        assert_eq!(told(&failure, false), "postroad: no message \\u{1b}x\n");
+        assert_eq!(
+            told(&Failure::Failed("two\n  lines\u{202e}".into()), false),
+            "postroad: two\n  lines\\u{202e}\n"
+        );
         let line: Value = serde_json::from_str(&told(&failure, true)).unwrap();
         assert_eq!(line, json!({ "error": { "code": "not_found", "message": "no message \u{1b}x" } }));
         assert_eq!(told(&Failure::NobodyReads, true), "");

@@ -190,7 +190,7 @@ fn write_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write)
         let mut err = std::io::stderr();
         let _ = match common.json {
             true => json_line(&mut err, &json!({ "warning": warning })),
-            false => writeln!(err, "postroad: {warning}"),
+            false => writeln!(err, "postroad: {}", shown(warning)),
         };
     }
     Ok(())

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::{Address, Grammar};
+use crate::journal::shown;
 use crate::mail::{Abort, Answer, Body, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch};
 use crate::wire::smtp::{Settings, SmtpWire, Tls};
 use crate::wire::{NoChunks, Wire};
@@ -101,7 +102,7 @@ pub(super) fn run(name: &str, arguments: &[String]) -> Done {
 
 fn tell(said: &str) {
     // Who has closed standard error does not want to know.
-    let _ = writeln!(io::stderr(), "sendmail: {said}");
+    let _ = writeln!(io::stderr(), "sendmail: {}", shown(said));
 }
 
 fn act(options: &Options) -> Result<(), Refusal> {

@@ -248,12 +248,15 @@ fn put(line: &mut String, form: Form, c: char) {
         '\n' => line.push_str("\\n"),
         '\t' => line.push_str("\\t"),
         ' '..='~' => line.push(c),
-        c if is_unsafe(c) => {
-            let _ = match form {
-                Form::Text => write!(line, "\\u{{{:x}}}", u32::from(c)),
-                Form::Json => write!(line, "\\u{:04x}", u32::from(c)),
-            };
-        }
+        c if is_unsafe(c) => match form {
+            Form::Text => {
+                let _ = write!(line, "\\u{{{:x}}}", u32::from(c));
+            }
+            // Past U+FFFF in two (RFC 8259 section 7).
+            Form::Json => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                let _ = write!(line, "\\u{unit:04x}");
+            }),
+        },
         c => line.push(c),
     }
 }
@@ -270,10 +273,14 @@ pub fn shown_json(json: &str) -> String {
     line
 }
 
-/// What moves a terminal's cursor, starts a line, or turns the direction of what follows. All are below U+FFFF.
+/// What moves a terminal's cursor, starts a line, turns the direction of what follows, or is not seen at all: two
+/// addresses that look the same would not be. Unicode's control and format characters, and its blanks without a width.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -283,7 +290,7 @@ mod tests {
 
     #[test]
     fn json_means_the_same_without_what_a_terminal_acts_on() {
-        let value = serde_json::json!({ "from": "a\u{9b}31m\u{202e}\u{2028}ü\n\u{1b}" });
+        let value = serde_json::json!({ "from": "a\u{9b}31m\u{202e}\u{2028}ü\n\u{1b}\u{200b}\u{e0041}🙂" });
         let shown = shown_json(&value.to_string());
         assert!(!shown.chars().any(is_unsafe), "{shown}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
@@ -310,7 +317,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_text_reads_back_and_no_text_breaks_a_line(value in "\\PC{0,40}|[\\x00-\\x7f\u{80}-\u{9f}\u{2028}\u{202e}]{0,40}") {
+        fn json_text_reads_back_and_no_text_breaks_a_line(value in "\\PC{0,40}|[\\x00-\\x7f\u{80}-\u{9f}\u{2028}\u{202e}\u{2066}\u{200b}\u{e0041}]{0,40}") {
             let (mut json, mut text) = (String::new(), String::new());
             quote(&mut json, Form::Json, &value);
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), value.clone());

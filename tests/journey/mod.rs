@@ -6,6 +6,7 @@ mod apps_nobody_can_change;
 mod asks;
 mod certificate_reload;
 mod changes_only_what_it_may;
+mod controls_are_escaped;
 mod crash;
 mod disk_fails;
 mod disk_full;
