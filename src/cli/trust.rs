@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, Error, RootCertStore};
 
+use crate::http::verifier::{Shown, client_config};
 use crate::lock::{self, Pin};
 
 /// Who is trusted.
@@ -27,19 +27,14 @@ pub(super) enum Trust {
 impl Trust {
     /// What makes TLS; `None`: the usual one.
     pub(super) fn client(&self) -> Result<Option<ClientConfig>, String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let known = match self {
             Trust::System => return Ok(None),
             Trust::File(path) => {
-                Known::of_file(path, &provider).map_err(|e| format!("--ca-file {}: {e}", path.display()))?
+                Known::of_file(path).map_err(|e| format!("--ca-file {}: {e}", path.display()))?
             }
             Trust::Lock(data_dir) => Known::Lock(data_dir.clone()),
         };
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|e| e.to_string())?;
-        let verifier = Arc::new(Verifier { known, provider });
-        Ok(Some(config.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()))
+        client_config(move |shown| known.judge(shown)).map(Some).map_err(|e| e.to_string())
     }
 }
 
@@ -65,7 +60,7 @@ enum Known {
 }
 
 impl Known {
-    fn of_file(path: &Path, provider: &Arc<CryptoProvider>) -> Result<Known, String> {
+    fn of_file(path: &Path) -> Result<Known, String> {
         let pem = std::fs::read(path).map_err(|e| e.to_string())?;
         let certificates = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
         let certificates = certificates.map_err(|e| e.to_string())?;
@@ -74,97 +69,51 @@ impl Known {
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(certificates.iter().cloned());
-        let authorities = match roots.is_empty() {
-            true => None,
-            false => {
-                let built =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-                Some(built.build().map_err(|e| e.to_string())?)
-            }
-        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        // Without any that can sign, the certificates themselves still count.
+        let authorities = built.ok();
         Ok(Known::File { certificates, authorities })
     }
-}
 
-#[derive(Debug)]
-struct Verifier {
-    known: Known,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
+    fn judge(&self, shown: Shown<'_>) -> Result<(), Error> {
         let unknown = || Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        match &self.known {
+        let Shown { leaf, intermediates, name, now } = shown;
+        match self {
             // Read now: a certificate that was renewed a moment ago is there before it is shown.
-            Known::Lock(data_dir) => match lock::shows(data_dir, Pin::of(end_entity)) {
-                Ok(true) => Ok(ServerCertVerified::assertion()),
+            Known::Lock(data_dir) => match lock::shows(data_dir, Pin::of(leaf)) {
+                Ok(true) => Ok(()),
                 Ok(false) => Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)),
                 Err(error) => Err(Error::General(format!("postroad.lock cannot be read: {error}"))),
             },
-            Known::File { certificates, .. } if certificates.iter().any(|known| known == end_entity) => {
-                Ok(ServerCertVerified::assertion())
+            Known::File { certificates, .. } if certificates.iter().any(|known| known == leaf) => Ok(()),
+            Known::File { authorities, .. } => {
+                let authorities = authorities.as_ref().ok_or_else(unknown)?;
+                authorities.verify_server_cert(leaf, intermediates, name, &[], now).map(drop)
             }
-            Known::File { authorities, .. } => authorities.as_ref().ok_or_else(unknown)?.verify_server_cert(
-                end_entity,
-                intermediates,
-                server_name,
-                ocsp_response,
-                now,
-            ),
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustls::pki_types::{ServerName, UnixTime};
+
     use super::*;
     use crate::lock::Lock;
 
     /// Whether that certificate, alone, is taken for `name`.
     fn takes(trust: &Trust, der: &[u8], name: &str) -> Result<(), String> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let known = match trust {
             Trust::Lock(dir) => Known::Lock(dir.clone()),
-            Trust::File(path) => Known::of_file(path, &provider).unwrap(),
-            Trust::System => panic!("no verifier of ours"),
+            Trust::File(path) => Known::of_file(path).unwrap(),
+            Trust::System => panic!("no judge of ours"),
         };
-        let verifier = Verifier { known, provider };
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(1_800_000_000));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let taken = verifier.verify_server_cert(&der.to_vec().into(), &[], &name, &[], now);
-        taken.map(drop).map_err(|e| format!("{e}{}", hint(&e.to_string())))
+        let leaf = der.to_vec().into();
+        let taken = known.judge(Shown { leaf: &leaf, intermediates: &[], name: &name, now });
+        taken.map_err(|e| format!("{e}{}", hint(&e.to_string())))
     }
 
     /// A certificate that signs itself; as a CA's own, as `openssl req -x509` makes it.

@@ -45,6 +45,7 @@ mod serve;
 pub mod settings;
 pub mod shape;
 pub mod tokens;
+pub mod verifier;
 mod visitors;
 
 #[cfg(test)]

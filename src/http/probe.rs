@@ -3,14 +3,12 @@
 use std::io;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::verifier::client_config;
 use super::{Door, reachable};
 
 /// What the probe calls itself in EHLO, so that the SMTP side can keep it out of its log.
@@ -25,7 +23,10 @@ pub(super) async fn ehlo(door: &Door) -> io::Result<()> {
     if !door.implicit_tls {
         return dialogue(stream).await;
     }
-    let connector = TlsConnector::from(Arc::new(tls()?));
+    // It speaks to its own process over loopback and says nothing secret: whose name the certificate bears is for
+    // clients to judge.
+    let anyone = client_config(|_| Ok(())).map_err(io::Error::other)?;
+    let connector = TlsConnector::from(Arc::new(anyone));
     dialogue(connector.connect(ServerName::from(address.ip()), stream).await?).await
 }
 
@@ -56,56 +57,5 @@ async fn expect(stream: &mut (impl AsyncBufReadExt + Unpin), code: &str) -> io::
         if line.as_bytes().get(3) != Some(&b'-') {
             return Ok(());
         }
-    }
-}
-
-fn tls() -> io::Result<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let anyone = Arc::new(AnyCertificate(Arc::clone(&provider)));
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(io::Error::other)?;
-    Ok(config.dangerous().with_custom_certificate_verifier(anyone).with_no_client_auth())
-}
-
-/// The probe speaks to its own process over loopback and says nothing secret: whose name the certificate bears is
-/// for clients to judge.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -43,11 +43,6 @@ impl Secure {
         secure
     }
 
-    /// Its certificates, to be read again on a reload.
-    pub fn certificates(&self) -> Arc<Certificates> {
-        Arc::clone(&self.certificates)
-    }
-
     fn shows(&self, leaf: CertificateDer<'static>) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.first() == Some(&leaf) {
