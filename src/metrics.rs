@@ -85,6 +85,9 @@ declare! {
     /// state; zero when there is none. The one to alert on: above the waits of the stream's retry, mail is stuck; at
     /// max_age it is given up.
     QUEUE_OLDEST_SECONDS = "postroad_queue_oldest_seconds" ["stream"] Kind::Gauge;
+    /// Whether all sending is paused: 1 an operator paused it, or a backup was restored; mail is taken and waits until
+    /// `postroad unpause`. 0 it is not. /readyz says why.
+    SENDING_PAUSED = "postroad_sending_paused" [] Kind::Gauge;
     /// Seconds that a commit of the database took, its sync included; what waits for it is not. Above 0.1 the disk is
     /// what apps wait for.
     COMMIT_SECONDS = "postroad_commit_seconds" [] Kind::Histogram(SECONDS);
@@ -101,7 +104,7 @@ declare! {
     /// that says more. no_room, not_stored: the database does not take mail. esp_shut: an ESP's calls fail or hang, it
     /// gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
     /// sender_refused: it refuses a From domain, which is to be set up there. esp_missing: mail waits for an ESP that is
-    /// not configured. unfit_everywhere counts messages that no ESP can carry, each with a warning.
+    /// not configured. restored: the database is one that was restored, all sending is paused. unfit_everywhere counts messages that no ESP can carry, each with a warning.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads
     /// the log is slow or stands still.

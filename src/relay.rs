@@ -63,6 +63,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let owner = mint.owner(&*clock);
     let store = Store::open(config.store.clone(), owner, Arc::clone(&clock))?;
     close_to_others(&data_dir.join("postroad.db"))?;
+    enter_generation(&store, &config).await?;
     recover(&store, &config).await?;
     let budget = Budget::new(config.memory_octets);
     let wake = Arc::new(Notify::new());
@@ -193,6 +194,17 @@ fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     })
 }
 
+/// Counts this start, and says loudly where the database was restored since the last one.
+async fn enter_generation(store: &Store, config: &Config) -> anyhow::Result<()> {
+    let esps = config.esps.iter().map(|esp| esp.name.clone()).collect();
+    let entered = store.enter_generation(esps).await.context("this start cannot be counted")?;
+    if let Some(restored) = entered {
+        let told = format!("all sending is paused: {} ({} unfinished)", restored.reason, restored.unfinished);
+        journal::alert("restored", told);
+    }
+    Ok(())
+}
+
 /// Judges what an earlier start left.
 async fn recover(store: &Store, config: &Config) -> anyhow::Result<()> {
     let hold = |name: &StreamName, kind: StreamKind| {
@@ -298,6 +310,9 @@ async fn restore_suspensions(store: &Store, courier: &Courier) -> anyhow::Result
     for outlet in courier.outlets() {
         outlet.gate.suspend(suspensions.get(&*outlet.name).cloned());
         outlet.gate.pause_with_all(suspensions.get(store::EVERY_ESP).cloned());
+    }
+    if let Some(pause) = suspensions.get(store::EVERY_ESP) {
+        journal::sending_paused(&pause.reason);
     }
     Ok(())
 }

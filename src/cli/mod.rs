@@ -13,6 +13,7 @@ use crate::mail::MessageId;
 use crate::secret::Secret;
 use crate::store::Act;
 
+mod backup;
 mod check;
 mod esp;
 mod explain;
@@ -134,6 +135,15 @@ enum Command {
     /// Let sending go on
     #[command(after_help = "Example: postroad unpause")]
     Unpause,
+    /// Copy the database into a file of its own, while mail goes on; also of a relay that does not run
+    #[command(
+        after_help = "The file must not be there. A relay that is started on it begins with all sending paused.\n\n\
+            Example: postroad backup postroad-2026-12-01.db"
+    )]
+    Backup {
+        /// The file to be made, on the relay's machine
+        file: PathBuf,
+    },
     /// Who would carry a mail now, and why not the others; nothing is sent
     #[command(after_help = "Example: postroad resolve app@example.com you@example.net")]
     Resolve(resolve::Question),
@@ -293,6 +303,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Send(letter) => brief(send::send(&common, letter, out)),
         Command::Token(command) => brief(token::run(&common, command, out)),
         Command::Pause { reason } => brief(esp::pause_all(&common, &reason, out)),
+        Command::Backup { file } => brief(backup::back_up(&common, &file, out)),
         Command::Unpause => brief(esp::unpause_all(&common, out)),
         Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
         // It was seen before clap read it.
@@ -390,6 +401,7 @@ mod tests {
             "esp test ses-main --send a@b.example --from c@d.example",
             "pause --reason=moving",
             "unpause",
+            "backup /var/backups/postroad.db --json",
             "resolve app@example.com you@example.net --stream newsletter",
             "token create --scope send --scope read --name shop",
             "token list",

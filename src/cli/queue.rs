@@ -8,6 +8,7 @@ use super::explain::state_in_words;
 use super::text::{Table, cut, json_line, relative, shown, size};
 use super::{Common, Failure, ListArguments, reach};
 use crate::clock::{Clock, System, Timestamp};
+use crate::http::esp_shape::Suspension;
 use crate::http::messages::{IDS_MAX, PAGE_MAX};
 use crate::http::shape::{Acted, ActedOn, Delivery, Life, read_cursor};
 use crate::mail::MessageId;
@@ -32,7 +33,7 @@ pub(super) async fn list(
     };
     let mut left = if options.limit == 0 { usize::MAX } else { options.limit };
     let now = System.now();
-    let mut listed = 0;
+    let (mut listed, mut paused) = (0, None);
     while left > 0 {
         filter.limit = left.min(PAGE_MAX);
         let page = source.list(&filter).await?;
@@ -45,6 +46,7 @@ pub(super) async fn list(
             table(&page.deliveries, now).write(out)?;
         }
         listed += page.deliveries.len();
+        paused = page.paused;
         filter.before = page.next.as_deref().and_then(read_cursor);
         if filter.before.is_none() {
             left = usize::MAX;
@@ -53,6 +55,9 @@ pub(super) async fn list(
     }
     if !common.json {
         summary(out, listed, left == 0, options.state.is_empty())?;
+        if let Some(Suspension { reason, since, .. }) = paused {
+            writeln!(out, "all sending is paused since {since}: {}", shown(&reason))?;
+        }
     }
     Ok(())
 }

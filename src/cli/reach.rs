@@ -1,7 +1,7 @@
 //! How a command reaches the queue: the relay that holds the lock, by HTTP; where none runs, the database itself.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -50,6 +50,19 @@ pub(super) enum Source {
     },
 }
 
+/// Where the database is.
+pub(super) enum Place {
+    /// A relay has it.
+    Relay(Client),
+    /// None does: it lies here.
+    DataDir {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Keeps a relay from starting meanwhile.
+        _lock: Lock,
+    },
+}
+
 /// The relay, for a command that needs one.
 pub(super) async fn relay(common: &Common) -> Result<Client, Failure> {
     if let Some(url) = &common.url {
@@ -76,15 +89,30 @@ async fn relay_of(common: &Common, location: &settings::Location) -> Result<Clie
 
 /// The relay or, where none runs, its database.
 pub(super) async fn source(common: &Common) -> Result<Source, Failure> {
-    if common.url.is_some() {
-        return relay(common).await.map(Source::Relay);
-    }
-    source_of(common, &location(common)?).await
+    opened(place(common).await?)
 }
 
-async fn source_of(common: &Common, location: &settings::Location) -> Result<Source, Failure> {
+fn opened(place: Place) -> Result<Source, Failure> {
+    match place {
+        Place::Relay(client) => Ok(Source::Relay(client)),
+        Place::DataDir { data_dir, _lock } => {
+            let queue = open_offline(&data_dir).map_err(|e| Failure::Failed(format!("{e:#}")))?;
+            Ok(Source::Database { queue, _lock })
+        }
+    }
+}
+
+/// The relay or, where none runs, its data directory.
+pub(super) async fn place(common: &Common) -> Result<Place, Failure> {
+    if common.url.is_some() {
+        return relay(common).await.map(Place::Relay);
+    }
+    place_of(common, &location(common)?).await
+}
+
+async fn place_of(common: &Common, location: &settings::Location) -> Result<Place, Failure> {
     if let Some(address) = running(&location.data_dir).await? {
-        return local(common, location, address).map(Source::Relay);
+        return local(common, location, address).map(Place::Relay);
     }
     if !location.data_dir.join("postroad.db").exists() {
         return Err(Failure::NoRelay(format!(
@@ -95,11 +123,10 @@ async fn source_of(common: &Common, location: &settings::Location) -> Result<Sou
     let lock = match Lock::take_with_room(&location.data_dir, crate::store::give_up_reserve) {
         Ok(lock) => lock,
         // A relay started at this very moment.
-        Err(LockError::Held { .. }) => return relay_of(common, location).await.map(Source::Relay),
+        Err(LockError::Held { .. }) => return relay_of(common, location).await.map(Place::Relay),
         Err(error @ LockError::Io { .. }) => return Err(Failure::Failed(error.to_string())),
     };
-    let queue = open_offline(&location.data_dir).map_err(|e| Failure::Failed(format!("{e:#}")))?;
-    Ok(Source::Database { queue, _lock: lock })
+    Ok(Place::DataDir { data_dir: location.data_dir.clone(), _lock: lock })
 }
 
 fn location(common: &Common) -> Result<settings::Location, Failure> {
@@ -329,7 +356,7 @@ mod tests {
         let token = lock::admin_token(dir.path()).unwrap();
         let client = relay_of(&common, &location).await.unwrap();
         assert_eq!((client.base.as_str(), &client.token), ("http://127.0.0.1:8025", &token));
-        assert!(matches!(source_of(&common, &location).await, Ok(Source::Relay(_))));
+        assert!(matches!(place_of(&common, &location).await, Ok(Place::Relay(_))));
     }
 
     #[tokio::test]
@@ -342,7 +369,7 @@ mod tests {
         let failure = relay_of(&common, &location).await.unwrap_err();
         assert_eq!(failure.exit_code(), 4);
         assert!(failure.message().unwrap().contains("restart it"), "{failure:?}");
-        let Err(failure) = source_of(&common, &location).await else { panic!("the database is the relay's") };
+        let Err(failure) = place_of(&common, &location).await else { panic!("the database is the relay's") };
         assert!(failure.message().unwrap().contains("a relay runs on"), "{failure:?}");
     }
 
@@ -350,7 +377,7 @@ mod tests {
     async fn without_a_relay_or_a_database_there_is_nothing_to_read_and_nothing_is_made() {
         let dir = tempfile::tempdir().unwrap();
         let nowhere = dir.path().join("data");
-        let found = source_of(&Common::default(), &location(&nowhere)).await;
+        let found = place_of(&Common::default(), &location(&nowhere)).await;
         assert!(matches!(found, Err(Failure::NoRelay(_))));
         assert!(!nowhere.exists());
     }

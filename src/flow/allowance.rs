@@ -107,6 +107,7 @@ impl Allowance {
                     at: block.at,
                     left: block.left,
                     more_at: block.more_at,
+                    presumed: block.presumed,
                 });
                 if let Some((at, unused)) = back {
                     let _ = store.give_back(&self.esp, at, unused).await;

@@ -130,6 +130,7 @@ impl Courier {
         self.store.suspend(esp, None).await?;
         let now = self.clock.now();
         outlet.gate.reopen(now);
+        outlet.allowance.stirred();
         journal::esp_resumed(esp);
         self.look_now();
         Ok(outlet.status(now))
@@ -155,9 +156,13 @@ impl Courier {
         Ok(self.esp_statuses())
     }
 
-    /// Lets all go on that is not suspended by its name.
+    /// Lets all go on that is not suspended by its name; after a restore each delivery that it left unfinished has an
+    /// event first.
     pub async fn unpause_all(self: &Arc<Self>) -> Result<Vec<EspStatus>, DeskError> {
-        self.store.suspend(EVERY_ESP, None).await?;
+        let told = self.store.unpause().await?;
+        if told > 0 {
+            journal::may_have_been_sent(told);
+        }
         self.outlets.iter().for_each(|outlet| outlet.gate.pause_with_all(None));
         journal::sending_unpaused();
         self.look_now();

@@ -1,6 +1,7 @@
 //! A queue and two ESPs in memory, for tests of the routes and the commands.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,8 +24,8 @@ use crate::router::PassedOver;
 use crate::secret::Secret;
 use crate::smtp::{Client, Reply};
 use crate::store::{
-    Act, AttemptView, DeliveryView, EventView, Filter, MessageView, NewToken, QueueCount, StoreError,
-    Suspension, Token,
+    Act, AttemptView, BackedUp, BackupError, DeliveryView, EventView, Filter, MessageView, NewToken,
+    Progress, QueueCount, StoreError, Suspension, Token,
 };
 use crate::wire::Step;
 
@@ -57,6 +58,10 @@ pub struct Fake {
     pub tokens: Mutex<Vec<([u8; 32], Token)>>,
     /// Who of them is suspended.
     pub suspended: Mutex<BTreeMap<String, Suspension>>,
+    /// Why all of them are paused.
+    pub paused: Mutex<Option<Suspension>>,
+    /// Ends a backup into slow.db.
+    pub slow_backup: tokio::sync::Notify,
 }
 
 pub fn id(n: i64) -> MessageId {
@@ -223,6 +228,32 @@ impl Queue for Fake {
 
     fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>> {
         std::future::ready(self.ok(self.counts.lock().unwrap().clone())).boxed()
+    }
+
+    fn paused(&self) -> BoxFuture<'_, Result<Option<Suspension>, StoreError>> {
+        std::future::ready(self.ok(self.paused.lock().unwrap().clone())).boxed()
+    }
+
+    fn back_up<'a>(
+        &'a self,
+        file: &'a Path,
+        _: &'a Progress,
+    ) -> BoxFuture<'a, Result<BackedUp, BackupError>> {
+        let made = match file.file_name().and_then(|name| name.to_str()) {
+            Some("there.db") => Err(BackupError::Exists(file.to_owned())),
+            Some("full.db") => {
+                Err(BackupError::NoRoom { path: file.to_owned(), free: 1, needed: 2, min_free: 3 })
+            }
+            _ => Ok(BackedUp { octets: 4096, took: Duration::from_millis(12) }),
+        };
+        let slow = file.ends_with("slow.db");
+        async move {
+            if slow {
+                self.slow_backup.notified().await;
+            }
+            made
+        }
+        .boxed()
     }
 
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {

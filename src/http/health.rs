@@ -12,12 +12,13 @@ use futures_util::future::join_all;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::esp_shape::Suspension;
 use super::fresh::Fresh;
 use super::{App, Door, Relay, probe};
 use crate::clock::Timestamp;
 use crate::flow::desk::EspStatus;
 use crate::metrics::{
-    ESP_ALLOWANCE_REMAINING, ESP_GATE, MEMORY_OCTETS, QUEUE_DELIVERIES, QUEUE_OLDEST_SECONDS,
+    ESP_ALLOWANCE_REMAINING, ESP_GATE, MEMORY_OCTETS, QUEUE_DELIVERIES, QUEUE_OLDEST_SECONDS, SENDING_PAUSED,
 };
 use crate::store::{QueueCount, StoreError};
 
@@ -40,6 +41,9 @@ pub(super) struct Readiness {
     ready: bool,
     /// Each listener, and the database.
     checks: Vec<Check>,
+    /// All sending is paused: mail is taken, and waits. Absent: it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paused: Option<Suspension>,
 }
 
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -74,7 +78,7 @@ pub(super) async fn healthz() -> &'static str {
     get,
     path = "/readyz",
     responses(
-        (status = 200, description = "It does", body = Readiness),
+        (status = 200, description = "It does; where all sending is paused, paused says why", body = Readiness),
         (status = 503, description = "It does not, and why", body = Readiness),
     )
 )]
@@ -88,7 +92,13 @@ async fn check(relay: &Relay) -> Readiness {
     let doors = join_all(relay.doors.iter().map(check_door));
     let (mut checks, database) = tokio::join!(doors, check_database(relay));
     checks.push(database);
-    Readiness { ready: checks.iter().all(|c| c.ok), checks }
+    Readiness { ready: checks.iter().all(|c| c.ok), checks, paused: paused(relay).await.flatten() }
+}
+
+/// `None`: the database does not say, which its check tells.
+async fn paused(relay: &Relay) -> Option<Option<Suspension>> {
+    let paused = tokio::time::timeout(CHECK_MAX, relay.queue.paused()).await.ok()?.ok()?;
+    Some(paused.map(Into::into))
 }
 
 async fn check_door(door: &Door) -> Check {
@@ -129,6 +139,9 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 async fn refresh(app: &App) {
     ::metrics::gauge!(MEMORY_OCTETS).set(float(app.relay.budget.taken_octets()));
     app.relay.desk.statuses().iter().for_each(show_esp);
+    if let Some(paused) = paused(&app.relay).await {
+        ::metrics::gauge!(SENDING_PAUSED).set(if paused.is_some() { 1.0 } else { 0.0 });
+    }
     let counts = tokio::time::timeout(CHECK_MAX, app.relay.queue.counts()).await;
     match counts.unwrap_or_else(|_| Err(StoreError::Failed(no_answer()))) {
         Ok(counts) => show(&app.health, &counts, app.relay.clock.now()),

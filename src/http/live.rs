@@ -1,5 +1,6 @@
 //! The queue and the ESPs as the routes and commands see them, over the real store and courier.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,10 @@ use crate::flow::intake::Intake;
 use crate::journal;
 use crate::mail::{MessageId, OnceKey, Submission};
 use crate::smtp::{Client, Gatekeeper, Reply};
-use crate::store::{Act, DeliveryView, Filter, MessageView, NewToken, QueueCount, Store, StoreError, Token};
+use crate::store::{
+    Act, BackedUp, BackupError, DeliveryView, EVERY_ESP, Filter, MessageView, NewToken, Progress, QueueCount,
+    Store, StoreError, Suspension, Token,
+};
 
 /// A store, and the courier that has to know when an operator changes something; offline there is none.
 #[derive(Debug, Clone)]
@@ -97,6 +101,23 @@ impl Queue for Live {
 
     fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>> {
         self.store.counts().boxed()
+    }
+
+    fn paused(&self) -> BoxFuture<'_, Result<Option<Suspension>, StoreError>> {
+        async { Ok(self.store.suspensions().await?.remove(EVERY_ESP)) }.boxed()
+    }
+
+    fn back_up<'a>(
+        &'a self,
+        file: &'a Path,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<BackedUp, BackupError>> {
+        let back_up = async {
+            let made = self.store.back_up(file, progress).await?;
+            journal::backed_up(file, made.octets, made.took);
+            Ok(made)
+        };
+        back_up.boxed()
     }
 
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {

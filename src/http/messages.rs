@@ -67,7 +67,8 @@ pub async fn page(queue: &dyn Queue, filter: Filter) -> Result<Page, crate::stor
     let deliveries: Vec<super::shape::Delivery> =
         queue.list(filter).await?.into_iter().map(Into::into).collect();
     let next = deliveries.last().filter(|_| deliveries.len() >= limit).map(super::shape::Delivery::cursor);
-    Ok(Page { deliveries, next })
+    let paused = queue.paused().await?.map(Into::into);
+    Ok(Page { deliveries, next, paused })
 }
 
 fn read_filter(pairs: Pairs) -> Result<Filter, Problem> {

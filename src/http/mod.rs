@@ -4,6 +4,7 @@
 //! refuses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,8 +24,12 @@ use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
-use crate::store::{Act, DeliveryView, Filter, MessageView, QueueCount, StoreError};
+use crate::store::{
+    Act, BackedUp, BackupError, DeliveryView, Filter, MessageView, Progress, QueueCount, StoreError,
+    Suspension,
+};
 
+pub mod backup;
 mod body;
 mod contract;
 pub mod error;
@@ -85,6 +90,16 @@ pub trait Queue: Send + Sync {
 
     /// How much waits.
     fn counts(&self) -> BoxFuture<'_, Result<Vec<QueueCount>, StoreError>>;
+
+    /// Why all sending is paused, where it is.
+    fn paused(&self) -> BoxFuture<'_, Result<Option<Suspension>, StoreError>>;
+
+    /// Makes a copy of the database while mail goes on, and tells the log.
+    fn back_up<'a>(
+        &'a self,
+        file: &'a Path,
+        progress: &'a Progress,
+    ) -> BoxFuture<'a, Result<BackedUp, BackupError>>;
 
     /// Writes and commits, as an accept would.
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -172,6 +187,7 @@ struct App {
     health: health::Health,
     rates: rate::Rates,
     raw: messages::RawLimit,
+    backups: backup::Backups,
 }
 
 /// Every route there is. Each says beside its handler what it is for, what it takes and answers, and the scope that it
@@ -200,6 +216,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(send::send))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
+        .routes(routes!(backup::back_up))
 }
 
 fn router(relay: Relay) -> Router {
@@ -210,6 +227,7 @@ fn router(relay: Relay) -> Router {
         health: health::Health::default(),
         rates: rate::Rates::default(),
         raw: messages::RawLimit::default(),
+        backups: backup::Backups::default(),
     });
     router
         .method_not_allowed_fallback(wrong_method)

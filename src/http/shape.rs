@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
-use super::esp_shape::Outlook;
+use super::esp_shape::{Outlook, Suspension};
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Mark, PausedFrom};
 use crate::mail::{DeliveryId, Known, QueueState, Reason, StreamKind};
@@ -46,6 +46,9 @@ pub struct Page {
     /// The `cursor` of the next page; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// Why nothing of it moves: all sending is paused. Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Suspension>,
 }
 
 /// One message to one recipient.

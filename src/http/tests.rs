@@ -15,6 +15,7 @@ use super::fake::{ACCEPTED, DUE, Fake, TOKEN, id};
 use super::*;
 use crate::store::QueueCount;
 
+mod backup;
 mod esps;
 mod send;
 mod tokens;
@@ -124,6 +125,7 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
             Some("pause") if path == "/v1/pause" => ("", r#"{"reason":"moving"}"#),
             Some("send") => ("", r#"{"from":"a@b.example","to":["c@d.example"]}"#),
             Some("tokens") => ("", r#"{"scopes":["read"]}"#),
+            Some("backup") => ("", r#"{"file":"/b/x.db"}"#),
             _ => ("", r#"{"ids":["0000000000001"]}"#),
         };
         let url = format!("{}{path}{query}", port.base);

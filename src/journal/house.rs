@@ -1,6 +1,8 @@
 //! What the relay says about itself: start, stop, trouble.
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
 
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -94,6 +96,21 @@ pub fn esp_suspended(esp: &str, reason: &str, until: Option<Timestamp>) {
 /// A message with a key came again; the client got the first one's id.
 pub fn repeated(first: MessageId, listener: &str) {
     tracing::info!(target: "postroad", id = %first, listener = %listener, "handed in again: taken once");
+}
+
+/// The database was copied.
+pub fn backed_up(file: &Path, octets: u64, took: Duration) {
+    let seconds = (took.as_secs_f64() * 1000.0).round() / 1000.0;
+    tracing::info!(target: "postroad", file = %file.display(), octets, seconds, "backup made");
+}
+
+/// After a restore an operator let all sending go on.
+pub fn may_have_been_sent(deliveries: u64) {
+    tracing::warn!(
+        target: "postroad",
+        deliveries,
+        "a backup was restored: each of these has an event now, it may have been sent after that backup"
+    );
 }
 
 /// An operator paused all sending.

@@ -33,6 +33,8 @@ pub struct Granted {
     pub left: [Option<u64>; 3],
     /// Where nothing was given: when there is more.
     pub more_at: Option<Timestamp>,
+    /// Nothing is left only because a backup was restored: what was taken after it is not known.
+    pub presumed: bool,
 }
 
 /// See the module.
@@ -55,6 +57,8 @@ pub struct Quota {
     wanted: u64,
     /// What is left is to be asked about.
     look: bool,
+    /// See [`Granted::presumed`].
+    presumed: bool,
 }
 
 /// What to do at the ledger: give back, then take.
@@ -90,6 +94,7 @@ impl Quota {
             stirred: false,
             wanted: 0,
             look: false,
+            presumed: false,
         }
     }
 
@@ -136,7 +141,7 @@ impl Quota {
             let left = self.left[window as usize].unwrap_or(limit) + self.good(now);
             if left < recipients {
                 let until = self.dry_until.filter(|until| *until > now)?;
-                return spent("is spent".into(), Some(until));
+                return spent(self.is_spent().into(), Some(until));
             }
             let until = self.known_until();
             if self.is_kept(kind, left, recipients, limit) && until > now {
@@ -172,6 +177,7 @@ impl Quota {
         self.asking = false;
         let stirred = std::mem::take(&mut self.stirred);
         (self.left, self.left_at) = (granted.left, granted.at);
+        self.presumed = granted.presumed;
         if granted.recipients == 0 {
             self.dry_until = granted.more_at.filter(|_| !stirred);
             return None;
@@ -216,6 +222,13 @@ impl Quota {
         self.left.iter().flatten().min().map(|left| left + self.good(now))
     }
 
+    fn is_spent(&self) -> &'static str {
+        match self.presumed {
+            true => "counts as spent since a backup was restored, unless esp resume says otherwise",
+            false => "is spent",
+        }
+    }
+
     fn block(&self) -> u64 {
         let smallest = self.limits.windows().map(|(_, limit)| limit).min().unwrap_or(BLOCK_MAX);
         (smallest / BLOCK_PART).clamp(1, BLOCK_MAX)
@@ -258,7 +271,7 @@ mod tests {
 
     fn granted(recipients: u64, left: u64, at: Timestamp) -> Granted {
         let more_at = (recipients == 0).then_some(at.plus(Duration::from_secs(900)));
-        Granted { recipients, at, left: [None, Some(left), None], more_at }
+        Granted { recipients, at, left: [None, Some(left), None], more_at, presumed: false }
     }
 
     #[test]
@@ -352,8 +365,7 @@ mod tests {
         let later = T0.plus(LEFT_KNOWN_FOR);
         assert_eq!(quota.take(StreamKind::Broadcast, 1, later), Err(Lack::Soon), "asked anew");
         assert_eq!(quota.wants(later), Some(Ask { recipients: 0, back: None }));
-        let _ =
-            quota.granted(Granted { recipients: 0, at: later, left: [None, Some(500), None], more_at: None });
+        let _ = quota.granted(Granted { more_at: None, ..granted(0, 500, later) });
         assert!(quota.take(StreamKind::Broadcast, 1, later).is_ok());
     }
 

@@ -2,7 +2,8 @@
 //! ever exceeds a limit.
 //!
 //! Allowance is taken in blocks and is usable only once its block is committed; a block that a crash leaves unused is
-//! spent.
+//! spent. What was taken after a backup is not known in it: once it is restored, every open window counts as spent
+//! until it rolls over or an operator says otherwise (DELIVERY rule 22).
 
 use rusqlite::params;
 
@@ -33,10 +34,40 @@ impl Store {
     }
 }
 
+/// A bucket that holds so many was presumed to be spent: more than any limit.
+const PRESUMED: u64 = 1 << 40;
+
+/// After a restore: every window that is open now counts as spent, for these ESPs and for whoever is in the ledger.
+pub(super) fn presume_spent(tx: &Tx<'_, '_>, esps: &[String]) -> rusqlite::Result<()> {
+    let mut known: Vec<String> = {
+        let mut statement = tx.conn.prepare("SELECT DISTINCT esp FROM ledger")?;
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+    };
+    known.extend_from_slice(esps);
+    known.sort_unstable();
+    known.dedup();
+    for esp in known {
+        trust(tx, &esp)?;
+        for window in Window::ALL {
+            add(tx, &esp, window, PRESUMED)?;
+        }
+    }
+    Ok(())
+}
+
+/// An operator says that an ESP's limits are not spent: what the ledger itself knows counts again.
+pub(super) fn trust(tx: &Tx<'_, '_>, esp: &str) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached("UPDATE ledger SET taken = taken - ?2 WHERE esp = ?1 AND taken >= ?2")?
+        .execute(params![esp, integer(PRESUMED)])
+        .map(|_| ())
+}
+
 fn take(tx: &mut Tx<'_, '_>, esp: &str, wanted: u64, limits: QuotaLimits) -> rusqlite::Result<Block> {
-    let mut block = Block { granted: wanted, at: tx.now, left: [None; 3], more_at: None };
+    let mut block = Block { granted: wanted, at: tx.now, left: [None; 3], more_at: None, presumed: false };
     for (window, limit) in limits.windows() {
         let (taken, more_at) = counted(tx, esp, window)?;
+        block.presumed |= taken >= PRESUMED;
         let left = limit.saturating_sub(taken);
         block.left[window as usize] = Some(left);
         block.granted = block.granted.min(left);
@@ -69,7 +100,7 @@ fn counted(tx: &Tx<'_, '_>, esp: &str, window: Window) -> rusqlite::Result<(u64,
             over = Some(bucket);
         } else if n > 0 {
             taken += n;
-            first = first.or(Some(window.counts_until(bucket)));
+            first = first.filter(|_| n < PRESUMED).or(Some(window.counts_until(bucket)));
         }
     }
     if let Some(over) = over {

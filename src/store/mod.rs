@@ -5,9 +5,11 @@
 //! a delivery may do is said by [`crate::mail::delivery`] alone.
 
 mod accept;
+mod backup;
 mod bodies;
 mod claim;
 mod events;
+mod generation;
 mod ledger;
 mod once;
 mod operate;
@@ -42,6 +44,8 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
 
+pub use backup::{BackedUp, BackupError, Progress, back_up_stopped};
+pub use generation::Restored;
 pub use queue::Settling;
 pub use reports::Owed;
 pub use reserve::give_up as give_up_reserve;
@@ -99,6 +103,10 @@ struct Shared {
     report_owed: tokio::sync::Notify,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
+    /// See [`Shared::may_have_been_sent`]; below zero: sending goes on.
+    restored_to: AtomicI64,
+    /// One backup at a time.
+    backup: tokio::sync::Mutex<()>,
 }
 
 /// A delivery that is out.
@@ -128,6 +136,8 @@ impl Store {
             verdicts: AtomicU64::new(0),
             report_owed: tokio::sync::Notify::new(),
             body_octets: AtomicI64::new(-1),
+            restored_to: AtomicI64::new(-1),
+            backup: tokio::sync::Mutex::default(),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
         let writer = Arc::clone(&shared);
@@ -264,6 +274,7 @@ impl Shared {
         if let Some(alive) = noted(conn, "alive")? {
             self.alive_millis.store(alive, Ordering::Relaxed);
         }
+        self.look_for_restore(conn)?;
         self.look_for_out(conn)
     }
 

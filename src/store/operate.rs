@@ -2,7 +2,6 @@
 
 use rusqlite::params;
 
-use super::Store;
 use super::read::{view, view_where};
 use super::reasons;
 use super::reports;
@@ -10,6 +9,7 @@ use super::row::{LaneId, QUEUED, Queued, integer};
 use super::tx::Tx;
 use super::types::{Act, Acted, DeliveryView, StoreError};
 use super::waiting::Lane;
+use super::{Store, generation};
 use crate::clock::Timestamp;
 use crate::mail::delivery::Mark;
 use crate::mail::report::Cause;
@@ -134,12 +134,22 @@ fn sweep(tx: &mut Tx<'_, '_>, now: Timestamp, limit: usize) -> rusqlite::Result<
     for before in over {
         let mut after = before.clone();
         after.delivery.open = tx.open(&before)?;
+        // What may have been sent before a restore is as open as an attempt without an answer (rules 13, 20).
+        let restored = tx.shared.may_have_been_sent(before.id);
+        after.delivery.open.count += u32::from(restored);
         let reason = after.delivery.expire();
+        if restored && reason.is_some() {
+            generation::tell_one(tx, before.id)?;
+        }
         if after.delivery != before.delivery {
             tx.write(&before, &after)?;
         }
         let Some(reason) = reason else { continue };
         let (kind, detail) = match reason {
+            Reason::Assumed if restored => (
+                "assumed",
+                "its time passed while all was paused after a restore: it may have been sent".into(),
+            ),
             Reason::Assumed => ("assumed", "its time passed while the outcome of an attempt was open".into()),
             _ => ("expired", expired(tx, &before)?),
         };

@@ -34,19 +34,12 @@ impl Store {
         hold: impl Fn(&StreamName, StreamKind) -> Duration,
     ) -> Result<Recovered, StoreError> {
         let mut recovered = Recovered::default();
-        let mut said_at: Option<Instant> = None;
+        let mut patience = Patience::default();
         loop {
             match self.recover_once(&hold, &mut recovered).await {
                 Ok(()) => return Ok(recovered),
                 Err(StoreError::Full(why)) => {
-                    if said_at.is_none_or(|at| at.elapsed() >= RECOVER_SAID_EVERY) {
-                        said_at = Some(monotonic());
-                        tracing::error!(
-                            why,
-                            "what an earlier start left cannot be judged: the relay starts when there is room"
-                        );
-                    }
-                    tokio::time::sleep(RECOVER_PAUSE).await;
+                    patience.wait("what an earlier start left cannot be judged", &why).await;
                 }
                 Err(error) => return Err(error),
             }
@@ -99,6 +92,22 @@ impl Store {
             extended += self.shared.queue.run(Lane::Mail, CHUNK_ROWS, extend).await?;
         }
         Ok(extended)
+    }
+}
+
+/// A start that finds no room for what it must write waits for some, and says so.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    said_at: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) async fn wait(&mut self, what: &str, why: &str) {
+        if self.said_at.is_none_or(|at| at.elapsed() >= RECOVER_SAID_EVERY) {
+            self.said_at = Some(monotonic());
+            tracing::error!(why, "{what}: the relay starts when there is room");
+        }
+        tokio::time::sleep(RECOVER_PAUSE).await;
     }
 }
 

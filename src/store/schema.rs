@@ -107,6 +107,18 @@ pub(super) fn open_writer(data_dir: &Path) -> Result<(Connection, PathBuf), Open
     Ok((conn, path))
 }
 
+/// A connection to a database that is left as it is, its schema too; whoever opens it holds the data directory.
+pub(super) fn open_as_it_is(path: &Path) -> Result<Connection, OpenError> {
+    let flags = flags() & !OpenFlags::SQLITE_OPEN_CREATE;
+    let (conn, found) = Connection::open_with_flags(path, flags)
+        .and_then(prepare)
+        .map_err(|error| OpenError::database(path, error))?;
+    if found.version == 0 {
+        return Err(OpenError::NotOurs(path.to_owned()));
+    }
+    judge(path, found).map(|()| conn)
+}
+
 /// A connection that only reads.
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(path, flags() & !OpenFlags::SQLITE_OPEN_CREATE)?;

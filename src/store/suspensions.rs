@@ -14,7 +14,8 @@ use crate::clock::Timestamp;
 pub const EVERY_ESP: &str = "*";
 
 impl Store {
-    /// Suspends an ESP, or with `None` resumes it.
+    /// Suspends an ESP, or with `None` resumes it; then its limits are no more presumed to be spent either. All of them
+    /// together ([`EVERY_ESP`]) go on by [`Store::unpause`].
     ///
     /// Errors: [`StoreError::Full`], [`StoreError::Failed`], [`StoreError::Stopping`]; it is as it was then. May be run
     /// again.
@@ -28,7 +29,10 @@ impl Store {
                         "INSERT OR REPLACE INTO suspensions (esp, reason, since, until) VALUES (?1, ?2, ?3, ?4)",
                     )?
                     .execute(params![esp, s.reason, s.since.millis(), s.until.map(Timestamp::millis)]),
-                None => tx.conn.prepare_cached("DELETE FROM suspensions WHERE esp = ?1")?.execute([&esp]),
+                None => {
+                    super::ledger::trust(tx, &esp)?;
+                    tx.conn.prepare_cached("DELETE FROM suspensions WHERE esp = ?1")?.execute([&esp])
+                }
             }
             .map(|_| ())
         };

@@ -298,6 +298,8 @@ pub struct Block {
     pub left: [Option<u64>; 3],
     /// Where nothing was granted: when the next of what was taken counts no more.
     pub more_at: Option<Timestamp>,
+    /// A window only counts as spent, since a backup was restored.
+    pub presumed: bool,
 }
 
 /// What an operator said of an ESP.

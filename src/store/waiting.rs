@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
+use super::backup::Piece;
 use super::tx::Tx;
 use super::types::StoreError;
 use super::writer::GROUP_ROWS_MAX;
@@ -81,11 +82,22 @@ where
 /// Something for the connection itself, between groups.
 pub(super) type Control = Box<dyn FnOnce(&Connection) + Send>;
 
+/// What a backup asks of the writer, in this order. One backup asks at a time.
+pub(super) enum Copying {
+    /// Copy into this database, a piece each time that one is asked for.
+    Begin(Box<Connection>),
+    /// The next piece.
+    Piece(oneshot::Sender<rusqlite::Result<Piece>>),
+    /// No more.
+    End,
+}
+
 #[derive(Default)]
 pub(super) struct Waiting {
     pub mail: VecDeque<Box<dyn Work>>,
     pub bulk: VecDeque<Box<dyn Work>>,
     pub controls: VecDeque<Control>,
+    pub copying: VecDeque<Copying>,
     pub closed: bool,
     /// The writer sleeps: only then has anybody to wake it.
     pub sleeps: bool,
@@ -96,7 +108,7 @@ pub(super) struct Waiting {
 impl Waiting {
     /// Whether the writer has anything to do.
     pub(super) fn has_work(&self) -> bool {
-        !(self.mail.is_empty() && self.bulk.is_empty() && self.controls.is_empty())
+        !(self.mail.is_empty() && self.bulk.is_empty() && self.controls.is_empty() && self.copying.is_empty())
     }
 }
 
@@ -170,6 +182,11 @@ impl Queue {
         });
         self.enqueue(|waiting| waiting.controls.push_back(control))?;
         answer.await.map_err(|_| StoreError::Stopping)
+    }
+
+    /// For a backup, between groups.
+    pub(super) fn ask_copy(&self, ask: Copying) -> Result<(), StoreError> {
+        self.enqueue(|waiting| waiting.copying.push_back(ask))
     }
 
     /// Takes nothing more; what waits is still done.

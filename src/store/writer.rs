@@ -16,17 +16,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use rusqlite::backup::Backup;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode};
 use tokio::time::Instant;
 
 use super::Shared;
+use super::backup::{self, Copied, Piece};
 use super::refused::{code, store_error};
 use super::reserve::Reserve;
 use super::schema::{BUSY_WAIT, is_no_room};
 use super::tx::{Delta, Hot, Lanes, Tx};
 use super::types::StoreError;
-use super::waiting::{Lane, Queue, Work};
+use super::waiting::{Copying, Lane, Queue, Work};
 use crate::clock::monotonic;
 use crate::metrics as names;
 
@@ -82,6 +84,7 @@ impl Drop for Gone {
                 std::mem::take(&mut waiting.mail),
                 std::mem::take(&mut waiting.bulk),
                 std::mem::take(&mut waiting.controls),
+                std::mem::take(&mut waiting.copying),
             )
         };
         drop(left);
@@ -165,12 +168,9 @@ impl<'c> Writer<'c> {
         self.mind_disk();
         self.spread_log();
         while self.wait() {
-            self.controls();
-            self.retry_kept();
-            self.mind_disk();
-            self.group();
-            if self.log_pages() >= self.checkpoint_at {
-                self.checkpoint();
+            self.turn();
+            if let Some(Copying::Begin(to)) = self.next_copying() {
+                self.copy(*to);
             }
         }
         self.last_tries();
@@ -178,6 +178,48 @@ impl<'c> Writer<'c> {
             work.finish(Some(StoreError::Stopping));
         }
         self.cut_log();
+    }
+
+    /// One group, and what goes with it.
+    fn turn(&mut self) {
+        self.controls();
+        self.retry_kept();
+        self.mind_disk();
+        self.group();
+        if self.log_pages() >= self.checkpoint_at {
+            self.checkpoint();
+        }
+    }
+
+    fn next_copying(&self) -> Option<Copying> {
+        self.shared.queue.lock().copying.pop_front()
+    }
+
+    /// Goes on with its work, and copies a piece between two groups where one is asked for, until that backup ends.
+    /// SQLite keeps what is copied already up to date, for it is this connection that writes.
+    fn copy(&mut self, mut to: Connection) {
+        let begun = Backup::new(self.conn, &mut to);
+        let whole = loop {
+            match (self.next_copying(), &begun) {
+                (Some(Copying::Piece(reply)), Ok(backup)) => match backup::piece(backup) {
+                    Ok(None) => break reply,
+                    Ok(Some(copied)) => drop(reply.send(Ok(Piece::More(copied)))),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                (Some(Copying::Piece(reply)), Err(_)) => {
+                    let _ = reply.send(begun.map(|_| Piece::More(Copied::default())));
+                    return;
+                }
+                (Some(Copying::End), _) => return,
+                (Some(Copying::Begin(_)) | None, _) => {}
+            }
+            if !self.wait() {
+                return;
+            }
+            self.turn();
+        };
+        drop(begun);
+        let _ = whole.send(Ok(Piece::Done(to)));
     }
 
     /// Writes zeros where the log will be, if the disk has plenty of room: a sync after octets were written over others

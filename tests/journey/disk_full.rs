@@ -11,18 +11,22 @@ use crate::support::wait::holds_within;
 use crate::support::{Fault, Point, Relay, Upstream, skip, wait_until};
 
 /// A small file system of its own, unmounted at the end.
-struct SmallDisk {
+pub struct SmallDisk {
     folder: tempfile::TempDir,
 }
 
 impl SmallDisk {
-    fn mount(megabytes: u32) -> Option<SmallDisk> {
+    pub fn mount(megabytes: u32) -> Option<SmallDisk> {
         let folder = tempfile::tempdir().unwrap();
         let status = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "postroad-test"])
             .arg(folder.path())
             .status();
         status.is_ok_and(|s| s.success()).then_some(SmallDisk { folder })
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     fn data(&self) -> PathBuf {

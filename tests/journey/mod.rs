@@ -4,6 +4,7 @@ mod a_million_waits;
 mod accepts_then_sends;
 mod apps_nobody_can_change;
 mod asks;
+mod backups;
 mod certificate_reload;
 mod changes_only_what_it_may;
 mod controls_are_escaped;

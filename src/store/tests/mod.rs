@@ -1,5 +1,6 @@
 //! The store against a real file: what each verb does, full and read-only disks, crashes, and a model beside it.
 
+mod backup;
 mod faults;
 mod life;
 mod model;
