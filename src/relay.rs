@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
@@ -14,23 +15,30 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::esp;
 use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
-use crate::flow::chunks::StoreChunks;
 use crate::flow::courier::{self, Courier};
 use crate::flow::intake::{self, Intake};
-use crate::flow::outlet::{self, Outlet};
-use crate::flow::{bounce, keeper, prepare};
+use crate::flow::setup::{self, Carrier};
+use crate::flow::{bounce, keeper, outlet, prepare};
 use crate::http;
 use crate::journal;
 use crate::lock::Lock;
 use crate::mail::{Budget, IdMint, StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
 use crate::router::{Carries, Rules};
-use crate::smtp::{self, Listener, ListenerSettings, TlsMode};
+use crate::secret::Secret;
+use crate::smtp::{self, Doorway, Listener, ListenerSettings, TlsMode};
 use crate::store::{self, Store};
+use crate::wire;
 use crate::wire::smtp::Login;
-use crate::wire::{self, Wire};
+
+mod changes;
+mod lines;
+mod reload;
+
+use lines::Lines;
+use reload::Reloader;
+pub use reload::Source;
 
 /// Sessions in DATA get so long to finish at a stop. With [`smtp::STOP_LEAVE`] and [`REST_GRACE`] it is 28 s; a
 /// supervisor kills after 30, and the store writes its log back in between.
@@ -50,8 +58,8 @@ const SIDE_BACKLOG: u32 = 1024;
 /// Octets of the instance's secret.
 const SECRET_OCTETS: usize = 32;
 
-/// Runs the relay until SIGTERM or SIGINT. `Err` says why it did not start.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs the relay until SIGTERM or SIGINT; SIGHUP has it read `source` again. `Err` says why it did not start.
+pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
     raise_open_files();
     outlive_file_limit()?;
     let metrics = crate::metrics::install()?;
@@ -67,14 +75,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     recover(&store, &config).await?;
     let budget = Budget::new(config.memory_octets);
     let wake = Arc::new(Notify::new());
+    let mut lines = Lines::default();
     let courier = Courier::new(courier::Parts {
         store: store.clone(),
         clock: Arc::clone(&clock),
         mint: Arc::clone(&mint),
         budget: Arc::clone(&budget),
-        outlets: outlets(&config, &store, &clock, &wake),
-        streams: config.streams.clone(),
-        routes: routes(&config),
+        setup: setup(&config, &store, &Lines::default(), &mut lines),
         wake,
     });
     restore_suspensions(&store, &courier).await?;
@@ -84,49 +91,57 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         clock: Arc::clone(&clock),
         mint: Arc::clone(&mint),
         courier: Arc::clone(&courier),
-        settings: report_settings(&config),
+        settings: Arc::new(ArcSwap::from_pointee(report_settings(&config))),
     };
+    let token = token(&instance_secret(&data_dir)?);
     let intake = Arc::new(Intake::new(intake::Parts {
         store: store.clone(),
         clock: Arc::clone(&clock),
         mint,
         budget: Arc::clone(&budget),
         courier: Arc::clone(&courier),
-        rules: prepare::Settings {
-            hostname: config.server.hostname.clone(),
-            token: token(&instance_secret(&data_dir)?),
-            origin: config.server.origin.clone(),
-            long_lines: config.server.long_lines,
-        },
-        streams: config.streams.clone(),
-        listeners: config
-            .listeners
-            .iter()
-            .map(|l| l.name.clone())
-            .chain([http::send::LISTENER.into()])
-            .collect(),
+        rules: content_rules(&config, &token),
+        listeners: listener_names(&config),
     }));
-    let listeners = bind_listeners(&config, &budget)?;
+    let authenticator = smtp::Authenticator::new(config.credentials.clone());
+    let authenticator = Arc::new(authenticator.context("the system gives no random numbers")?);
+    let listeners = bind_listeners(&config, &shared(&config, &authenticator, &budget))?;
     let side = bind_side_port(config.http.address)?;
     let side_address = side.local_addr()?;
-    let admin_token = match &config.http.admin_token {
-        Some(token) => token.clone(),
-        None => crate::lock::admin_token(&data_dir).context("cannot make the admin token")?,
-    };
-    let doors = doors(&config, &listeners)?;
+    let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+    let told = Arc::new(ArcSwap::from_pointee(http::Told {
+        doors: doors_at(&config, &addresses),
+        post: Arc::new(http::LivePost(Arc::clone(&intake))),
+        admin_token: admin_token(&config)?,
+    }));
+    let doorways: Vec<_> = listeners.iter().map(|l| l.doorway(Arc::clone(&intake))).collect();
     let live = http::Live { store: store.clone(), courier: Some(Arc::clone(&courier)) };
     let queue = Arc::new(live);
     let tokens = Arc::clone(&queue) as Arc<dyn http::Tokens>;
     let lock = Arc::new(lock);
     lock.write(side_address, &[]).context("cannot write the lock file")?;
     let secure = secure(&config, &lock, side_address)?;
-    announce(&config, &doors, (side_address, secure.is_some()));
+    announce(&config, &addresses, (side_address, secure.is_some()));
     let desk = Arc::new(http::LiveDesk(Arc::clone(&courier)));
-    let post = Arc::new(http::LivePost(Arc::clone(&intake)));
-    let routes = http::Relay { post, queue, desk, clock, metrics, budget, doors, tokens, admin_token };
+    let parts = reload::Parts {
+        source,
+        store: store.clone(),
+        courier: Arc::clone(&courier),
+        budget: Arc::clone(&budget),
+        intake,
+        doorways: doorways.clone(),
+        addresses,
+        told: Arc::clone(&told),
+        reports: Arc::clone(&reports.settings),
+        token,
+    };
+    let reloader = Reloader::new(parts, reload::Present { config, authenticator, lines });
+    let reload = Arc::new(reload::ByHttp(Arc::clone(&reloader)));
+    let routes = http::Relay { told, reload, queue, desk, clock, metrics, budget, tokens };
     let side = http::SidePort { listener: side, secure };
-    let mut running = Running::start(listeners, intake, courier, (routes, side), reports);
-    let signal = wait_for_signal().await?;
+    let listeners = listeners.into_iter().zip(doorways).collect();
+    let mut running = Running::start(listeners, courier, (routes, side), reports);
+    let signal = wait_for_signal(&reloader).await?;
     journal::stopping(signal);
     running.stop().await;
     // Where it cannot be noted the next start holds longer.
@@ -149,8 +164,7 @@ struct Running {
 
 impl Running {
     fn start(
-        listeners: Vec<Listener>,
-        intake: Arc<Intake>,
+        listeners: Vec<(Listener, Arc<Doorway<Intake>>)>,
         courier: Arc<Courier>,
         (routes, side): (http::Relay, http::SidePort),
         reports: bounce::Parts,
@@ -158,8 +172,8 @@ impl Running {
         let (doors, rest) = (TaskTracker::new(), TaskTracker::new());
         let (doors_stop, rest_stop) = (CancellationToken::new(), CancellationToken::new());
         courier.start();
-        for listener in listeners {
-            doors.spawn(listener.run(Arc::clone(&intake), doors_stop.clone()));
+        for (listener, doorway) in listeners {
+            doors.spawn(listener.run(doorway, doors_stop.clone()));
         }
         rest.spawn(keeper::keep(Arc::clone(&courier), rest_stop.clone()));
         rest.spawn(keeper::make_room(Arc::clone(&courier), rest_stop.clone()));
@@ -208,7 +222,8 @@ async fn enter_generation(store: &Store, config: &Config) -> anyhow::Result<()> 
 /// Judges what an earlier start left.
 async fn recover(store: &Store, config: &Config) -> anyhow::Result<()> {
     let hold = |name: &StreamName, kind: StreamKind| {
-        let settings = config.streams.iter().find(|s| s.name == *name);
+        let named = |name: &StreamName| config.streams.iter().find(|s| s.name == *name);
+        let settings = named(name).or_else(|| named(&StreamName::default_of(kind)));
         settings.map_or_else(|| StreamSettings::built_in(kind).unsure_hold, |s| s.unsure_hold)
     };
     let recovered = store.recover(hold).await.context("cannot judge what an earlier start left")?;
@@ -218,9 +233,9 @@ async fn recover(store: &Store, config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn announce(config: &Config, doors: &[http::Door], (side, https): (SocketAddr, bool)) {
-    for (settings, door) in config.listeners.iter().zip(doors) {
-        journal::listening(&settings.name, door.address);
+fn announce(config: &Config, addresses: &[SocketAddr], (side, https): (SocketAddr, bool)) {
+    for (settings, address) in config.listeners.iter().zip(addresses) {
+        journal::listening(&settings.name, *address);
     }
     journal::serving(side, https);
     if config.esps.iter().all(|esp| matches!(esp.kind, EspKind::Sandbox { .. })) {
@@ -228,17 +243,42 @@ fn announce(config: &Config, doors: &[http::Door], (side, https): (SocketAddr, b
     }
 }
 
-fn bind_listeners(config: &Config, budget: &Arc<Budget>) -> anyhow::Result<Vec<Listener>> {
-    let authenticator = smtp::Authenticator::new(config.credentials.clone());
-    let authenticator = authenticator.context("the system gives no random numbers")?;
-    let shared = smtp::Shared {
+/// What every listener goes by.
+fn shared(config: &Config, authenticator: &Arc<smtp::Authenticator>, budget: &Arc<Budget>) -> smtp::Shared {
+    smtp::Shared {
         hostname: config.server.hostname.clone(),
         origin: config.server.origin.clone(),
         dsn: config.server.dsn,
-        authenticator: Arc::new(authenticator),
+        authenticator: Arc::clone(authenticator),
         budget: Arc::clone(budget),
         limits: smtp::Limits { stop_grace: SESSIONS_GRACE, ..smtp::Limits::default() },
-    };
+    }
+}
+
+/// What is done to a message that comes in.
+fn content_rules(config: &Config, token: &str) -> prepare::Settings {
+    prepare::Settings {
+        hostname: config.server.hostname.clone(),
+        token: token.to_owned(),
+        origin: config.server.origin.clone(),
+        long_lines: config.server.long_lines,
+    }
+}
+
+/// Every door's name in metrics.
+fn listener_names(config: &Config) -> Vec<String> {
+    config.listeners.iter().map(|l| l.name.clone()).chain([http::send::LISTENER.into()]).collect()
+}
+
+/// What opens every route.
+fn admin_token(config: &Config) -> anyhow::Result<Secret> {
+    match &config.http.admin_token {
+        Some(token) => Ok(token.clone()),
+        None => crate::lock::admin_token(&config.server.data_dir).context("cannot make the admin token"),
+    }
+}
+
+fn bind_listeners(config: &Config, shared: &smtp::Shared) -> anyhow::Result<Vec<Listener>> {
     let bind = |settings: &ListenerSettings| Ok(Listener::bind(settings.clone(), shared.clone())?);
     config.listeners.iter().map(bind).collect()
 }
@@ -285,12 +325,13 @@ fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     socket.listen(SIDE_BACKLOG)
 }
 
-/// Where the listeners really are: port 0 became a free one.
-fn doors(config: &Config, listeners: &[Listener]) -> anyhow::Result<Vec<http::Door>> {
-    let door = |(settings, listener): (&ListenerSettings, &Listener)| {
-        Ok(http::Door { address: listener.local_addr()?, implicit_tls: settings.tls == TlsMode::Implicit })
+/// The listeners as they are tried, where they really are: port 0 became a free one.
+fn doors_at(config: &Config, addresses: &[SocketAddr]) -> Vec<http::Door> {
+    let door = |(settings, address): (&ListenerSettings, &SocketAddr)| http::Door {
+        address: *address,
+        implicit_tls: settings.tls == TlsMode::Implicit,
     };
-    config.listeners.iter().zip(listeners).map(door).collect()
+    config.listeners.iter().zip(addresses).map(door).collect()
 }
 
 /// Which ESPs the configuration lets mail go to.
@@ -307,7 +348,7 @@ fn routes(config: &Config) -> Rules {
 /// What an operator suspended stays so.
 async fn restore_suspensions(store: &Store, courier: &Courier) -> anyhow::Result<()> {
     let suspensions = store.suspensions().await.context("cannot read which ESPs are suspended")?;
-    for outlet in courier.outlets() {
+    for Carrier { outlet, .. } in &courier.setup().carriers {
         outlet.gate.suspend(suspensions.get(&*outlet.name).cloned());
         outlet.gate.pause_with_all(suspensions.get(store::EVERY_ESP).cloned());
     }
@@ -317,43 +358,25 @@ async fn restore_suspensions(store: &Store, courier: &Courier) -> anyhow::Result
     Ok(())
 }
 
-fn outlets(config: &Config, store: &Store, clock: &Arc<dyn Clock>, wake: &Arc<Notify>) -> Vec<Arc<Outlet>> {
-    let hostname = &config.server.hostname;
-    let own = config.server.dsn_from.is_some();
-    config.esps.iter().map(|esp| outlet(esp, (hostname, own), store, (clock, wake))).collect()
-}
-
-fn outlet(
-    settings: &EspSettings,
-    (hostname, dsn_from): (&str, bool),
-    store: &Store,
-    (clock, wake): (&Arc<dyn Clock>, &Arc<Notify>),
-) -> Arc<Outlet> {
-    let (esp, wire, connections): (Box<dyn esp::Esp>, Arc<dyn Wire>, usize) = match &settings.kind {
-        EspKind::Smtp(smtp) => {
-            let wire = wire::smtp::SmtpWire::new(
-                wire_settings(smtp, hostname),
-                Arc::new(StoreChunks(store.clone())),
-            );
-            let envelope_from = smtp.envelope_from.clone();
-            let reports = dsn_from || envelope_from.is_none();
-            let esp = esp::smtp::Smtp { envelope_from, reports };
-            (Box::new(esp), Arc::new(wire), smtp.max_connections)
-        }
-        EspKind::Sandbox { .. } => {
-            (Box::new(esp::sandbox::Sandbox), Arc::new(wire::sandbox::SandboxWire), SANDBOX_CONNECTIONS)
-        }
+/// What the configuration says to the courier. The lines of `before` that are as they were are used on; all that it
+/// uses is noted in `lines`.
+fn setup(config: &Config, store: &Store, before: &Lines, lines: &mut Lines) -> setup::Parts {
+    let mut esp = |esp: &EspSettings| outlet::Parts {
+        name: esp.name.clone(),
+        priority: esp.priority,
+        weight: esp.weight,
+        line: lines.line(before, esp, &config.server, store),
+        connections: match &esp.kind {
+            EspKind::Smtp(smtp) => smtp.max_connections,
+            EspKind::Sandbox { .. } => SANDBOX_CONNECTIONS,
+        },
+        limits: esp.limits,
     };
-    let parts = outlet::Parts {
-        name: settings.name.clone(),
-        priority: settings.priority,
-        weight: settings.weight,
-        esp,
-        wire,
-        connections,
-        limits: settings.limits,
-    };
-    Outlet::new(parts, Arc::clone(clock), Arc::clone(wake))
+    setup::Parts {
+        esps: config.esps.iter().map(&mut esp).collect(),
+        streams: config.streams.clone(),
+        routes: routes(config),
+    }
 }
 
 /// What the wire to an SMTP upstream needs to know.
@@ -381,7 +404,7 @@ pub fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Sett
     }
 }
 
-async fn wait_for_signal() -> anyhow::Result<&'static str> {
+async fn wait_for_signal(reloader: &Arc<Reloader>) -> anyhow::Result<&'static str> {
     let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     // By itself it would end the process, at the end of the terminal's session for one.
@@ -390,9 +413,11 @@ async fn wait_for_signal() -> anyhow::Result<&'static str> {
         tokio::select! {
             _ = term.recv() => return Ok("SIGTERM"),
             _ = int.recv() => return Ok("SIGINT"),
-            _ = hup.recv() => tracing::warn!(
-                "SIGHUP: a renewed certificate is used by itself; for any other change restart the relay"
-            ),
+            _ = hup.recv() => {
+                // Beside: a signal to stop does not wait for it. The log has how it went.
+                let reloader = Arc::clone(reloader);
+                tokio::spawn(async move { reloader.reload().await });
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::text::{json_line, shown};
 use crate::config::{Place, Problem, Problems};
+use crate::http::error::ErrorDetail;
 
 /// See the module.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Exit code 2: a faulty configuration.
     Configuration(Problems),
+    /// Exit code 2: a configuration that the relay does not take, as it told.
+    Refused(ErrorDetail),
     /// Exit code 2: a faulty configuration, told already.
     Told,
     /// Exit code 3.
@@ -49,7 +52,7 @@ impl Failure {
             Failure::NobodyReads => 0,
             Failure::Sysexit(code) => *code,
             Failure::Failed(_) => 1,
-            Failure::Usage(_) | Failure::Configuration(_) | Failure::Told => 2,
+            Failure::Usage(_) | Failure::Configuration(_) | Failure::Refused(_) | Failure::Told => 2,
             Failure::NotFound(_) => 3,
             Failure::NoRelay(_) => 4,
         }
@@ -60,7 +63,7 @@ impl Failure {
         match self {
             Failure::Failed(_) | Failure::Sysexit(_) | Failure::NobodyReads => "failed",
             Failure::Usage(_) => "usage",
-            Failure::Configuration(_) | Failure::Told => "configuration",
+            Failure::Configuration(_) | Failure::Refused(_) | Failure::Told => "configuration",
             Failure::NotFound(_) => "not_found",
             Failure::NoRelay(_) => "no_relay",
         }
@@ -73,6 +76,7 @@ impl Failure {
                 Some(m.clone())
             }
             Failure::Configuration(problems) => Some(problems.to_string()),
+            Failure::Refused(error) => Some(error.whole()),
             Failure::Told | Failure::Sysexit(_) | Failure::NobodyReads => None,
         }
     }
@@ -89,6 +93,9 @@ impl Failure {
         let mut error = json!({ "code": self.code(), "message": message });
         if let Failure::Configuration(problems) = self {
             error["problems"] = problems.iter().map(problem_json).collect();
+        }
+        if let Failure::Refused(refused) = self {
+            error = json!(refused);
         }
         json_line(err, &json!({ "error": error }))
     }

@@ -22,6 +22,7 @@ mod new_config;
 mod offline;
 mod queue;
 mod reach;
+mod reload;
 mod resolve;
 mod send;
 mod sendmail;
@@ -144,6 +145,9 @@ enum Command {
         /// The file to be made, on the relay's machine
         file: PathBuf,
     },
+    /// Read the configuration again and put it in place, whole or not at all; says what changed
+    #[command(after_help = "As SIGHUP does.\n\nExample: postroad reload")]
+    Reload,
     /// Who would carry a mail now, and why not the others; nothing is sent
     #[command(after_help = "Example: postroad resolve app@example.com you@example.net")]
     Resolve(resolve::Question),
@@ -304,6 +308,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Token(command) => brief(token::run(&common, command, out)),
         Command::Pause { reason } => brief(esp::pause_all(&common, &reason, out)),
         Command::Backup { file } => brief(backup::back_up(&common, &file, out)),
+        Command::Reload => brief(reload::reload(&common, out)),
         Command::Unpause => brief(esp::unpause_all(&common, out)),
         Command::Resolve(question) => brief(resolve::resolve(&common, &question, out)),
         // It was seen before clap read it.
@@ -402,6 +407,7 @@ mod tests {
             "pause --reason=moving",
             "unpause",
             "backup /var/backups/postroad.db --json",
+            "reload --json",
             "resolve app@example.com you@example.net --stream newsletter",
             "token create --scope send --scope read --name shop",
             "token list",

@@ -12,7 +12,7 @@ use super::*;
 use crate::http::fake::{self, Fake, TOKEN, id};
 
 pub(super) struct Relay {
-    queue: Arc<Fake>,
+    pub(super) queue: Arc<Fake>,
     pub(super) common: Common,
     _stop: DropGuard,
 }

@@ -242,11 +242,9 @@ impl Client {
                 self.base
             )));
         };
-        let mut message = error.message;
-        for field in error.fields {
-            message.push_str(&format!("\n  {}: {}", field.field, field.message));
-        }
+        let message = error.whole();
         Err(match status {
+            StatusCode::UNPROCESSABLE_ENTITY if error.code == "configuration" => Failure::Refused(error),
             StatusCode::NOT_FOUND | StatusCode::GONE => Failure::NotFound(message),
             StatusCode::BAD_REQUEST => Failure::Usage(message),
             _ => Failure::Failed(message),

@@ -13,7 +13,8 @@ pub(super) fn serve(common: &Common, options: &ServeArguments) -> Result<(), Fai
         .build()
         .map_err(|e| Failure::Failed(format!("cannot start: {e}")))?;
     loaded.warnings.iter().for_each(|warning| journal::odd(&warning.to_string()));
-    let ended = runtime.block_on(relay::run(loaded.config));
+    let source = settings::source(common.config.as_deref(), loaded.path);
+    let ended = runtime.block_on(relay::run(loaded.config, source));
     // Look-ups that hang must not hold up the end: what matters has been committed by now.
     runtime.shutdown_background();
     log.flush();

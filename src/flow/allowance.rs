@@ -13,9 +13,17 @@ use crate::store::Store;
 #[derive(Debug)]
 pub struct Allowance {
     esp: String,
+    book: Mutex<Book>,
+}
+
+/// The limits, and what is in hand under them.
+#[derive(Debug)]
+struct Book {
     limits: Limits,
-    quota: Mutex<Quota>,
-    pace: Option<Mutex<Pace>>,
+    quota: Quota,
+    pace: Option<Pace>,
+    /// How often the windows were changed: an answer of the ledger to an earlier question is none to this quota.
+    edition: u64,
 }
 
 /// What one call has of it.
@@ -43,25 +51,52 @@ pub enum NoShare {
 impl Allowance {
     /// Under these limits. Whatever was allowed before this start and not used is spent.
     pub fn new(esp: &str, limits: Limits, now: Timestamp) -> Self {
-        Allowance {
-            esp: esp.to_owned(),
+        let book = Book {
             limits,
-            quota: Mutex::new(Quota::new(limits.windows)),
-            pace: limits.rate.map(|rate| Mutex::new(Pace::new(rate, now))),
+            quota: Quota::new(limits.windows),
+            pace: limits.rate.map(|rate| Pace::new(rate, now)),
+            edition: 0,
+        };
+        Allowance { esp: esp.to_owned(), book: Mutex::new(book) }
+    }
+
+    /// Under other limits from now on. The moments that are given away stay so; what was in hand under other windows
+    /// comes back, for [`Allowance::give_back`].
+    #[must_use]
+    pub fn change(&self, limits: Limits, now: Timestamp) -> Option<(Timestamp, u64)> {
+        let mut book = self.book();
+        if limits.rate != book.limits.rate {
+            let at = |rate| book.pace.as_ref().map_or_else(|| Pace::new(rate, now), |pace| pace.at(rate));
+            book.pace = limits.rate.map(at);
+        }
+        let windows_change = limits.windows != book.limits.windows;
+        book.limits = limits;
+        if !windows_change {
+            return None;
+        }
+        book.edition += 1;
+        std::mem::replace(&mut book.quota, Quota::new(limits.windows)).give_up()
+    }
+
+    /// So much, taken at that moment, goes back to the ledger.
+    pub async fn give_back(&self, unused: Option<(Timestamp, u64)>, store: &Store) {
+        if let Some((at, unused)) = unused {
+            // What cannot be given back is spent.
+            let _ = store.give_back(&self.esp, at, unused).await;
         }
     }
 
     /// A share for so many recipients.
     pub fn take(&self, kind: StreamKind, recipients: u32, now: Timestamp) -> Result<Share, NoShare> {
-        let mut pace = self.pace.as_ref().map(locked);
-        if let Some(opens_at) = pace.as_ref().map(|pace| pace.opens_at(kind)).filter(|at| *at > now) {
+        let mut book = self.book();
+        if let Some(opens_at) = book.pace.as_ref().map(|pace| pace.opens_at(kind)).filter(|at| *at > now) {
             return Err(NoShare::At(opens_at));
         }
-        let spent = self.quota().take(kind, u64::from(recipients), now).map_err(|lack| match lack {
+        let spent = book.quota.take(kind, u64::from(recipients), now).map_err(|lack| match lack {
             Lack::Soon => NoShare::Soon,
             Lack::Spent(why) => NoShare::Spent(why),
         })?;
-        let leaves_at = match pace.as_mut().map(|pace| pace.take(kind, recipients, now)) {
+        let leaves_at = match book.pace.as_mut().map(|pace| pace.take(kind, recipients, now)) {
             Some(Ok(at)) => Some(at),
             Some(Err(at)) => return Err(NoShare::At(at)),
             None => None,
@@ -71,61 +106,69 @@ impl Allowance {
 
     /// Why there is none for so many recipients, for longer than a moment.
     pub fn why_spent(&self, kind: StreamKind, recipients: u32, now: Timestamp) -> Option<PassedOver> {
-        self.quota().spent(kind, u64::from(recipients), now)
+        self.book().quota.spent(kind, u64::from(recipients), now)
     }
 
     /// Whether the rate leaves room now for transactional mail.
     pub fn is_open(&self, now: Timestamp) -> bool {
-        self.pace.as_ref().is_none_or(|pace| locked(pace).opens_at(StreamKind::Transactional) <= now)
+        self.book().pace.as_ref().is_none_or(|pace| pace.opens_at(StreamKind::Transactional) <= now)
     }
 
     /// What may still be sent; `None`: without limit.
     pub fn remaining(&self, now: Timestamp) -> Option<u64> {
-        self.quota().remaining(now)
+        self.book().quota.remaining(now)
     }
 
     /// Something was given back to the ledger.
     pub fn stirred(&self) {
-        self.quota().stirred();
+        self.book().quota.stirred();
     }
 
     /// What there is to do at the ledger; whoever is told so calls [`Allowance::ask`].
     pub fn wants(&self, now: Timestamp) -> Option<Ask> {
-        self.quota().wants(now)
+        self.book().quota.wants(now)
     }
 
     /// Asks the ledger. `false`: it did not answer, and is asked again later.
     pub async fn ask(&self, ask: Ask, store: &Store, now: Timestamp) -> bool {
-        if let Some((at, unused)) = ask.back {
-            // What cannot be given back is spent.
-            let _ = store.give_back(&self.esp, at, unused).await;
-        }
-        match store.take(&self.esp, ask.recipients, self.limits.windows).await {
-            Ok(block) => {
-                let back = self.quota().granted(Granted {
+        self.give_back(ask.back, store).await;
+        let (windows, edition) = {
+            let book = self.book();
+            (book.limits.windows, book.edition)
+        };
+        let answer = store.take(&self.esp, ask.recipients, windows).await;
+        let back = {
+            let mut book = self.book();
+            match &answer {
+                Ok(block) if book.edition != edition => {
+                    (block.granted > 0).then_some((block.at, block.granted))
+                }
+                Ok(block) => book.quota.granted(Granted {
                     recipients: block.granted,
                     at: block.at,
                     left: block.left,
                     more_at: block.more_at,
                     presumed: block.presumed,
-                });
-                if let Some((at, unused)) = back {
-                    let _ = store.give_back(&self.esp, at, unused).await;
-                    self.stirred();
+                }),
+                Err(_) => {
+                    if book.edition == edition {
+                        book.quota.failed(now);
+                    }
+                    None
                 }
-                true
             }
-            Err(_) => {
-                self.quota().failed(now);
-                false
-            }
+        };
+        if back.is_some() {
+            self.give_back(back, store).await;
+            self.stirred();
         }
+        answer.is_ok()
     }
 
     /// A share that was not used, or so many recipients of it.
     pub async fn unused(&self, share: &Share, recipients: u32, store: &Store, now: Timestamp) {
         let Some(at) = share.spent.filter(|_| recipients > 0) else { return };
-        let kept = self.quota().unused(at, u64::from(recipients), now);
+        let kept = self.book().quota.unused(at, u64::from(recipients), now);
         if !kept {
             let _ = store.give_back(&self.esp, at, u64::from(recipients)).await;
             self.stirred();
@@ -134,17 +177,63 @@ impl Allowance {
 
     /// At a stop: what is in hand goes back.
     pub async fn close(&self, store: &Store) {
-        let held = self.quota().give_up();
-        if let Some((at, unused)) = held {
-            let _ = store.give_back(&self.esp, at, unused).await;
-        }
+        let held = self.book().quota.give_up();
+        self.give_back(held, store).await;
     }
 
-    fn quota(&self) -> MutexGuard<'_, Quota> {
-        self.quota.lock().unwrap_or_else(PoisonError::into_inner)
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn locked(pace: &Mutex<Pace>) -> MutexGuard<'_, Pace> {
-    pace.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::quota::{QuotaLimits, Rate};
+    use std::time::Duration;
+
+    const T0: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+    const RECEIPT: StreamKind = StreamKind::Transactional;
+
+    fn rate(recipients: u32) -> Limits {
+        let rate = Some(Rate { recipients, per: Duration::from_secs(60) });
+        Limits { rate, ..Limits::default() }
+    }
+
+    #[test]
+    fn another_rate_keeps_the_moments_that_are_given_away() {
+        let later = T0.plus(Duration::from_secs(60));
+        let allowance = Allowance::new("a", rate(1), T0);
+        assert!(allowance.take(RECEIPT, 1, later).is_ok());
+        assert_eq!(allowance.change(rate(60), later), None);
+        assert!(
+            matches!(allowance.take(RECEIPT, 1, later), Err(NoShare::At(at)) if at > later.plus(Duration::from_secs(59)))
+        );
+        let _ = allowance.change(Limits::default(), later);
+        assert!(allowance.take(RECEIPT, 1, later).is_ok(), "no rate, no wait");
+        let _ = allowance.change(rate(60), later);
+        assert!(allowance.take(RECEIPT, 1, later).is_err(), "a rate begins empty");
+    }
+
+    #[test]
+    fn other_windows_give_back_what_is_in_hand() {
+        let daily = |limit| Limits {
+            windows: QuotaLimits { daily: Some(limit), ..QuotaLimits::default() },
+            ..Limits::default()
+        };
+        let allowance = Allowance::new("a", daily(1_000), T0);
+        assert!(allowance.wants(T0).is_some());
+        let left = [None, Some(990), None];
+        let granted = Granted { recipients: 10, at: T0, left, more_at: None, presumed: false };
+        let _ = allowance.book().quota.granted(granted);
+        assert!(allowance.take(RECEIPT, 4, T0).is_ok());
+        assert_eq!(allowance.change(daily(1_000), T0), None, "the same");
+        assert_eq!(allowance.change(daily(500), T0), Some((T0, 6)));
+        assert_eq!(
+            allowance.take(RECEIPT, 1, T0),
+            Err(NoShare::Soon),
+            "nothing is used that was not asked for"
+        );
+        assert_eq!(allowance.wants(T0).map(|ask| ask.recipients), Some(5));
+    }
 }

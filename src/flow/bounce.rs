@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::Courier;
+use super::setup::Setup;
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
 use crate::esp::Parcel;
@@ -58,8 +60,8 @@ pub struct Parts {
     pub mint: Arc<IdMint>,
     /// Who sends the reports.
     pub courier: Arc<Courier>,
-    /// How they are written.
-    pub settings: Settings,
+    /// How they are written; a reload puts others in their place.
+    pub settings: Arc<ArcSwap<Settings>>,
 }
 
 /// Writes reports until it is told to stop; what is owed by then is written after the next start.
@@ -138,8 +140,9 @@ impl Parts {
             (ReversePath::Mailbox(to), None) => self.message(owed, &message, to),
             (_, why) => return self.give_up(told(), &message, &why.unwrap_or_default()).await,
         };
-        let rules = self.courier.rules_of(&report);
-        if let Some(why) = self.courier.never(&report, &rules).or_else(|| self.unfit(&report)) {
+        let setup = self.courier.setup();
+        let rules = setup.rules_of(&report);
+        if let Some(why) = setup.never(&report, &rules).or_else(|| self.unfit(&setup, &report)) {
             return self.give_up(told(), &message, &format!("no ESP could ever carry it ({why})")).await;
         }
         let detail = format!("queued as {} to {}", report.id, message.envelope.sender.wire());
@@ -156,7 +159,7 @@ impl Parts {
 
     /// Why that sender gets no report; `None`: he does.
     fn why_not(&self, to: &Address) -> Result<Option<String>, StoreError> {
-        if !self.settings.on {
+        if !self.settings.load().on {
             return Ok(Some("[server] dsn is off".into()));
         }
         if to.domain().is_none() {
@@ -171,15 +174,15 @@ impl Parts {
     }
 
     /// Why no ESP would take a report of this kind; `None`: one would.
-    fn unfit(&self, report: &Message) -> Option<String> {
+    fn unfit(&self, setup: &Setup, report: &Message) -> Option<String> {
         let recipients = &report.envelope.recipients;
         let attempt = self.mint.attempt(&*self.clock);
         let mut reasons = Vec::new();
-        for outlet in self.courier.outlets() {
+        for carrier in &setup.carriers {
             let parcel = Parcel { message: report, recipients, attempt };
-            match outlet.esp.compose(parcel, report.accepted_at) {
+            match carrier.line.esp.compose(parcel, report.accepted_at) {
                 Ok(_) => return None,
-                Err(unfit) => reasons.push(format!("{}: {}", outlet.name, unfit.0)),
+                Err(unfit) => reasons.push(format!("{}: {}", carrier.name(), unfit.0)),
             }
         }
         Some(reasons.join("; "))
@@ -199,17 +202,17 @@ impl Parts {
     /// The report as a message of its own.
     fn message(&self, owed: &[Owed], message: &Message, to: &Address) -> Message {
         let id = self.mint.message(&*self.clock);
-        let now = self.clock.now();
-        let from = match &self.settings.from {
+        let (now, settings) = (self.clock.now(), self.settings.load_full());
+        let from = match &settings.from {
             Some(from) => from.wire().to_owned(),
-            None => format!("MAILER-DAEMON@{}", self.settings.hostname),
+            None => format!("MAILER-DAEMON@{}", settings.hostname),
         };
         let report = Report {
             message,
-            fates: owed.iter().filter_map(|owed| self.fate(owed, message)).collect(),
+            fates: owed.iter().filter_map(|owed| fate(owed, message, &settings)).collect(),
             to,
             from: &from,
-            hostname: &self.settings.hostname,
+            hostname: &settings.hostname,
             id: &id.to_string(),
             at: now,
         };
@@ -233,32 +236,32 @@ impl Parts {
             tags: Vec::new(),
             metadata: Vec::new(),
             pin: None,
-            source: self.source(),
+            source: source(&settings),
         }
     }
+}
 
-    fn source(&self) -> Source {
-        Source {
-            listener: LISTENER.into(),
-            peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            helo: self.settings.hostname.clone(),
-            credential: None,
-            protocol: Protocol::Report,
-        }
+fn source(settings: &Settings) -> Source {
+    Source {
+        listener: LISTENER.into(),
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        helo: settings.hostname.clone(),
+        credential: None,
+        protocol: Protocol::Report,
     }
+}
 
-    fn fate<'a>(&'a self, owed: &'a Owed, message: &'a Message) -> Option<Fate<'a>> {
-        let place = owed.delivery.recipient as usize;
-        Some(Fate {
-            to: message.envelope.recipients.get(place)?,
-            ask: message.envelope.reports.as_deref().and_then(|asks| asks.of(place)),
-            cause: owed.cause,
-            status: (owed.cause == Cause::Suppressed).then(|| suppressed_status(&owed.said)),
-            said: &owed.said,
-            remote: owed.esp.as_ref().and_then(|esp| self.settings.hosts.get(esp)).map(String::as_str),
-            at: owed.at,
-        })
-    }
+fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Option<Fate<'a>> {
+    let place = owed.delivery.recipient as usize;
+    Some(Fate {
+        to: message.envelope.recipients.get(place)?,
+        ask: message.envelope.reports.as_deref().and_then(|asks| asks.of(place)),
+        cause: owed.cause,
+        status: (owed.cause == Cause::Suppressed).then(|| suppressed_status(&owed.said)),
+        said: &owed.said,
+        remote: owed.esp.as_ref().and_then(|esp| settings.hosts.get(esp)).map(String::as_str),
+        at: owed.at,
+    })
 }
 
 /// STANDARDS §1.7, as at RCPT.

@@ -8,6 +8,7 @@ use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
+use super::setup::Line;
 use super::unfit;
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -32,8 +33,8 @@ pub struct Call {
     pub attempt: AttemptId,
     /// When it was begun.
     pub begun_at: Timestamp,
-    /// Outlets tried in this round, this one included.
-    pub tried: Vec<usize>,
+    /// ESPs tried in this round, this one included.
+    pub tried: Vec<Arc<str>>,
     /// See [`Pending::moved_for_recipient`].
     pub moved_for_recipient: bool,
     /// An open attempt binds it to this ESP.
@@ -42,6 +43,10 @@ pub struct Call {
     pub verdicts: u64,
     /// Its share of what is begun ahead.
     pub room: Room,
+    /// How the ESP is spoken to: as the setup says by which it was chosen.
+    pub line: Arc<Line>,
+    /// That setup's number.
+    pub setup: u64,
     /// Why it goes there, for `explain`.
     pub told: Option<Arc<str>>,
 }
@@ -79,7 +84,7 @@ impl Courier {
         let watch = Watch::new(self.abort.clone());
         let mut held = false;
         let mut relayed = false;
-        let (outcomes, phases) = match outlet.esp.compose(parcel, started) {
+        let (outcomes, phases) = match call.line.esp.compose(parcel, started) {
             Err(unfit) => {
                 let count = recipients.len();
                 (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
@@ -96,7 +101,7 @@ impl Courier {
                 }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
                 relayed = call.message.envelope.reports.is_some() && was_not_told(&reply);
-                (outlet.esp.read(parcel, &reply, self.clock.now()), phases)
+                (call.line.esp.read(parcel, &reply, self.clock.now()), phases)
             }
         };
         if outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
@@ -153,9 +158,7 @@ impl Courier {
             let fewer = u32::try_from(gone.len()).unwrap_or(0);
             self.store.unbegin(gone, self.clock.now()).await;
             self.look_now();
-            if let Some(outlet) = call.tried.last() {
-                self.unused(*outlet, &call.room, fewer).await;
-            }
+            self.unused(&call.room, fewer).await;
             if stay.is_empty() {
                 return None;
             }
@@ -173,7 +176,7 @@ impl Courier {
         watch: &Watch,
     ) -> (Reply, bool) {
         let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
-        let exchange = outlet.wire.exchange(request, watch);
+        let exchange = call.line.wire.exchange(request, watch);
         tokio::pin!(exchange);
         let mut nap = hold;
         loop {
@@ -228,7 +231,8 @@ impl Courier {
         };
         let from_domain = of(Fault::Sender).then(|| from_domain(&call.message)).flatten();
         let met = Met { outcomes, keys: &keys, from_domain: from_domain.as_deref() };
-        let judged = outlet.gate.returns(&met, took, self.clock.now());
+        let judged =
+            outlet.gate.returns(&met, took, self.clock.now(), self.is_spoken_to_by(outlet, &call.line));
         self.record_alerts(outlet, judged.alerts);
         judged.systemic
     }
@@ -318,13 +322,12 @@ impl Courier {
                 bound_to: None,
                 tried: tried.to_vec(),
                 moved_for_recipient: call.moved_for_recipient,
+                setup: call.setup,
             });
         }
         // Who was not begun, or has fallen out since, has been given back already.
         let recipients = u32::try_from(call.passengers.len()).unwrap_or(0);
-        if let Some(outlet) = call.tried.last() {
-            self.unused(*outlet, &call.room, recipients).await;
-        }
+        self.unused(&call.room, recipients).await;
     }
 
     fn settle(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, settles: Vec<Settle>) {
@@ -386,6 +389,7 @@ impl Courier {
             bound_to: None,
             tried: call.tried.clone(),
             moved_for_recipient: call.moved_for_recipient || for_recipient,
+            setup: call.setup,
         });
     }
 

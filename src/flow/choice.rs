@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::courier::Courier;
-use super::outlet::{Full, Load, Outlet, Room};
-use crate::address::Address;
+use super::outlet::{Full, Load, Room};
+use super::setup::{Carrier, Line, Setup};
 use crate::clock::Timestamp;
 use crate::mail::from::from_domain;
-use crate::mail::{Lane, Message, Rule, StreamName};
+use crate::mail::{Lane, Message, Rule, StreamKind, StreamName};
 use crate::router::choose::{overflows, told};
 use crate::router::{Candidate, Choice, PassedOver, Ties, choose};
 
@@ -24,7 +24,7 @@ pub(super) struct Wish<'a> {
 /// Where it goes.
 #[derive(Debug)]
 pub(super) struct Chosen {
-    pub outlet: usize,
+    pub line: Arc<Line>,
     pub room: Room,
     /// For `explain`; nothing where there was no choice.
     pub told: Option<Arc<str>>,
@@ -56,16 +56,20 @@ pub struct Standing {
 
 impl Courier {
     /// The first in rank that has room. A campaign waits for its ESP where that is only busy.
-    pub(super) fn choose(&self, wish: &Wish<'_>, now: Timestamp) -> Result<Chosen, NotChosen> {
-        let from = self.minded_from(wish.message);
+    pub(super) fn choose(&self, setup: &Setup, wish: &Wish<'_>, now: Timestamp) -> Result<Chosen, NotChosen> {
+        let from = minded_from(setup, wish.message);
         let load =
             Load { kind: wish.message.kind, recipients: wish.recipients, from_domain: from.as_deref() };
-        let candidates = self.candidates(&wish.message.stream, wish.rule, load, now);
+        let candidates = setup.candidates(wish.stream(), wish.rule, load, now);
         let choice = choose(&candidates, wish.ties, wish.message.id.number() as u64);
         let mut again_at: Option<Timestamp> = None;
         for (n, i) in choice.ranked.iter().enumerate() {
-            let full = match self.outlets[*i].room(load, now) {
-                Ok(room) => return Ok(Chosen { outlet: *i, room, told: self.told(&candidates, &choice, n) }),
+            let Carrier { outlet, line, .. } = &setup.carriers[*i];
+            let full = match outlet.room(load, now) {
+                Ok(room) => {
+                    let told = (candidates.len() > 1).then(|| told(&candidates, &choice, n).into());
+                    return Ok(Chosen { line: Arc::clone(line), room, told });
+                }
                 Err(full) => full,
             };
             let busy_for = match full {
@@ -92,123 +96,46 @@ impl Courier {
 
     /// Whether an ESP is left for this wish: not tried, and nothing keeps mail from it for longer than a moment.
     pub(super) fn another_left(&self, wish: &Wish<'_>, now: Timestamp) -> bool {
-        let from = self.minded_from(wish.message);
+        let setup = self.setup();
+        let from = minded_from(&setup, wish.message);
         let load =
             Load { kind: wish.message.kind, recipients: wish.recipients, from_domain: from.as_deref() };
-        let candidates = self.candidates(&wish.message.stream, wish.rule, load, now);
+        let candidates = setup.candidates(wish.stream(), wish.rule, load, now);
         !choose(&candidates, wish.ties, 0).ranked.is_empty()
     }
+}
 
-    /// Whether mail of that lane can move now, at an ESP with room.
-    pub(super) fn moves(&self, lane: &Lane, now: Timestamp) -> bool {
-        let load = Load { kind: lane.kind, recipients: 1, from_domain: None };
-        self.outlets.iter().enumerate().any(|(i, outlet)| {
-            lane.pin.as_deref().is_none_or(|pin| pin == &*outlet.name)
-                && outlet.free() > 0
-                && self.routes.keep_out(i, &outlet.name, &lane.stream, &lane.rule).is_none()
-                && outlet.hindrance(load, now).is_none()
-        })
+impl<'a> Wish<'a> {
+    fn stream(&self) -> (&'a StreamName, StreamKind) {
+        (&self.message.stream, self.message.kind)
     }
+}
 
-    /// How every ESP stands towards mail of that lane now: those that may carry it in rank, then the others.
-    pub(super) fn standings(&self, lane: &Lane, load: Load<'_>, ties: Ties<'_>) -> Vec<Standing> {
-        let candidates = self.candidates(&lane.stream, &lane.rule, load, self.clock.now());
-        let choice = choose(&candidates, ties, 0);
-        let place = |i| choice.ranked.iter().position(|r| *r == i);
-        let why = |i| choice.passed_over.iter().find(|(n, _)| *n == i).map(|(_, why)| why.clone());
-        let standing = |(i, c): (usize, &Candidate<'_>)| Standing {
-            name: c.name.to_owned(),
-            priority: c.priority,
-            weight: c.weight,
-            rank: place(i),
-            why: why(i),
-        };
-        let mut standings: Vec<Standing> = candidates.iter().enumerate().map(standing).collect();
-        standings.sort_by_key(|s| (s.rank.is_none(), s.rank));
-        standings
-    }
+/// How every ESP stands towards mail of that lane now: those that may carry it in rank, then the others.
+pub(super) fn standings(
+    setup: &Setup,
+    lane: &Lane,
+    load: Load<'_>,
+    ties: Ties<'_>,
+    now: Timestamp,
+) -> Vec<Standing> {
+    let candidates = setup.candidates((&lane.stream, lane.kind), &lane.rule, load, now);
+    let choice = choose(&candidates, ties, 0);
+    let place = |i| choice.ranked.iter().position(|r| *r == i);
+    let why = |i| choice.passed_over.iter().find(|(n, _)| *n == i).map(|(_, why)| why.clone());
+    let standing = |(i, c): (usize, &Candidate<'_>)| Standing {
+        name: c.name.to_owned(),
+        priority: c.priority,
+        weight: c.weight,
+        rank: place(i),
+        why: why(i),
+    };
+    let mut standings: Vec<Standing> = candidates.iter().enumerate().map(standing).collect();
+    standings.sort_by_key(|s| (s.rank.is_none(), s.rank));
+    standings
+}
 
-    /// The rules that bear on one recipient.
-    pub(super) fn rule(&self, message: &Message, recipient: usize, from: Option<&str>) -> Rule {
-        match message.envelope.recipients.get(recipient) {
-            Some(address) if self.routes.any() => self.routes.bearing_on(address, from),
-            Some(_) | None => Rule::default(),
-        }
-    }
-
-    /// The rules that bear on each recipient; empty where there are none.
-    pub fn rules_of(&self, message: &Message) -> Vec<Rule> {
-        if !self.routes.any() {
-            return Vec::new();
-        }
-        let from = if self.routes.any_domains() { from_domain(message) } else { None };
-        (0..message.envelope.recipients.len()).map(|n| self.rule(message, n, from.as_deref())).collect()
-    }
-
-    /// Why no ESP could ever carry one of its recipients: each ESP's reason. `None`: for each there is one.
-    pub fn never(&self, message: &Message, rules: &[Rule]) -> Option<String> {
-        let none = [Rule::default()];
-        let rules = if rules.is_empty() { &none[..] } else { rules };
-        let keep_out = |i, name: &str, rule| self.routes.keep_out(i, name, &message.stream, rule);
-        rules
-            .iter()
-            .find_map(|rule| self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, rule)))
-    }
-
-    /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the
-    /// message: each ESP's reason. `None`: one could.
-    pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<String> {
-        let rule = if self.routes.any() { self.routes.bearing_on(to, None) } else { Rule::default() };
-        self.each_reason(pin, |i, name| self.routes.keep_out_to(i, name, stream, &rule))
-    }
-
-    /// Every ESP's reason, where every one has one.
-    fn each_reason(
-        &self,
-        pin: Option<&str>,
-        why: impl Fn(usize, &str) -> Option<PassedOver>,
-    ) -> Option<String> {
-        let mut reasons = Vec::with_capacity(self.outlets.len());
-        for (i, outlet) in self.outlets.iter().enumerate() {
-            let why = match pin.filter(|pin| *pin != &*outlet.name) {
-                Some(pin) => PassedOver::Pinned(pin.to_owned()),
-                None => why(i, &outlet.name)?,
-            };
-            reasons.push(format!("{}: {why}", outlet.name));
-        }
-        Some(reasons.join("; "))
-    }
-
-    fn candidates<'c>(
-        &'c self,
-        stream: &StreamName,
-        rule: &Rule,
-        load: Load<'_>,
-        now: Timestamp,
-    ) -> Vec<Candidate<'c>> {
-        let candidate = |(i, outlet): (usize, &'c Arc<Outlet>)| Candidate {
-            name: &outlet.name,
-            priority: outlet.priority,
-            weight: outlet.weight,
-            hindrance: self
-                .routes
-                .keep_out(i, &outlet.name, stream, rule)
-                .or_else(|| outlet.hindrance(load, now)),
-        };
-        self.outlets.iter().enumerate().map(candidate).collect()
-    }
-
-    /// Looked for only where some ESP minds: it takes a look into the header.
-    pub(super) fn minded_from(&self, message: &Message) -> Option<String> {
-        self.minds_senders().then(|| from_domain(message)).flatten()
-    }
-
-    /// Whether some ESP refused some From domain.
-    pub(super) fn minds_senders(&self) -> bool {
-        self.outlets.iter().any(|o| o.gate.minds_senders())
-    }
-
-    fn told(&self, candidates: &[Candidate<'_>], choice: &Choice, chosen: usize) -> Option<Arc<str>> {
-        (candidates.len() > 1).then(|| told(candidates, choice, chosen).into())
-    }
+/// Whose mail it is, looked for only where some ESP minds: it takes a look into the header.
+pub(super) fn minded_from(setup: &Setup, message: &Message) -> Option<String> {
+    setup.minds_senders().then(|| from_domain(message)).flatten()
 }

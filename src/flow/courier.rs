@@ -3,11 +3,11 @@
 //! Fresh mail whose first ESP has room comes already begun ([`Courier::plan`], [`Courier::hand_over`]); what waits is
 //! begun in rounds (`rounds`), a batch a commit: first what is held in memory, then what the database has due.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,13 +16,14 @@ use super::call::Call;
 use super::choice::{Chosen, Wish};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending, PendingQueue};
+use super::setup::{self, Carrier, Setup};
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
 use crate::mail::{
     Abort, AttemptId, Budget, DeliveryId, IdMint, Lane, Message, Rule, StreamKind, StreamName,
 };
 use crate::policy::streams::StreamSettings;
-use crate::router::{Rules, Ties};
+use crate::router::Ties;
 use crate::store::{Beginning, Entered, Store};
 
 /// See [`Courier::turns_to_give`].
@@ -33,22 +34,24 @@ const TURNS_WHERE_MAIL_WAITS: u32 = 2;
 pub struct Courier {
     pub(super) store: Store,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) outlets: Vec<Arc<Outlet>>,
+    /// What the configuration says now.
+    pub(super) setup: ArcSwap<Setup>,
+    /// Every outlet that is configured, or at work still.
+    pub(super) known: Mutex<Vec<Weak<Outlet>>>,
+    /// Taken by whoever changes who gets mail, so that one is done before the next begins.
+    pub(super) order: tokio::sync::Mutex<()>,
     pub(super) abort: Abort,
     pub(super) tasks: TaskTracker,
     /// Calls that were begun and came too late for a connection.
     returns: TaskTracker,
     pub(super) mint: Arc<IdMint>,
     budget: Arc<Budget>,
-    streams: HashMap<StreamName, Arc<StreamSettings>>,
     pending: Mutex<PendingQueue>,
     /// Rung when there is something to do: room was freed, mail waits, a time has come.
     pub(super) wake: Arc<Notify>,
     pub(super) next_look_millis: AtomicI64,
-    /// Which ESPs the configuration lets mail go to.
-    pub(super) routes: Rules,
-    /// Mail waits for an ESP that is not there; it is told once a start.
-    stranded: Alert,
+    /// Mail waits for an ESP that is not there; it is told once, until the ESPs change.
+    pub(super) stranded: Alert,
     pub(super) stop: CancellationToken,
 }
 
@@ -71,12 +74,8 @@ pub struct Parts {
     pub mint: Arc<IdMint>,
     /// Memory for messages.
     pub budget: Arc<Budget>,
-    /// The ESPs.
-    pub outlets: Vec<Arc<Outlet>>,
-    /// The streams' rules.
-    pub streams: Vec<StreamSettings>,
-    /// Which ESPs the configuration lets mail go to.
-    pub routes: Rules,
+    /// What the configuration says.
+    pub setup: setup::Parts,
     /// Rung by the outlets.
     pub wake: Arc<Notify>,
 }
@@ -84,33 +83,33 @@ pub struct Parts {
 impl Courier {
     /// A courier that does not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let mut outlets = Vec::new();
+        let setup = Setup::new(0, parts.setup, |esp| {
+            outlets.push(Outlet::new(esp, Arc::clone(&parts.clock), Arc::clone(&parts.wake)));
+            outlets[outlets.len() - 1].clone()
+        });
         Arc::new(Courier {
             store: parts.store,
             clock: parts.clock,
-            outlets: parts.outlets,
+            setup: ArcSwap::new(setup),
+            known: Mutex::new(outlets.iter().map(Arc::downgrade).collect()),
+            order: tokio::sync::Mutex::default(),
             abort: Abort::default(),
             tasks: TaskTracker::new(),
             returns: TaskTracker::new(),
             mint: parts.mint,
             budget: parts.budget,
-            streams: parts.streams.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect(),
             pending: Mutex::default(),
             wake: parts.wake,
             next_look_millis: AtomicI64::new(0),
-            routes: parts.routes,
             stranded: Alert::new("esp_missing"),
             stop: CancellationToken::new(),
         })
     }
 
-    /// The ESPs.
-    pub fn outlets(&self) -> &[Arc<Outlet>] {
-        &self.outlets
-    }
-
     /// Asks the ledger for every ESP that has limits: mail that comes first would pass such an ESP over else.
     pub async fn ask_allowances(&self) {
-        for outlet in &self.outlets {
+        for Carrier { outlet, .. } in &self.setup().carriers {
             if let Some(ask) = outlet.allowance.wants(self.clock.now()) {
                 outlet.allowance.ask(ask, &self.store, self.clock.now()).await;
             }
@@ -119,19 +118,8 @@ impl Courier {
 
     /// Starts the connections of every outlet and the courier's own round.
     pub fn start(self: &Arc<Self>) {
-        for outlet in &self.outlets {
-            for connection in 0..outlet.connections {
-                let (courier, outlet) = (Arc::clone(self), Arc::clone(outlet));
-                self.tasks.spawn(async move {
-                    while let Some(call) = outlet.next().await {
-                        if outlet.turns_away(&call) {
-                            courier.send_back(&outlet, call).await;
-                        } else {
-                            courier.carry(&outlet, connection, call).await;
-                        }
-                    }
-                });
-            }
+        for Carrier { outlet, .. } in &self.setup().carriers {
+            self.put_to_work(outlet, outlet.connections());
         }
         let courier = Arc::clone(self);
         self.tasks.spawn(async move {
@@ -141,9 +129,9 @@ impl Courier {
     }
 
     /// What is pinned to an ESP that is not there is not even read.
-    async fn note_missing_pins(&self) {
-        let missing =
-            |lane: &Lane| lane.pin.as_ref().is_some_and(|pin| !self.outlets.iter().any(|o| *o.name == **pin));
+    pub(super) async fn note_missing_pins(&self) {
+        let setup = self.setup();
+        let missing = |lane: &Lane| lane.pin.as_ref().is_some_and(|pin| setup.carrier(pin).is_none());
         match self.store.waiting_lanes(missing).await {
             Ok(lanes) => lanes.iter().for_each(|lane| self.note_missing(lane.pin.as_deref())),
             Err(error) => journal::trouble("looking for mail of ESPs that are gone", &error.to_string()),
@@ -151,8 +139,8 @@ impl Courier {
     }
 
     /// Where fresh mail would go at once, when nothing waits before it: the first ESP in rank that has room. `rules`
-    /// has one for each recipient, or none at all.
-    pub fn plan(&self, message: &Message, rules: &[Rule]) -> Option<Planned> {
+    /// has one for each recipient, or none at all; they are of that setup.
+    pub fn plan(&self, setup: &Setup, message: &Message, rules: &[Rule]) -> Option<Planned> {
         let none = Rule::default();
         let rule = rules.first().unwrap_or(&none);
         let alike = rules.iter().all(|other| other == rule);
@@ -165,14 +153,14 @@ impl Courier {
             recipients: u32::try_from(message.envelope.recipients.len()).unwrap_or(u32::MAX),
             ties: Ties { pin: message.pin.as_deref(), ..Ties::default() },
         };
-        let chosen = self.choose(&wish, message.accepted_at).ok()?;
+        let chosen = self.choose(setup, &wish, message.accepted_at).ok()?;
         let attempt = self.mint.attempt(&*self.clock);
         Some(Planned { chosen, attempt, verdicts: self.store.verdicts() })
     }
 
     /// The begin of fresh mail as it was planned.
     pub fn beginning(&self, planned: &Planned) -> Beginning {
-        Beginning { attempt: planned.attempt, esp: self.outlets[planned.chosen.outlet].name.to_string() }
+        Beginning { attempt: planned.attempt, esp: planned.chosen.room.outlet().name.to_string() }
     }
 
     /// How many turns a session gives to all others before it answers: more where mail waits. Sessions outnumber the
@@ -182,12 +170,12 @@ impl Courier {
     }
 
     /// Takes fresh mail after its commit: what was begun with it goes to a connection, the rest waits, those of one
-    /// rule together.
+    /// rule together. The plan and the rules are of that setup.
     pub fn hand_over(
         self: &Arc<Self>,
         message: Arc<Message>,
         planned: Option<Planned>,
-        rules: Vec<Rule>,
+        (setup, rules): (&Setup, Vec<Rule>),
         entered: &[Entered],
     ) {
         let of = |which: Entered| {
@@ -195,7 +183,7 @@ impl Courier {
             fits.map(|(i, _)| Passenger::fresh(i)).collect::<Vec<_>>()
         };
         let waiting = of(Entered::Waiting);
-        if let Some(Planned { chosen: Chosen { outlet, room, told }, attempt, verdicts }) = planned {
+        if let Some(Planned { chosen: Chosen { line, room, told }, attempt, verdicts }) = planned {
             let passengers = of(Entered::Begun);
             let call = Call {
                 begun_at: message.accepted_at,
@@ -203,17 +191,19 @@ impl Courier {
                 rule: rules.first().cloned().unwrap_or_default(),
                 passengers,
                 attempt,
-                tried: vec![outlet],
+                tried: vec![Arc::clone(&room.outlet().name)],
                 moved_for_recipient: false,
                 bound: false,
                 verdicts,
                 room,
+                line,
+                setup: setup.number,
                 told,
             };
-            self.push(outlet, call);
+            self.push(call);
         }
         for (rule, passengers) in by_rule(waiting, &rules) {
-            self.submit(Pending::fresh(Arc::clone(&message), rule, passengers));
+            self.submit(Pending::fresh(Arc::clone(&message), rule, passengers, setup.number));
         }
     }
 
@@ -221,28 +211,34 @@ impl Courier {
     pub fn give_up(self: &Arc<Self>, planned: Planned) {
         let courier = Arc::clone(self);
         self.tasks.spawn(async move {
-            let Chosen { outlet, room, .. } = planned.chosen;
-            courier.unused(outlet, &room, room.share.recipients).await;
+            let room = planned.chosen.room;
+            courier.unused(&room, room.share.recipients).await;
         });
     }
 
-    /// To the next free connection; a stop that came between begin and here takes it back.
-    pub(super) fn push(self: &Arc<Self>, outlet: usize, call: Call) {
+    /// To the next free connection; a stop that came between begin and here takes it back, and so does a reload that
+    /// took the ESP away.
+    pub(super) fn push(self: &Arc<Self>, call: Call) {
         let fewer =
             call.room.share.recipients.saturating_sub(u32::try_from(call.passengers.len()).unwrap_or(0));
         if fewer > 0 && call.room.share.spent.is_some() {
-            let (courier, share) = (Arc::clone(self), call.room.share);
+            let (courier, share, outlet) =
+                (Arc::clone(self), call.room.share, Arc::clone(call.room.outlet()));
             self.tasks.spawn(async move {
-                let (outlet, now) = (&courier.outlets[outlet], courier.clock.now());
+                let now = courier.clock.now();
                 outlet.allowance.unused(&share, fewer, &courier.store, now).await;
             });
         }
         if call.passengers.is_empty() {
             return;
         }
-        if let Some(call) = self.outlets[outlet].push(call) {
+        let outlet = Arc::clone(call.room.outlet());
+        if let Some(call) = outlet.push(call) {
             let courier = Arc::clone(self);
-            self.returns.spawn(async move { courier.take_back(&[call]).await });
+            self.returns.spawn(async move {
+                courier.take_back(&[call]).await;
+                courier.look_now();
+            });
         }
     }
 
@@ -267,24 +263,7 @@ impl Courier {
 
     /// The rules of a stream; mail of a stream that is gone follows the default of its kind.
     pub(super) fn rules(&self, stream: &StreamName, kind: StreamKind) -> Arc<StreamSettings> {
-        let default = match kind {
-            StreamKind::Transactional => StreamName::TRANSACTIONAL,
-            StreamKind::Broadcast => StreamName::BROADCAST,
-        };
-        let found = self.streams.get(stream).or_else(|| self.streams.get(&StreamName::new(default)));
-        found.cloned().unwrap_or_else(|| Arc::new(StreamSettings::built_in(kind)))
-    }
-
-    /// The rules of a stream that is there.
-    pub(super) fn stream_named(&self, name: &str) -> Option<&Arc<StreamSettings>> {
-        self.streams.get(&StreamName::new(name))
-    }
-
-    /// Those that are there, in order.
-    pub(super) fn stream_names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.streams.keys().map(StreamName::as_str).collect();
-        names.sort_unstable();
-        names
+        self.setup.load().stream(stream, kind)
     }
 
     pub(super) fn queue(&self) -> MutexGuard<'_, PendingQueue> {
@@ -302,14 +281,20 @@ impl Courier {
     /// and those on the wire, which are asked to end. What was handed over has `grace` to be answered; so long a full
     /// disk may keep what is taken back.
     pub async fn stop(&self, grace: Duration) {
-        self.stop.cancel();
+        {
+            // A reload that is at it puts its ESPs in place first; a later one finds that all stops.
+            let _known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stop.cancel();
+        }
         self.tasks.close();
-        let unstarted: Vec<Call> = self.outlets.iter().flat_map(|o| o.close()).collect();
+        let setup = self.setup();
+        let carriers = &setup.carriers;
+        let unstarted: Vec<Call> = carriers.iter().flat_map(|c| c.outlet.close()).collect();
         self.abort.ask();
         let ended = async { tokio::join!(self.take_back(&unstarted), self.tasks.wait()) };
         let _ = tokio::time::timeout(grace, ended).await;
-        for outlet in &self.outlets {
-            outlet.wire.close().await;
+        for Carrier { outlet, line, .. } in carriers {
+            line.wire.close().await;
             outlet.allowance.close(&self.store).await;
         }
     }
@@ -321,7 +306,7 @@ impl Courier {
     }
 
     /// The gate was shut after this was begun: what was not started is chosen for anew.
-    async fn send_back(&self, outlet: &Outlet, call: Call) {
+    pub(super) async fn send_back(&self, outlet: &Outlet, call: Call) {
         self.take_back(&[call]).await;
         self.send_back_all(outlet).await;
     }
@@ -332,20 +317,20 @@ impl Courier {
         self.look_now();
     }
 
-    /// Mail waits for that ESP: where it is not there, that is told, once a start.
+    /// Mail waits for that ESP: where it is not there, that is told, once until the ESPs change.
     pub(super) fn note_missing(&self, esp: Option<&str>) {
-        if let Some(esp) = esp.filter(|esp| !self.outlets.iter().any(|o| &*o.name == *esp)) {
+        if let Some(esp) = esp.filter(|esp| self.setup.load().carrier(esp).is_none()) {
             self.stranded.raise(format_args!(
-                "mail waits for the ESP {esp}, which is not configured: write its [[esp]] again and restart, or take \
+                "mail waits for the ESP {esp}, which is not configured: write its [[esp]] again and reload, or take \
                  the mail out with `postroad queue rm`; else it ends at its max_age"
             ));
         }
     }
 
     /// What of an ESP's allowance was not used.
-    pub(super) async fn unused(&self, outlet: usize, room: &Room, recipients: u32) {
-        let (outlet, now) = (&self.outlets[outlet], self.clock.now());
-        outlet.allowance.unused(&room.share, recipients, &self.store, now).await;
+    pub(super) async fn unused(&self, room: &Room, recipients: u32) {
+        let now = self.clock.now();
+        room.outlet().allowance.unused(&room.share, recipients, &self.store, now).await;
     }
 
     /// Asks the ledger where an ESP's allowance in hand is low.
@@ -362,9 +347,7 @@ impl Courier {
     pub(super) async fn take_back(&self, calls: &[Call]) {
         for call in calls {
             let recipients = u32::try_from(call.passengers.len()).unwrap_or(0);
-            if let Some(outlet) = call.tried.last() {
-                self.unused(*outlet, &call.room, recipients).await;
-            }
+            self.unused(&call.room, recipients).await;
         }
         let deliveries: Vec<_> =
             calls.iter().flat_map(|c| c.passengers.iter().map(|p| (c.delivery(p), c.attempt))).collect();

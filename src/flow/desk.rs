@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::choice::Standing;
+use super::choice::{Standing, minded_from, standings};
 use super::courier::Courier;
-use super::outlet::{Load, Outlet};
+use super::outlet::Load;
+use super::setup::{Carrier, Setup};
 use crate::address::Address;
 use crate::clock::{Timestamp, monotonic};
 use crate::journal;
@@ -99,7 +100,7 @@ impl Courier {
     /// How every ESP stands, in the configuration's order.
     pub fn esp_statuses(&self) -> Vec<EspStatus> {
         let now = self.clock.now();
-        self.outlets.iter().map(|outlet| outlet.status(now)).collect()
+        self.setup().carriers.iter().map(|carrier| carrier.status(now)).collect()
     }
 
     /// Suspends an ESP: it gets no mail until then, or until it is resumed. What is on its way goes on.
@@ -109,48 +110,52 @@ impl Courier {
         reason: &str,
         for_how_long: Option<Duration>,
     ) -> Result<EspStatus, DeskError> {
-        let outlet = self.named(esp)?;
+        let _order = self.order.lock().await;
+        let carrier = self.named(esp)?;
         let now = self.clock.now();
         let until = for_how_long.map(|time| now.plus(time));
         let suspension = Suspension { reason: reason.to_owned(), since: now, until };
         self.store.suspend(esp, Some(suspension.clone())).await?;
-        outlet.gate.suspend(Some(suspension));
+        carrier.outlet.gate.suspend(Some(suspension));
         journal::esp_suspended(esp, reason, until);
         // What waits for a connection there is chosen for anew.
-        self.send_back_all(outlet).await;
+        self.send_back_all(&carrier.outlet).await;
         if let Some(until) = until {
             self.look_at(until);
         }
-        Ok(outlet.status(now))
+        Ok(carrier.status(now))
     }
 
     /// Resumes an ESP, and reopens its gate where faults had shut it.
     pub async fn resume(self: &Arc<Self>, esp: &str) -> Result<EspStatus, DeskError> {
-        let outlet = self.named(esp)?;
+        let _order = self.order.lock().await;
+        let carrier = self.named(esp)?;
         self.store.suspend(esp, None).await?;
         let now = self.clock.now();
-        outlet.gate.reopen(now);
-        outlet.allowance.stirred();
+        carrier.outlet.gate.reopen(now);
+        carrier.outlet.allowance.stirred();
         journal::esp_resumed(esp);
         self.look_now();
-        Ok(outlet.status(now))
+        Ok(carrier.status(now))
     }
 
     /// Connects and logs in to an ESP, without a mail; what each step met. Bounded by its wire.
     pub async fn try_esp(&self, esp: &str) -> Result<Tried, DeskError> {
-        let outlet = self.named(esp)?;
+        let carrier = self.named(esp)?;
         let began = monotonic();
-        let Checked { steps, met } = outlet.wire.check().await;
+        let Checked { steps, met } = carrier.line.wire.check().await;
         Ok(Tried { steps, met, took: began.elapsed() })
     }
 
     /// Pauses all sending: mail is taken and waits, whatever is on its way goes on. Survives a restart.
     pub async fn pause_all(self: &Arc<Self>, reason: &str) -> Result<Vec<EspStatus>, DeskError> {
+        let _order = self.order.lock().await;
         let pause = Suspension { reason: reason.to_owned(), since: self.clock.now(), until: None };
         self.store.suspend(EVERY_ESP, Some(pause.clone())).await?;
-        self.outlets.iter().for_each(|outlet| outlet.gate.pause_with_all(Some(pause.clone())));
+        let setup = self.setup();
+        setup.carriers.iter().for_each(|c| c.outlet.gate.pause_with_all(Some(pause.clone())));
         journal::sending_paused(reason);
-        for outlet in &self.outlets {
+        for Carrier { outlet, .. } in &setup.carriers {
             self.send_back_all(outlet).await;
         }
         Ok(self.esp_statuses())
@@ -159,11 +164,12 @@ impl Courier {
     /// Lets all go on that is not suspended by its name; after a restore each delivery that it left unfinished has an
     /// event first.
     pub async fn unpause_all(self: &Arc<Self>) -> Result<Vec<EspStatus>, DeskError> {
+        let _order = self.order.lock().await;
         let told = self.store.unpause().await?;
         if told > 0 {
             journal::may_have_been_sent(told);
         }
-        self.outlets.iter().for_each(|outlet| outlet.gate.pause_with_all(None));
+        self.setup().carriers.iter().for_each(|c| c.outlet.gate.pause_with_all(None));
         journal::sending_unpaused();
         self.look_now();
         Ok(self.esp_statuses())
@@ -176,15 +182,15 @@ impl Courier {
         to: &Address,
         stream: Option<&str>,
     ) -> Result<Resolved, DeskError> {
-        let name = stream.unwrap_or(StreamName::TRANSACTIONAL);
-        let rules = self.stream_named(name).ok_or_else(|| DeskError::NoSuchStream {
+        let (name, setup) = (stream.unwrap_or(StreamName::TRANSACTIONAL), self.setup());
+        let rules = setup.stream_named(&StreamName::new(name)).ok_or_else(|| DeskError::NoSuchStream {
             name: name.to_owned(),
-            known: self.stream_names().join(", "),
+            known: setup.stream_names().join(", "),
         })?;
-        let rule = self.routes.bearing_on(to, from_domain);
+        let rule = setup.bearing_on(to, from_domain);
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
         let load = Load { kind: lane.kind, recipients: 1, from_domain };
-        let standings = self.standings(&lane, load, Ties::default());
+        let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
         Ok(Resolved { stream: name.to_owned(), standings })
     }
 
@@ -198,16 +204,17 @@ impl Courier {
             return Ok(Vec::new());
         }
         // A view has no content; whose mail it is stands in the content.
-        let loaded = match self.routes.any_domains() || self.minds_senders() {
+        let setup = self.setup();
+        let loaded = match setup.any_domains() || setup.minds_senders() {
             true => self.store.load(vec![view.message.id]).await.pop().transpose()?.flatten(),
             false => None,
         };
         let message = loaded.as_ref().unwrap_or(&view.message);
-        Ok(self.outlook_of(message, &waiting))
+        Ok(self.outlook_of(&setup, message, &waiting))
     }
 
-    fn outlook_of(&self, message: &Message, waiting: &[u32]) -> Vec<Outlook> {
-        let (from, rules) = (self.minded_from(message), self.rules_of(message));
+    fn outlook_of(&self, setup: &Setup, message: &Message, waiting: &[u32]) -> Vec<Outlook> {
+        let (from, rules) = (minded_from(setup, message), setup.rules_of(message));
         let mut groups: Vec<(Rule, Vec<u32>)> = Vec::new();
         for n in waiting {
             let rule = rules.get(*n as usize).cloned().unwrap_or_default();
@@ -223,43 +230,45 @@ impl Courier {
                 from_domain: from.as_deref(),
             };
             let ties = Ties { pin: message.pin.as_deref(), ..Ties::default() };
-            Outlook { recipients, standings: self.standings(&Lane::of(message, rule), load, ties) }
+            let lane = Lane::of(message, rule);
+            Outlook { recipients, standings: standings(setup, &lane, load, ties, self.clock.now()) }
         };
         groups.into_iter().map(outlook).collect()
     }
 
-    fn named(&self, esp: &str) -> Result<&Arc<Outlet>, DeskError> {
-        let found = self.outlets.iter().find(|outlet| &*outlet.name == esp);
-        found.ok_or_else(|| DeskError::NoSuchEsp {
-            name: esp.to_owned(),
-            known: self.outlets.iter().map(|outlet| &*outlet.name).collect::<Vec<_>>().join(", "),
-        })
+    fn named(&self, esp: &str) -> Result<Carrier, DeskError> {
+        let setup = self.setup();
+        setup
+            .carrier(esp)
+            .cloned()
+            .ok_or_else(|| DeskError::NoSuchEsp { name: esp.to_owned(), known: setup.names().join(", ") })
     }
 }
 
-impl Outlet {
+impl Carrier {
     fn status(&self, now: Timestamp) -> EspStatus {
-        let suspension = self.gate.suspension(now);
+        let Carrier { outlet, .. } = self;
+        let suspension = outlet.gate.suspension(now);
         let receipt = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
-        let hindrance = self.hindrance(receipt, now).as_ref().map(PassedOver::to_string);
-        let on_trial = || Some(format!("one message tries it after: {}", self.gate.why_shut()?));
+        let hindrance = outlet.hindrance(receipt, now).as_ref().map(PassedOver::to_string);
+        let on_trial = || Some(format!("one message tries it after: {}", outlet.gate.why_shut()?));
         let why = hindrance.or_else(on_trial);
         EspStatus {
-            name: self.name.to_string(),
+            name: self.name().to_owned(),
             priority: self.priority,
             weight: self.weight,
             gate: match &suspension {
-                _ if self.gate.is_paused() => "paused",
+                _ if outlet.gate.is_paused() => "paused",
                 Some(_) => "suspended",
-                None => self.gate.word(),
+                None => outlet.gate.word(),
             },
             why,
             suspension,
-            begun: self.begun(),
-            max_connections: self.connections,
-            allowance_remaining: self.allowance.remaining(now),
-            usual_seconds: self.gate.usual_seconds(),
-            last_error: self.gate.last_error(),
+            begun: outlet.begun(),
+            max_connections: outlet.connections(),
+            allowance_remaining: outlet.allowance.remaining(now),
+            usual_seconds: outlet.gate.usual_seconds(),
+            last_error: outlet.gate.last_error(),
         }
     }
 }

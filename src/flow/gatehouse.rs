@@ -208,6 +208,19 @@ impl Gatehouse {
         self.gate().turns_away(probe) || self.suspension(now).is_some() || self.is_paused()
     }
 
+    /// It has so many connections now.
+    pub fn has_connections(&self, connections: usize) {
+        let mut flight = self.flight();
+        if flight.calls.len() < connections {
+            flight.calls.resize(connections, None);
+        }
+    }
+
+    /// Its settings have changed: what shut it may be mended, and its free check is due at once.
+    pub fn check_now(&self, now: Timestamp) {
+        self.gate().check_now(now);
+    }
+
     /// A call begins on that connection.
     pub fn departs(&self, connection: usize, call: Flying) {
         if let Some(place) = self.flight().calls.get_mut(connection) {
@@ -222,10 +235,11 @@ impl Gatehouse {
         }
     }
 
-    /// A call has ended after so long.
-    pub fn returns(&self, met: &Met<'_>, took: Duration, now: Timestamp) -> Judged {
+    /// A call has ended after so long. Where its settings are `current` no more, its failure says nothing of the gate:
+    /// a password that was changed is no fault of the ESP.
+    pub fn returns(&self, met: &Met<'_>, took: Duration, now: Timestamp, current: bool) -> Judged {
         let mut judged = self.note_stops(met, now);
-        let sign = sign(met.outcomes, &judged.systemic);
+        let sign = sign(met.outcomes, &judged.systemic).filter(|(sign, _)| current || *sign == Sign::Alive);
         {
             let mut flight = self.flight();
             if let Some((Sign::Fault | Sign::Account | Sign::Hang, said)) = sign {
@@ -459,7 +473,7 @@ mod tests {
         house.departs(1, flying());
         tokio::time::advance(Duration::from_secs(2)).await;
         house.lands(1);
-        house.returns(&met(&[accepted()]), Duration::from_secs(2), T0);
+        house.returns(&met(&[accepted()]), Duration::from_secs(2), T0, true);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(house.find_hang(T0, |_| true).0.is_empty(), "the other was answered two seconds ago");
         tokio::time::advance(Duration::from_secs(2)).await;
@@ -468,7 +482,7 @@ mod tests {
         assert_eq!((hung.len(), told.map(|(kind, _)| kind)), (1, Some("esp_shut")));
         assert_eq!(house.admits(T0), Admits::Nothing);
         house.lands(0);
-        house.returns(&met(&[accepted()]), Duration::from_secs(6), T0);
+        house.returns(&met(&[accepted()]), Duration::from_secs(6), T0, true);
         assert_eq!(house.why_shut(), None, "it was slow, no more");
     }
 
@@ -476,7 +490,7 @@ mod tests {
     async fn an_esp_that_is_always_slow_does_not_hang() {
         let house = Gatehouse::new("a", 1, T0);
         for _ in 0..30 {
-            house.returns(&met(&[accepted()]), Duration::from_secs(5), T0);
+            house.returns(&met(&[accepted()]), Duration::from_secs(5), T0, true);
         }
         house.departs(0, flying());
         tokio::time::advance(Duration::from_secs(10)).await;
@@ -506,7 +520,7 @@ mod tests {
         let refuse = |n: usize| {
             let (outcomes, keys) = ([refused(Fault::Recipient, None)], [format!("r{n}@x.example")]);
             let met = Met { outcomes: &outcomes, keys: &keys, from_domain: None };
-            house.returns(&met, Duration::ZERO, T0)
+            house.returns(&met, Duration::ZERO, T0, true)
         };
         for n in 0..4 {
             assert_eq!(refuse(n), Judged { systemic: vec![false], alerts: vec![] });
@@ -521,22 +535,36 @@ mod tests {
     fn a_pause_it_asked_for_and_a_domain_it_refused_keep_mail_from_it_for_a_time() {
         let house = Gatehouse::new("a", 1, T0);
         let wait = Some(Duration::from_secs(9));
-        house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), wait)]), Duration::ZERO, T0);
+        house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), wait)]), Duration::ZERO, T0, true);
         assert!(matches!(house.hindrance(None, T0), Some(PassedOver::Paused { .. })));
         assert!(house.any_stop.load(Ordering::Acquire));
         let later = T0.plus(Duration::from_secs(9));
         assert_eq!(house.hindrance(None, later), None);
-        house.returns(&met(&[accepted()]), Duration::ZERO, later);
+        house.returns(&met(&[accepted()]), Duration::ZERO, later, true);
         assert!(!house.any_stop.load(Ordering::Acquire), "what is over costs no look-up");
 
         let outcomes = [refused(Fault::Sender, None)];
         let met = Met { outcomes: &outcomes, keys: &[], from_domain: Some("shop.example") };
-        assert_eq!(house.returns(&met, Duration::ZERO, later).alerts.len(), 1);
-        assert!(house.returns(&met, Duration::ZERO, later).alerts.is_empty(), "once");
+        assert_eq!(house.returns(&met, Duration::ZERO, later, true).alerts.len(), 1);
+        assert!(house.returns(&met, Duration::ZERO, later, true).alerts.is_empty(), "once");
         assert!(house.minds_senders());
         assert!(matches!(house.hindrance(Some("shop.example"), later), Some(PassedOver::Sender { .. })));
         assert_eq!(house.hindrance(Some("other.example"), later), None);
         assert_eq!(house.hindrance(Some("shop.example"), later.plus(SENDER_CLOSED_FOR)), None);
+    }
+
+    #[test]
+    fn what_fails_by_settings_that_have_changed_says_nothing_of_the_gate() {
+        let house = Gatehouse::new("a", 1, T0);
+        let refuse = |current| {
+            house.returns(&met(&[refused(Fault::Account, None)]), Duration::ZERO, T0, current);
+            house.why_shut().is_some()
+        };
+        assert!((0..9).all(|_| !refuse(false)));
+        assert!((0..3).any(|_| refuse(true)));
+        assert!(!house.takes_check(T0), "a login that failed is tried again later");
+        house.check_now(T0);
+        assert!(house.takes_check(T0) && !house.takes_check(T0), "at once, and once, where it has changed");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
 use super::rates::Rates;
 use super::resend;
+use super::setup::Setup;
 use super::staging::{self, Turned};
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
@@ -26,7 +27,8 @@ use crate::policy::{Verdict, judge, senders};
 use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{Accept, Entry, Once, Store, StoreError};
 
-/// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier.
+/// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier. It goes by one
+/// configuration; after a reload another one keeps the door for those who come.
 #[derive(Debug)]
 pub struct Intake {
     store: Store,
@@ -35,11 +37,11 @@ pub struct Intake {
     budget: Arc<Budget>,
     courier: Arc<Courier>,
     rules: prepare::Settings,
+    setup: Arc<Setup>,
     accepted: HashMap<(String, StreamName), Counter>,
-    streams: HashMap<StreamName, StreamSettings>,
-    rates: Rates,
-    no_room: Alert,
-    not_stored: Alert,
+    rates: Arc<Rates>,
+    no_room: Arc<Alert>,
+    not_stored: Arc<Alert>,
 }
 
 /// What an intake is made of.
@@ -57,8 +59,6 @@ pub struct Parts {
     pub courier: Arc<Courier>,
     /// What is done to a message.
     pub rules: prepare::Settings,
-    /// The streams.
-    pub streams: Vec<StreamSettings>,
     /// The listeners' names, for metrics.
     pub listeners: Vec<String>,
 }
@@ -66,26 +66,36 @@ pub struct Parts {
 impl Intake {
     /// An intake ready to answer.
     pub fn new(parts: Parts) -> Self {
-        let mut accepted = HashMap::new();
-        for listener in &parts.listeners {
-            for stream in &parts.streams {
-                let labels = [("listener", listener.clone()), ("stream", stream.name.to_string())];
-                let handle = counter!(names::MESSAGES_ACCEPTED, &labels);
-                accepted.insert((listener.clone(), stream.name.clone()), handle);
-            }
-        }
+        let setup = parts.courier.setup();
         Intake {
+            accepted: counters(&parts.listeners, &setup),
+            setup,
             store: parts.store,
             clock: parts.clock,
             mint: parts.mint,
             budget: parts.budget,
             courier: parts.courier,
             rules: parts.rules,
-            accepted,
-            streams: parts.streams.into_iter().map(|s| (s.name.clone(), s)).collect(),
-            rates: Rates::default(),
-            no_room: Alert::new("no_room"),
-            not_stored: Alert::new("not_stored"),
+            rates: Arc::default(),
+            no_room: Arc::new(Alert::new("no_room")),
+            not_stored: Arc::new(Alert::new("not_stored")),
+        }
+    }
+
+    /// The same, by another configuration.
+    pub fn renewed(&self, rules: prepare::Settings, listeners: &[String], setup: Arc<Setup>) -> Self {
+        Intake {
+            store: self.store.clone(),
+            clock: Arc::clone(&self.clock),
+            mint: Arc::clone(&self.mint),
+            budget: Arc::clone(&self.budget),
+            courier: Arc::clone(&self.courier),
+            rules,
+            accepted: counters(listeners, &setup),
+            setup,
+            rates: Arc::clone(&self.rates),
+            no_room: Arc::clone(&self.no_room),
+            not_stored: Arc::clone(&self.not_stored),
         }
     }
 
@@ -167,14 +177,19 @@ impl Intake {
         due: Timestamp,
         key: Option<OnceKey>,
     ) -> Result<MessageId, Reply> {
-        let rules = self.courier.rules_of(&message);
-        if let Some(why) = self.courier.never(&message, &rules) {
+        let mut rules = self.setup.rules_of(&message);
+        if let Some(why) = self.setup.never(&message, &rules) {
             let text =
                 format!("no ESP of the relay could ever carry this message ({why}); see its configuration");
             return Err(Reply::told(554, (5, 6, 0), text));
         }
+        // Who carries it is asked of today's configuration: a session may have begun with an older one.
+        let today = self.courier.setup();
+        if today.number != self.setup.number {
+            rules = today.rules_of(&message);
+        }
         let for_later = due > message.accepted_at;
-        let planned = if for_later { None } else { self.courier.plan(&message, &rules) };
+        let planned = if for_later { None } else { self.courier.plan(&today, &message, &rules) };
         let entry = match &planned {
             Some(planned) => Entry::Begun(self.courier.beginning(planned)),
             None => Entry::Waiting { due },
@@ -209,7 +224,7 @@ impl Intake {
         // Its call waits for nothing; the log's line is written while the next hop answers.
         match for_later {
             true => self.courier.look_at(due),
-            false => self.courier.hand_over(Arc::clone(&message), planned, rules, &entered),
+            false => self.courier.hand_over(Arc::clone(&message), planned, (&today, rules), &entered),
         }
         self.count(&message);
         journal::accepted(&message);
@@ -302,7 +317,7 @@ impl Intake {
 
     fn stream(&self, asked: Option<&StreamName>) -> Result<&StreamSettings, Reply> {
         let name = asked.cloned().unwrap_or_else(|| StreamName::new(StreamName::TRANSACTIONAL));
-        self.streams.get(&name).ok_or_else(|| {
+        self.setup.stream_named(&name).map(|stream| &**stream).ok_or_else(|| {
             let text =
                 format!("there is no stream named {name}; see [[stream]] in the relay's configuration");
             Reply::told(550, (5, 7, 1), text)
@@ -330,18 +345,15 @@ impl Intake {
         let bound_stream = bound.and_then(|c| c.stream.as_ref()).map(StreamName::as_str);
         let stream = chosen("X-Postroad-Stream", "stream", bound_stream, asks.stream)?;
         if let Some(name) = &stream
-            && !self.streams.contains_key(&StreamName::new(name))
+            && self.setup.stream_named(&StreamName::new(name)).is_none()
         {
-            let mut names: Vec<&str> = self.streams.keys().map(StreamName::as_str).collect();
-            names.sort_unstable();
-            return Err(unknown("X-Postroad-Stream", "stream", name, &names));
+            return Err(unknown("X-Postroad-Stream", "stream", name, &self.setup.stream_names()));
         }
         let esp = chosen("X-Postroad-Esp", "ESP", bound.and_then(|c| c.esp.as_deref()), asks.esp.clone())?;
         if let Some(name) = &asks.esp
-            && !self.courier.outlets().iter().any(|outlet| *outlet.name == **name)
+            && self.setup.carrier(name).is_none()
         {
-            let names: Vec<&str> = self.courier.outlets().iter().map(|outlet| &*outlet.name).collect();
-            return Err(unknown("X-Postroad-Esp", "ESP", name, &names));
+            return Err(unknown("X-Postroad-Esp", "ESP", name, &self.setup.names()));
         }
         Ok(Asked {
             stream: stream.map(|name| StreamName::new(&name)).or_else(|| client.listener_stream.clone()),
@@ -443,6 +455,21 @@ impl Intake {
     }
 }
 
+/// A counter for each listener and stream: a look-up by label costs more than the count.
+fn counters(listeners: &[String], setup: &Setup) -> HashMap<(String, StreamName), Counter> {
+    let mut counters = HashMap::new();
+    for listener in listeners {
+        for stream in setup.stream_names() {
+            let labels = [("listener", listener.clone()), ("stream", stream.to_owned())];
+            counters.insert(
+                (listener.clone(), StreamName::new(stream)),
+                counter!(names::MESSAGES_ACCEPTED, &labels),
+            );
+        }
+    }
+    counters
+}
+
 /// Whose an app's keys are: a login's; without one, those of one address at one listener.
 fn scope(client: &Client) -> String {
     match &client.credential {
@@ -498,7 +525,7 @@ impl Gatekeeper for Intake {
             return Reply::told(550, (5, 7, 1), text);
         };
         let pin = client.credential.as_ref().and_then(|c| c.esp.as_deref());
-        if let Some(why) = self.courier.never_to(recipient, &stream.name, pin) {
+        if let Some(why) = self.setup.never_to(recipient, &stream.name, pin) {
             let text = format!(
                 "<{recipient}>: no ESP of the relay carries mail there ({why}); see its configuration"
             );

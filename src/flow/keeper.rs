@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::Flying;
+use super::setup::Carrier;
 use crate::clock::{Timestamp, monotonic};
 use crate::journal;
 use crate::mail::{Reason, Watch};
@@ -48,7 +49,7 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ease.tick() => courier.outlets.iter().for_each(|o| o.ease()),
+            _ = ease.tick() => courier.setup().carriers.iter().for_each(|c| c.outlet.ease()),
             _ = gates.tick() => courier.look_at_gates(),
             _ = sweep.tick() => { courier.sweep().await; }
             _ = retain.tick() => courier.retain().await,
@@ -114,9 +115,10 @@ fn every(period: Duration) -> tokio::time::Interval {
 impl Courier {
     /// What hangs at one ESP goes elsewhere where there is another; a shut gate gets its free check.
     fn look_at_gates(self: &Arc<Self>) {
-        let now = self.clock.now();
-        for (i, outlet) in self.outlets.iter().enumerate() {
-            let (hung, told) = outlet.gate.find_hang(now, |call| self.goes_elsewhere(call, i, now));
+        let (now, setup) = (self.clock.now(), self.setup());
+        for Carrier { outlet, line, .. } in &setup.carriers {
+            let (hung, told) =
+                outlet.gate.find_hang(now, |call| self.goes_elsewhere(call, &outlet.name, now));
             self.record_alerts(outlet, told.into_iter().collect());
             // After hand-over an abort would be of no use: that answer is waited for.
             hung.iter().for_each(Watch::abort);
@@ -129,23 +131,25 @@ impl Courier {
                 });
             }
             if outlet.gate.takes_check(now) {
-                let (courier, outlet) = (Arc::clone(self), Arc::clone(outlet));
+                let (courier, outlet, line) = (Arc::clone(self), Arc::clone(outlet), Arc::clone(line));
                 self.tasks.spawn(async move {
                     let met = tokio::select! {
                         () = courier.stop.cancelled() => return,
-                        checked = outlet.wire.check() => checked.met,
+                        checked = line.wire.check() => checked.met,
                     };
-                    outlet.gate.checked(met, courier.clock.now());
-                    courier.look_now();
+                    if courier.is_spoken_to_by(&outlet, &line) {
+                        outlet.gate.checked(met, courier.clock.now());
+                        courier.look_now();
+                    }
                 });
             }
         }
     }
 
     /// Whether another ESP than that one could carry it now.
-    fn goes_elsewhere(&self, call: &Flying, esp: usize, now: Timestamp) -> bool {
+    fn goes_elsewhere(&self, call: &Flying, esp: &Arc<str>, now: Timestamp) -> bool {
         let Flying { message, rule, .. } = call;
-        let ties = Ties { pin: message.pin.as_deref(), tried: &[esp], ..Ties::default() };
+        let ties = Ties { pin: message.pin.as_deref(), tried: std::slice::from_ref(esp), ..Ties::default() };
         self.another_left(&Wish { message, rule, recipients: 1, ties }, now)
     }
 

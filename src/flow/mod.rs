@@ -16,11 +16,14 @@ pub mod outlet;
 pub mod pending;
 pub mod prepare;
 mod rates;
+mod reload;
 mod resend;
 mod rounds;
+pub mod setup;
 mod staging;
 
 pub use choice::Standing;
+pub use setup::Setup;
 #[cfg(test)]
 mod tests;
 mod unfit;

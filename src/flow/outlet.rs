@@ -1,7 +1,8 @@
-//! One ESP at work: what composes and reads, what carries, how much may be begun ahead, and the calls that wait for a
-//! free connection.
+//! One ESP at work: its gate and its allowance, how much may be begun ahead, and the calls that wait for a free
+//! connection. It keeps all that over reloads; how the ESP is spoken to is its [`Line`]'s matter.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +12,11 @@ use super::allowance::{Allowance, NoShare, Share};
 use super::call::Call;
 use super::gatehouse::Gatehouse;
 use super::meter::Meter;
+use super::setup::Line;
 use crate::clock::{Clock, Timestamp};
-use crate::esp::Esp;
 use crate::mail::StreamKind;
 use crate::mail::quota::Limits;
 use crate::router::{Admits, PassedOver};
-use crate::wire::Wire;
 
 /// However fast an ESP is, no more is begun ahead: after a crash this many calls are `Unsure`.
 pub const BEGUN_AHEAD_MAX: usize = 256;
@@ -28,16 +28,6 @@ const RESERVE_PART: usize = 10;
 pub struct Outlet {
     /// Its name: identity in history, logs and metrics.
     pub name: Arc<str>,
-    /// Lower first.
-    pub priority: u32,
-    /// Share among equal priorities.
-    pub weight: u32,
-    /// What it needs and what its answers mean.
-    pub esp: Box<dyn Esp>,
-    /// How bytes get there.
-    pub wire: Arc<dyn Wire>,
-    /// Calls at a time.
-    pub connections: usize,
     /// What it is measured by.
     pub meter: Meter,
     /// What keeps mail from it.
@@ -45,6 +35,12 @@ pub struct Outlet {
     /// How much it may be given.
     pub allowance: Allowance,
     clock: Arc<dyn Clock>,
+    /// Calls at a time; none: it is not configured any more.
+    connections: AtomicUsize,
+    /// Which connections have somebody at work.
+    at_work: Mutex<Vec<bool>>,
+    /// Rung when `connections` has changed.
+    resized: Notify,
     begun: AtomicUsize,
     begun_max: AtomicUsize,
     /// Mail was there that found no room.
@@ -97,10 +93,8 @@ pub struct Parts {
     pub priority: u32,
     /// Share among equal priorities.
     pub weight: u32,
-    /// What it needs and what its answers mean.
-    pub esp: Box<dyn Esp>,
-    /// How bytes get there.
-    pub wire: Arc<dyn Wire>,
+    /// How it is spoken to.
+    pub line: Arc<Line>,
     /// Calls at a time.
     pub connections: usize,
     /// How much it may be given.
@@ -119,19 +113,17 @@ pub struct Room {
 
 impl Outlet {
     /// An outlet; `freed` is rung whenever a call ends.
-    pub fn new(parts: Parts, clock: Arc<dyn Clock>, freed: Arc<Notify>) -> Arc<Self> {
+    pub fn new(parts: &Parts, clock: Arc<dyn Clock>, freed: Arc<Notify>) -> Arc<Self> {
         let (name, now) = (parts.name.as_str(), clock.now());
         Arc::new(Outlet {
             name: name.into(),
-            priority: parts.priority,
-            weight: parts.weight,
-            esp: parts.esp,
-            wire: parts.wire,
-            connections: parts.connections,
             meter: Meter::new(name),
             gate: Gatehouse::new(name, parts.connections, now),
             allowance: Allowance::new(name, parts.limits, now),
             clock,
+            connections: AtomicUsize::new(parts.connections),
+            at_work: Mutex::default(),
+            resized: Notify::new(),
             begun: AtomicUsize::new(0),
             begun_max: AtomicUsize::new(begun_ahead_min(parts.connections)),
             crowded: AtomicBool::new(false),
@@ -140,6 +132,45 @@ impl Outlet {
             ready: Semaphore::new(0),
             freed,
         })
+    }
+
+    /// Calls at a time.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// So many calls at a time from now on, none where it is not configured any more. Gives the connections that
+    /// somebody is to be put to work at; those that are too many end after their call.
+    #[must_use]
+    pub fn staff(&self, connections: usize) -> Vec<usize> {
+        let mut at_work = self.at_work();
+        self.connections.store(connections, Ordering::Release);
+        self.begun_max.fetch_max(begun_ahead_min(connections), Ordering::Relaxed);
+        self.gate.has_connections(connections);
+        if at_work.len() < connections {
+            at_work.resize(connections, false);
+        }
+        let places = at_work.iter_mut().take(connections).enumerate();
+        let vacant = places.filter_map(|(n, busy)| (!std::mem::replace(busy, true)).then_some(n)).collect();
+        self.resized.notify_waiters();
+        vacant
+    }
+
+    /// Whether that connection is one too many; then nobody is at work there any more.
+    fn leaves(&self, connection: usize) -> bool {
+        if connection < self.connections() {
+            return false;
+        }
+        let mut at_work = self.at_work();
+        let goes = connection >= self.connections();
+        if goes && let Some(busy) = at_work.get_mut(connection) {
+            *busy = false;
+        }
+        goes
+    }
+
+    fn at_work(&self) -> std::sync::MutexGuard<'_, Vec<bool>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What keeps such a load from it, for longer than a moment.
@@ -215,7 +246,7 @@ impl Outlet {
 
     /// While it recovers nothing is begun ahead: a share of its connections is in use.
     fn share_of_connections(&self, share: f64) -> usize {
-        ((self.connections as f64 * share) as usize).max(1)
+        ((self.connections() as f64 * share) as usize).max(1)
     }
 
     /// How much may be begun ahead.
@@ -246,16 +277,16 @@ impl Outlet {
         if self.grown.swap(false, Ordering::Relaxed) {
             return;
         }
-        let min = begun_ahead_min(self.connections);
+        let min = begun_ahead_min(self.connections());
         let less = |max: usize| Some(max - max.saturating_sub(min).div_ceil(8));
         let _ = self.begun_max.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
-    /// Hands a begun call over to the next free connection; a closed outlet gives it back.
+    /// Hands a begun call over to the next free connection; one that is closed, or has none any more, gives it back.
     #[must_use]
     pub fn push(&self, call: Call) -> Option<Call> {
         let mut calls = self.calls();
-        if self.ready.is_closed() {
+        if self.ready.is_closed() || self.connections() == 0 {
             return Some(call);
         }
         match call.message.kind {
@@ -266,15 +297,27 @@ impl Outlet {
         None
     }
 
-    /// The next call; `None` when the outlet is closed.
-    pub async fn next(&self) -> Option<Call> {
+    /// The next call for that connection; `None` when the outlet is closed, or the connection is one too many.
+    pub async fn next(&self, connection: usize) -> Option<Call> {
         loop {
+            if self.leaves(connection) {
+                return None;
+            }
             match self.ready.try_acquire() {
                 Ok(permit) => permit.forget(),
                 Err(TryAcquireError::Closed) => return None,
                 Err(TryAcquireError::NoPermits) => {
                     self.ran_dry();
-                    self.ready.acquire().await.ok()?.forget();
+                    let mut resized = pin!(self.resized.notified());
+                    resized.as_mut().enable();
+                    if self.leaves(connection) {
+                        return None;
+                    }
+                    tokio::select! {
+                        biased;
+                        permit = self.ready.acquire() => permit.ok()?.forget(),
+                        () = resized => continue,
+                    }
                 }
             }
             // None: it was taken out in between.
@@ -292,10 +335,7 @@ impl Outlet {
     /// Takes out those of them that wait for a connection. None may come free: after a hand-over each waits for its
     /// answer, however long that takes.
     pub fn turned_away(&self) -> Vec<Call> {
-        let mut calls = self.calls();
-        let gone = calls.take_if(|call| self.turns_away(call));
-        self.ready.forget_permits(gone.len());
-        gone
+        self.unstarted_if(|call| self.turns_away(call))
     }
 
     /// Calls begun, on their way or waiting for a connection.
@@ -305,9 +345,15 @@ impl Outlet {
 
     /// Takes out those that wait for a connection.
     pub fn unstarted(&self) -> Vec<Call> {
+        self.unstarted_if(|_| true)
+    }
+
+    /// Takes out those of them for which it holds.
+    pub fn unstarted_if(&self, goes: impl Fn(&Call) -> bool) -> Vec<Call> {
         let mut calls = self.calls();
-        self.ready.forget_permits(usize::MAX);
-        calls.drain()
+        let gone = calls.take_if(goes);
+        self.ready.forget_permits(gone.len());
+        gone
     }
 
     /// No further call is started; those that were not started are returned.
@@ -346,6 +392,13 @@ fn begun_ahead_min(connections: usize) -> usize {
     (connections * 2).max(1)
 }
 
+impl Room {
+    /// Where it is.
+    pub fn outlet(&self) -> &Arc<Outlet> {
+        &self.outlet
+    }
+}
+
 impl Drop for Room {
     fn drop(&mut self) {
         self.outlet.give_back(self.probe);
@@ -374,16 +427,13 @@ mod tests {
     }
 
     fn outlet_with(limits: Limits) -> Arc<Outlet> {
-        let parts = Parts {
-            name: "s".into(),
-            priority: 1,
-            weight: 100,
-            esp: Box::new(Sandbox),
-            wire: Arc::new(SandboxWire),
-            connections: 1,
-            limits,
-        };
-        Outlet::new(parts, Arc::new(crate::clock::Manual::at(NOW)), Arc::default())
+        let parts =
+            Parts { name: "s".into(), priority: 1, weight: 100, line: line(), connections: 1, limits };
+        Outlet::new(&parts, Arc::new(crate::clock::Manual::at(NOW)), Arc::default())
+    }
+
+    fn line() -> Arc<Line> {
+        Arc::new(Line { esp: Box::new(Sandbox), wire: Arc::new(SandboxWire) })
     }
 
     fn room(outlet: &Arc<Outlet>) -> Option<Room> {
@@ -404,11 +454,13 @@ mod tests {
             }],
             attempt: AttemptId::from_number(2),
             begun_at: NOW,
-            tried: vec![0],
+            tried: vec!["s".into()],
             moved_for_recipient: false,
             bound: false,
             verdicts: 0,
             room: room(outlet).unwrap(),
+            line: line(),
+            setup: 0,
             told: None,
         }
     }
@@ -419,8 +471,8 @@ mod tests {
         for kind in [StreamKind::Broadcast, StreamKind::Transactional] {
             assert!(outlet.push(call(&outlet, kind)).is_none());
         }
-        assert_eq!(outlet.next().await.unwrap().message.kind, StreamKind::Transactional);
-        assert_eq!(outlet.next().await.unwrap().message.kind, StreamKind::Broadcast);
+        assert_eq!(outlet.next(0).await.unwrap().message.kind, StreamKind::Transactional);
+        assert_eq!(outlet.next(0).await.unwrap().message.kind, StreamKind::Broadcast);
     }
 
     #[test]
@@ -462,7 +514,7 @@ mod tests {
         let shut = || Outcome::Unsure { said: "closed".into() };
         for _ in 0..3 {
             let met = Met { outcomes: &[shut()], keys: &[], from_domain: None };
-            outlet.gate.returns(&met, std::time::Duration::ZERO, NOW);
+            outlet.gate.returns(&met, std::time::Duration::ZERO, NOW, true);
         }
         assert_eq!((outlet.turned_away().len(), outlet.turned_away().len()), (1, 0));
         assert_eq!(outlet.ready.available_permits(), 0, "no connection is woken for it");

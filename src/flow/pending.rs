@@ -47,18 +47,20 @@ pub struct Pending {
     pub from: QueueState,
     /// The ESP of an open attempt.
     pub bound_to: Option<Arc<str>>,
-    /// Outlets tried in this round, by index.
-    pub tried: Vec<usize>,
+    /// ESPs tried in this round.
+    pub tried: Vec<Arc<str>>,
     /// One of them was refused in passing and moved on already.
     pub moved_for_recipient: bool,
+    /// The [`Setup`](super::Setup) that `rule` is of, by number.
+    pub setup: u64,
 }
 
 impl Pending {
     /// Fresh mail that waits.
-    pub fn fresh(message: Arc<Message>, rule: Rule, passengers: Vec<Passenger>) -> Self {
+    pub fn fresh(message: Arc<Message>, rule: Rule, passengers: Vec<Passenger>, setup: u64) -> Self {
         let from = QueueState::Waiting { due: message.accepted_at };
         let (bound_to, tried, moved_for_recipient) = (None, Vec::new(), false);
-        Pending { message, rule, passengers, from, bound_to, tried, moved_for_recipient }
+        Pending { message, rule, passengers, from, bound_to, tried, moved_for_recipient, setup }
     }
 }
 
@@ -234,7 +236,7 @@ mod tests {
     fn pending(kind: StreamKind, n: i64) -> Pending {
         let message = message(kind, n);
         let from = QueueState::Waiting { due: message.accepted_at };
-        Pending { from, ..Pending::fresh(message, Rule::default(), Vec::new()) }
+        Pending { from, ..Pending::fresh(message, Rule::default(), Vec::new(), 0) }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::call::Call;
 use super::choice::{Chosen, NotChosen, Wish};
 use super::courier::Courier;
 use super::pending::{Passenger, Pending, PendingQueue};
+use super::setup::Setup;
 use crate::clock::Timestamp;
 use crate::journal;
 use crate::mail::delivery::{Begin, Unable};
@@ -63,7 +64,7 @@ impl Courier {
         let mut again_at = None;
         while !self.stop.is_cancelled() {
             let taken = self.take_batch();
-            self.outlets.iter().for_each(|outlet| self.refill(outlet));
+            self.setup().carriers.iter().for_each(|c| self.refill(&c.outlet));
             if taken.expired && !self.sweep().await {
                 // It would be read, and be over, again at once.
                 tokio::time::sleep(STORE_PAUSE).await;
@@ -84,14 +85,14 @@ impl Courier {
     /// not begun any more: it leaves memory here, and the sweep ends it.
     fn take_batch(&self) -> Taken {
         let mut taken = Taken::default();
-        let now = self.clock.now();
+        let (now, setup) = (self.clock.now(), self.setup());
         let mut queue = self.queue();
         let mut deliveries = 0;
         for place in queue.places() {
             if deliveries >= BEGIN_BATCH {
                 break;
             }
-            self.take_lane(&mut queue, place, now, &mut taken, &mut deliveries);
+            self.take_lane(&mut queue, place, (&setup, now), &mut taken, &mut deliveries);
         }
         taken
     }
@@ -100,7 +101,7 @@ impl Courier {
         &self,
         queue: &mut PendingQueue,
         place: usize,
-        now: Timestamp,
+        (setup, now): (&Arc<Setup>, Timestamp),
         taken: &mut Taken,
         deliveries: &mut usize,
     ) {
@@ -111,11 +112,17 @@ impl Courier {
                 taken.expired = true;
                 continue;
             }
+            if next.setup != setup.number {
+                // The configuration has changed: it is read again, under today's rules.
+                let lane = queue.lane(place).clone();
+                queue.note_more_on_disk(lane);
+                continue;
+            }
             if self.had_another_hold(&next, now) {
                 taken.unable.extend(self.unable(&next));
                 continue;
             }
-            match self.choose(&next.wish(), now) {
+            match self.choose(setup, &next.wish(), now) {
                 Ok(chosen) => {
                     *deliveries += next.passengers.len();
                     taken.batch.push((next, chosen));
@@ -123,7 +130,7 @@ impl Courier {
                 Err(NotChosen::NoRoom { again_at }) => {
                     taken.again_at = taken.again_at.into_iter().chain(again_at).min();
                     aside.push(next);
-                    if !self.moves(queue.lane(place), now) {
+                    if !setup.moves(queue.lane(place), now) {
                         break;
                     }
                 }
@@ -133,7 +140,7 @@ impl Courier {
                 }
                 // The whole lane stands still: it stays in order.
                 Err(NotChosen::Nowhere(_))
-                    if next.tried.is_empty() && !self.moves(queue.lane(place), now) =>
+                    if next.tried.is_empty() && !setup.moves(queue.lane(place), now) =>
                 {
                     aside.push(next);
                     break;
@@ -210,10 +217,7 @@ impl Courier {
                 requests.push(BeginRequest {
                     delivery: DeliveryId { message: pending.message.id, recipient: passenger.recipient },
                     from: pending.from,
-                    beginning: Beginning {
-                        attempt: *attempt,
-                        esp: self.outlets[chosen.outlet].name.to_string(),
-                    },
+                    beginning: Beginning { attempt: *attempt, esp: chosen.room.outlet().name.to_string() },
                 });
             }
         }
@@ -233,9 +237,9 @@ impl Courier {
             if refused {
                 self.queue().note_more_on_disk(Lane::of(&pending.message, pending.rule.clone()));
             }
-            let Chosen { outlet, room, told } = chosen;
+            let Chosen { line, room, told } = chosen;
             let mut tried = pending.tried;
-            tried.push(outlet);
+            tried.push(Arc::clone(&room.outlet().name));
             let call = Call {
                 message: pending.message,
                 rule: pending.rule,
@@ -247,9 +251,11 @@ impl Courier {
                 bound: pending.bound_to.is_some(),
                 verdicts,
                 room,
+                line,
+                setup: pending.setup,
                 told,
             };
-            self.push(outlet, call);
+            self.push(call);
         }
         if refused {
             tokio::time::sleep(STORE_PAUSE).await;
@@ -258,14 +264,14 @@ impl Courier {
 
     /// Reads what is due, and may move, into memory; `false` when there is nothing.
     async fn read_due(self: &Arc<Self>) -> bool {
-        let now = self.clock.now();
+        let (now, setup) = (self.clock.now(), self.setup());
         let lacks = |lane: &Lane| self.queue().len_of(lane) < BEGIN_BATCH;
-        let moves = |lane: &Lane| self.moves(lane, now) && lacks(lane);
-        let more = self.queue().take_more_on_disk(|lane| self.moves(lane, now));
+        let moves = |lane: &Lane| setup.moves(lane, now) && lacks(lane);
+        let more = self.queue().take_more_on_disk(|lane| setup.moves(lane, now));
         if !more && self.next_look_millis.load(Ordering::Acquire) > now.millis() {
             return false;
         }
-        let room: usize = self.outlets.iter().map(|o| o.free()).sum();
+        let room: usize = setup.carriers.iter().map(|c| c.outlet.free()).sum();
         let limit = (room * 2).clamp(1, BEGIN_BATCH);
         self.next_look_millis.store(now.plus(LOOK_EVERY).millis(), Ordering::Release);
         let claims = match self.store.claim_due(now, limit, moves).await {
@@ -280,14 +286,14 @@ impl Courier {
             for claim in &claims {
                 queue.note_more_on_disk(claim.lane.clone());
             }
-        } else if let Ok(Some(next)) = self.store.next_due(|lane| self.moves(lane, now)).await {
+        } else if let Ok(Some(next)) = self.store.next_due(|lane| setup.moves(lane, now)).await {
             self.look_at(next.max(now.plus(Duration::from_millis(1))));
         }
-        self.take_in(claims).await
+        self.take_in(&setup, claims).await
     }
 
     /// Loads the messages of these claims and queues them, grouped by message, state and rule.
-    async fn take_in(&self, claims: Vec<Claim>) -> bool {
+    async fn take_in(&self, setup: &Setup, claims: Vec<Claim>) -> bool {
         let mut groups: Vec<Vec<Claim>> = Vec::new();
         for claim in claims {
             if self.queue().holds(claim.delivery.message) {
@@ -304,7 +310,7 @@ impl Courier {
             match loaded {
                 Ok(Some(message)) => {
                     taken = true;
-                    let pending = self.claimed(self.covered(message), group);
+                    let pending = claimed(setup, self.covered(message), group);
                     self.queue().push_claimed(pending);
                 }
                 Ok(None) => {}
@@ -313,27 +319,27 @@ impl Courier {
         }
         taken
     }
+}
 
-    /// The rules are those of today's configuration, whatever bore on it when it was accepted.
-    fn claimed(&self, message: Arc<Message>, claims: Vec<Claim>) -> Pending {
-        let rules = self.rules_of(&message);
-        let rule = rules.get(claims[0].delivery.recipient as usize).cloned().unwrap_or_default();
-        let from = claims[0].from;
-        let bound_to = claims[0].bound_to.as_deref().map(Arc::from);
-        let passengers = claims
-            .iter()
-            .map(|c| Passenger {
-                recipient: c.delivery.recipient,
-                tries: c.tries,
-                rounds: c.rounds,
-                open_attempts: c.open_attempts,
-                seen_unsure: c.open_attempts.saturating_sub(c.open_by_crash),
-                unable_since: c.unable_since,
-            })
-            .collect();
-        let (tried, moved_for_recipient) = (Vec::new(), false);
-        Pending { message, rule, passengers, from, bound_to, tried, moved_for_recipient }
-    }
+/// The rules are those of today's configuration, whatever bore on it when it was accepted.
+fn claimed(setup: &Setup, message: Arc<Message>, claims: Vec<Claim>) -> Pending {
+    let rules = setup.rules_of(&message);
+    let rule = rules.get(claims[0].delivery.recipient as usize).cloned().unwrap_or_default();
+    let from = claims[0].from;
+    let bound_to = claims[0].bound_to.as_deref().map(Arc::from);
+    let passengers = claims
+        .iter()
+        .map(|c| Passenger {
+            recipient: c.delivery.recipient,
+            tries: c.tries,
+            rounds: c.rounds,
+            open_attempts: c.open_attempts,
+            seen_unsure: c.open_attempts.saturating_sub(c.open_by_crash),
+            unable_since: c.unable_since,
+        })
+        .collect();
+    let (tried, moved_for_recipient, setup) = (Vec::new(), false, setup.number);
+    Pending { message, rule, passengers, from, bound_to, tried, moved_for_recipient, setup }
 }
 
 impl Pending {

@@ -2,6 +2,7 @@
 
 mod hours;
 mod ledger;
+mod reload;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -19,8 +19,8 @@ impl Courier {
     /// commit: the answers are read from there, those of a start before this one as well.
     pub(super) async fn tell_stranded(&self, call: &Call, recipient: u32) {
         let pin = call.message.pin.as_deref();
-        let may_carry =
-            self.outlets.iter().map(|o| &*o.name).filter(|name| pin.is_none_or(|pin| pin == *name));
+        let setup = self.setup();
+        let may_carry = setup.names().into_iter().filter(|name| pin.is_none_or(|pin| pin == *name));
         let Some(passenger) = call.passengers.iter().find(|p| p.recipient == recipient) else { return };
         match self.store.note_unfit(call.delivery(passenger), may_carry.map(str::to_owned).collect()).await {
             Ok(Some(reasons)) => {

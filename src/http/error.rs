@@ -52,6 +52,17 @@ pub struct FieldProblem {
     pub message: String,
 }
 
+impl ErrorDetail {
+    /// The message with each field on a line of its own.
+    pub fn whole(&self) -> String {
+        let mut text = self.message.clone();
+        for field in &self.fields {
+            text.push_str(&format!("\n  {}: {}", field.field, field.message));
+        }
+        text
+    }
+}
+
 impl FieldProblem {
     /// One problem.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {

@@ -133,7 +133,7 @@ pub(super) async fn unpause(
 }
 
 /// Nothing, or an object without members.
-fn empty(body: &[u8]) -> Result<(), Problem> {
+pub(super) fn empty(body: &[u8]) -> Result<(), Problem> {
     if body.is_empty() {
         return Ok(());
     }

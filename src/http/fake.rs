@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::{Desk, Door, Post, Queue, Relay, Tokens};
+use super::reload::{Change, NotReloaded, Reloaded};
+use super::{Desk, Door, FieldProblem, Post, Queue, Relay, Reload, Tokens, Told};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
 use crate::flow::Standing;
@@ -429,6 +431,23 @@ impl Desk for Fake {
     }
 }
 
+/// One key changes, one wants a restart; where all is broken the file is wrong.
+impl Reload for Fake {
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {
+        let done = match self.broken.load(Ordering::SeqCst) {
+            true => {
+                Err(NotReloaded::Wrong(vec![FieldProblem::new("esp[0].rate", "postroad.toml:12: no rate")]))
+            }
+            false => Ok(Reloaded {
+                changed: vec![Change::new("esp.a.rate", "changed")],
+                restart: vec![Change::new("http.address", "changed")],
+                warnings: Vec::new(),
+            }),
+        };
+        std::future::ready(done).boxed()
+    }
+}
+
 /// An `Out` state, for tests of words.
 pub fn out(n: i64) -> QueueState {
     QueueState::Out { owner: Owner::from_number(1), attempt: attempt(n) }
@@ -438,13 +457,16 @@ pub fn out(n: i64) -> QueueState {
 pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
     Relay {
         desk: Arc::clone(&queue) as Arc<dyn Desk>,
-        post: Arc::clone(&queue) as Arc<dyn Post>,
+        told: Arc::new(ArcSwap::from_pointee(Told {
+            doors,
+            post: Arc::clone(&queue) as Arc<dyn Post>,
+            admin_token: Secret::new(TOKEN),
+        })),
+        reload: Arc::clone(&queue) as Arc<dyn Reload>,
         tokens: Arc::clone(&queue) as Arc<dyn Tokens>,
         queue,
         clock: Arc::new(Manual::at(DUE)),
         metrics: crate::metrics::for_tests(),
         budget: Budget::new(BUDGET_OCTETS as u64),
-        doors,
-        admin_token: Secret::new(TOKEN),
     }
 }

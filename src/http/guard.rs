@@ -155,7 +155,7 @@ async fn caller(app: &App, headers: &HeaderMap) -> Result<Caller, Problem> {
              postroad token create",
         ));
     };
-    if app.relay.admin_token.matches(given) {
+    if app.relay.told.load().admin_token.matches(given) {
         return Ok(Caller { token: None, name: "admin".into(), scopes: Scopes::of(&[Scope::Admin]) });
     }
     let Some(token) = app.relay.tokens.find(&tokens::hash(given))? else {

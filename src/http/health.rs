@@ -32,6 +32,8 @@ pub(super) struct Health {
     gauges: Fresh<()>,
     /// Series that were shown before: they go to zero, not away.
     shown: Mutex<BTreeSet<(&'static str, String)>>,
+    /// The same of ESPs: one that a reload took away gets no mail.
+    esps: Mutex<BTreeSet<String>>,
 }
 
 /// The answer of `/readyz`.
@@ -89,7 +91,8 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
 }
 
 async fn check(relay: &Relay) -> Readiness {
-    let doors = join_all(relay.doors.iter().map(check_door));
+    let told = relay.told.load_full();
+    let doors = join_all(told.doors.iter().map(check_door));
     let (mut checks, database) = tokio::join!(doors, check_database(relay));
     checks.push(database);
     Readiness { ready: checks.iter().all(|c| c.ok), checks, paused: paused(relay).await.flatten() }
@@ -138,7 +141,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 /// them as they were: the scrape is what tells that something else is wrong.
 async fn refresh(app: &App) {
     ::metrics::gauge!(MEMORY_OCTETS).set(float(app.relay.budget.taken_octets()));
-    app.relay.desk.statuses().iter().for_each(show_esp);
+    show_esps(&app.health, &app.relay.desk.statuses());
     if let Some(paused) = paused(&app.relay).await {
         ::metrics::gauge!(SENDING_PAUSED).set(if paused.is_some() { 1.0 } else { 0.0 });
     }
@@ -147,6 +150,16 @@ async fn refresh(app: &App) {
         Ok(counts) => show(&app.health, &counts, app.relay.clock.now()),
         Err(error) => tracing::debug!(target: "postroad", %error, "the queue was not counted for /metrics"),
     }
+}
+
+fn show_esps(health: &Health, esps: &[EspStatus]) {
+    esps.iter().for_each(show_esp);
+    let mut shown = health.esps.lock().unwrap_or_else(PoisonError::into_inner);
+    for gone in shown.iter().filter(|name| !esps.iter().any(|esp| esp.name == **name)) {
+        ::metrics::gauge!(ESP_GATE, "esp" => gone.clone()).set(0.0);
+        ::metrics::gauge!(ESP_ALLOWANCE_REMAINING, "esp" => gone.clone()).set(0.0);
+    }
+    shown.extend(esps.iter().map(|esp| esp.name.clone()));
 }
 
 fn show_esp(esp: &EspStatus) {

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -43,6 +44,7 @@ pub mod live;
 pub mod messages;
 mod probe;
 mod rate;
+pub mod reload;
 pub mod scope;
 mod secure;
 pub mod send;
@@ -62,6 +64,7 @@ use contract::Contract;
 pub use error::{ErrorBody, FieldProblem, Problem};
 pub use live::{Live, LiveDesk, LivePost};
 pub use probe::PROBE_NAME;
+pub use reload::Reload;
 pub use secure::Secure;
 pub use send::Post;
 pub use serve::{SidePort, serve};
@@ -164,19 +167,33 @@ pub struct Relay {
     pub metrics: metrics::Handle,
     /// The memory for messages in flight.
     pub budget: Arc<Budget>,
+    /// What a reload changes.
+    pub told: Arc<ArcSwap<Told>>,
+    /// Who reloads.
+    pub reload: Arc<dyn Reload>,
+    /// The tokens that were made.
+    pub tokens: Arc<dyn Tokens>,
+}
+
+/// What the configuration says to the port. A request keeps to the one that it began with.
+pub struct Told {
     /// Every SMTP listener.
     pub doors: Vec<Door>,
     /// Who takes mail in.
     pub post: Arc<dyn Post>,
-    /// The tokens that were made.
-    pub tokens: Arc<dyn Tokens>,
     /// What opens every route.
     pub admin_token: Secret,
 }
 
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Told").field("doors", &self.doors).finish_non_exhaustive()
+    }
+}
+
 impl std::fmt::Debug for Relay {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Relay").field("doors", &self.doors).finish_non_exhaustive()
+        f.debug_struct("Relay").field("told", &self.told).finish_non_exhaustive()
     }
 }
 
@@ -214,6 +231,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::pause))
         .routes(routes!(esps::unpause))
         .routes(routes!(send::send))
+        .routes(routes!(reload::reload))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))
         .routes(routes!(backup::back_up))

@@ -120,7 +120,7 @@ pub(super) async fn send(
     drop(body);
     let key = key.or(wanted.key.take()).map(|key| OnceKey::chosen(scope(caller.as_ref()), key));
     if let Some(key) = &key
-        && let Some(first) = app.relay.post.known(key).map_err(|reply| problem_of(&reply))?
+        && let Some(first) = app.relay.told.load().post.known(key).map_err(|reply| problem_of(&reply))?
     {
         return Ok((StatusCode::ACCEPTED, Json(repeated(&app, first, &wanted).await?)));
     }
@@ -218,9 +218,10 @@ async fn enter(
     if let Some(granted) = &mut client.credential {
         (granted.stream, granted.esp) = (stream.clone(), wanted.esp.clone());
     }
+    let post = Arc::clone(&app.relay.told.load().post);
     let (mut recipients, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (field, address) in wanted.recipients {
-        let reply = app.relay.post.judge(&client, &address).await;
+        let reply = post.judge(&client, &address).await;
         if (400..500).contains(&reply.code) {
             return Err(problem_of(&reply));
         }
@@ -269,7 +270,7 @@ async fn enter(
         terms: client.terms,
         on_top: String::new(),
     };
-    let id = app.relay.post.submit(submission).await.map_err(|reply| problem_of(&reply))?;
+    let id = post.submit(submission).await.map_err(|reply| problem_of(&reply))?;
     Ok(Sent { id: id.to_string(), recipients })
 }
 

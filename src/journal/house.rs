@@ -123,6 +123,27 @@ pub fn sending_unpaused() {
     tracing::info!(target: "postroad", "sending goes on");
 }
 
+/// Another configuration is in force.
+pub fn reloaded(changed: &[&str]) {
+    let keys = changed.join(",");
+    tracing::info!(target: "postroad", changed = changed.len(), keys = %keys, "configuration reloaded");
+}
+
+/// The file says what only a restart brings into force.
+pub fn wants_restart(key: &str, what: &str) {
+    tracing::warn!(target: "postroad", key = %key, what = %what, "stays as it was until a restart");
+}
+
+/// The configuration was read again and is not put in place: one line for each reason.
+pub fn not_reloaded(why: &str) {
+    tracing::error!(target: "postroad", why, "not reloaded: the configuration before stays in force");
+}
+
+/// An ESP is not configured any more.
+pub fn esp_gone(esp: &str) {
+    tracing::info!(target: "postroad", esp = %esp, "not configured any more: it gets no more mail");
+}
+
 /// An operator resumed an ESP.
 pub fn esp_resumed(esp: &str) {
     tracing::info!(target: "postroad", esp = %esp, "resumed: it gets mail again");

@@ -93,14 +93,14 @@ impl Body {
 /// The relay's memory for messages in flight, shared by both sides.
 #[derive(Debug)]
 pub struct Budget {
-    limit_octets: u64,
+    limit_octets: AtomicU64,
     taken_octets: AtomicU64,
 }
 
 impl Budget {
     /// A budget of so many octets.
     pub fn new(limit_octets: u64) -> Arc<Self> {
-        Arc::new(Budget { limit_octets, taken_octets: AtomicU64::new(0) })
+        Arc::new(Budget { limit_octets: AtomicU64::new(limit_octets), taken_octets: AtomicU64::new(0) })
     }
 
     /// Takes so much, or `None` when it is not there: then the client is told 452.
@@ -116,11 +116,17 @@ impl Budget {
 
     /// The limit.
     pub fn limit_octets(&self) -> u64 {
-        self.limit_octets
+        self.limit_octets.load(Ordering::Relaxed)
+    }
+
+    /// So many octets from now on. What is taken stays so, also where it is more.
+    pub fn change(&self, limit_octets: u64) {
+        self.limit_octets.store(limit_octets, Ordering::Relaxed);
     }
 
     fn try_add(&self, octets: u64) -> bool {
-        let fits = |taken: u64| taken.checked_add(octets).filter(|t| *t <= self.limit_octets);
+        let limit = self.limit_octets();
+        let fits = |taken: u64| taken.checked_add(octets).filter(|t| *t <= limit);
         self.taken_octets.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
 }

@@ -18,6 +18,14 @@ impl StreamName {
         StreamName(name.into())
     }
 
+    /// The default stream of that kind.
+    pub fn default_of(kind: StreamKind) -> Self {
+        StreamName::new(match kind {
+            StreamKind::Transactional => StreamName::TRANSACTIONAL,
+            StreamKind::Broadcast => StreamName::BROADCAST,
+        })
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
@@ -27,8 +28,8 @@ pub struct Ties<'a> {
     pub bound_to: Option<&'a str>,
     /// The one that it is pinned to.
     pub pin: Option<&'a str>,
-    /// Those that this round has tried, by index.
-    pub tried: &'a [usize],
+    /// Those that this round has tried.
+    pub tried: &'a [Arc<str>],
 }
 
 /// Why an ESP does not get a delivery.
@@ -116,7 +117,7 @@ pub struct Choice {
 pub fn choose(candidates: &[Candidate<'_>], ties: Ties<'_>, chance: u64) -> Choice {
     let mut choice = Choice::default();
     for (i, c) in candidates.iter().enumerate() {
-        match tied(i, c.name, ties).or_else(|| c.hindrance.clone()) {
+        match tied(c.name, ties).or_else(|| c.hindrance.clone()) {
             Some(why) => choice.passed_over.push((i, why)),
             None => choice.ranked.push(i),
         }
@@ -126,14 +127,14 @@ pub fn choose(candidates: &[Candidate<'_>], ties: Ties<'_>, chance: u64) -> Choi
     choice
 }
 
-fn tied(i: usize, name: &str, ties: Ties<'_>) -> Option<PassedOver> {
+fn tied(name: &str, ties: Ties<'_>) -> Option<PassedOver> {
     if let Some(esp) = ties.bound_to.filter(|esp| *esp != name) {
         return Some(PassedOver::Bound(esp.to_owned()));
     }
     if let Some(esp) = ties.pin.filter(|esp| *esp != name) {
         return Some(PassedOver::Pinned(esp.to_owned()));
     }
-    (ties.bound_to.is_none() && ties.tried.contains(&i)).then_some(PassedOver::Tried)
+    (ties.bound_to.is_none() && ties.tried.iter().any(|tried| **tried == *name)).then_some(PassedOver::Tried)
 }
 
 /// Among those of the lowest priority, puts the one in front whose share of the total weight holds `chance`.
@@ -213,7 +214,7 @@ mod tests {
     fn the_lowest_priority_goes_first_and_a_tried_one_not_again() {
         let all = [candidate("b", 2, 100), candidate("a", 1, 100)];
         assert_eq!(choose(&all, Ties::default(), 7).ranked, [1, 0]);
-        let choice = choose(&all, Ties { tried: &[1], ..Ties::default() }, 7);
+        let choice = choose(&all, Ties { tried: &["a".into()], ..Ties::default() }, 7);
         assert_eq!(choice.ranked, [0]);
         assert_eq!(choice.passed_over, [(1, PassedOver::Tried)]);
         assert_eq!(told(&all, &choice, 0), "b; a: tried in this round");
@@ -234,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_bound_or_pinned_goes_nowhere_else() {
         let all = [candidate("a", 1, 100), candidate("b", 2, 100)];
-        let bound = Ties { bound_to: Some("b"), tried: &[1], ..Ties::default() };
+        let bound = Ties { bound_to: Some("b"), tried: &["b".into()], ..Ties::default() };
         assert_eq!(choose(&all, bound, 0).ranked, [1], "it goes to its own again");
         assert_eq!(choose(&all, Ties { pin: Some("b"), ..Ties::default() }, 0).ranked, [1]);
         assert_eq!(choose(&all, Ties { pin: Some("gone"), ..Ties::default() }, 0).ranked, [] as [usize; 0]);

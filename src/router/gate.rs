@@ -203,6 +203,13 @@ impl Gate {
         }
     }
 
+    /// Its settings have changed: its free check is due at once, also while one by the old ones is under way.
+    pub fn check_now(&mut self, now: Timestamp) {
+        if let State::Shut { check_at, checking, .. } = &mut self.state {
+            (*check_at, *checking) = (now, false);
+        }
+    }
+
     /// How the free check went: `Err` says what it met.
     pub fn checked(&mut self, result: Result<(), String>, now: Timestamp) {
         let State::Shut { why, .. } = self.state else { return };

@@ -34,6 +34,12 @@ impl Pace {
         Pace { spacing_micros, next, next_broadcast: next }
     }
 
+    /// The same at another rate: what is given away stays so.
+    pub fn at(&self, rate: Rate) -> Self {
+        let now = Timestamp::from_millis(0);
+        Pace { spacing_micros: Pace::new(rate, now).spacing_micros, ..self.clone() }
+    }
+
     /// The moment at which so many recipients may leave, taken; `Err`: when to ask again.
     pub fn take(
         &mut self,

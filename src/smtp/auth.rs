@@ -10,7 +10,6 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use aws_lc_rs::{constant_time, hmac, rand};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -76,7 +75,13 @@ impl Denied {
 /// Checks passwords for all listeners.
 #[derive(Debug)]
 pub struct Authenticator {
-    credentials: ArcSwap<Vec<Credential>>,
+    credentials: Vec<Credential>,
+    memory: Arc<Memory>,
+}
+
+/// What outlasts a reload.
+#[derive(Debug)]
+struct Memory {
     failures: Mutex<HashMap<FailureKey, Failures>>,
     remembered: Mutex<HashMap<[u8; 32], Instant>>,
     key: hmac::Key,
@@ -101,7 +106,7 @@ struct Failures {
 /// A check that may yet fail: until it is over no more of them run than failures are left to its address, so that
 /// guesses side by side are no more than guesses one by one.
 struct UnderWay<'a> {
-    authenticator: &'a Authenticator,
+    memory: &'a Memory,
     key: FailureKey,
     /// Failures before it, and checks that were under way.
     before: u32,
@@ -109,7 +114,7 @@ struct UnderWay<'a> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        let mut failures = lock(&self.authenticator.failures);
+        let mut failures = lock(&self.memory.failures);
         if let Some(f) = failures.get_mut(&self.key) {
             f.under_way = f.under_way.saturating_sub(1);
             if f.count == 0 && f.under_way == 0 {
@@ -117,7 +122,7 @@ impl Drop for UnderWay<'_> {
             }
         }
         drop(failures);
-        self.authenticator.over.notify_waiters();
+        self.memory.over.notify_waiters();
     }
 }
 
@@ -126,25 +131,25 @@ impl Authenticator {
     pub fn new(credentials: Vec<Credential>) -> Option<Self> {
         let mut key = [0u8; 32];
         rand::fill(&mut key).ok()?;
-        Some(Authenticator {
-            credentials: ArcSwap::from_pointee(credentials),
+        let memory = Memory {
             failures: Mutex::default(),
             remembered: Mutex::default(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             hashes: Hashes::new(),
             over: Notify::new(),
-        })
+        };
+        Some(Authenticator { credentials, memory: Arc::new(memory) })
     }
 
-    /// Takes new credentials after a reload. Failures stay counted; what was remembered holds only for the hash that
-    /// confirmed it.
-    pub fn replace(&self, credentials: Vec<Credential>) {
-        self.credentials.store(Arc::new(credentials));
+    /// One for other credentials, after a reload. Failures stay counted; what was remembered holds only for the hash
+    /// that confirmed it.
+    pub fn with(&self, credentials: Vec<Credential>) -> Self {
+        Authenticator { credentials, memory: Arc::clone(&self.memory) }
     }
 
     /// Whether there is anybody who could authenticate.
     pub fn is_empty(&self) -> bool {
-        self.credentials.load().is_empty()
+        self.credentials.is_empty()
     }
 
     /// Checks a password. A failure is answered late, the later the more there were.
@@ -179,10 +184,10 @@ impl Authenticator {
     /// Waits until one more check may run for that address; `None`: it has failed too often.
     async fn enter(&self, key: FailureKey) -> Option<UnderWay<'_>> {
         loop {
-            let mut over = pin!(self.over.notified());
+            let mut over = pin!(self.memory.over.notified());
             over.as_mut().enable();
             match self.try_enter(&key, monotonic()) {
-                Entrance::Open(before) => return Some(UnderWay { authenticator: self, key, before }),
+                Entrance::Open(before) => return Some(UnderWay { memory: &self.memory, key, before }),
                 Entrance::Shut => return None,
                 Entrance::Busy => over.await,
             }
@@ -190,7 +195,7 @@ impl Authenticator {
     }
 
     fn try_enter(&self, key: &FailureKey, now: Instant) -> Entrance {
-        let mut failures = lock(&self.failures);
+        let mut failures = lock(&self.memory.failures);
         let entry = entry_of(&mut failures, key, now);
         let before = entry.count.saturating_add(entry.under_way);
         if entry.count >= FAILURES_MAX {
@@ -204,7 +209,7 @@ impl Authenticator {
     }
 
     async fn verify(&self, username: &str, password: &Secret) -> Result<Option<Granted>, Denied> {
-        let credentials = self.credentials.load_full();
+        let credentials = &self.credentials;
         let credential = credentials.iter().find(|c| c.username == username);
         let confirmed = match credential.map(|c| &c.password) {
             Some(Password::Plain(secret)) => secret.matches(password.expose().as_bytes()),
@@ -243,11 +248,11 @@ impl Authenticator {
     }
 
     async fn argon2(&self, hash: Secret, password: Secret) -> Result<bool, Denied> {
-        self.hashes.verify(hash, password).await.ok_or(Denied::Undecided)
+        self.memory.hashes.verify(hash, password).await.ok_or(Denied::Undecided)
     }
 
     fn tag(&self, parts: &[&str]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.key);
+        let mut context = hmac::Context::with_key(&self.memory.key);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
             context.update(part.as_bytes());
@@ -259,14 +264,14 @@ impl Authenticator {
 
     fn is_remembered(&self, tag: &[u8; 32]) -> bool {
         let now = monotonic();
-        lock(&self.remembered).get_key_value(tag).is_some_and(|(known, until)| {
+        lock(&self.memory.remembered).get_key_value(tag).is_some_and(|(known, until)| {
             constant_time::verify_slices_are_equal(known, tag).is_ok() && now < *until
         })
     }
 
     fn remember(&self, tag: [u8; 32]) {
         let now = monotonic();
-        let mut remembered = lock(&self.remembered);
+        let mut remembered = lock(&self.memory.remembered);
         if remembered.len() >= REMEMBERED_MAX {
             remembered.retain(|_, until| now < *until);
         }
@@ -277,13 +282,13 @@ impl Authenticator {
     }
 
     fn forgive(&self, key: &FailureKey) {
-        if let Some(failures) = lock(&self.failures).get_mut(key) {
+        if let Some(failures) = lock(&self.memory.failures).get_mut(key) {
             failures.count = 0;
         }
     }
 
     fn count_failure(&self, key: &FailureKey, now: Instant) {
-        let mut failures = lock(&self.failures);
+        let mut failures = lock(&self.memory.failures);
         let entry = entry_of(&mut failures, key, now);
         entry.count = entry.count.saturating_add(1);
         entry.last = now;
@@ -394,9 +399,9 @@ mod tests {
     async fn a_confirmed_hash_is_remembered_for_that_hash_alone() {
         let a = authenticator();
         a.check(ip("::1"), "hash", &Secret::new("pw2")).await.unwrap();
-        assert_eq!(lock(&a.remembered).len(), 1);
+        assert_eq!(lock(&a.memory.remembered).len(), 1);
         a.check(ip("::1"), "hash", &Secret::new("pw2")).await.unwrap();
-        a.replace(vec![credential("hash", hashed("other"))]);
+        let a = a.with(vec![credential("hash", hashed("other"))]);
         assert_eq!(a.check(ip("::1"), "hash", &Secret::new("pw2")).await, Err(Denied::Wrong));
     }
 
@@ -451,7 +456,7 @@ mod tests {
         let logins = (0..200).map(|_| a.check(ip("192.0.2.1"), "hash", &right));
         let answers = futures_util::future::join_all(logins).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-        assert!(lock(&a.failures).is_empty());
+        assert!(lock(&a.memory.failures).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -470,13 +475,13 @@ mod tests {
         for i in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 10 {
             a.count_failure(&FailureKey::of(IpAddr::V4(i.into()), ""), monotonic());
         }
-        assert_eq!(lock(&a.failures).len(), ADDRESSES_MAX);
+        assert_eq!(lock(&a.memory.failures).len(), ADDRESSES_MAX);
         for i in 0..=REMEMBERED_MAX {
             let mut tag = [0; 32];
             tag[..8].copy_from_slice(&i.to_be_bytes());
             a.remember(tag);
         }
-        assert!(lock(&a.remembered).len() <= REMEMBERED_MAX);
+        assert!(lock(&a.memory.remembered).len() <= REMEMBERED_MAX);
     }
 
     #[test]

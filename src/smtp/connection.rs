@@ -35,7 +35,7 @@ pub(super) struct Context<G> {
     pub shared: Shared,
     pub rules: Arc<Rules>,
     pub certificates: Option<Arc<Certificates>>,
-    pub refusals: Refusals,
+    pub refusals: Arc<Refusals>,
 }
 
 /// Lets `future` answer at once; where it does not, what was said so far is sent before it is waited for.

@@ -33,7 +33,7 @@ impl Client {
             shared: shared.clone(),
             rules: Arc::new(rules),
             certificates: None,
-            refusals: Refusals::default(),
+            refusals: Arc::default(),
         };
         let guest = room.enter(IpAddr::from([127, 0, 0, 1])).unwrap();
         let (stream, theirs) = tokio::io::duplex(1 << 20);
@@ -549,7 +549,7 @@ async fn an_idle_connection_keeps_little() {
         shared: shared(),
         rules: Arc::new(Rules { settings: settings(), hostname: String::new(), origin: None, dsn: true }),
         certificates: None,
-        refusals: Refusals::default(),
+        refusals: Arc::default(),
     };
     let guest = Room::of(&settings()).enter(IpAddr::from([127, 0, 0, 1])).unwrap();
     let (_, stream) = tokio::io::duplex(1);

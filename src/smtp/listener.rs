@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use metrics::Gauge;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -116,15 +117,29 @@ pub enum BindError {
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
-    rules: Arc<Rules>,
-    shared: Shared,
-    certificates: Option<Arc<Certificates>>,
+    manner: Manner,
     room: Arc<Room>,
 }
 
-impl Listener {
-    /// Binds the address and reads the certificate.
-    pub fn bind(settings: ListenerSettings, shared: Shared) -> Result<Self, BindError> {
+/// What a listener goes by: its settings, its certificate, and what it shares with the others. A session keeps to the
+/// one that it began with.
+#[derive(Debug, Clone)]
+pub struct Manner {
+    rules: Arc<Rules>,
+    shared: Shared,
+    certificates: Option<Arc<Certificates>>,
+}
+
+/// A listener at work, as far as a reload changes it: what those go by who come from now on.
+#[derive(Debug)]
+pub struct Doorway<G> {
+    context: ArcSwap<Context<G>>,
+    room: Arc<Room>,
+}
+
+impl Manner {
+    /// Reads the certificate. Errors: [`BindError::Certificate`], [`BindError::NoCertificate`].
+    pub fn new(settings: ListenerSettings, shared: Shared) -> Result<Self, BindError> {
         let address = settings.address;
         let certificates = match (settings.tls, &settings.certificate) {
             (TlsMode::Off, _) => None,
@@ -136,19 +151,57 @@ impl Listener {
                     .map_err(|error| BindError::Certificate { address, error })?,
             )),
         };
-        let socket = listen(address).map_err(|error| BindError::Address {
-            address,
-            advice: advice(error.kind()),
-            error,
-        })?;
-        let room = Room::of(&settings);
         let rules = Arc::new(Rules {
             settings,
             hostname: shared.hostname.clone(),
             origin: shared.origin.clone(),
             dsn: shared.dsn,
         });
-        Ok(Listener { socket, rules, shared, certificates, room })
+        Ok(Manner { rules, shared, certificates })
+    }
+
+    /// Its certificate.
+    pub fn certificates(&self) -> Option<&Arc<Certificates>> {
+        self.certificates.as_ref()
+    }
+
+    fn context<G>(self, gatekeeper: Arc<G>, refusals: Arc<Refusals>) -> Context<G> {
+        let Manner { rules, shared, certificates } = self;
+        Context { gatekeeper, shared, rules, certificates, refusals }
+    }
+}
+
+impl<G> Doorway<G> {
+    /// Whoever comes from now on goes by this, and is asked about at that keeper; who is in goes on as he began.
+    pub fn change(&self, manner: Manner, gatekeeper: Arc<G>) {
+        self.room.change(&manner.rules.settings);
+        let refusals = Arc::clone(&self.context.load().refusals);
+        self.context.store(Arc::new(manner.context(gatekeeper, refusals)));
+    }
+
+    /// Its certificate now.
+    pub fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.context.load().certificates.clone()
+    }
+
+    /// Its settings now.
+    pub fn settings(&self) -> ListenerSettings {
+        self.context.load().rules.settings.clone()
+    }
+}
+
+impl Listener {
+    /// Binds the address and reads the certificate.
+    pub fn bind(settings: ListenerSettings, shared: Shared) -> Result<Self, BindError> {
+        let address = settings.address;
+        let manner = Manner::new(settings, shared)?;
+        let socket = listen(address).map_err(|error| BindError::Address {
+            address,
+            advice: advice(error.kind()),
+            error,
+        })?;
+        let room = Room::of(&manner.rules.settings);
+        Ok(Listener { socket, manner, room })
     }
 
     /// Where it really listens: port 0 was filled in.
@@ -156,19 +209,18 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Its certificate, to be read again on a reload.
-    pub fn certificates(&self) -> Option<Arc<Certificates>> {
-        self.certificates.clone()
+    /// What a reload changes it by.
+    pub fn doorway<G>(&self, gatekeeper: Arc<G>) -> Arc<Doorway<G>> {
+        let context = self.manner.clone().context(gatekeeper, Arc::default());
+        Arc::new(Doorway { context: ArcSwap::from_pointee(context), room: Arc::clone(&self.room) })
     }
 
     /// Serves until `stop`: then nobody is let in, who is between commands gets 421, a message half-way is taken to its
     /// reply while it moves. Returns when all sessions have ended, at the latest `stop_grace` and [`STOP_LEAVE`] later.
-    pub async fn run<G: Gatekeeper>(self, gatekeeper: Arc<G>, stop: CancellationToken) {
-        let Listener { socket, rules, shared, certificates, room } = self;
-        let stop_grace = shared.limits.stop_grace;
-        let connections = metrics::gauge!(CONNECTIONS, "listener" => rules.settings.name.clone());
-        let refusals = Refusals::default();
-        let context = Arc::new(Context { gatekeeper, shared, rules, certificates, refusals });
+    pub async fn run<G: Gatekeeper>(self, doorway: Arc<Doorway<G>>, stop: CancellationToken) {
+        let Listener { socket, manner: Manner { rules, shared, .. }, room } = self;
+        let (name, stop_grace) = (rules.settings.name.clone(), shared.limits.stop_grace);
+        let connections = metrics::gauge!(CONNECTIONS, "listener" => name.clone());
         let mut sessions = JoinSet::new();
         loop {
             tokio::select! {
@@ -176,8 +228,9 @@ impl Listener {
                 Some(ended) = sessions.join_next() => note(ended),
                 accepted = socket.accept() => match accepted {
                     Ok((stream, peer)) => {
+                        let context = doorway.context.load_full();
                         if let Some(guest) = admit(&room, &context, &stream, peer, &connections) {
-                            sessions.spawn(serve(stream, Arc::clone(&context), guest));
+                            sessions.spawn(serve(stream, context, guest));
                         }
                     }
                     Err(error) => accept_failed(&error, &room).await,
@@ -192,7 +245,7 @@ impl Listener {
             }
         };
         if tokio::time::timeout(stop_grace + STOP_LEAVE, all).await.is_err() {
-            tracing::warn!(listener = %context.rules.settings.name, left = room.count(), "sessions cut at the stop");
+            tracing::warn!(listener = %name, left = room.count(), "sessions cut at the stop");
         }
     }
 }

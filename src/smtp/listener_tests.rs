@@ -29,7 +29,8 @@ fn start(change: impl FnOnce(&mut ListenerSettings)) -> Running {
     let listener = Listener::bind(settings, shared()).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, script) = (CancellationToken::new(), Arc::new(Script::default()));
-    let done = tokio::spawn(listener.run(Arc::clone(&script), stop.clone()));
+    let doorway = listener.doorway(Arc::clone(&script));
+    let done = tokio::spawn(listener.run(doorway, stop.clone()));
     Running { address, stop, done, script }
 }
 

@@ -35,7 +35,7 @@ pub mod tls;
 pub(crate) mod testing;
 
 pub use auth::{Authenticator, Granted};
-pub use listener::{BindError, Limits, Listener, STOP_LEAVE, Shared};
+pub use listener::{BindError, Doorway, Limits, Listener, Manner, STOP_LEAVE, Shared};
 pub use reply::Reply;
 pub use tls::CertificateError;
 

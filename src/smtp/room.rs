@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ pub enum Stake {
 /// Everybody who is connected to a listener.
 #[derive(Debug)]
 pub struct Room {
-    seats_max: usize,
-    seats_per_address_max: usize,
+    seats_max: AtomicUsize,
+    seats_per_address_max: AtomicUsize,
     /// On loopback too.
-    loopback_too: bool,
+    loopback_too: AtomicBool,
     opened: Instant,
     /// Since when everybody is being sent away.
     stopped: OnceLock<Instant>,
@@ -83,11 +83,18 @@ impl Room {
         Room::new(settings.max_connections, per_address, settings.loopback_per_address)
     }
 
+    /// From now on as its listener wants it. Who is in stays, also where they are too many.
+    pub fn change(&self, settings: &ListenerSettings) {
+        self.seats_max.store(settings.max_connections.max(1), Ordering::Relaxed);
+        self.seats_per_address_max.store(settings.max_connections_per_address.max(1), Ordering::Relaxed);
+        self.loopback_too.store(settings.loopback_per_address, Ordering::Relaxed);
+    }
+
     fn new(seats_max: usize, seats_per_address_max: usize, loopback_too: bool) -> Arc<Self> {
         Arc::new(Room {
-            seats_max: seats_max.max(1),
-            seats_per_address_max: seats_per_address_max.max(1),
-            loopback_too,
+            seats_max: AtomicUsize::new(seats_max.max(1)),
+            seats_per_address_max: AtomicUsize::new(seats_per_address_max.max(1)),
+            loopback_too: AtomicBool::new(loopback_too),
             opened: monotonic(),
             stopped: OnceLock::new(),
             taken: Mutex::default(),
@@ -100,11 +107,13 @@ impl Room {
     pub fn enter(self: &Arc<Self>, peer: IpAddr) -> Result<Guest, Reply> {
         let mut taken = self.lock();
         let here = taken.per_address.get(&peer).copied().unwrap_or(0);
-        if here >= self.seats_per_address_max && (self.loopback_too || !peer.is_loopback()) {
+        let loopback_too = self.loopback_too.load(Ordering::Relaxed);
+        if here >= self.seats_per_address_max.load(Ordering::Relaxed) && (loopback_too || !peer.is_loopback())
+        {
             return Err(reply::FULL_FOR_ADDRESS);
         }
         let now = self.now();
-        if taken.seats.len() >= self.seats_max && !taken.make_room(now) {
+        if taken.seats.len() >= self.seats_max.load(Ordering::Relaxed) && !taken.make_room(now) {
             return Err(reply::FULL);
         }
         let number = taken.next;

@@ -84,6 +84,11 @@ impl Certificates {
         Ok(())
     }
 
+    /// Whether these show the certificate that those show.
+    pub fn same_as(&self, other: &Certificates) -> bool {
+        self.present.load().leaf == other.present.load().leaf
+    }
+
     /// What begins TLS with a client, with the present certificate.
     pub fn acceptor(&self) -> TlsAcceptor {
         self.acceptor_and_leaf().0

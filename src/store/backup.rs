@@ -157,7 +157,7 @@ impl Store {
     pub async fn back_up(&self, file: &Path, progress: &Progress) -> Result<BackedUp, BackupError> {
         let Ok(_one) = self.shared.backup.try_lock() else { return Err(BackupError::Running) };
         let began = monotonic();
-        let (now, settings) = (self.shared.clock.now(), &self.shared.settings);
+        let (now, settings) = (self.shared.clock.now(), self.shared.settings.load_full());
         let size = self.read(size_octets).await?;
         let min_free = settings.min_free_octets;
         let (path, data_dir) = (file.to_owned(), settings.data_dir.clone());

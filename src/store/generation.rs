@@ -84,7 +84,7 @@ impl Store {
     /// Errors: [`StoreError::Failed`], also where the file cannot be written; [`StoreError::Stopping`]. May be run
     /// again.
     pub async fn enter_generation(&self, esps: Vec<String>) -> Result<Option<Restored>, StoreError> {
-        let path = self.shared.settings.data_dir.join(FILE);
+        let path = self.shared.settings.load().data_dir.join(FILE);
         let failed = |error: io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
         let in_file = read(&path).map_err(failed)?;
         let mut patience = Patience::default();

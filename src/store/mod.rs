@@ -40,6 +40,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use arc_swap::ArcSwap;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, OptionalExtension};
 use tokio::sync::Semaphore;
@@ -90,7 +91,7 @@ struct Shared {
     space: space::Space,
     owner: Owner,
     clock: Arc<dyn Clock>,
-    settings: Settings,
+    settings: ArcSwap<Settings>,
     lanes: Mutex<Arc<Vec<(LaneId, Lane)>>>,
     book: Mutex<HashMap<DeliveryId, OutEntry>>,
     /// From this message on a start looks for what is out.
@@ -118,6 +119,13 @@ struct OutEntry {
 }
 
 impl Store {
+    /// `[limits]` and `[retention]` from now on; the folder stays. Nothing that was accepted is given up for them.
+    pub fn change_limits(&self, settings: &Settings) {
+        self.shared.space.change(settings);
+        let data_dir = self.shared.settings.load().data_dir.clone();
+        self.shared.settings.store(Arc::new(Settings { data_dir, ..settings.clone() }));
+    }
+
     /// Opens `data_dir/postroad.db`, making folder (0700) and file (0600) where absent, brings its schema up to date
     /// and starts the writer. `owner` is this start's boot id.
     pub fn open(settings: Settings, owner: Owner, clock: Arc<dyn Clock>) -> Result<Store, OpenError> {
@@ -128,7 +136,7 @@ impl Store {
             space: space::Space::new(&settings, path.clone()),
             owner,
             clock,
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             lanes: Mutex::default(),
             book: Mutex::default(),
             out_from: AtomicI64::new(0),

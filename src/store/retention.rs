@@ -60,7 +60,7 @@ impl Store {
     }
 
     async fn bodies(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let keep = self.shared.settings.keep_bodies;
+        let keep = self.shared.settings.load().keep_bodies;
         let mut over = self.body_octets_over().await?;
         let (mut after, mut gone) = (MessageId::from_number(0), 0);
         loop {
@@ -99,12 +99,14 @@ impl Store {
         }
         let bodies = self.shared.body_octets.load(Ordering::Relaxed);
         let queued = integer(self.shared.space.queue_octets());
-        Ok(bodies.saturating_sub(queued).saturating_sub(integer(self.shared.settings.keep_bodies_octets)))
+        Ok(bodies
+            .saturating_sub(queued)
+            .saturating_sub(integer(self.shared.settings.load().keep_bodies_octets)))
     }
 
     async fn attempts(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let keep = self.shared.settings.keep_attempts;
-        if keep >= self.shared.settings.keep_messages {
+        let keep = self.shared.settings.load().keep_attempts;
+        if keep >= self.shared.settings.load().keep_messages {
             return Ok(0);
         }
         let before = least_id_at(now.millis().saturating_sub(integer(keep.as_millis())));
@@ -119,7 +121,7 @@ impl Store {
     }
 
     async fn messages(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let keep = self.shared.settings.keep_messages;
+        let keep = self.shared.settings.load().keep_messages;
         let (mut after, mut gone) = (MessageId::from_number(0), 0);
         loop {
             let seen = self.read(move |conn| finished(conn, ALL, after)).await?;
@@ -138,7 +140,8 @@ impl Store {
     }
 
     async fn events(&self, now: Timestamp) -> Result<u64, StoreError> {
-        let before = now.millis().saturating_sub(integer(self.shared.settings.keep_events.as_millis()));
+        let before =
+            now.millis().saturating_sub(integer(self.shared.settings.load().keep_events.as_millis()));
         let mut gone = 0;
         loop {
             let deleted = self.bulk(EVENTS_CHUNK, move |tx| delete_events(tx, before)).await?;

@@ -7,7 +7,7 @@
 //! always stay, whatever is free inside the file.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use rusqlite::Connection;
 use tokio::sync::Notify;
@@ -35,9 +35,9 @@ const RESERVE_OCTETS_MAX: u64 = 8 * 1024 * 1024;
 pub(super) struct Space {
     data_dir: PathBuf,
     database: PathBuf,
-    queue_octets_max: u64,
-    min_free_octets: u64,
-    reserve_octets: u64,
+    queue_octets_max: AtomicU64,
+    min_free_octets: AtomicU64,
+    reserve_octets: AtomicU64,
     /// Undelivered mail: message sizes, shared out over the recipients that are not done.
     queue_octets: AtomicI64,
     /// How many are not done.
@@ -63,15 +63,18 @@ pub(super) struct Room {
     pub on_disk: i64,
 }
 
+fn reserve(settings: &Settings) -> u64 {
+    (settings.min_free_octets / RESERVE_PART).clamp(RESERVE_OCTETS_MIN, RESERVE_OCTETS_MAX)
+}
+
 impl Space {
     pub(super) fn new(settings: &Settings, database: PathBuf) -> Self {
         Space {
             data_dir: settings.data_dir.clone(),
             database,
-            queue_octets_max: settings.queue_octets_max,
-            min_free_octets: settings.min_free_octets,
-            reserve_octets: (settings.min_free_octets / RESERVE_PART)
-                .clamp(RESERVE_OCTETS_MIN, RESERVE_OCTETS_MAX),
+            queue_octets_max: AtomicU64::new(settings.queue_octets_max),
+            min_free_octets: AtomicU64::new(settings.min_free_octets),
+            reserve_octets: AtomicU64::new(reserve(settings)),
             queue_octets: AtomicI64::new(0),
             deliveries: AtomicI64::new(0),
             room: AtomicI64::new(i64::MAX),
@@ -80,6 +83,19 @@ impl Space {
             refused_octets: AtomicI64::new(0),
             short: Notify::new(),
         }
+    }
+
+    /// Other limits from now on. What was set aside on the disk at the start stays of its size.
+    pub(super) fn change(&self, settings: &Settings) {
+        self.queue_octets_max.store(settings.queue_octets_max, Ordering::Relaxed);
+        self.min_free_octets.store(settings.min_free_octets, Ordering::Relaxed);
+        self.reserve_octets.store(reserve(settings), Ordering::Relaxed);
+        // Refused mail has the disk looked at again.
+        self.refused.store(true, Ordering::Relaxed);
+    }
+
+    fn min_free_octets(&self) -> u64 {
+        self.min_free_octets.load(Ordering::Relaxed)
     }
 
     pub(super) fn queue_octets(&self) -> u64 {
@@ -98,7 +114,7 @@ impl Space {
 
     /// What new mail leaves alone for the sake of what was accepted already.
     pub(super) fn reserve_octets(&self) -> u64 {
-        self.reserve_octets
+        self.reserve_octets.load(Ordering::Relaxed)
     }
 
     /// Whether a message of that size finds room in the queue while `uncommitted` octets wait for the same commit.
@@ -108,9 +124,10 @@ impl Space {
         size_octets: u64,
         uncommitted: i64,
     ) -> Result<(), StoreError> {
+        let all = self.queue_octets_max.load(Ordering::Relaxed);
         let limit = match kind {
-            StreamKind::Transactional => self.queue_octets_max,
-            StreamKind::Broadcast => self.queue_octets_max / 100 * BROADCAST_PERCENT,
+            StreamKind::Transactional => all,
+            StreamKind::Broadcast => all / 100 * BROADCAST_PERCENT,
         };
         let queued =
             self.queue_octets.load(Ordering::Relaxed).saturating_add(uncommitted).max(0).unsigned_abs();
@@ -131,7 +148,7 @@ impl Space {
         self.refused.store(true, Ordering::Relaxed);
         self.refused_octets.fetch_max(integer(octets), Ordering::Relaxed);
         self.short.notify_one();
-        let (dir, min_free) = (self.data_dir.display(), self.min_free_octets);
+        let (dir, min_free) = (self.data_dir.display(), self.min_free_octets());
         let free = integer(min_free).saturating_add(room).max(0);
         let asks = match low {
             true => format!(
@@ -224,8 +241,8 @@ impl Space {
         let answers = self.deliveries.load(Ordering::Relaxed).max(0).saturating_mul(DELIVERY_OCTETS);
         let disk = integer(disk).saturating_sub(growth).saturating_sub(answers);
         let room = Room {
-            in_all: disk.saturating_add(free_pages).saturating_sub(integer(self.min_free_octets)),
-            on_disk: disk.saturating_sub(integer(self.reserve_octets)),
+            in_all: disk.saturating_add(free_pages).saturating_sub(integer(self.min_free_octets())),
+            on_disk: disk.saturating_sub(integer(self.reserve_octets())),
         };
         self.room.store(room.in_all.min(room.on_disk), Ordering::Relaxed);
         Some(room)
@@ -245,11 +262,11 @@ impl Space {
             return;
         }
         self.low.store(low, Ordering::Relaxed);
-        let free_octets = integer(self.min_free_octets).saturating_add(room).max(0);
+        let free_octets = integer(self.min_free_octets()).saturating_add(room).max(0);
         match low {
             true => tracing::error!(
                 free_octets,
-                min_free_octets = self.min_free_octets,
+                min_free_octets = self.min_free_octets(),
                 "the disk is nearly full: mail is refused with 452 until there is room"
             ),
             false => tracing::info!(free_octets, "the disk has room again"),
@@ -258,7 +275,7 @@ impl Space {
 
     /// With so much room mail is taken again: enough that the next message does not end it at once.
     fn spare(&self) -> i64 {
-        integer(2 * self.reserve_octets)
+        integer(2 * self.reserve_octets())
     }
 }
 

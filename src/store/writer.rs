@@ -139,7 +139,7 @@ struct Writer<'c> {
 
 impl<'c> Writer<'c> {
     fn new(conn: &'c Connection, hot: Hot<'c>, shared: &'c Arc<Shared>, log_pages: Arc<AtomicU32>) -> Self {
-        let settings = &shared.settings;
+        let settings = shared.settings.load_full();
         // An operator who leaves nothing free wants none of the disk set aside either.
         let set_aside = if settings.min_free_octets == 0 { 0 } else { shared.space.reserve_octets() };
         Writer {
@@ -225,7 +225,7 @@ impl<'c> Writer<'c> {
     /// Writes zeros where the log will be, if the disk has plenty of room: a sync after octets were written over others
     /// has no growth of the file to record, and took a third less. SQLite's log ends where its checksums end.
     fn spread_log(&self) {
-        let wanted = self.shared.settings.spread_log;
+        let wanted = self.shared.settings.load().spread_log;
         let plenty =
             wanted && self.shared.space.disk_free().is_some_and(|free| free >= SPREAD_FREE_OCTETS_MIN);
         let log = self.shared.space.log_path();

@@ -31,6 +31,7 @@ mod odd_next_hops;
 mod operators_hand;
 mod partial_recipients;
 mod readyz;
+mod reload;
 mod reports;
 mod sandbox_keeps_mail;
 mod sendmail;

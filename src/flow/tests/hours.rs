@@ -15,7 +15,8 @@ use crate::address::{Address, Grammar};
 use crate::clock::{Clock, Timestamp, monotonic};
 use crate::flow::courier::{self, Courier};
 use crate::flow::intake::{self, Intake};
-use crate::flow::outlet::{self, Full, Load, Outlet};
+use crate::flow::outlet::{self, Full, Load};
+use crate::flow::setup::{self, Line};
 use crate::flow::{keeper, prepare};
 use crate::mail::mime::LongLines;
 use crate::mail::quota::{Limits, QuotaLimits, Rate};
@@ -107,16 +108,18 @@ impl World {
         let (mint, budget) = (Arc::new(IdMint::new(7)), Budget::new(64 << 20));
         let store = Store::open(settings(dir), Owner::from_number(1), Arc::clone(&clock)).unwrap();
         let (wake, hops) = (Arc::new(Notify::new()), [Arc::new(Hop::default()), Arc::new(Hop::default())]);
-        let outlets = (0..2).map(|n| hop_outlet(n, &hops[n], &clock, &wake)).collect();
+        let esps = (0..2).map(|n| hop(n, &hops[n])).collect();
         let streams = [StreamKind::Transactional, StreamKind::Broadcast].map(StreamSettings::built_in);
         let courier = Courier::new(courier::Parts {
             store: store.clone(),
             clock: Arc::clone(&clock),
             mint: Arc::clone(&mint),
             budget: Arc::clone(&budget),
-            outlets,
-            streams: streams.to_vec(),
-            routes: Rules::new(vec![Carries::default(), Carries::default()], Vec::new()),
+            setup: setup::Parts {
+                esps,
+                streams: streams.to_vec(),
+                routes: Rules::new(vec![Carries::default(), Carries::default()], Vec::new()),
+            },
             wake,
         });
         let intake = Intake::new(intake::Parts {
@@ -131,7 +134,6 @@ impl World {
                 origin: None,
                 long_lines: LongLines::Reencode,
             },
-            streams: streams.to_vec(),
             listeners: vec!["l".into()],
         });
         let (brake, held) = std::sync::mpsc::channel::<()>();
@@ -169,7 +171,7 @@ impl World {
     }
 }
 
-fn settings(dir: &Path) -> Settings {
+pub(super) fn settings(dir: &Path) -> Settings {
     let day = Duration::from_secs(86_400);
     Settings {
         data_dir: dir.to_owned(),
@@ -184,30 +186,26 @@ fn settings(dir: &Path) -> Settings {
     }
 }
 
-fn hop_outlet(n: usize, hop: &Arc<Hop>, clock: &Arc<dyn Clock>, wake: &Arc<Notify>) -> Arc<Outlet> {
+fn hop(n: usize, hop: &Arc<Hop>) -> outlet::Parts {
     let rate = Rate { recipients: RATES[n], per: Duration::from_secs(1) };
-    limited(n, hop, Limits { rate: Some(rate), ..Limits::default() }, (clock, wake))
+    limited(n, hop, Limits { rate: Some(rate), ..Limits::default() })
 }
 
-fn limited(
-    n: usize,
-    hop: &Arc<Hop>,
-    limits: Limits,
-    (clock, wake): (&Arc<dyn Clock>, &Arc<Notify>),
-) -> Arc<Outlet> {
-    let parts = outlet::Parts {
+fn limited(n: usize, hop: &Arc<Hop>, limits: Limits) -> outlet::Parts {
+    outlet::Parts {
         name: format!("hop{n}"),
         priority: n as u32,
         weight: 100,
-        esp: Box::new(crate::esp::smtp::Smtp::default()),
-        wire: Arc::new(HopWire(Arc::clone(hop))),
+        line: Arc::new(Line {
+            esp: Box::new(crate::esp::smtp::Smtp::default()),
+            wire: Arc::new(HopWire(Arc::clone(hop))),
+        }),
         connections: 10,
         limits,
-    };
-    Outlet::new(parts, Arc::clone(clock), Arc::clone(wake))
+    }
 }
 
-fn submission(to: &str, stream: &str) -> Submission {
+pub(super) fn submission(to: &str, stream: &str) -> Submission {
     Submission {
         envelope: Envelope {
             sender: ReversePath::Mailbox(Address::parse("app@example.org", Grammar::Strict).unwrap()),
@@ -295,18 +293,20 @@ async fn the_first_mail_finds_its_allowance_answered() {
         Store::open(settings(dir.path()), Owner::from_number(1), Arc::new(crate::clock::System)).unwrap();
     let (clock, wake): (Arc<dyn Clock>, _) = (Arc::new(crate::clock::System), Arc::new(Notify::new()));
     let windows = QuotaLimits { daily: Some(100), ..QuotaLimits::default() };
-    let outlet =
-        limited(0, &Arc::new(Hop::default()), Limits { windows, ..Limits::default() }, (&clock, &wake));
+    let esp = limited(0, &Arc::new(Hop::default()), Limits { windows, ..Limits::default() });
     let courier = Courier::new(courier::Parts {
         store: store.clone(),
         clock: Arc::clone(&clock),
         mint: Arc::new(IdMint::new(7)),
         budget: Budget::new(1 << 20),
-        outlets: vec![Arc::clone(&outlet)],
-        streams: Vec::new(),
-        routes: Rules::new(vec![Carries::default()], Vec::new()),
+        setup: setup::Parts {
+            esps: vec![esp],
+            streams: Vec::new(),
+            routes: Rules::new(vec![Carries::default()], Vec::new()),
+        },
         wake,
     });
+    let outlet = Arc::clone(&courier.setup().carriers[0].outlet);
     let load = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
     assert_eq!(outlet.room(load, clock.now()).err(), Some(Full::Soon));
     courier.ask_allowances().await;

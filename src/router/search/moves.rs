@@ -1,6 +1,7 @@
 //! The moves out of a state: the courier's rounds and calls (`src/flow/rounds.rs`, `src/flow/call.rs`) cut where a
 //! crash, a commit or another's move may come between, the ESPs, the operator, the clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Model;
@@ -210,7 +211,8 @@ impl Model {
             let hindrance = (!able).then(|| PassedOver::Shut(String::new()));
             Candidate { name, priority: n, weight: 100, hindrance }
         });
-        let tried: Vec<usize> = (0..ESPS.len()).filter(|n| tried & (1 << n) != 0).collect();
+        let tried = (0..ESPS.len()).filter(|n| tried & (1 << n) != 0).map(|n| Arc::from(ESPS[n]));
+        let tried: Vec<Arc<str>> = tried.collect();
         let bound_to = bound_to.map(|esp| ESPS[usize::from(esp)]);
         choose(&candidates, Ties { bound_to, pin: None, tried: &tried }, 0)
     }

@@ -1,0 +1,66 @@
+//! `postroad reload`
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::reach;
+use super::text::{json_line, shown};
+use super::{Common, Failure};
+use crate::http::reload::Reloaded;
+
+/// Has the relay read its configuration again, and says what is in force now.
+pub(super) async fn reload(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+    let done: Reloaded = reach::relay(common).await?.post("/v1/reload", &json!({})).await?;
+    match common.json {
+        true => Ok(json_line(out, &json!(done))?),
+        false => Ok(tell(&done, out)?),
+    }
+}
+
+fn tell(done: &Reloaded, out: &mut impl Write) -> std::io::Result<()> {
+    for change in &done.changed {
+        writeln!(out, "{}: {}", shown(&change.key), shown(&change.what))?;
+    }
+    if done.changed.is_empty() {
+        writeln!(out, "nothing has changed")?;
+    }
+    for change in &done.restart {
+        writeln!(
+            out,
+            "{}: {}, and stays as it was until a restart",
+            shown(&change.key),
+            shown(&change.what)
+        )?;
+    }
+    done.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", shown(warning)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::cli::queue_tests::relay;
+
+    #[tokio::test]
+    async fn it_says_what_changed_and_what_wants_a_restart_or_what_is_wrong() {
+        let relay = relay().await;
+        let mut out = Vec::new();
+        reload(&relay.common, &mut out).await.unwrap();
+        let told = String::from_utf8(out).unwrap();
+        assert_eq!(told, "esp.a.rate: changed\nhttp.address: changed, and stays as it was until a restart\n");
+
+        relay.queue.broken.store(true, Ordering::SeqCst);
+        let failure = reload(&relay.common, &mut Vec::new()).await.unwrap_err();
+        assert_eq!(failure.exit_code(), 2);
+        assert!(failure.message().unwrap().ends_with("\n  esp[0].rate: postroad.toml:12: no rate"));
+        let mut err = Vec::new();
+        failure.tell(true, &mut err).unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&err).unwrap();
+        assert_eq!(
+            (&told["error"]["code"], &told["error"]["fields"][0]["field"]),
+            (&json!("configuration"), &json!("esp[0].rate"))
+        );
+    }
+}

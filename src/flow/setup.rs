@@ -1,0 +1,205 @@
+//! What the configuration says to courier and intake, as one whole: the ESPs, which mail may go to which, and the
+//! streams. It never changes: a reload puts another in its place, and whoever has begun with one goes on with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::outlet::{self, Load, Outlet};
+use crate::address::Address;
+use crate::clock::Timestamp;
+use crate::esp::Esp;
+use crate::mail::from::from_domain;
+use crate::mail::{Lane, Message, Rule, StreamKind, StreamName};
+use crate::policy::streams::StreamSettings;
+use crate::router::{Candidate, PassedOver, Rules};
+use crate::wire::Wire;
+
+/// What a setup is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The ESPs, in the configuration's order.
+    pub esps: Vec<outlet::Parts>,
+    /// The streams' rules.
+    pub streams: Vec<StreamSettings>,
+    /// Which ESPs the configuration lets mail go to, in the same order.
+    pub routes: Rules,
+}
+
+/// How an ESP is spoken to: what composes and reads, and what carries. One call keeps to one line.
+#[derive(Debug)]
+pub struct Line {
+    /// What it needs and what its answers mean.
+    pub esp: Box<dyn Esp>,
+    /// How bytes get there.
+    pub wire: Arc<dyn Wire>,
+}
+
+/// One `[[esp]]`: what this configuration says of it, and the outlet that its name keeps over reloads.
+#[derive(Debug, Clone)]
+pub struct Carrier {
+    /// Gate, allowance, connections.
+    pub outlet: Arc<Outlet>,
+    /// How it is spoken to.
+    pub line: Arc<Line>,
+    /// Lower first.
+    pub priority: u32,
+    /// Share among equal priorities.
+    pub weight: u32,
+}
+
+impl Carrier {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.outlet.name
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Setup {
+    /// Counts reloads: who holds the number of an older one knows that it is over.
+    pub number: u64,
+    /// Every ESP, in the configuration's order.
+    pub carriers: Vec<Carrier>,
+    routes: Rules,
+    streams: HashMap<StreamName, Arc<StreamSettings>>,
+}
+
+impl Setup {
+    /// The setup of that number, with an outlet for each ESP.
+    pub fn new(
+        number: u64,
+        parts: Parts,
+        mut outlet: impl FnMut(&outlet::Parts) -> Arc<Outlet>,
+    ) -> Arc<Self> {
+        let carrier = |esp: outlet::Parts| Carrier {
+            outlet: outlet(&esp),
+            line: esp.line,
+            priority: esp.priority,
+            weight: esp.weight,
+        };
+        Arc::new(Setup {
+            number,
+            carriers: parts.esps.into_iter().map(carrier).collect(),
+            routes: parts.routes,
+            streams: parts.streams.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect(),
+        })
+    }
+
+    /// The ESP of that name.
+    pub fn carrier(&self, name: &str) -> Option<&Carrier> {
+        self.carriers.iter().find(|carrier| carrier.name() == name)
+    }
+
+    /// The ESPs' names, in order.
+    pub fn names(&self) -> Vec<&str> {
+        self.carriers.iter().map(Carrier::name).collect()
+    }
+
+    /// The rules of a stream; mail of a stream that is gone follows the default of its kind.
+    pub fn stream(&self, stream: &StreamName, kind: StreamKind) -> Arc<StreamSettings> {
+        let found = self.streams.get(stream).or_else(|| self.streams.get(&StreamName::default_of(kind)));
+        found.cloned().unwrap_or_else(|| Arc::new(StreamSettings::built_in(kind)))
+    }
+
+    /// The rules of a stream that is there.
+    pub fn stream_named(&self, name: &StreamName) -> Option<&Arc<StreamSettings>> {
+        self.streams.get(name)
+    }
+
+    /// Those that are there, in order.
+    pub fn stream_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.streams.keys().map(StreamName::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Whether some ESP names its From domains.
+    pub fn any_domains(&self) -> bool {
+        self.routes.any_domains()
+    }
+
+    /// Whether some ESP refused some From domain.
+    pub fn minds_senders(&self) -> bool {
+        self.carriers.iter().any(|c| c.outlet.gate.minds_senders())
+    }
+
+    /// The entries that name this recipient and this From domain.
+    pub fn bearing_on(&self, recipient: &Address, from_domain: Option<&str>) -> Rule {
+        self.routes.bearing_on(recipient, from_domain)
+    }
+
+    /// The rules that bear on each recipient; empty where there are none.
+    pub fn rules_of(&self, message: &Message) -> Vec<Rule> {
+        if !self.routes.any() {
+            return Vec::new();
+        }
+        let from = if self.routes.any_domains() { from_domain(message) } else { None };
+        let rule = |address| self.routes.bearing_on(address, from.as_deref());
+        message.envelope.recipients.iter().map(rule).collect()
+    }
+
+    /// Every ESP as the choice sees it now.
+    pub fn candidates(
+        &self,
+        (stream, kind): (&StreamName, StreamKind),
+        rule: &Rule,
+        load: Load<'_>,
+        now: Timestamp,
+    ) -> Vec<Candidate<'_>> {
+        let stream = self.stream(stream, kind);
+        let mut candidates = Vec::with_capacity(self.carriers.len());
+        for (i, c) in self.carriers.iter().enumerate() {
+            let kept_out = self.routes.keep_out(i, c.name(), &stream.name, rule);
+            let hindrance = kept_out.or_else(|| c.outlet.hindrance(load, now));
+            candidates.push(Candidate { name: c.name(), priority: c.priority, weight: c.weight, hindrance });
+        }
+        candidates
+    }
+
+    /// Whether mail of that lane can move now, at an ESP with room.
+    pub fn moves(&self, lane: &Lane, now: Timestamp) -> bool {
+        let load = Load { kind: lane.kind, recipients: 1, from_domain: None };
+        let stream = self.stream(&lane.stream, lane.kind);
+        self.carriers.iter().enumerate().any(|(i, Carrier { outlet, .. })| {
+            lane.pin.as_deref().is_none_or(|pin| pin == &*outlet.name)
+                && outlet.free() > 0
+                && self.routes.keep_out(i, &outlet.name, &stream.name, &lane.rule).is_none()
+                && outlet.hindrance(load, now).is_none()
+        })
+    }
+
+    /// Why no ESP could ever carry one of its recipients: each ESP's reason. `None`: for each there is one.
+    pub fn never(&self, message: &Message, rules: &[Rule]) -> Option<String> {
+        let none = [Rule::default()];
+        let rules = if rules.is_empty() { &none[..] } else { rules };
+        let keep_out = |i, name: &str, rule| self.routes.keep_out(i, name, &message.stream, rule);
+        rules
+            .iter()
+            .find_map(|rule| self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, rule)))
+    }
+
+    /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the
+    /// message: each ESP's reason. `None`: one could.
+    pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<String> {
+        let rule = if self.routes.any() { self.routes.bearing_on(to, None) } else { Rule::default() };
+        self.each_reason(pin, |i, name| self.routes.keep_out_to(i, name, stream, &rule))
+    }
+
+    /// Every ESP's reason, where every one has one.
+    fn each_reason(
+        &self,
+        pin: Option<&str>,
+        why: impl Fn(usize, &str) -> Option<PassedOver>,
+    ) -> Option<String> {
+        let mut reasons = Vec::with_capacity(self.carriers.len());
+        for (i, name) in self.names().into_iter().enumerate() {
+            let why = match pin.filter(|pin| *pin != name) {
+                Some(pin) => PassedOver::Pinned(pin.to_owned()),
+                None => why(i, name)?,
+            };
+            reasons.push(format!("{name}: {why}"));
+        }
+        Some(reasons.join("; "))
+    }
+}

@@ -1,0 +1,199 @@
+//! The reload: reads the configuration again, makes all that it needs, and only then puts it in place, at one moment.
+//! What fails before that moment leaves the configuration before in force.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
+
+use super::changes::{self, Changes};
+use super::{Lines, content_rules, doors_at, listener_names, report_settings, setup, shared};
+use crate::config::{Config, Loaded, Problem, Problems};
+use crate::flow::Setup;
+use crate::flow::bounce;
+use crate::flow::courier::Courier;
+use crate::flow::intake::Intake;
+use crate::http;
+use crate::http::reload::{Change, NotReloaded, Reloaded};
+use crate::journal;
+use crate::mail::Budget;
+use crate::smtp::{Authenticator, BindError, Doorway, Manner};
+use crate::store::Store;
+
+/// Reads the configuration anew, as the start did.
+pub type Source = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
+
+/// All that goes by the configuration.
+pub(super) struct Parts {
+    pub source: Source,
+    pub store: Store,
+    pub courier: Arc<Courier>,
+    pub budget: Arc<Budget>,
+    pub intake: Arc<Intake>,
+    pub doorways: Vec<Arc<Doorway<Intake>>>,
+    pub addresses: Vec<SocketAddr>,
+    pub told: Arc<ArcSwap<http::Told>>,
+    pub reports: Arc<ArcSwap<bounce::Settings>>,
+    pub token: String,
+}
+
+/// What is in force.
+pub(super) struct Present {
+    pub config: Config,
+    pub authenticator: Arc<Authenticator>,
+    pub lines: Lines,
+}
+
+/// See the module.
+pub(super) struct Reloader {
+    parts: Parts,
+    /// One reload after the other.
+    present: Mutex<Present>,
+}
+
+/// What is made before anything is put in place.
+struct Ready {
+    config: Config,
+    authenticator: Arc<Authenticator>,
+    manners: Vec<Manner>,
+    lines: Lines,
+    esps: crate::flow::setup::Parts,
+    admin_token: crate::secret::Secret,
+}
+
+impl Reloader {
+    pub(super) fn new(parts: Parts, present: Present) -> Arc<Self> {
+        Arc::new(Reloader { parts, present: Mutex::new(present) })
+    }
+
+    /// Reads, puts in place, and tells the log.
+    pub(super) async fn reload(&self) -> Result<Reloaded, NotReloaded> {
+        let done = self.replace().await;
+        match &done {
+            Ok(done) => {
+                let keys: Vec<&str> = done.changed.iter().map(|change| change.key.as_str()).collect();
+                journal::reloaded(&keys);
+                for change in &done.restart {
+                    journal::wants_restart(&change.key, &change.what);
+                }
+                done.warnings.iter().for_each(|warning| journal::odd(warning));
+            }
+            Err(NotReloaded::Wrong(fields)) => {
+                fields.iter().for_each(|f| journal::not_reloaded(&format!("{}: {}", f.field, f.message)));
+            }
+            Err(NotReloaded::Failed(why)) => journal::not_reloaded(why),
+        }
+        done
+    }
+
+    async fn replace(&self) -> Result<Reloaded, NotReloaded> {
+        let mut present = self.present.lock().await;
+        let source = Arc::clone(&self.parts.source);
+        let read = tokio::task::spawn_blocking(move || source()).await;
+        let loaded = read
+            .map_err(|e| NotReloaded::Failed(format!("the configuration was not read to its end: {e}")))?
+            .map_err(|problems| wrong(&problems))?;
+        let Changes { config, mut changed, restart } = changes::between(&present.config, loaded.config);
+        let ready = self.make(&present, config)?;
+        self.note_files(&ready, &present.lines, &mut changed);
+        let warnings = loaded.warnings.iter().map(Problem::to_string).collect();
+        let of_flow = ["esp.", "stream.", "server."];
+        let touched = changed.iter().any(|change| of_flow.iter().any(|at| change.key.starts_with(at)));
+        self.put_in_place(&mut present, ready, touched).await?;
+        Ok(Reloaded { changed, restart, warnings })
+    }
+
+    fn make(&self, present: &Present, config: Config) -> Result<Ready, NotReloaded> {
+        let authenticator = Arc::new(present.authenticator.with(config.credentials.clone()));
+        let shared = shared(&config, &authenticator, &self.parts.budget);
+        let manner = |listener: &crate::smtp::ListenerSettings| {
+            Manner::new(listener.clone(), shared.clone()).map_err(|error| unfit(&listener.name, &error))
+        };
+        let manners = config.listeners.iter().map(manner).collect::<Result<Vec<_>, _>>()?;
+        let mut lines = Lines::default();
+        let esps = setup(&config, &self.parts.store, &present.lines, &mut lines);
+        let admin_token = super::admin_token(&config).map_err(|e| NotReloaded::Failed(format!("{e:#}")))?;
+        Ok(Ready { config, authenticator, manners, lines, esps, admin_token })
+    }
+
+    /// Files that have the name they had and other content.
+    fn note_files(&self, ready: &Ready, lines: &Lines, changed: &mut Vec<Change>) {
+        const AGAIN: &str = "read again";
+        for (manner, doorway) in ready.manners.iter().zip(&self.parts.doorways) {
+            let (before, settings) = (doorway.certificates(), doorway.settings());
+            let now = ready.config.listeners.iter().find(|l| l.name == settings.name);
+            if let (Some(before), Some(certificates), Some(now)) = (before, manner.certificates(), now)
+                && now.certificate == settings.certificate
+                && !before.same_as(certificates)
+            {
+                changed.push(Change::new(format!("listener.{}.cert", settings.name), AGAIN));
+            }
+        }
+        let other_ca = |name: &&String| lines.ca_differs(&ready.lines, name);
+        let names: Vec<&String> = lines.names().filter(other_ca).collect();
+        changed.extend(names.iter().map(|name| Change::new(format!("esp.{name}.ca_file"), AGAIN)));
+    }
+
+    /// Nothing fails here but before anything has changed. Where courier and intake would go by the same, what is begun
+    /// stays begun.
+    async fn put_in_place(
+        &self,
+        present: &mut Present,
+        ready: Ready,
+        flow_is_touched: bool,
+    ) -> Result<(), NotReloaded> {
+        let Ready { config, authenticator, manners, lines, esps, admin_token } = ready;
+        let parts = &self.parts;
+        let rules = content_rules(&config, &parts.token);
+        let names = listener_names(&config);
+        let told = |post| http::Told { doors: doors_at(&config, &parts.addresses), post, admin_token };
+        let at_once = |setup: Arc<Setup>| {
+            let intake = Arc::new(parts.intake.renewed(rules, &names, setup));
+            for (doorway, manner) in parts.doorways.iter().zip(manners) {
+                doorway.change(manner, Arc::clone(&intake));
+            }
+            parts.told.store(Arc::new(told(Arc::new(http::LivePost(intake)))));
+            parts.reports.store(Arc::new(report_settings(&config)));
+            parts.budget.change(config.memory_octets);
+            parts.store.change_limits(&config.store);
+        };
+        match flow_is_touched {
+            true => {
+                let replaced = parts.courier.replace(esps, at_once).await;
+                replaced.map_err(|error| NotReloaded::Failed(error.to_string()))?;
+            }
+            false => at_once(parts.courier.setup()),
+        }
+        *present = Present { config, authenticator, lines };
+        Ok(())
+    }
+}
+
+/// Every problem of a configuration, as the HTTP side tells it.
+fn wrong(problems: &Problems) -> NotReloaded {
+    let field = |problem: &Problem| {
+        let message = format!("{}: {}", problem.place, problem.what);
+        http::FieldProblem::new(if problem.key.is_empty() { "configuration" } else { &problem.key }, message)
+    };
+    NotReloaded::Wrong(problems.iter().map(field).collect())
+}
+
+/// A certificate that was good when the file was checked.
+fn unfit(listener: &str, error: &BindError) -> NotReloaded {
+    NotReloaded::Wrong(vec![http::FieldProblem::new(format!("listener.{listener}.cert"), error.to_string())])
+}
+
+/// The route's way in. Apart from the request: a client that hangs up does not stop half-way what is being put in place.
+pub(super) struct ByHttp(pub(super) Arc<Reloader>);
+
+impl http::Reload for ByHttp {
+    fn reload(&self) -> BoxFuture<'_, Result<Reloaded, NotReloaded>> {
+        let reloader = Arc::clone(&self.0);
+        let task = tokio::spawn(async move { reloader.reload().await });
+        let ended = |_| NotReloaded::Failed("a fault in Postroad; its log says more".into());
+        async move { task.await.unwrap_or_else(|error| Err(ended(error))) }.boxed()
+    }
+}
