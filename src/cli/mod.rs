@@ -219,6 +219,13 @@ enum QueueCommand {
         #[arg(required = true)]
         ids: Vec<MessageId>,
     },
+    /// Send them again to the recipients that were not served: bounced, expired, removed; while their content is kept
+    #[command(after_help = "Example: postroad queue requeue 06z3sp6dng800")]
+    Requeue {
+        /// The messages
+        #[arg(required = true)]
+        ids: Vec<MessageId>,
+    },
 }
 
 /// Which deliveries `queue list` shows.
@@ -333,6 +340,7 @@ async fn queue_command(common: &Common, command: QueueCommand, out: &mut impl Wr
         QueueCommand::Flush { ids } => queue::act(common, Act::Flush, &ids, out).await,
         QueueCommand::Pause { ids } => queue::act(common, Act::Pause, &ids, out).await,
         QueueCommand::Release { ids } => queue::act(common, Act::Release, &ids, out).await,
+        QueueCommand::Requeue { ids } => queue::requeue(common, &ids, out).await,
         QueueCommand::Rm { ids } => queue::act(common, Act::Remove, &ids, out).await,
     }
 }
@@ -398,6 +406,7 @@ mod tests {
             "queue flush 01jd3k5v9m2xq",
             "queue pause 01jd3k5v9m2xq 01jd3k5v9m2xr",
             "queue rm 01jd3k5v9m2xq --url http://x --token y",
+            "queue requeue 01jd3k5v9m2xq",
             "explain 01jd3k5v9m2xq",
             "esp list --json",
             "esp suspend ses-main --reason invoice --for 2h",

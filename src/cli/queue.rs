@@ -129,6 +129,19 @@ pub(super) async fn raw(common: &Common, id: MessageId, out: &mut impl Write) ->
     reach::source(common).await?.raw(id, out).await
 }
 
+/// `queue requeue`
+pub(super) async fn requeue(common: &Common, ids: &[MessageId], out: &mut impl Write) -> Result<(), Failure> {
+    let client = reach::relay(common).await?;
+    let mut missing = Vec::new();
+    for some in ids.chunks(IDS_MAX) {
+        let ids: Vec<String> = some.iter().map(ToString::to_string).collect();
+        let acted: Acted = client.post("/v1/queue/requeue", &json!({ "ids": ids })).await?;
+        write_acted(common, &acted, "in the queue again", out)?;
+        missing.extend(acted.results.into_iter().filter(|result| !result.found).map(|result| result.id));
+    }
+    none_missing(&missing)
+}
+
 /// `queue flush`, `pause`, `release`, `rm`
 pub(super) async fn act(
     common: &Common,
@@ -136,13 +149,13 @@ pub(super) async fn act(
     ids: &[MessageId],
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    let client = reach::relay(common).await?;
     let (path, done) = match act {
         Act::Flush => ("/v1/queue/flush", "due now"),
         Act::Pause => ("/v1/queue/pause", "paused"),
         Act::Release => ("/v1/queue/release", "released"),
         Act::Remove => ("/v1/queue/remove", "removed"),
     };
+    let client = reach::relay(common).await?;
     if ids.is_empty() {
         let acted: Acted = client.post(path, &json!({ "all": true })).await?;
         return Ok(write_all_acted(common, &acted, done, out)?);
@@ -160,15 +173,18 @@ pub(super) async fn act(
         let not_found = acted.results.into_iter().filter(|result| !result.found);
         missing.extend(not_found.map(|result| result.id));
     }
-    if missing.is_empty() {
-        Ok(())
-    } else {
-        Err(Failure::NotFound(format!("no message {}", missing.join(", "))))
+    none_missing(&missing)
+}
+
+fn none_missing(missing: &[String]) -> Result<(), Failure> {
+    match missing {
+        [] => Ok(()),
+        missing => Err(Failure::NotFound(format!("no message {}", missing.join(", ")))),
     }
 }
 
 fn none_of(ids: Vec<String>) -> Acted {
-    let results = ids.into_iter().map(|id| ActedOn { id, deliveries: 0, found: false });
+    let results = ids.into_iter().map(|id| ActedOn { id, deliveries: 0, found: false, why: None });
     Acted { deliveries: 0, results: results.collect(), warnings: Vec::new() }
 }
 
@@ -186,7 +202,8 @@ fn write_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write)
         } else if result.deliveries > 0 {
             writeln!(out, "{}: {} {done}", result.id, deliveries(result.deliveries))?;
         } else if result.found {
-            writeln!(out, "{}: nothing to change; its deliveries stand elsewhere", result.id)?;
+            let why = result.why.as_deref().unwrap_or("its deliveries stand elsewhere");
+            writeln!(out, "{}: nothing to change; {why}", result.id)?;
         } else {
             writeln!(out, "{}: not found", result.id)?;
         }

@@ -266,6 +266,11 @@ impl Courier {
         self.setup.load().stream(stream, kind)
     }
 
+    /// How long mail of a lane is tried.
+    pub fn max_age(&self, lane: &Lane) -> Duration {
+        self.rules(&lane.stream, lane.kind).max_age
+    }
+
     pub(super) fn queue(&self) -> MutexGuard<'_, PendingQueue> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -27,7 +27,7 @@ use crate::secret::Secret;
 use crate::smtp::{Client, Reply};
 use crate::store::{
     Act, AttemptView, BackedUp, BackupError, DeliveryView, EventView, Filter, MessageView, NewToken,
-    Progress, QueueCount, StoreError, Suspension, Token,
+    Progress, QueueCount, Requeued, StoreError, Suspension, Token,
 };
 use crate::wire::Step;
 
@@ -219,6 +219,21 @@ impl Queue for Fake {
             done.push((id, 1));
         }
         std::future::ready(self.ok(done)).boxed()
+    }
+
+    fn requeue(&self, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<Requeued>, StoreError>> {
+        let messages = self.messages.lock().unwrap();
+        let bodies = self.bodies.lock().unwrap();
+        let requeued = |id: &MessageId| match messages.get(id).and_then(|m| m.deliveries.first()) {
+            None => Requeued::NoSuchMessage,
+            Some(d) if d.state != QueueState::Done || d.known >= Known::Handed => Requeued::Nothing,
+            Some(_) if !bodies.contains_key(id) => Requeued::BodyGone,
+            Some(d) => {
+                Requeued::Again { deliveries: 1, assumed: u32::from(d.reason == Some(Reason::Assumed)) }
+            }
+        };
+        let requeued = ids.iter().map(requeued).collect();
+        std::future::ready(self.ok(requeued)).boxed()
     }
 
     fn flush_all(&self) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -16,10 +16,11 @@ use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::intake::Intake;
 use crate::journal;
 use crate::mail::{MessageId, OnceKey, Submission};
+use crate::policy::streams::StreamSettings;
 use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{
-    Act, BackedUp, BackupError, DeliveryView, EVERY_ESP, Filter, MessageView, NewToken, Progress, QueueCount,
-    Store, StoreError, Suspension, Token,
+    Act, BackedUp, BackupError, DeliveryView, EVERY_ESP, Filter, MaxAge, MessageView, NewToken, Progress,
+    QueueCount, Requeued, Store, StoreError, Suspension, Token,
 };
 
 /// A store, and the courier that has to know when an operator changes something; offline there is none.
@@ -81,6 +82,25 @@ impl Queue for Live {
             Ok(deliveries)
         };
         flush.boxed()
+    }
+
+    fn requeue(&self, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<Requeued>, StoreError>> {
+        let courier = self.courier.clone();
+        let max_age = MaxAge::new(move |lane| match &courier {
+            Some(courier) => courier.max_age(lane),
+            None => StreamSettings::built_in(lane.kind).max_age,
+        });
+        let requeue = async move {
+            let requeued = self.store.requeue(ids.clone(), max_age).await?;
+            for (id, requeued) in ids.iter().zip(&requeued) {
+                if let Requeued::Again { deliveries, .. } = requeued {
+                    journal::acted("requeue", Some(*id), u64::from(*deliveries));
+                }
+            }
+            self.look_now();
+            Ok(requeued)
+        };
+        requeue.boxed()
     }
 
     fn list(&self, filter: Filter) -> BoxFuture<'_, Result<Vec<DeliveryView>, StoreError>> {

@@ -17,7 +17,7 @@ use super::error::{FieldProblem, Problem};
 use super::shape::{ActOn, Acted, ActedOn, Life, Page, STATES, read_cursor};
 use super::{App, Queue};
 use crate::mail::{MessageId, QueueState};
-use crate::store::{Act, Filter};
+use crate::store::{Act, Filter, Requeued};
 
 /// Deliveries on one page, where the client does not say.
 const PAGE_DEFAULT: usize = 100;
@@ -27,6 +27,9 @@ pub const PAGE_MAX: usize = 1000;
 pub const IDS_MAX: usize = 500;
 /// Contents that are read at a time: each lies whole in memory until the client has it.
 const RAW_AT_ONCE: usize = 2;
+
+const CONTENT_GONE: &str =
+    "the content is no longer kept: retention.bodies let it go, or the disk was nearly full";
 
 type Content = Result<Bytes, BytesRejection>;
 
@@ -151,11 +154,7 @@ pub(super) async fn raw(
     let queue = &app.relay.queue;
     let Some(content) = queue.body(id).await? else {
         return Err(match queue.show(id).await? {
-            Some(_) => {
-                let message =
-                    "the content is no longer kept: retention.bodies let it go, or the disk was nearly full";
-                Problem::new(StatusCode::GONE, "gone", message)
-            }
+            Some(_) => Problem::new(StatusCode::GONE, "gone", CONTENT_GONE),
             None => Problem::no_such_message(),
         });
     };
@@ -227,6 +226,53 @@ pub(super) async fn remove(State(app): State<Arc<App>>, body: Content) -> Result
     act(&app, Act::Remove, body).await
 }
 
+/// who was not served starts a new round: {"ids":[…]}
+#[utoipa::path(
+    post,
+    path = "/v1/queue/requeue",
+    security(("bearer" = ["queue"])),
+    request_body = ActOn,
+    responses(
+        (status = 200, description = "What it changed", body = Acted),
+        (status = 410, description = "The content is no longer kept", body = super::ErrorBody),
+    )
+)]
+pub(super) async fn requeue(State(app): State<Arc<App>>, body: Content) -> Result<Json<Acted>, Problem> {
+    let Whom::Ids(ids) = read_whom(&octets(body)?, false)? else { return Err(Problem::no_such_message()) };
+    let requeued = app.relay.queue.requeue(ids.clone()).await?;
+    let each = || ids.iter().zip(&requeued);
+    let gone: Vec<String> =
+        each().filter(|(_, r)| **r == Requeued::BodyGone).map(|(id, _)| id.to_string()).collect();
+    let results: Vec<ActedOn> = each().map(|(id, requeued)| requeued_one(*id, *requeued)).collect();
+    let deliveries = results.iter().map(|result| result.deliveries).sum();
+    if deliveries == 0 && !gone.is_empty() {
+        let message = format!("{}: {CONTENT_GONE}, so that it cannot be sent again", gone.join(", "));
+        return Err(Problem::new(StatusCode::GONE, "gone", message));
+    }
+    if results.iter().all(|result| !result.found) {
+        return Err(Problem::no_such_message());
+    }
+    let mut warnings: Vec<String> = each().filter_map(|(id, r)| assumed_warning(*id, *r)).collect();
+    warnings.extend(gone.iter().map(|id| format!("{id}: {CONTENT_GONE}, so that it cannot be sent again")));
+    Ok(Json(Acted { deliveries, results, warnings }))
+}
+
+fn requeued_one(id: MessageId, requeued: Requeued) -> ActedOn {
+    let (deliveries, why) = match requeued {
+        Requeued::Again { deliveries, .. } => (u64::from(deliveries), None),
+        Requeued::NoSuchMessage => (0, None),
+        Requeued::BodyGone => (0, Some(CONTENT_GONE)),
+        Requeued::Nothing => (0, Some("each recipient was served, or is in the queue")),
+    };
+    let found = requeued != Requeued::NoSuchMessage;
+    ActedOn { id: id.to_string(), deliveries, found, why: why.map(str::to_owned) }
+}
+
+fn assumed_warning(id: MessageId, requeued: Requeued) -> Option<String> {
+    let Requeued::Again { assumed: assumed @ 1.., .. } = requeued else { return None };
+    Some(format!("{id}: for {assumed} of its recipients it was taken as sent; it may arrive twice"))
+}
+
 async fn act(app: &App, act: Act, body: Content) -> Result<Json<Acted>, Problem> {
     let body = octets(body)?;
     let queue = &*app.relay.queue;
@@ -251,7 +297,7 @@ async fn act_on(queue: &dyn Queue, act: Act, ids: Vec<MessageId>) -> Result<Acte
     for id in ids {
         let deliveries = done.iter().filter(|(of, _)| *of == id).map(|(_, n)| n).sum();
         let found = deliveries > 0 || queue.show(id).await?.is_some();
-        results.push(ActedOn { id: id.to_string(), deliveries, found });
+        results.push(ActedOn { id: id.to_string(), deliveries, found, why: None });
     }
     if results.iter().all(|r| !r.found) {
         return Err(Problem::no_such_message());

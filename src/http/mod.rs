@@ -26,8 +26,8 @@ use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
 use crate::store::{
-    Act, BackedUp, BackupError, DeliveryView, Filter, MessageView, Progress, QueueCount, StoreError,
-    Suspension,
+    Act, BackedUp, BackupError, DeliveryView, Filter, MessageView, Progress, QueueCount, Requeued,
+    StoreError, Suspension,
 };
 
 pub mod backup;
@@ -87,6 +87,9 @@ pub trait Queue: Send + Sync {
 
     /// Does something to the deliveries of these messages, tells the log, and says how many of each it changed.
     fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>>;
+
+    /// Puts who was not served into the queue again, tells the log, and says what became of each message.
+    fn requeue(&self, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<Requeued>, StoreError>>;
 
     /// Makes all that waits due now, tells the log, and says how many deliveries were not due before.
     fn flush_all(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
@@ -223,6 +226,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(messages::pause))
         .routes(routes!(messages::release))
         .routes(routes!(messages::remove))
+        .routes(routes!(messages::requeue))
         .routes(routes!(esps::list))
         .routes(routes!(esps::suspend))
         .routes(routes!(esps::resume))

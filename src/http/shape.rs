@@ -238,6 +238,9 @@ pub struct ActedOn {
     pub deliveries: u64,
     /// Whether there is such a message.
     pub found: bool,
+    /// Why it changed none; of `requeue` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl From<DeliveryView> for Delivery {

@@ -136,7 +136,7 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
         assert_eq!(body["error"]["code"], "wrong_method");
     }
-    for path in ["/nowhere", "/v1", "/v1/", "/v1/nowhere", "/v1/queue", "/v1/queue/requeue", "//"] {
+    for path in ["/nowhere", "/v1", "/v1/", "/v1/nowhere", "/v1/queue", "/v1/queue/again", "//"] {
         let (status, body) = port.get(path).await;
         assert_eq!(
             (status, &body["error"]["code"]),

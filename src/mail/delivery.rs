@@ -458,6 +458,20 @@ impl Delivery {
         true
     }
 
+    /// `queue requeue` (rule 18): who was not served starts a new round, due now, and what is known counts from there.
+    /// `false`: it is not done, or an ESP has it and did not say that it bounced.
+    pub fn requeue(&mut self, now: Timestamp) -> bool {
+        let served = match self.known {
+            Known::Nothing | Known::Bounced => false,
+            Known::Handed | Known::Deferred | Known::Delivered | Known::Complained => true,
+        };
+        let again = self.state == QueueState::Done && !served;
+        if again {
+            *self = Delivery::waiting(now);
+        }
+        again
+    }
+
     fn is_at(&self, attempt: AttemptId) -> bool {
         match self.state {
             QueueState::Out { attempt: a, .. }

@@ -189,7 +189,7 @@ fn open_attempts(conn: &Connection, of: &Queued) -> rusqlite::Result<Open> {
     // SQLite takes `esp` from the row that has the max.
     conn.prepare_cached(
         "SELECT count(*), coalesce(sum(crashed), 0), esp, max(attempt) FROM attempts
-         WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure'",
+         WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure' AND earlier = 0",
     )?
     .query_row(params![of.id.message.number(), of.id.recipient], |row| {
         Ok(Open { count: row.get(0)?, by_crash: row.get(1)?, esp: row.get(2)? })

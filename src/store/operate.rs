@@ -102,7 +102,8 @@ fn act_detail(before: &Queued, mark: Mark) -> String {
     }
 }
 
-fn deliveries(tx: &Tx<'_, '_>, message: MessageId) -> rusqlite::Result<Vec<Queued>> {
+/// A message's deliveries as they stand in this transaction.
+pub(super) fn deliveries(tx: &Tx<'_, '_>, message: MessageId) -> rusqlite::Result<Vec<Queued>> {
     let sql = format!("SELECT {QUEUED} FROM email_sends WHERE message = ?1 ORDER BY recipient");
     let mut statement = tx.conn.prepare_cached(&sql)?;
     statement.query_map([message.number()], Queued::read)?.collect()

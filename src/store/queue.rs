@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Store;
 use super::reports;
+use super::requeue::is_of_an_earlier_round;
 use super::row::{self, Queued};
 use super::tx::{OutChange, Tx};
 use super::types::{BeginRequest, PutOff, Settle, Settled, StoreError, UnableAt};
@@ -238,6 +239,9 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
         forget_answer(tx, settle)?;
         return Ok(Settled::RowOnly);
     };
+    if is_of_an_earlier_round(tx, &before, settle)? {
+        return Ok(Settled::RowOnly);
+    }
     let mut after = before.clone();
     after.delivery.open = tx.open(&before)?;
     let moved = after.delivery.settle(settle.attempt, settle.step, tx.now);

@@ -65,7 +65,7 @@ pub(super) fn last_words_of(conn: &Connection, id: DeliveryId) -> rusqlite::Resu
 fn last_words(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Vec<LastWord>> {
     // SQLite takes the other columns from the row that has the max.
     let mut statement = conn.prepare_cached(
-        "SELECT esp, outcome, said, max(attempt) FROM attempts WHERE message = ?1 AND recipient = ?2
+        "SELECT esp, outcome, said, max(attempt) FROM attempts WHERE message = ?1 AND recipient = ?2 AND earlier = 0
          GROUP BY esp ORDER BY 4",
     )?;
     let rows = statement.query_map(params![id.message.number(), id.recipient], |row| {

@@ -222,7 +222,7 @@ impl<'a, 'c> Tx<'a, 'c> {
         self.conn
             .prepare_cached(
                 "SELECT count(*), count(*) - coalesce(sum(crashed), 0), max(attempt) FROM attempts
-                 WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure'",
+                 WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure' AND earlier = 0",
             )?
             .query_row(params![of.id.message.number(), of.id.recipient], |row| {
                 let latest = row.get::<_, Option<i64>>(2)?.map(AttemptId::from_number);
@@ -272,6 +272,10 @@ impl<'a, 'c> Tx<'a, 'c> {
             (false, false) if done && !before.is_done() => {
                 self.delta.queue_octets -= integer(before.octets);
                 self.delta.deliveries -= 1;
+            }
+            (false, false) if before.is_done() && !done => {
+                self.delta.queue_octets += integer(before.octets);
+                self.delta.deliveries += 1;
             }
             _ => {}
         }

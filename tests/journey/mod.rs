@@ -33,6 +33,7 @@ mod partial_recipients;
 mod readyz;
 mod reload;
 mod reports;
+mod requeues;
 mod sandbox_keeps_mail;
 mod sendmail;
 mod sends_by_http;

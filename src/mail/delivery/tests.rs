@@ -244,3 +244,22 @@ fn flush_leaves_holds_alone() {
     assert!(d.release(NOW), "release ends the hold, still bound");
     assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: NOW });
 }
+
+#[test]
+fn only_who_is_done_and_not_served_starts_a_new_round() {
+    for (known, again) in [
+        (Known::Nothing, true),
+        (Known::Handed, false),
+        (Known::Deferred, false),
+        (Known::Delivered, false),
+        (Known::Bounced, true),
+        (Known::Complained, false),
+    ] {
+        let done = Delivery { state: QueueState::Done, known, unbound: true, ..Delivery::waiting(NOW) };
+        let mut d = done;
+        assert_eq!(d.requeue(LATER), again, "{known:?}");
+        assert_eq!(d, if again { Delivery::waiting(LATER) } else { done });
+        let mut waits = Delivery { known, ..Delivery::waiting(NOW) };
+        assert!(!waits.requeue(LATER));
+    }
+}

@@ -6,6 +6,7 @@ mod life;
 mod model;
 mod once;
 mod reports;
+mod requeue;
 mod retain;
 mod tokens;
 
