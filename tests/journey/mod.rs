@@ -44,4 +44,5 @@ mod syncs_before_250;
 mod the_manual;
 mod unfit_everywhere;
 mod unsure;
+mod upgrades;
 mod waits_and_retries;
