@@ -371,13 +371,11 @@ impl Intake {
     async fn hand_in(&self, client: &Client, mut envelope: Envelope, body: Body) -> Result<MessageId, Reply> {
         let asked = self.asked(client, &body)?;
         let key = self.key_of(client, asked.key, &envelope, &body).await?;
-        let Turned { recipients, others, field } =
-            staging::turn(envelope.recipients, &client.terms, &body.head);
+        let Turned { others, field } = staging::turn(&mut envelope, &client.terms, &body.head);
         if asked.stream.as_ref() != asked_stream(client) && !self.is_repeat(key.as_ref())? {
-            self.anybody_left(client, &recipients, asked.stream.as_ref())?;
+            self.anybody_left(client, &envelope.recipients, asked.stream.as_ref())?;
         }
-        let count = recipients.len();
-        envelope.recipients = recipients;
+        let count = envelope.recipients.len();
         let submission = Submission {
             envelope,
             raw: body,

@@ -7,19 +7,18 @@
 use std::collections::HashSet;
 
 use crate::address::{Address, Grammar};
-use crate::mail::Terms;
 use crate::mail::headers::fields;
 use crate::mail::mailboxes::{Mailbox, mailboxes};
+use crate::mail::notify::Ask;
+use crate::mail::{Envelope, Terms};
 
 /// How many of those who were turned are named.
 const NAMED_MAX: usize = 20;
 const FIELD: &str = "X-Postroad-Original-To";
 
-/// What became of the recipients of a message.
+/// Whose mail was turned.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Turned {
-    /// Who gets it, each once.
-    pub(super) recipients: Vec<Address>,
     /// Who would have got it, but for the guard.
     pub(super) others: Vec<Address>,
     /// The field that says so, or nothing.
@@ -27,17 +26,28 @@ pub(super) struct Turned {
 }
 
 /// Turns recipients as the terms have it. `head` is the beginning of the message, with its header block.
-pub(super) fn turn(recipients: Vec<Address>, terms: &Terms, head: &[u8]) -> Turned {
+pub(super) fn turn(envelope: &mut Envelope, terms: &Terms, head: &[u8]) -> Turned {
     let (mut turned, mut known, mut as_asked) = (Turned::default(), HashSet::new(), false);
-    for recipient in recipients {
+    if terms.is_unguarded() {
+        return turned;
+    }
+    let asked = envelope.reports.as_mut().map(|reports| std::mem::take(&mut reports.each));
+    let mut asked = asked.unwrap_or_default().into_iter();
+    for recipient in std::mem::take(&mut envelope.recipients) {
+        let asked = asked.next().unwrap_or_default();
         // Who goes nowhere was refused at RCPT.
         let Some(to) = terms.goes_to(&recipient) else { continue };
-        if known.insert(to.mailbox()) {
-            turned.recipients.push(to.clone());
-        }
         let is_to = |address: &Address| address.key() == to.key();
+        let stays = is_to(&recipient);
+        if known.insert(to.mailbox()) {
+            envelope.recipients.push(to.clone());
+            if let Some(reports) = &mut envelope.reports {
+                // What was asked for another, and ORCPT that names him, is not asked for whom it is turned to.
+                reports.each.push(if stays { asked } else { Ask::default() });
+            }
+        }
         as_asked |= !terms.redirect_to.as_ref().is_some_and(is_to);
-        if !is_to(&recipient) {
+        if !stays {
             turned.others.push(recipient);
         }
     }
@@ -80,7 +90,9 @@ fn field(named: &[&Address]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::notify::{Asks, Notify};
     use crate::mail::terms::Names;
+    use crate::mail::{BodyKind, ReversePath};
 
     const HEAD: &[u8] =
         b"To: A <a@x.example>, dev@corp.example\r\nCc: c@x.example\r\n\r\nTo: b@x.example\r\n";
@@ -95,8 +107,38 @@ mod tests {
             redirect_to: Some(address("qa@staging.example")),
             ..Terms::default()
         };
-        let turned = turn(recipients.iter().map(|to| address(to)).collect(), &terms, HEAD);
-        (turned.recipients.iter().map(|to| to.wire().to_owned()).collect(), turned.field)
+        let mut envelope = envelope(recipients);
+        let turned = turn(&mut envelope, &terms, HEAD);
+        (envelope.recipients.iter().map(|to| to.wire().to_owned()).collect(), turned.field)
+    }
+
+    fn envelope(recipients: &[&str]) -> Envelope {
+        Envelope {
+            sender: ReversePath::Null,
+            recipients: recipients.iter().map(|to| address(to)).collect(),
+            body: BodyKind::SevenBit,
+            smtputf8: false,
+            reports: None,
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_one_is_not_asked_for_another() {
+        let terms = Terms {
+            only_to: Names::of(vec!["@corp.example".into()]),
+            redirect_to: Some(address("qa@staging.example")),
+            ..Terms::default()
+        };
+        let asks = |text: &str| Ask { notify: Some(Notify::NEVER), original: Some(format!("rfc822;{text}")) };
+        let mut envelope =
+            envelope(&["hidden@x.example", "b@x.example", "dev@corp.example", "ops@corp.example"]);
+        let each = vec![asks("hidden@x.example"), asks("b@x.example"), asks("dev@corp.example")];
+        envelope.reports = Some(Box::new(Asks { each, ..Asks::default() }));
+        turn(&mut envelope, &terms, HEAD);
+        let to: Vec<&str> = envelope.recipients.iter().map(Address::wire).collect();
+        assert_eq!(to, ["qa@staging.example", "dev@corp.example", "ops@corp.example"]);
+        let reports = envelope.reports.unwrap();
+        assert_eq!(reports.each, [Ask::default(), asks("dev@corp.example"), Ask::default()]);
     }
 
     #[test]

@@ -36,10 +36,14 @@ impl Terms {
         }
     }
 
+    /// Whether they may mail anybody.
+    pub fn is_unguarded(&self) -> bool {
+        self.only_to.is_empty() && self.redirect_to.is_none()
+    }
+
     /// Where mail for this recipient goes; `None`: nowhere.
     pub fn goes_to<'a>(&'a self, recipient: &'a Address) -> Option<&'a Address> {
-        let free = self.only_to.is_empty() && self.redirect_to.is_none();
-        if free || self.only_to.name(recipient) {
+        if self.is_unguarded() || self.only_to.name(recipient) {
             return Some(recipient);
         }
         self.redirect_to.as_ref()
