@@ -66,6 +66,9 @@ fn what_the_relay_writes_is_closed_to_others_under_any_umask() {
     upstream.wait_for(2);
     cli(&relay, &["token", "create", "--scope", "read"]);
     closed(&relay, "with mail");
+    cli(&relay, &["backup", "copy.db"]);
+    let copy = std::fs::metadata(relay.folder().join("copy.db")).unwrap();
+    assert_eq!(copy.permissions().mode() & 0o777, 0o600, "a backup");
     relay.kill();
     closed(&relay, "after kill -9");
     cli(&relay, &["queue", "list"]);
