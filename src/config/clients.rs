@@ -1,5 +1,6 @@
 //! `[[listener]]` and `[[credential]]`: who may hand in mail, where and how. No open relay by accident.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ const USERNAME_OCTETS_MAX: usize = 255;
 /// Every `[[credential]]`.
 pub(super) fn credentials(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> Vec<Credential> {
     let mut credentials: Vec<Credential> = Vec::new();
+    // Also of those with another mistake: whoever mends that is not to find the next one.
+    let mut known = HashSet::new();
     let names = esps::names(reader);
     for (n, table) in reader.tables("credential").into_iter().enumerate() {
         let mut t = reader.nth("credential", n, Some(table));
@@ -39,7 +42,7 @@ pub(super) fn credentials(reader: &mut Reader<'_>, streams: &[StreamSettings]) -
             if username.len() > USERNAME_OCTETS_MAX {
                 t.problem("username", format!("is longer than {USERNAME_OCTETS_MAX} octets"));
             }
-            if credentials.iter().any(|other| other.username == *username) {
+            if !known.insert(username.clone()) {
                 t.problem("username", "another [[credential]] above has the same");
             }
         }
@@ -156,7 +159,7 @@ fn certificate(t: &mut TableReader<'_, '_>, tls: TlsMode) -> Option<CertificateF
     ] {
         if tls != TlsMode::Off && missing {
             t.problem(name, format!("is missing, and tls needs it; write {name} = {such_as} (PEM)"));
-        } else if tls == TlsMode::Off && !missing {
+        } else if tls == TlsMode::Off && !missing && !t.is_wrong("tls") {
             t.warning(name, "is not used: tls is off");
         }
     }
@@ -208,7 +211,7 @@ fn check_access(t: &mut TableReader<'_, '_>, listener: &ListenerSettings, anyone
     if !anyone_logs_in {
         t.problem("auth", "there is no [[credential]] to log in with; write one, or auth = \"off\"");
     }
-    if exposed && listener.tls == TlsMode::Off && !listener.auth_plaintext {
+    if exposed && listener.tls == TlsMode::Off && !listener.auth_plaintext && !t.is_wrong("tls") {
         t.warning(
             "auth",
             "clients from other hosts are not offered AUTH: without TLS it is for loopback only; \

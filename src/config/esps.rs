@@ -1,5 +1,6 @@
 //! `[[esp]]`: who carries the mail on. AUTH never goes over an unverified line, except on loopback.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -39,12 +40,13 @@ pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> V
     if tables.is_empty() {
         return vec![EspSettings::new(SANDBOX, EspKind::Sandbox { keep: SANDBOX_KEEP })];
     }
-    let mut esps: Vec<EspSettings> = Vec::new();
+    // Also of those with another mistake: whoever mends that is not to find the next one.
+    let (mut esps, mut known) = (Vec::new(), HashSet::new());
     for (n, table) in tables.into_iter().enumerate() {
         let mut t = reader.nth("esp", n, Some(table));
         let name = t.required("name", kinds::name(false), "\"main\"");
         if let Some(name) = &name
-            && esps.iter().any(|other| other.name == *name)
+            && !known.insert(name.clone())
         {
             t.problem("name", "another [[esp]] above has the same");
         }

@@ -41,7 +41,8 @@ pub fn size(text: &str) -> Result<u64, String> {
 
 /// `"14/s"`, `"100/m"` (a minute), `"1000/h"`, `"50000/d"`.
 pub fn rate(text: &str) -> Result<Rate, String> {
-    let bad = || "is not a rate: write a number a period, such as 14/s, 100/m, 1000/h or 50000/d".to_string();
+    let bad =
+        || "is not a rate: write a number per period, such as 14/s, 100/m, 1000/h or 50000/d".to_string();
     let (count, period) = text.trim().split_once('/').ok_or_else(bad)?;
     let seconds = match period.trim() {
         "s" => 1,

@@ -241,10 +241,11 @@ impl Intake {
         match error {
             StoreError::Full(why) => {
                 self.no_room.raise(format_args!("mail is refused with 452: {why}"));
-                Reply::told(
+                // Which disk, and how much of it is free, is not the client's to know.
+                Reply::new(
                     452,
                     (4, 3, 1),
-                    format!("the relay has no room for mail now ({why}); try again later"),
+                    "the relay has no room for mail now; try again later, its log says why",
                 )
             }
             StoreError::Failed(why) => {

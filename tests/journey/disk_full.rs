@@ -83,8 +83,10 @@ fn at_min_free_mail_is_told_452_and_taken_again_when_there_is_room() {
     );
     let refused = said.err().unwrap_or_default();
     assert!(refused.starts_with("452 4.3.1"), "{refused}");
-    wait_until("it is told loudly", Duration::from_secs(5), || {
-        relay.log().lines().any(|l| l.contains("\"level\":\"error\""))
+    let dir = disk.data().display().to_string();
+    assert!(!refused.contains(&dir), "a client need not know where: {refused}");
+    wait_until("it is told loudly, and where", Duration::from_secs(5), || {
+        relay.log().lines().any(|l| l.contains("\"level\":\"error\"") && l.contains(&dir))
     });
     // Not ready while it takes nothing, and what it has still leaves.
     upstream.reopen();
