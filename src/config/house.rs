@@ -9,16 +9,18 @@ use super::{LongLines, ServerSettings};
 use super::{clients, kinds};
 use crate::address::{Address, Grammar, domain_ok};
 use crate::http::settings::HttpSettings;
-use crate::smtp::CertificateFiles;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
+use crate::smtp::{CertificateFiles, ListenerSettings};
 use crate::store;
 
 const DEFAULT_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8025);
 const LONG_LINES: &[(&str, LongLines)] = &[("reencode", LongLines::Reencode), ("refuse", LongLines::Refuse)];
 const DSN: &[(&str, bool)] = &[("auto", true), ("off", false)];
-/// Less would take small messages and tell 452 to every larger one.
-const MEMORY_OCTETS_MIN: u64 = 600_000;
-const _: () = assert!(MEMORY_OCTETS_MIN >= MESSAGE_OCTETS_MAX);
+/// Less would take small messages and tell 452 to every larger one. A third may be its recipients.
+const MEMORY_OCTETS_MIN: u64 = 1_000_000;
+const _: () = assert!(MEMORY_OCTETS_MIN / 3 * 2 >= MESSAGE_OCTETS_MAX);
+/// A message with lines over 998 octets is mended in memory: as it came, and as it leaves.
+const TIMES_TO_MEND: u64 = 3;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// `[server]`.
@@ -107,15 +109,22 @@ pub(super) fn check_http(reader: &mut Reader<'_>, http: &HttpSettings) {
 }
 
 /// `[limits]` and `[retention]`: the memory for messages in flight in octets, and what the store keeps.
-pub(super) fn limits(reader: &mut Reader<'_>, data_dir: PathBuf) -> (u64, store::Settings) {
+pub(super) fn limits(
+    reader: &mut Reader<'_>,
+    server: &ServerSettings,
+    listeners: &[ListenerSettings],
+) -> (u64, store::Settings) {
     let mut t = reader.one("limits");
-    let memory_octets = t.read("memory", kinds::size_from(MEMORY_OCTETS_MIN, "600KB"), 256_000_000);
+    let memory_octets = t.read("memory", kinds::size_from(MEMORY_OCTETS_MIN, "1MB"), 256_000_000);
+    if server.long_lines == LongLines::Reencode {
+        warn_of_lines(&mut t, memory_octets, listeners);
+    }
     let queue_octets_max = t.read("queue_bytes", kinds::size(), 10_000_000_000);
     let min_free_octets = t.read("min_free", kinds::size_or_zero(), 200_000_000);
     t.finish(&[]);
     let mut t = reader.one("retention");
     let settings = store::Settings {
-        data_dir,
+        data_dir: server.data_dir.clone(),
         queue_octets_max,
         min_free_octets,
         spread_log: true,
@@ -127,4 +136,16 @@ pub(super) fn limits(reader: &mut Reader<'_>, data_dir: PathBuf) -> (u64, store:
     };
     t.finish(&[]);
     (memory_octets, settings)
+}
+
+/// What a listener takes and the memory cannot mend is refused: better told here than to the first client.
+fn warn_of_lines(t: &mut TableReader<'_, '_>, memory_octets: u64, listeners: &[ListenerSettings]) {
+    let mendable_octets = memory_octets / TIMES_TO_MEND;
+    if listeners.iter().any(|listener| listener.max_message_size_octets > mendable_octets) {
+        let what = format!(
+            "a message with lines over 998 octets is mended in memory: over {mendable_octets} octets it may be refused \
+             with 552, and a [[listener]] takes larger ones (max_message_size)"
+        );
+        t.warning("memory", what);
+    }
 }

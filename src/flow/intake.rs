@@ -278,6 +278,8 @@ impl Intake {
             Err(NotPrepared::Refused(reply)) => Err(reply),
             Err(NotPrepared::NeedsAll { octets }) => {
                 let octets = usize::try_from(octets).unwrap_or(usize::MAX);
+                // Mended it is as large at least.
+                prepare::fits_at_all(submission, octets.saturating_mul(2), &self.budget)?;
                 let _share = self.budget.take(octets).ok_or_else(no_memory)?;
                 let whole = self.read_back(&submission.raw, octets).await?;
                 let prepared =

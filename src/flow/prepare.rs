@@ -14,7 +14,8 @@ use bytes::Bytes;
 use memchr::memchr;
 
 use crate::clock::Timestamp;
-use crate::mail::body::{BodyFacts, HEADER_OCTETS_MAX};
+use crate::mail::body::{BodyFacts, HEADER_OCTETS_MAX, SPILL_OCTETS};
+use crate::mail::envelope::recipient_octets;
 use crate::mail::headers::{Head, LINE_OCTETS_MAX, Separator};
 use crate::mail::mime::{LongLines, shorten};
 use crate::mail::rewrite::{Edits, Wanted, edits};
@@ -198,11 +199,30 @@ fn rewritten(
     mended.extend(splices);
     let on_top = on_top(mail, id, now, settings, head);
     let splices = head.splices(all, on_top, mended);
-    let permit = share(budget, octets_after(all, &splices))?;
+    let octets = octets_after(all, &splices);
+    let fetched = if mail.raw.rest.is_some() { all.len() + SPILL_OCTETS } else { 0 };
+    fits_at_all(mail, octets.saturating_add(fetched), budget)?;
+    let permit = share(budget, octets)?;
     let bytes = apply(all, &splices);
     let body =
         Body { facts: BodyFacts::of(&bytes), head: Bytes::from(bytes), rest: None, permit: Some(permit) };
     Ok(Prepared { body, removed: names(head), from_left: left })
+}
+
+/// Whether there would be so much memory for that message if there were no other: else it is not asked to come back.
+pub fn fits_at_all(mail: &Submission, octets: usize, budget: &Budget) -> Result<(), Reply> {
+    let recipients: usize = mail.envelope.recipients.iter().map(recipient_octets).sum();
+    let held = mail.raw.permit.as_ref().map_or(0, |permit| permit.octets());
+    let needed = held.saturating_add((recipients as u64).saturating_add(octets as u64));
+    if needed <= budget.limit_octets() {
+        return Ok(());
+    }
+    let text = format!(
+        "lines over 998 octets are mended in memory, and this message needs {needed} octets of it: shorten its lines, \
+         or raise [limits] memory over that (it is {} now)",
+        budget.limit_octets()
+    );
+    Err(Reply::told(552, (5, 3, 4), text))
 }
 
 fn share(budget: &Arc<Budget>, octets: usize) -> Result<Arc<Permit>, Reply> {
@@ -400,8 +420,30 @@ mod tests {
     #[test]
     fn without_memory_the_client_is_asked_to_come_back() {
         let mail = submission(format!("{COMPLETE}\r\n{}\r\n", "x".repeat(1500)).as_bytes());
-        let Err(NotPrepared::Refused(reply)) = prepared_of(&mail, 1000) else { panic!("taken") };
+        let budget = Budget::new(1 << 20);
+        let prepare = |budget: &Arc<Budget>| {
+            let s = settings(LongLines::Reencode);
+            prepare(&mail, MessageId::from_number(7), Timestamp::default(), &s, budget)
+        };
+        let others = budget.take((1 << 20) - 1000).unwrap();
+        let Err(NotPrepared::Refused(reply)) = prepare(&budget) else { panic!("taken") };
         assert_eq!((reply.code, reply.enhanced), (452, Some((4, 3, 1))));
+        drop(others);
+        prepare(&budget).unwrap();
+    }
+
+    #[test]
+    fn what_no_idle_relay_has_memory_for_is_refused_for_good() {
+        let mail = submission(format!("{COMPLETE}\r\n{}\r\n", "x".repeat(1500)).as_bytes());
+        let Err(NotPrepared::Refused(reply)) = prepared_of(&mail, 1000) else { panic!("taken") };
+        assert_eq!((reply.code, reply.enhanced), (552, Some((5, 3, 4))));
+        assert!(reply.text.contains("[limits] memory"), "{}", reply.text);
+        let mail = spilled(&format!("{COMPLETE}\r\n"), 1200);
+        let all = format!("{COMPLETE}\r\n{}\r\n", "x".repeat(1200));
+        let (id, s) = (MessageId::from_number(7), settings(LongLines::Reencode));
+        let budget = Budget::new(200_000);
+        let reply = prepare_all(&mail, all.as_bytes(), id, Timestamp::default(), &s, &budget).unwrap_err();
+        assert_eq!(reply.code, 552, "its head goes back into memory too");
     }
 
     fn spilled(head: &str, longest_line_octets: u64) -> Submission {

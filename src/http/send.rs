@@ -89,7 +89,7 @@ pub struct SentTo {
     request_body(content((Mail = "application/json"), (String = "message/rfc822"))),
     responses(
         (status = 202, description = "Committed: for those recipients that are taken", body = Sent),
-        (status = 413, description = "Over 25 MB", body = ErrorBody),
+        (status = 413, description = "Over 25 MB, or more than `[limits] memory` could ever hold", body = ErrorBody),
         (status = 422, description = "No recipient may be mailed, or the content is refused", body = ErrorBody),
     )
 )]
@@ -147,7 +147,15 @@ fn room(app: &App, length: Option<usize>) -> Result<Permit, Problem> {
     if octets > SEND_OCTETS_MAX {
         return Err(too_large());
     }
-    app.relay.budget.take(octets * TIMES_IN_MEMORY).ok_or_else(|| {
+    let (needed, most) = (octets * TIMES_IN_MEMORY, app.relay.budget.limit_octets());
+    if needed as u64 > most {
+        let message = format!(
+            "this mail may need {needed} octets of the relay's memory and [limits] memory is {most}: send less (and \
+             tell its Content-Length), or raise it"
+        );
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message));
+    }
+    app.relay.budget.take(needed).ok_or_else(|| {
         let message = "too many messages in flight for the relay's memory; try again in a minute";
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_memory", message)
     })

@@ -46,3 +46,11 @@ pub struct Envelope {
     /// What was asked about reports (RFC 3461); `None`: nothing, as with nearly all mail.
     pub reports: Option<Box<Asks>>,
 }
+
+/// What a recipient takes of memory besides its octets: its places in the envelope and in the table of those known.
+const RECIPIENT_OCTETS: usize = 96;
+
+/// The memory that a recipient takes while its message is begun.
+pub fn recipient_octets(recipient: &Address) -> usize {
+    recipient.wire().len() + RECIPIENT_OCTETS
+}

@@ -20,13 +20,14 @@ use super::session::{Question, Rules, Session, Step};
 use super::{Client, Gatekeeper, tls::Certificates};
 use crate::clock::monotonic;
 use crate::mail::Permit;
+use crate::mail::envelope::recipient_octets;
 
 /// Behind the limit on a message so much again is eaten, or this where it is more…
 const EATEN_OCTETS_MIN: u64 = 64_000_000;
 /// …and for so long; then the client is told and cut off.
 const EATEN_TIME_MAX: Duration = Duration::from_secs(300);
-/// What a recipient takes besides its octets: its places in the envelope and in the table of those known.
-const RECIPIENT_OCTETS: usize = 96;
+/// The recipients of one message may take such a part of the memory, so that its content finds room beside them.
+const RECIPIENTS_PART: u64 = 3;
 
 /// What all connections of a listener share.
 #[derive(Debug)]
@@ -294,11 +295,16 @@ where
     /// Takes the memory of a recipient who is about to enter the envelope; `false`: it is not there.
     fn cover_recipient(&mut self) -> bool {
         let Some(Question::Recipient(address)) = self.session.question() else { return true };
-        let octets = address.wire().len() + RECIPIENT_OCTETS;
+        let octets = recipient_octets(address);
+        let budget = &self.context.shared.budget;
+        let covered = self.recipients.as_ref().map_or(0, Permit::octets);
+        if covered + octets as u64 > budget.limit_octets() / RECIPIENTS_PART {
+            return false;
+        }
         match &mut self.recipients {
             Some(permit) => permit.grow(octets),
             None => {
-                self.recipients = self.context.shared.budget.take(octets);
+                self.recipients = budget.take(octets);
                 self.recipients.is_some()
             }
         }

@@ -281,7 +281,7 @@ fn eleven_trickling_giants_do_not_stop_a_normal_client() {
 #[test]
 fn the_least_memory_takes_a_large_message() {
     let upstream = Upstream::start();
-    let relay = Relay::setup().upstream(&upstream, "").limits("memory = \"600KB\"").start();
+    let relay = Relay::setup().upstream(&upstream, "").limits("memory = \"1MB\"").start();
     let raw = sized("large", 5_000_000);
     relay.submit("a@example.org", &["ok@example.com"], &raw);
     assert_unchanged(&raw, &upstream.wait_for(1)[0].data);

@@ -427,6 +427,27 @@ fn a_secret_where_a_file_should_be_named_is_not_repeated() {
 }
 
 #[test]
+fn where_tls_is_misspelt_nothing_is_said_as_if_it_were_off() {
+    let toml = "[[listener]]\naddress = \"0.0.0.0:25\"\nauth = \"required\"\ntls = \"startls\"\ncert = \"x\"\n\
+                [[credential]]\nusername = \"u\"\npassword = \"p\"\n";
+    let problems = Folder::with(&[("postroad.toml", toml)]).load().unwrap_err();
+    assert!(problems.to_string().contains("did you mean starttls?") && problems.warnings().is_empty());
+}
+
+#[test]
+fn memory_that_cannot_mend_the_largest_message_is_warned_of() {
+    let warnings = |limits: &str| {
+        let toml = format!("[server]\nhostname = \"a.example\"\n{limits}");
+        let loaded = Folder::with(&[("postroad.toml", &toml)]).load().unwrap();
+        loaded.warnings.iter().map(|w| w.key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(warnings("[limits]\nmemory = \"30MB\"\n"), ["limits.memory"]);
+    let smaller = "[limits]\nmemory = \"30MB\"\n[[listener]]\nmax_message_size = \"10MB\"\n";
+    assert!(warnings(smaller).is_empty() && warnings("").is_empty());
+    assert!(warnings("long_lines = \"refuse\"\n[limits]\nmemory = \"1MB\"\n").is_empty());
+}
+
+#[test]
 fn a_command_finds_the_relay_whatever_else_is_wrong() {
     let toml = "[server]\nhostname = \"env:NO\"\nnonsense = 1\ndata_dir = \"env:DIR\"\n[http]\naddress = \"127.0.0.1:0\"\n[[credential]]\npassword = \"env:NO\"\n";
     let folder = Folder::with(&[("postroad.toml", toml)]).set("DIR", "/srv");
