@@ -402,7 +402,12 @@ mod tests {
         let ok = answer(250, None);
         let no = answer(550, Some([5, 1, 1]));
         let denied = answer(550, Some([5, 7, 1]));
-        let lost = |handed_over| Reply::Lost { phase: Phase::Connect, handed_over, said: "refused".into() };
+        let lost = |handed_over| Reply::Lost {
+            phase: Phase::Connect,
+            handed_over,
+            recipients: Vec::new(),
+            said: "refused".into(),
+        };
         for (reply, code) in [
             (smtp(Phase::Dot, ok.clone(), vec![ok.clone()]), None),
             (smtp(Phase::Rcpt, no.clone(), vec![no]), Some(EX_NOUSER)),

@@ -41,7 +41,12 @@ mod tests {
             (Reply::Kept, "accepted"),
             (Reply::Unfit { why: "x".into() }, "unfit"),
             (
-                Reply::Lost { phase: crate::mail::Phase::Connect, handed_over: false, said: "x".into() },
+                Reply::Lost {
+                    phase: crate::mail::Phase::Connect,
+                    handed_over: false,
+                    recipients: Vec::new(),
+                    said: "x".into(),
+                },
                 "refused",
             ),
         ] {

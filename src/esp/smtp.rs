@@ -78,12 +78,17 @@ fn eight_bit_headers(message: &Message) -> bool {
 
 /// What a reply means for the recipient at `n`.
 fn outcome(reply: &Reply, n: usize, now: Timestamp) -> Outcome {
+    if let Reply::Lost { recipients, .. } = reply
+        && let Some(own) = recipients.get(n).filter(|own| !own.positive())
+    {
+        return refused(Phase::Rcpt, own, now);
+    }
     match reply {
         Reply::Smtp(smtp) => answered(smtp, n, now),
-        Reply::Lost { handed_over: true, phase, said } => {
+        Reply::Lost { handed_over: true, phase, said, .. } => {
             Outcome::Unsure { said: format!("no answer at {}: {said}", phase.word()) }
         }
-        Reply::Lost { handed_over: false, phase, said } => Outcome::Refused {
+        Reply::Lost { handed_over: false, phase, said, .. } => Outcome::Refused {
             fault: Fault::Path,
             lasting: false,
             wait: None,
@@ -396,7 +401,12 @@ mod tests {
 
     #[test]
     fn a_lost_line_is_refused_before_the_hand_over_and_unsure_after() {
-        let lost = |handed_over| Reply::Lost { phase: Phase::Dot, handed_over, said: "closed".into() };
+        let lost = |handed_over| Reply::Lost {
+            phase: Phase::Dot,
+            handed_over,
+            recipients: Vec::new(),
+            said: "closed".into(),
+        };
         assert_eq!(word(&read(&lost(false), 1)[0]), "path");
         assert_eq!(word(&read(&lost(true), 1)[0]), "unsure");
         assert_eq!(word(&read(&Reply::Unfit { why: "SIZE".into() }, 1)[0]), "unfit");

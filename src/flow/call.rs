@@ -198,17 +198,31 @@ impl Courier {
     fn hold(self: &Arc<Self>, outlet: &Arc<Outlet>, call: &Call, watch: &Watch, hold: Duration) {
         let answered = self.clock.now();
         let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };
-        let said = format!("no answer at dot for {} s; the line is still listened to", hold.as_secs());
-        let unsure = (Outcome::Unsure { said }, Some(Phase::Dot));
+        let silence = Reply::Lost {
+            phase: Phase::Dot,
+            handed_over: true,
+            recipients: watch.answers().to_vec(),
+            said: format!("nothing for {} s; the line is still listened to", hold.as_secs()),
+        };
+        let recipients = call.recipients();
+        let parcel = Parcel { message: &call.message, recipients: &recipients, attempt: call.attempt };
+        let outcomes = call.line.esp.read(parcel, &silence, answered);
+        let phases = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect::<Vec<_>>();
         let systemic = vec![false; call.passengers.len()];
-        let settles =
-            self.judge(outlet, call, vec![unsure; call.passengers.len()].into_iter(), &systemic, times);
+        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times);
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
+        let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
         let settling = self.store.settle(settles);
         let courier = Arc::clone(self);
         self.tasks.spawn(async move {
-            if let (Ok(_), Some(at)) = (settling.await, next_look) {
+            if settling.await.is_err() {
+                return;
+            }
+            if let Some(at) = next_look {
                 courier.look_at(at);
+            }
+            if goes_on {
+                courier.look_now();
             }
         });
     }
@@ -447,6 +461,9 @@ fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
     match reply {
         Reply::Smtp(r) if r.recipients.get(n).is_some_and(|own| !own.positive()) => Some(Phase::Rcpt),
         Reply::Smtp(r) => Some(r.phase),
+        Reply::Lost { recipients, .. } if recipients.get(n).is_some_and(|own| !own.positive()) => {
+            Some(Phase::Rcpt)
+        }
         Reply::Lost { phase, .. } => Some(*phase),
         Reply::Unfit { .. } | Reply::Kept => None,
     }

@@ -126,6 +126,8 @@ pub enum Reply {
         phase: Phase,
         /// Whether the last octets of the body may have reached the other side.
         handed_over: bool,
+        /// The reply to each RCPT, in the request's order, where all had come by then: who was refused stays refused.
+        recipients: Vec<Answer>,
         /// What was seen, for people.
         said: String,
     },
@@ -152,7 +154,10 @@ impl Reply {
                 apply(&mut reply.last.text);
                 reply.recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
             }
-            Reply::Lost { said, .. } => apply(said),
+            Reply::Lost { said, recipients, .. } => {
+                apply(said);
+                recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
+            }
             Reply::Unfit { .. } | Reply::Kept => {}
         }
         self

@@ -1,13 +1,13 @@
 //! One exchange, watched from outside while it runs: when something last moved, since when the message is handed over,
 //! and the one thing that may be asked of it: to end at the next safe point.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::exchange::Abort;
+use super::exchange::{Abort, Answer};
 use crate::clock::monotonic;
 
 /// See the module. A clone watches the same exchange.
@@ -25,6 +25,8 @@ struct Watched {
     moved: AtomicU64,
     /// Microseconds after `began`, and one: nought stands for not yet.
     handed_over: AtomicU64,
+    /// The replies to RCPT, where some were refused.
+    answers: OnceLock<Vec<Answer>>,
 }
 
 impl Watch {
@@ -36,6 +38,7 @@ impl Watch {
             began: monotonic(),
             moved: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
+            answers: OnceLock::new(),
         }))
     }
 
@@ -48,6 +51,20 @@ impl Watch {
     pub fn hand_over(&self) {
         self.0.handed_over.store(self.micros() + 1, Ordering::Release);
         self.moved();
+    }
+
+    /// As [`Watch::hand_over`], where the recipients were answered so.
+    pub fn hand_over_to(&self, recipients: &[Answer]) {
+        if recipients.iter().any(|answer| !answer.positive()) {
+            // An exchange hands over once.
+            let _ = self.0.answers.set(recipients.to_vec());
+        }
+        self.hand_over();
+    }
+
+    /// The reply to each recipient, where one was refused; else empty.
+    pub fn answers(&self) -> &[Answer] {
+        self.0.answers.get().map_or(&[], Vec::as_slice)
     }
 
     /// For how long nothing has moved.

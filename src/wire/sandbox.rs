@@ -16,6 +16,7 @@ impl Wire for SandboxWire {
             Request::Smtp(_) => Reply::Lost {
                 phase: Phase::Connect,
                 handed_over: false,
+                recipients: Vec::new(),
                 said: "the sandbox has no SMTP line".into(),
             },
         };

@@ -126,3 +126,49 @@ fn many_recipients_go_in_one_transaction() {
     assert_eq!(all.len(), 100, "nobody twice");
     assert!(upstream.count() <= 2, "{} transactions for one message", upstream.count());
 }
+
+/// The first upstream takes one of three and never says what became of the content.
+fn one_of_three_is_unsure(fault: Fault, times: usize) {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::RcptOf("gone@example.com"), Fault::Reply("550 5.1.1 no such user"));
+    a.fail_always(Point::RcptOf("busy@example.com"), Fault::Reply("451 4.2.1 busy"));
+    a.fail(Point::Dot, fault, times);
+    let stream = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"2s\"\n";
+    let relay = Relay::setup()
+        .server("dsn = \"off\"\n")
+        .upstream(&a, "priority = 1\n")
+        .upstream(&b, "priority = 2\n")
+        .tables(stream)
+        .start();
+    let to = ["taken@example.com", "gone@example.com", "busy@example.com"];
+    let id = relay.submit("app@example.org", &to, &plain("three"));
+    let life = || relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default();
+    wait_until("the busy one goes by the other", Duration::from_secs(15), || {
+        b.received().iter().any(|r| r.to == ["<busy@example.com>"])
+    });
+    wait_until("the one that is gone bounces", Duration::from_secs(15), || {
+        life()["events"].to_string().contains("bounced")
+    });
+    wait_until("all three are done", Duration::from_secs(30), || {
+        let states: Vec<String> = life()["deliveries"]
+            .as_array()
+            .map(|all| all.iter().map(|d| d["state"].to_string()).collect())
+            .unwrap_or_default();
+        states.len() == 3 && states.iter().all(|state| state.contains("done"))
+    });
+    let at_b: Vec<String> = b.received().into_iter().flat_map(|r| r.to).collect();
+    assert_eq!(at_b.iter().filter(|to| *to == "<busy@example.com>").count(), 1, "{at_b:?}");
+    assert!(!at_b.contains(&"<gone@example.com>".to_owned()), "it was refused for good: {at_b:?}");
+    let events = life()["events"].to_string();
+    assert!(!events.contains("assumed"), "nobody who was refused is taken as sent: {events}");
+}
+
+#[test]
+fn who_was_refused_is_not_unsure_where_the_answer_to_the_dot_is_lost() {
+    one_of_three_is_unsure(Fault::Close, 1);
+}
+
+#[test]
+fn nor_where_it_does_not_come() {
+    one_of_three_is_unsure(Fault::Hang, 1);
+}

@@ -71,7 +71,12 @@ impl Wire for HopWire {
         Box::pin(async move {
             self.0.tried.lock().unwrap().push(monotonic());
             if let Err(said) = self.0.meets() {
-                return Reply::Lost { phase: Phase::Connect, handed_over: false, said };
+                return Reply::Lost {
+                    phase: Phase::Connect,
+                    handed_over: false,
+                    recipients: Vec::new(),
+                    said,
+                };
             }
             let Request::Smtp(request) = request else { panic!("{request:?}") };
             watch.hand_over();

@@ -60,7 +60,7 @@ impl Failure {
 
 /// Lost before the last octets were written.
 pub(super) fn lost(phase: Phase, said: &impl ToString) -> Reply {
-    Reply::Lost { phase, handed_over: false, said: said.to_string() }
+    Reply::Lost { phase, handed_over: false, recipients: Vec::new(), said: said.to_string() }
 }
 
 /// Opens a connection; `phase` tells how far it came, `steps` what each step met.

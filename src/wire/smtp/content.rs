@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::connect::{Connection, lost};
+use super::connect::Connection;
 use super::dialogue::{Halt, last_words};
 use super::line::{Broken, Line};
 use super::stuffing::Stuffer;
@@ -34,7 +34,12 @@ pub(super) async fn all_but_last(
             let recipients = recipients.to_vec();
             Err(Halt::Ended(Reply::Smtp(SmtpReply { phase: Phase::Body, last, recipients, reports: false })))
         }
-        Err(Stopped::Broken(broken)) => Err(Halt::Ended(lost(Phase::Body, &broken))),
+        Err(Stopped::Broken(broken)) => Err(Halt::Ended(Reply::Lost {
+            phase: Phase::Body,
+            handed_over: false,
+            recipients: recipients.to_vec(),
+            said: broken.to_string(),
+        })),
     }
 }
 
@@ -141,14 +146,14 @@ pub(super) async fn hand_over(
         Ok(()) => line.reply_within(within).await,
         Err(broken) => last_words(line, &broken).await.ok_or(broken),
     };
-    let lost = |said: String| Reply::Lost { phase: Phase::Dot, handed_over: true, said };
+    let lost = |recipients, said| Reply::Lost { phase: Phase::Dot, handed_over: true, recipients, said };
     match answer {
         Ok(last) if last.positive() || last.code >= 400 => {
             connection.in_step = last.code != 421 && connection.line.caught_up();
             connection.reset_due = false;
             Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients, reports })
         }
-        Ok(answer) => lost(format!("out of step: {answer} to the final dot")),
-        Err(broken) => lost(broken.to_string()),
+        Ok(answer) => lost(recipients, format!("out of step: {answer} to the final dot")),
+        Err(broken) => lost(recipients, broken.to_string()),
     }
 }

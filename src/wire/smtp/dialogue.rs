@@ -228,7 +228,13 @@ impl<'a> Transaction<'a> {
         }
         Halt::Ended(match last_words(&mut self.connection.line, &broken).await {
             Some(answer) => Failure::Refused(answer).into_reply(phase),
-            None => lost(phase, &broken),
+            // Who was refused by then stays refused.
+            None => Reply::Lost {
+                phase,
+                handed_over: false,
+                recipients: std::mem::take(&mut self.recipients),
+                said: broken.to_string(),
+            },
         })
     }
 

@@ -141,7 +141,7 @@ impl SmtpWire {
         reports: bool,
         watch: &Watch,
     ) -> Reply {
-        watch.hand_over();
+        watch.hand_over_to(&recipients);
         let within = self.settings.data_timeout;
         let reply = content::hand_over(&mut connection, recipients, reports, within).await;
         self.pool.put(connection);

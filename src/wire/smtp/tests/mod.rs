@@ -98,7 +98,7 @@ fn codes(reply: Reply) -> (Phase, u16, Vec<u16>) {
 
 fn lost(reply: Reply) -> (Phase, bool, String) {
     match reply {
-        Reply::Lost { phase, handed_over, said } => (phase, handed_over, said),
+        Reply::Lost { phase, handed_over, said, .. } => (phase, handed_over, said),
         other => panic!("{other:?}"),
     }
 }
