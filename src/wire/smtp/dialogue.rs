@@ -232,7 +232,7 @@ impl<'a> Transaction<'a> {
             None => Reply::Lost {
                 phase,
                 handed_over: false,
-                recipients: std::mem::take(&mut self.recipients),
+                recipients: self.recipients.clone(),
                 said: broken.to_string(),
             },
         })
