@@ -33,8 +33,19 @@ pub struct Share {
     pub spent: Option<Timestamp>,
     /// It leaves no earlier.
     pub leaves_at: Option<Timestamp>,
-    /// Recipients.
+    /// So many recipients.
     pub recipients: u32,
+}
+
+/// What a call asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// Transactional or broadcast.
+    pub kind: StreamKind,
+    /// Recipients that wait.
+    pub recipients: u32,
+    /// All of them or none; else what the limits let one call have.
+    pub whole: bool,
 }
 
 /// Why there is none at this moment.
@@ -44,6 +55,8 @@ pub enum NoShare {
     Soon,
     /// The rate leaves room then.
     At(Timestamp),
+    /// There is some, for fewer than all of them.
+    Part,
     /// None is left.
     Spent(PassedOver),
 }
@@ -86,13 +99,20 @@ impl Allowance {
         }
     }
 
-    /// A share for so many recipients.
-    pub fn take(&self, kind: StreamKind, recipients: u32, now: Timestamp) -> Result<Share, NoShare> {
+    /// A share for as many of these recipients as one call may carry.
+    pub fn take(&self, want: Want, now: Timestamp) -> Result<Share, NoShare> {
+        let kind = want.kind;
         let mut book = self.book();
         if let Some(opens_at) = book.pace.as_ref().map(|pace| pace.opens_at(kind)).filter(|at| *at > now) {
             return Err(NoShare::At(opens_at));
         }
-        let spent = book.quota.take(kind, u64::from(recipients), now).map_err(|lack| match lack {
+        let at_a_time = book.pace.as_ref().map_or(u32::MAX, Pace::most_in_a_call);
+        let most = book.quota.most(kind, u64::from(want.recipients.min(at_a_time)), now);
+        let recipients = u32::try_from(most).unwrap_or(want.recipients);
+        if want.whole && recipients < want.recipients {
+            return Err(NoShare::Part);
+        }
+        let spent = book.quota.take(kind, most, now).map_err(|lack| match lack {
             Lack::Soon => NoShare::Soon,
             Lack::Spent(why) => NoShare::Spent(why),
         })?;
@@ -104,9 +124,9 @@ impl Allowance {
         Ok(Share { spent, leaves_at, recipients })
     }
 
-    /// Why there is none for so many recipients, for longer than a moment.
-    pub fn why_spent(&self, kind: StreamKind, recipients: u32, now: Timestamp) -> Option<PassedOver> {
-        self.book().quota.spent(kind, u64::from(recipients), now)
+    /// Why there is none for anybody, for longer than a moment.
+    pub fn why_spent(&self, kind: StreamKind, now: Timestamp) -> Option<PassedOver> {
+        self.book().quota.spent(kind, 1, now)
     }
 
     /// Whether the rate leaves room now for transactional mail.
@@ -193,7 +213,7 @@ mod tests {
     use std::time::Duration;
 
     const T0: Timestamp = Timestamp::from_millis(1_800_000_000_000);
-    const RECEIPT: StreamKind = StreamKind::Transactional;
+    const RECEIPT: Want = Want { kind: StreamKind::Transactional, recipients: 1, whole: false };
 
     fn rate(recipients: u32) -> Limits {
         let rate = Some(Rate { recipients, per: Duration::from_secs(60) });
@@ -204,15 +224,15 @@ mod tests {
     fn another_rate_keeps_the_moments_that_are_given_away() {
         let later = T0.plus(Duration::from_secs(60));
         let allowance = Allowance::new("a", rate(1), T0);
-        assert!(allowance.take(RECEIPT, 1, later).is_ok());
+        assert!(allowance.take(RECEIPT, later).is_ok());
         assert_eq!(allowance.change(rate(60), later), None);
         assert!(
-            matches!(allowance.take(RECEIPT, 1, later), Err(NoShare::At(at)) if at > later.plus(Duration::from_secs(59)))
+            matches!(allowance.take(RECEIPT, later), Err(NoShare::At(at)) if at > later.plus(Duration::from_secs(59)))
         );
         let _ = allowance.change(Limits::default(), later);
-        assert!(allowance.take(RECEIPT, 1, later).is_ok(), "no rate, no wait");
+        assert!(allowance.take(RECEIPT, later).is_ok(), "no rate, no wait");
         let _ = allowance.change(rate(60), later);
-        assert!(allowance.take(RECEIPT, 1, later).is_err(), "a rate begins empty");
+        assert!(allowance.take(RECEIPT, later).is_err(), "a rate begins empty");
     }
 
     #[test]
@@ -224,16 +244,12 @@ mod tests {
         let allowance = Allowance::new("a", daily(1_000), T0);
         assert!(allowance.wants(T0).is_some());
         let left = [None, Some(990), None];
-        let granted = Granted { recipients: 10, at: T0, left, more_at: None, presumed: false };
+        let granted = Granted { recipients: 10, at: T0, left, more_at: [None; 3], presumed: false };
         let _ = allowance.book().quota.granted(granted);
-        assert!(allowance.take(RECEIPT, 4, T0).is_ok());
+        assert!(allowance.take(Want { recipients: 4, ..RECEIPT }, T0).is_ok());
         assert_eq!(allowance.change(daily(1_000), T0), None, "the same");
         assert_eq!(allowance.change(daily(500), T0), Some((T0, 6)));
-        assert_eq!(
-            allowance.take(RECEIPT, 1, T0),
-            Err(NoShare::Soon),
-            "nothing is used that was not asked for"
-        );
+        assert_eq!(allowance.take(RECEIPT, T0), Err(NoShare::Soon), "nothing is used that was not asked for");
         assert_eq!(allowance.wants(T0).map(|ask| ask.recipients), Some(5));
     }
 }

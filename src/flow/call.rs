@@ -414,6 +414,7 @@ impl Courier {
             message: &call.message,
             rule: &call.rule,
             recipients: 1,
+            whole: false,
             ties: Ties { bound_to: None, pin: call.message.pin.as_deref(), tried: &call.tried },
         };
         Situation {

@@ -18,6 +18,8 @@ pub(super) struct Wish<'a> {
     pub message: &'a Message,
     pub rule: &'a Rule,
     pub recipients: u32,
+    /// All of them or none.
+    pub whole: bool,
     pub ties: Ties<'a>,
 }
 
@@ -55,11 +57,11 @@ pub struct Standing {
 }
 
 impl Courier {
-    /// The first in rank that has room. A campaign waits for its ESP where that is only busy.
+    /// The first in rank that has room, for all of its recipients or for some. A campaign waits for its ESP where that
+    /// is only busy.
     pub(super) fn choose(&self, setup: &Setup, wish: &Wish<'_>, now: Timestamp) -> Result<Chosen, NotChosen> {
         let from = minded_from(setup, wish.message);
-        let load =
-            Load { kind: wish.message.kind, recipients: wish.recipients, from_domain: from.as_deref() };
+        let load = wish.load(from.as_deref());
         let candidates = setup.candidates(wish.stream(), wish.rule, load, now);
         let choice = choose(&candidates, wish.ties, wish.message.id.number() as u64);
         let mut again_at: Option<Timestamp> = None;
@@ -78,6 +80,7 @@ impl Courier {
                     at.since(now)
                 }
                 Full::Closed => continue,
+                Full::Part => break,
                 Full::Busy | Full::Soon => Duration::ZERO,
             };
             let next_tier = choice
@@ -98,8 +101,7 @@ impl Courier {
     pub(super) fn another_left(&self, wish: &Wish<'_>, now: Timestamp) -> bool {
         let setup = self.setup();
         let from = minded_from(&setup, wish.message);
-        let load =
-            Load { kind: wish.message.kind, recipients: wish.recipients, from_domain: from.as_deref() };
+        let load = wish.load(from.as_deref());
         let candidates = setup.candidates(wish.stream(), wish.rule, load, now);
         !choose(&candidates, wish.ties, 0).ranked.is_empty()
     }
@@ -108,6 +110,10 @@ impl Courier {
 impl<'a> Wish<'a> {
     fn stream(&self) -> (&'a StreamName, StreamKind) {
         (&self.message.stream, self.message.kind)
+    }
+
+    fn load<'l>(&self, from_domain: Option<&'l str>) -> Load<'l> {
+        Load { kind: self.message.kind, recipients: self.recipients, whole: self.whole, from_domain }
     }
 }
 

@@ -138,8 +138,8 @@ impl Courier {
         }
     }
 
-    /// Where fresh mail would go at once, when nothing waits before it: the first ESP in rank that has room. `rules`
-    /// has one for each recipient, or none at all; they are of that setup.
+    /// Where fresh mail would go at once, when nothing waits before it: the first ESP in rank that has room
+    /// for all of it. `rules` has one for each recipient, or none at all; they are of that setup.
     pub fn plan(&self, setup: &Setup, message: &Message, rules: &[Rule]) -> Option<Planned> {
         let none = Rule::default();
         let rule = rules.first().unwrap_or(&none);
@@ -151,6 +151,8 @@ impl Courier {
             message,
             rule,
             recipients: u32::try_from(message.envelope.recipients.len()).unwrap_or(u32::MAX),
+            // What has to be split is begun in rounds.
+            whole: true,
             ties: Ties { pin: message.pin.as_deref(), ..Ties::default() },
         };
         let chosen = self.choose(setup, &wish, message.accepted_at).ok()?;

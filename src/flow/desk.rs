@@ -189,7 +189,7 @@ impl Courier {
         })?;
         let rule = setup.bearing_on(to, from_domain);
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
-        let load = Load { kind: lane.kind, recipients: 1, from_domain };
+        let load = Load { kind: lane.kind, recipients: 1, whole: false, from_domain };
         let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
         Ok(Resolved { stream: name.to_owned(), standings })
     }
@@ -224,11 +224,7 @@ impl Courier {
             }
         }
         let outlook = |(rule, recipients): (Rule, Vec<u32>)| {
-            let load = Load {
-                kind: message.kind,
-                recipients: u32::try_from(recipients.len()).unwrap_or(u32::MAX),
-                from_domain: from.as_deref(),
-            };
+            let load = Load { kind: message.kind, recipients: 1, whole: false, from_domain: from.as_deref() };
             let ties = Ties { pin: message.pin.as_deref(), ..Ties::default() };
             let lane = Lane::of(message, rule);
             Outlook { recipients, standings: standings(setup, &lane, load, ties, self.clock.now()) }
@@ -249,7 +245,8 @@ impl Carrier {
     fn status(&self, now: Timestamp) -> EspStatus {
         let Carrier { outlet, .. } = self;
         let suspension = outlet.gate.suspension(now);
-        let receipt = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
+        let receipt =
+            Load { kind: StreamKind::Transactional, recipients: 1, whole: false, from_domain: None };
         let hindrance = outlet.hindrance(receipt, now).as_ref().map(PassedOver::to_string);
         let on_trial = || Some(format!("one message tries it after: {}", outlet.gate.why_shut()?));
         let why = hindrance.or_else(on_trial);

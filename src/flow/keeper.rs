@@ -150,7 +150,7 @@ impl Courier {
     fn goes_elsewhere(&self, call: &Flying, esp: &Arc<str>, now: Timestamp) -> bool {
         let Flying { message, rule, .. } = call;
         let ties = Ties { pin: message.pin.as_deref(), tried: std::slice::from_ref(esp), ..Ties::default() };
-        self.another_left(&Wish { message, rule, recipients: 1, ties }, now)
+        self.another_left(&Wish { message, rule, recipients: 1, whole: false, ties }, now)
     }
 
     /// Ends what has passed its `max_age`, whether or not anything could carry it. `false`: the store did not.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, Semaphore, TryAcquireError};
 
-use super::allowance::{Allowance, NoShare, Share};
+use super::allowance::{Allowance, NoShare, Share, Want};
 use super::call::Call;
 use super::gatehouse::Gatehouse;
 use super::meter::Meter;
@@ -60,13 +60,15 @@ struct Queue {
     broadcast: VecDeque<Call>,
 }
 
-/// What asks for room: so many recipients of a message of that kind, From that domain where it matters.
+/// What asks for room: recipients of a message of that kind, From that domain where it matters.
 #[derive(Debug, Clone, Copy)]
 pub struct Load<'a> {
     /// Transactional or broadcast.
     pub kind: StreamKind,
-    /// Recipients of one call.
+    /// Recipients that wait; its room may be for fewer.
     pub recipients: u32,
+    /// Room for all of them is wanted, or none.
+    pub whole: bool,
     /// See `Gatehouse::minds_senders`.
     pub from_domain: Option<&'a str>,
 }
@@ -80,6 +82,8 @@ pub enum Full {
     Soon,
     /// Its rate leaves room then.
     At(Timestamp),
+    /// It has room for some of the recipients.
+    Part,
     /// Its gate or its allowance has closed since it was ranked.
     Closed,
 }
@@ -175,9 +179,7 @@ impl Outlet {
 
     /// What keeps such a load from it, for longer than a moment.
     pub fn hindrance(&self, load: Load<'_>, now: Timestamp) -> Option<PassedOver> {
-        self.gate
-            .hindrance(load.from_domain, now)
-            .or_else(|| self.allowance.why_spent(load.kind, load.recipients, now))
+        self.gate.hindrance(load.from_domain, now).or_else(|| self.allowance.why_spent(load.kind, now))
     }
 
     /// Room for one more begun call.
@@ -188,7 +190,8 @@ impl Outlet {
             Admits::One => self.probe()?,
             Admits::Nothing => return Err(Full::Closed),
         };
-        match self.allowance.take(load.kind, load.recipients, now) {
+        let want = Want { kind: load.kind, recipients: load.recipients, whole: load.whole };
+        match self.allowance.take(want, now) {
             Ok(share) => Ok(Room { outlet: Arc::clone(self), probe, share }),
             Err(none) => {
                 // Nobody is rung: there is no more room than before, and who was rung would only ask again.
@@ -196,6 +199,7 @@ impl Outlet {
                 Err(match none {
                     NoShare::Soon => Full::Soon,
                     NoShare::At(at) => Full::At(at),
+                    NoShare::Part => Full::Part,
                     NoShare::Spent(_) => Full::Closed,
                 })
             }
@@ -420,7 +424,8 @@ mod tests {
     use crate::wire::SandboxWire;
 
     const NOW: Timestamp = Timestamp::from_millis(0);
-    const RECEIPT: Load<'static> = Load { kind: StreamKind::Transactional, recipients: 1, from_domain: None };
+    const RECEIPT: Load<'static> =
+        Load { kind: StreamKind::Transactional, recipients: 1, whole: false, from_domain: None };
 
     fn outlet() -> Arc<Outlet> {
         outlet_with(Limits::default())

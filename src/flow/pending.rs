@@ -64,6 +64,19 @@ impl Pending {
     }
 }
 
+impl Pending {
+    /// The first so many of them, and those that are left.
+    pub fn parted(mut self, first: u32) -> (Self, Option<Self>) {
+        let first = usize::try_from(first).unwrap_or(usize::MAX);
+        if first >= self.passengers.len() {
+            return (self, None);
+        }
+        let left = self.passengers.split_off(first);
+        let left = Pending { passengers: left, ..self.clone() };
+        (self, Some(left))
+    }
+}
+
 /// The mail held in memory, lane by lane: first come, first served in each, the transactional ones first.
 #[derive(Debug, Default)]
 pub struct PendingQueue {
@@ -256,6 +269,30 @@ mod tests {
         assert!(queue.pop(places[0]).is_none());
         assert!(queue.holds(MessageId::from_number(1)) && !queue.holds(MessageId::from_number(2)));
         assert_eq!(queue.len(), 1);
+    }
+
+    #[test]
+    fn who_finds_no_room_in_a_call_stays_in_front_in_order() {
+        let who = |n| Passenger {
+            recipient: n,
+            tries: 0,
+            rounds: 0,
+            open_attempts: 0,
+            seen_unsure: 0,
+            unable_since: None,
+        };
+        let all: Vec<Passenger> = (0..5).map(who).collect();
+        let whole =
+            Pending { passengers: all.clone(), tried: vec!["a".into()], ..pending(StreamKind::Broadcast, 1) };
+        let (some, left) = whole.clone().parted(2);
+        let left = left.unwrap();
+        assert_eq!((&some.passengers[..], &left.passengers[..], left.tried.len()), (&all[..2], &all[2..], 1));
+        assert!(whole.parted(5).1.is_none());
+        let mut queue = PendingQueue::default();
+        queue.push(pending(StreamKind::Broadcast, 2));
+        queue.put_back(left);
+        let next = queue.pop(0).unwrap();
+        assert_eq!((next.message.id.number(), next.passengers.len()), (1, 3));
     }
 
     #[test]

@@ -80,8 +80,8 @@ impl Courier {
         again_at
     }
 
-    /// The next in turn that have room, each with where it goes: a lane after the other, transactional ones first. One
-    /// without room stays in front, and lets some pass that have room elsewhere. Whatever has passed its `max_age` is
+    /// The next in turn that have room, each with where it goes: a lane after the other, transactional ones first. Where
+    /// the room is for some of a message's recipients, the others are next in turn. One without room stays in front, and lets some pass that have room elsewhere. Whatever has passed its `max_age` is
     /// not begun any more: it leaves memory here, and the sweep ends it.
     fn take_batch(&self) -> Taken {
         let mut taken = Taken::default();
@@ -124,8 +124,12 @@ impl Courier {
             }
             match self.choose(setup, &next.wish(), now) {
                 Ok(chosen) => {
-                    *deliveries += next.passengers.len();
-                    taken.batch.push((next, chosen));
+                    let (goes, stays) = next.parted(chosen.room.share.recipients);
+                    *deliveries += goes.passengers.len();
+                    taken.batch.push((goes, chosen));
+                    if let Some(stays) = stays {
+                        queue.put_back(stays);
+                    }
                 }
                 Err(NotChosen::NoRoom { again_at }) => {
                     taken.again_at = taken.again_at.into_iter().chain(again_at).min();
@@ -353,6 +357,7 @@ impl Pending {
             message: &self.message,
             rule: &self.rule,
             recipients: u32::try_from(self.passengers.len()).unwrap_or(u32::MAX),
+            whole: false,
             ties: Ties {
                 bound_to: self.bound_to.as_deref(),
                 pin: self.message.pin.as_deref(),

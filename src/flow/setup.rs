@@ -159,7 +159,7 @@ impl Setup {
 
     /// Whether mail of that lane can move now, at an ESP with room.
     pub fn moves(&self, lane: &Lane, now: Timestamp) -> bool {
-        let load = Load { kind: lane.kind, recipients: 1, from_domain: None };
+        let load = Load { kind: lane.kind, recipients: 1, whole: false, from_domain: None };
         let stream = self.stream(&lane.stream, lane.kind);
         self.carriers.iter().enumerate().any(|(i, Carrier { outlet, .. })| {
             lane.pin.as_deref().is_none_or(|pin| pin == &*outlet.name)

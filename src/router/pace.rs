@@ -40,6 +40,11 @@ impl Pace {
         Pace { spacing_micros: Pace::new(rate, now).spacing_micros, ..self.clone() }
     }
 
+    /// So many recipients go in one call: a second's worth, and at least one. More would keep others waiting for longer.
+    pub fn most_in_a_call(&self) -> u32 {
+        u32::try_from(1_000_000 / self.spacing_micros).unwrap_or(u32::MAX).max(1)
+    }
+
     /// The moment at which so many recipients may leave, taken; `Err`: when to ask again.
     pub fn take(
         &mut self,
@@ -117,6 +122,12 @@ mod tests {
     fn a_start_gives_nothing_at_once() {
         let mut slow = Pace::new(Rate { recipients: 1, per: SECOND * 60 }, T0);
         assert_eq!(slow.take(StreamKind::Transactional, 1, T0), Err(T0.plus(SECOND * 60).earlier(AHEAD)));
+    }
+
+    #[test]
+    fn a_call_carries_a_seconds_worth() {
+        assert_eq!(pace(14).most_in_a_call(), 14);
+        assert_eq!(Pace::new(Rate { recipients: 30, per: SECOND * 60 }, T0).most_in_a_call(), 1);
     }
 
     #[test]

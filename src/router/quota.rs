@@ -31,8 +31,8 @@ pub struct Granted {
     pub at: Timestamp,
     /// What is left after it, by window; `None`: without limit.
     pub left: [Option<u64>; 3],
-    /// Where nothing was given: when there is more.
-    pub more_at: Option<Timestamp>,
+    /// When the next of what was taken counts no more, by window.
+    pub more_at: [Option<Timestamp>; 3],
     /// Nothing is left only because a backup was restored: what was taken after it is not known.
     pub presumed: bool,
 }
@@ -46,6 +46,7 @@ pub struct Quota {
     held_at: Timestamp,
     left: [Option<u64>; 3],
     left_at: Timestamp,
+    more_at: [Option<Timestamp>; 3],
     /// Nothing is left until then.
     dry_until: Option<Timestamp>,
     /// The ledger is being asked; or failed, and is asked again then.
@@ -88,6 +89,7 @@ impl Quota {
             held_at: Timestamp::from_millis(0),
             left: limits_array(&limits),
             left_at: Timestamp::from_millis(0),
+            more_at: [None; 3],
             dry_until: None,
             asking: false,
             ask_at: Timestamp::from_millis(0),
@@ -96,6 +98,16 @@ impl Quota {
             look: false,
             presumed: false,
         }
+    }
+
+    /// How many of these recipients one call may have of what is left, as far as that is known; 1 where nothing is.
+    pub fn most(&self, kind: StreamKind, recipients: u64, now: Timestamp) -> u64 {
+        let good = self.good(now);
+        let of = |(window, limit): (Window, u64)| {
+            let left = self.left[window as usize].unwrap_or(limit) + good;
+            left.min(limit).saturating_sub(kept(kind, limit))
+        };
+        self.limits.windows().map(of).min().unwrap_or(recipients).min(recipients).max(1)
     }
 
     /// Takes allowance for so many recipients; the moment names the buckets that count them. `None`: there is no limit.
@@ -116,11 +128,11 @@ impl Quota {
             return Err(Lack::Soon);
         }
         let good = self.good(now);
-        let kept = |(window, limit): (Window, u64)| {
+        let is_kept = |(window, limit): (Window, u64)| {
             let left = self.left[window as usize].unwrap_or(limit) + good;
-            self.is_kept(kind, left, recipients, limit)
+            left < recipients + kept(kind, limit)
         };
-        if self.limits.windows().any(kept) {
+        if self.limits.windows().any(is_kept) {
             self.look = true;
             return Err(Lack::Soon);
         }
@@ -131,21 +143,19 @@ impl Quota {
     /// Why so many recipients get nothing, as far as that is known without asking the ledger.
     pub fn spent(&self, kind: StreamKind, recipients: u64, now: Timestamp) -> Option<PassedOver> {
         self.limits.windows().find_map(|(window, limit)| {
-            let spent = |more: String, until| {
+            let spent = |more: &str, until| {
                 let what = format!("its {}_limit of {limit} {more}", window.word());
-                Some(PassedOver::Spent { what, until })
+                Some(PassedOver::Spent { what, until: Some(until) })
             };
-            if limit < recipients {
-                return spent(format!("is less than the message's {recipients} recipients"), None);
-            }
             let left = self.left[window as usize].unwrap_or(limit) + self.good(now);
             if left < recipients {
                 let until = self.dry_until.filter(|until| *until > now)?;
-                return spent(self.is_spent().into(), Some(until));
+                return spent(self.is_spent(), until);
             }
-            let until = self.known_until();
-            if self.is_kept(kind, left, recipients, limit) && until > now {
-                return spent("is spent but for what is kept for transactional mail".into(), Some(until));
+            let known_until = self.known_until();
+            if left < recipients + kept(kind, limit) && known_until > now {
+                let until = self.more_at[window as usize].filter(|at| *at > now).unwrap_or(known_until);
+                return spent("is spent but for what is kept for transactional mail", until);
             }
             None
         })
@@ -176,10 +186,11 @@ impl Quota {
     pub fn granted(&mut self, granted: Granted) -> Option<(Timestamp, u64)> {
         self.asking = false;
         let stirred = std::mem::take(&mut self.stirred);
-        (self.left, self.left_at) = (granted.left, granted.at);
+        (self.left, self.left_at, self.more_at) = (granted.left, granted.at, granted.more_at);
         self.presumed = granted.presumed;
         if granted.recipients == 0 {
-            self.dry_until = granted.more_at.filter(|_| !stirred);
+            let spent = granted.left.iter().zip(granted.more_at).filter(|(left, _)| **left == Some(0));
+            self.dry_until = spent.filter_map(|(_, at)| at).max().filter(|_| !stirred);
             return None;
         }
         self.dry_until = None;
@@ -239,11 +250,6 @@ impl Quota {
         if self.bucket(self.held_at) == self.bucket(now) { self.held } else { 0 }
     }
 
-    /// Whether only transactional mail may have what is left.
-    fn is_kept(&self, kind: StreamKind, left: u64, recipients: u64, limit: u64) -> bool {
-        kind == StreamKind::Broadcast && left < recipients + limit / RESERVE_PART
-    }
-
     /// Until when nothing is asked about what is left: it is known, or nothing rolls out of a window before.
     fn known_until(&self) -> Timestamp {
         self.left_at.plus(LEFT_KNOWN_FOR).max(self.dry_until.unwrap_or_default())
@@ -251,6 +257,14 @@ impl Quota {
 
     fn bucket(&self, at: Timestamp) -> Timestamp {
         self.limits.windows().map(|(window, _)| window.bucket(at)).max().unwrap_or(at)
+    }
+}
+
+/// What of a limit is kept from mail of that kind.
+fn kept(kind: StreamKind, limit: u64) -> u64 {
+    match kind {
+        StreamKind::Transactional => 0,
+        StreamKind::Broadcast => limit / RESERVE_PART,
     }
 }
 
@@ -270,7 +284,7 @@ mod tests {
     }
 
     fn granted(recipients: u64, left: u64, at: Timestamp) -> Granted {
-        let more_at = (recipients == 0).then_some(at.plus(Duration::from_secs(900)));
+        let more_at = [None, Some(at.plus(Duration::from_secs(900))), None];
         Granted { recipients, at, left: [None, Some(left), None], more_at, presumed: false }
     }
 
@@ -299,8 +313,6 @@ mod tests {
         let later = T0.plus(Duration::from_secs(900));
         assert_eq!(quota.take(TRANSACTIONAL, 1, later), Err(Lack::Soon));
         assert!(quota.wants(later).is_some());
-        let Err(Lack::Spent(why)) = quota.take(TRANSACTIONAL, 11, later) else { panic!("{quota:?}") };
-        assert!(why.to_string().contains("less than the message's 11 recipients"), "{why}");
     }
 
     #[test]
@@ -360,13 +372,37 @@ mod tests {
         let mut quota = daily(1_000);
         quota.wants(T0);
         let _ = quota.granted(granted(10, 35, T0));
-        assert!(matches!(quota.take(StreamKind::Broadcast, 1, T0), Err(Lack::Spent(_))));
+        let Err(Lack::Spent(why)) = quota.take(StreamKind::Broadcast, 1, T0) else { panic!("{quota:?}") };
+        let more_at = T0.plus(Duration::from_secs(900));
+        assert!(
+            why.to_string().ends_with(&format!("kept for transactional mail; more at {more_at}")),
+            "{why}"
+        );
         assert!(quota.take(TRANSACTIONAL, 1, T0).is_ok());
         let later = T0.plus(LEFT_KNOWN_FOR);
         assert_eq!(quota.take(StreamKind::Broadcast, 1, later), Err(Lack::Soon), "asked anew");
         assert_eq!(quota.wants(later), Some(Ask { recipients: 0, back: None }));
-        let _ = quota.granted(Granted { more_at: None, ..granted(0, 500, later) });
+        let _ = quota.granted(Granted { more_at: [None; 3], ..granted(0, 500, later) });
         assert!(quota.take(StreamKind::Broadcast, 1, later).is_ok());
+    }
+
+    #[test]
+    fn a_call_has_no_more_than_is_left_for_its_kind() {
+        let mut quota = daily(100);
+        assert_eq!(quota.most(TRANSACTIONAL, 20, T0), 20);
+        assert_eq!(
+            (quota.most(TRANSACTIONAL, 300, T0), quota.most(StreamKind::Broadcast, 300, T0)),
+            (100, 95)
+        );
+        quota.wants(T0);
+        let _ = quota.granted(granted(3, 7, T0));
+        assert_eq!((quota.most(TRANSACTIONAL, 300, T0), quota.most(StreamKind::Broadcast, 300, T0)), (10, 5));
+        assert_eq!(quota.take(TRANSACTIONAL, 10, T0), Err(Lack::Soon));
+        assert_eq!(quota.wants(T0), Some(Ask { recipients: 10, back: None }));
+        let _ = quota.granted(granted(7, 0, T0));
+        assert_eq!(quota.take(TRANSACTIONAL, 10, T0), Ok(Some(T0)));
+        assert_eq!(quota.most(TRANSACTIONAL, 300, T0), 1, "it asks for one, and is told what is left");
+        assert_eq!(Quota::new(QuotaLimits::default()).most(TRANSACTIONAL, 300, T0), 300);
     }
 
     #[test]

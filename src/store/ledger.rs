@@ -64,16 +64,15 @@ pub(super) fn trust(tx: &Tx<'_, '_>, esp: &str) -> rusqlite::Result<()> {
 }
 
 fn take(tx: &mut Tx<'_, '_>, esp: &str, wanted: u64, limits: QuotaLimits) -> rusqlite::Result<Block> {
-    let mut block = Block { granted: wanted, at: tx.now, left: [None; 3], more_at: None, presumed: false };
+    let mut block =
+        Block { granted: wanted, at: tx.now, left: [None; 3], more_at: [None; 3], presumed: false };
     for (window, limit) in limits.windows() {
         let (taken, more_at) = counted(tx, esp, window)?;
         block.presumed |= taken >= PRESUMED;
         let left = limit.saturating_sub(taken);
         block.left[window as usize] = Some(left);
         block.granted = block.granted.min(left);
-        if left == 0 {
-            block.more_at = block.more_at.max(more_at);
-        }
+        block.more_at[window as usize] = more_at;
     }
     if block.granted == 0 {
         return Ok(block);

@@ -296,8 +296,8 @@ pub struct Block {
     pub at: Timestamp,
     /// What is left after it, in the order of `mail::quota::Window::ALL`; `None`: without limit.
     pub left: [Option<u64>; 3],
-    /// Where nothing was granted: when the next of what was taken counts no more.
-    pub more_at: Option<Timestamp>,
+    /// When the next of what was taken before counts no more, in the same order.
+    pub more_at: [Option<Timestamp>; 3],
     /// A window only counts as spent, since a backup was restored.
     pub presumed: bool,
 }

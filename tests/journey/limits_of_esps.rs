@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use postroad::clock::monotonic;
+use postroad::clock::{Clock, System, monotonic};
 
 use super::failover::subjects;
 use super::partial_recipients::FAST;
 use crate::support::mailgen::plain;
 use crate::support::upstream::Received;
 use crate::support::wait::holds_within;
-use crate::support::{Fault, Point, Relay, Upstream, wait_until};
+use crate::support::{Client, Fault, Point, Relay, Upstream, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// A machine with other things to do may let messages leave late by so much.
@@ -146,6 +146,127 @@ fn what_an_orderly_stop_leaves_in_hand_comes_back() {
     submit_all(&relay, "rest", 0..200);
     a.wait_for(200);
     assert!(!holds_within(SECOND * 2, || a.count() > 200));
+}
+
+/// Addresses `PREFIX0@example.com`, ….
+fn many(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{prefix}{n}@example.com")).collect()
+}
+
+fn submit_to(client: &mut Client, to: &[String], subject: &str) -> String {
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    client.submit("a@example.org", &to, &plain(subject))
+}
+
+/// How many recipients each call of that subject had, in order.
+fn sizes(upstream: &Upstream, subject: &str) -> Vec<usize> {
+    let of_it = |r: &Received| r.header("Subject").as_deref() == Some(subject);
+    upstream.received().iter().filter(|r| of_it(r)).map(|r| r.to.len()).collect()
+}
+
+/// Everybody who was mailed there, sorted.
+fn mailed(upstreams: &[&Upstream]) -> Vec<String> {
+    let mut all: Vec<String> = upstreams.iter().flat_map(|u| u.received()).flat_map(|r| r.to).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_message_for_more_than_a_limit_allows_leaves_in_parts() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let relay = Relay::setup().upstream(&a, "daily_limit = 10").upstream(&b, "daily_limit = 15").start();
+    let to = many("r", 20);
+    let id = submit_to(&mut relay.client(), &to, "split");
+    wait_until("all of them", SECOND * 10, || mailed(&[&a, &b]).len() == 20);
+    let mut each: Vec<String> = to.iter().map(|to| format!("<{to}>")).collect();
+    each.sort();
+    assert_eq!(mailed(&[&a, &b]), each, "each once");
+    // Where the first is being asked what is left of its limit, the second has more of it.
+    let (at_a, at_b) = (mailed(&[&a]).len(), mailed(&[&b]).len());
+    assert!(at_a <= 10 && at_b <= 15, "{at_a} and {at_b}");
+
+    // Five are left for ten.
+    let id2 = submit_to(&mut relay.client(), &many("s", 10), "rest");
+    wait_until("some of it", SECOND * 10, || (mailed(&[&a]).len(), mailed(&[&b]).len()) == (10, 15));
+    let states = |id: &str, state: &str| {
+        let life = life(&relay, id);
+        let all = life["deliveries"].as_array().cloned().unwrap_or_default();
+        all.iter().filter(|d| d["state"] == state).count()
+    };
+    wait_until("it is settled", SECOND * 5, || states(&id2, "done") == 5);
+    assert_eq!((states(&id, "done"), states(&id2, "waiting")), (20, 5));
+    let told = relay.cli(&["explain", &id2]).must(0).out;
+    assert!(told.contains("its daily_limit of 10 is spent") && !told.contains("less than"), "{told}");
+    assert!(!holds_within(SECOND, || mailed(&[&a, &b]).len() > 25), "no limit is passed");
+}
+
+#[test]
+fn a_campaign_leaves_its_reserve_and_is_told_when_there_is_more() {
+    let a = Upstream::start();
+    let relay = Relay::setup().upstream(&a, "hourly_limit = 100").listener("stream = \"broadcast\"").start();
+    let id = submit_to(&mut relay.client(), &many("r", 97), "news");
+    wait_until("what it may have", SECOND * 10, || mailed(&[&a]).len() == 95);
+    let waits = || relay.cli(&["explain", &id]).must(0).out;
+    wait_until("the reason is told", SECOND * 10, || {
+        waits().contains("kept for transactional mail; more at")
+    });
+    let told = waits();
+    let at =
+        told.split("; more at ").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    let soon = System.now().plus(50 * 60 * SECOND).to_string();
+    assert!(*at > *soon, "the first of it counts for an hour, not until {at}");
+    assert!(!holds_within(SECOND * 2, || mailed(&[&a]).len() > 95));
+}
+
+#[test]
+fn a_rate_spaces_the_recipients_of_one_message_and_lets_a_receipt_pass() {
+    let a = Upstream::start();
+    let relay =
+        Relay::setup().upstream(&a, "rate = \"5/s\"").listener("stream = \"broadcast\"").listener("").start();
+    submit_to(&mut Client::hello(relay.listener(0)), &many("r", 40), "news");
+    a.wait_for(1);
+    let began = monotonic();
+    submit_to(&mut Client::hello(relay.listener(1)), &many("ok", 1), "receipt");
+    wait_until("the receipt", SECOND * 10, || sizes(&a, "receipt") == [1]);
+    let took = began.elapsed();
+    assert!(took < SECOND * 2, "the receipt waited {took:?}");
+    wait_until("all of it", SECOND * 20, || mailed(&[&a]).len() == 41);
+    assert!(sizes(&a, "news").iter().all(|n| *n <= 5), "{:?}", sizes(&a, "news"));
+    let received = a.received();
+    for (n, first) in received.iter().enumerate() {
+        let mut before = 0;
+        for next in &received[n..] {
+            let allowed = 5.0 * (next.began.duration_since(first.began) + LATE).as_secs_f64();
+            assert!(before as f64 <= allowed, "{before} before {:?}", next.began.duration_since(first.began));
+            before += next.to.len();
+        }
+    }
+}
+
+#[test]
+fn a_message_too_large_for_one_rate_goes_on_to_the_next_esp() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let relay = Relay::setup().upstream(&a, "rate = \"1/s\"").upstream(&b, "").start();
+    submit_to(&mut relay.client(), &many("r", 50), "bulk");
+    wait_until("all of it", SECOND * 3, || mailed(&[&a, &b]).len() == 50);
+    assert!(sizes(&a, "bulk").iter().all(|n| *n == 1), "{:?}", sizes(&a, "bulk"));
+}
+
+#[test]
+fn a_restart_amid_a_split_message_loses_and_doubles_nobody() {
+    let a = Upstream::start();
+    let mut relay = Relay::setup().upstream(&a, "rate = \"20/s\"").tables(FAST).start();
+    let to = many("r", 60);
+    submit_to(&mut relay.client(), &to, "split");
+    for part in 1..3 {
+        a.wait_for(part);
+        relay.stop();
+        relay.restart();
+    }
+    wait_until("all of them", SECOND * 20, || mailed(&[&a]).len() >= 60);
+    let mut each: Vec<String> = to.iter().map(|to| format!("<{to}>")).collect();
+    each.sort();
+    assert_eq!(mailed(&[&a]), each);
 }
 
 const FROM_SHOP: &[u8] = b"From: a@shop.example\r\nTo: ok@example.com\r\nSubject: shop\r\n\r\nhello\r\n";
@@ -329,7 +450,7 @@ fn an_esp_that_refuses_everybody_is_itself_at_fault() {
     for id in &ids[4..] {
         assert_eq!(life(&relay, id)["deliveries"][0]["state"], "waiting", "{}", life(&relay, id));
     }
-    assert_eq!(alerts(&relay, "esp_refuses_everybody"), 1);
+    wait_until("it is told", SECOND * 5, || alerts(&relay, "esp_refuses_everybody") == 1);
 
     a.heal();
     relay.cli(&["queue", "flush"]).must(0);

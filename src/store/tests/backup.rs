@@ -240,7 +240,7 @@ async fn after_a_restore_open_windows_count_as_spent_until_they_roll_over_or_an_
     for esp in ["one", "gone"] {
         let block = store.take(esp, 10, DAILY).await.unwrap();
         assert_eq!((block.granted, block.left[1], block.presumed), (0, Some(0), true), "{esp}");
-        assert!(block.more_at.is_some_and(|at| at > bench.now().plus(DAY)), "{block:?}");
+        assert!(block.more_at.iter().flatten().any(|at| *at > bench.now().plus(DAY)), "{block:?}");
     }
     assert_eq!(store.take("other", 10, DAILY).await.unwrap().granted, 10);
     store.suspend("one", None).await.unwrap();
