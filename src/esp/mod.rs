@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, Message, Outcome, Reply, Request};
+use crate::mail::{AttemptId, Message, Outcome, Reply, Request, ReversePath};
 
 /// A message and exactly those of its recipients that one call carries.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,11 @@ pub struct Unfit(pub String);
 pub trait Esp: Send + Sync + Debug {
     /// The request for exactly these recipients, or why there is none.
     fn compose(&self, parcel: Parcel<'_>, now: Timestamp) -> Result<Request, Unfit>;
+
+    /// The envelope sender that it is told for a message of that one.
+    fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
+        own
+    }
 
     /// One outcome a recipient, in the parcel's order.
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome>;

@@ -10,8 +10,8 @@ use super::{Esp, Parcel, Unfit};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::notify::Asks;
-use crate::mail::{Answer, Envelope, Fault, Message, Outcome, Phase, Protocol, Reply, Request, ReversePath};
-use crate::mail::{SmtpReply, SmtpRequest, Throttle};
+use crate::mail::{Answer, Envelope, Fault, Message, Named, Outcome, Phase, Protocol, Reply, Request};
+use crate::mail::{ReversePath, SmtpReply, SmtpRequest, Throttle};
 
 /// When a spent quota is asked about again: no server tells when its window ends.
 const QUOTA_WAIT: Duration = Duration::from_secs(3600);
@@ -20,7 +20,7 @@ const QUOTA_WAIT: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, Default)]
 pub struct Smtp {
     /// MAIL FROM instead of every sender's own, `<>` too: what comes back to it is not ours to answer.
-    pub envelope_from: Option<Address>,
+    pub envelope_from: Option<ReversePath>,
     /// It takes reports to senders: it keeps `<>`, or they come from an address of the operator's own.
     pub reports: bool,
 }
@@ -31,10 +31,7 @@ impl Esp for Smtp {
         if message.source.protocol == Protocol::Report && !self.reports {
             return Err(Unfit("reports to senders need [server] dsn_from where envelope_from is set".into()));
         }
-        let sender = match &self.envelope_from {
-            Some(fixed) => ReversePath::Mailbox(fixed.clone()),
-            None => message.envelope.sender.clone(),
-        };
+        let sender = self.sender(&message.envelope.sender).clone();
         Ok(Request::Smtp(SmtpRequest {
             smtputf8: needs_smtputf8(message, &sender, parcel.recipients),
             sender,
@@ -42,6 +39,10 @@ impl Esp for Smtp {
             body: message.body.clone(),
             reports: self.asks(parcel),
         }))
+    }
+
+    fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
+        self.envelope_from.as_ref().unwrap_or(own)
     }
 
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
@@ -148,11 +149,13 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
         _ if !answer.lasting() && (words.throttle() || words.is(421, [4, 7, 0])) => throttled,
         Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Auth => Fault::Path,
         _ if words.does_not_fit() => return None,
-        // At MAIL a server has seen nothing but the sender, so a lasting no is about the sender: 550 5.1.8, 553 5.7.1
+        Phase::Mail if words.protocol_at_mail() => Fault::Path,
+        // At MAIL a server has seen nothing but the envelope's sender, so a lasting no is about it: 550 5.1.8, 553 5.7.1
         // and whatever text. Another ESP may know it.
-        Phase::Mail if answer.lasting() => Fault::Sender,
+        Phase::Mail if answer.lasting() => Fault::Sender(Named::Envelope),
         Phase::Mail => Fault::Path,
-        Phase::Data | Phase::Body | Phase::Dot if words.sender_unknown() => Fault::Sender,
+        // SES and SendGrid look at the From field.
+        Phase::Data | Phase::Body | Phase::Dot if words.sender_unknown() => Fault::Sender(Named::From),
         Phase::Data | Phase::Body | Phase::Dot if answer.lasting() || words.content() => Fault::Message,
         Phase::Data | Phase::Body | Phase::Dot => Fault::Path,
     })
@@ -163,6 +166,9 @@ fn recipient_fault(answer: &Answer, words: &Words) -> Fault {
         421 if words.throttle() || words.is(421, [4, 7, 0]) => Fault::Throttled(Throttle::Rate),
         // The connection's end, not the recipient's.
         421 => Fault::Path,
+        // Postfix says only here what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender address
+        // rejected: not owned by user app".
+        500.. if words.has("sender address rejected") => Fault::Sender(Named::Envelope),
         // Postfix: "554 5.7.1 <a@b>: Relay access denied": we are nobody there. Must not count against the address.
         500.. if words.has("relay access denied") || words.has("relaying denied") => Fault::Account,
         _ => Fault::Recipient,
@@ -211,6 +217,17 @@ impl Words {
     fn does_not_fit(&self) -> bool {
         let told = matches!(self.enhanced, Some([5, 3, 4] | [5, 2, 3] | [5, 6, 7] | [5, 6, 3]));
         told || (self.code == 552 && self.enhanced.is_none())
+    }
+
+    /// About the command and not about its sender (RFC 5321 section 4.2.2): unknown, not implemented, out of order, a
+    /// parameter. A 501 is about either: 501 5.1.7 and the words tell.
+    fn protocol_at_mail(&self) -> bool {
+        let of_address = matches!(self.enhanced, Some([_, 1, _]));
+        match self.code {
+            500 | 502 | 503 | 504 | 555 => !of_address,
+            501 => !of_address && !self.has("sender") && !self.has("address"),
+            _ => false,
+        }
     }
 
     /// SES: "554 Message rejected: Email address is not verified. The following identities failed the check"; SendGrid:
@@ -333,6 +350,15 @@ mod tests {
             (Mail, "550 5.1.8 sender domain unknown", "sender lasting"),
             (Mail, "553 5.7.1 not owned by user", "sender lasting"),
             (Mail, "501 5.1.7 bad sender", "sender lasting"),
+            (Mail, "550 5.7.1 evil.test not allowed", "sender lasting"),
+            (Mail, "501 <a>: sender address must contain a domain", "sender lasting"),
+            (Mail, "555 5.1.7 bad address syntax", "sender lasting"),
+            (Mail, "500 5.5.2 command unrecognized", "path lasting"),
+            (Mail, "501 5.5.4 syntax: MAIL FROM:<...>", "path lasting"),
+            (Mail, "502 5.5.1 not implemented", "path lasting"),
+            (Mail, "503 5.5.1 nested MAIL command", "path lasting"),
+            (Mail, "504 5.5.4 parameter not implemented", "path lasting"),
+            (Mail, "555 5.5.4 unsupported option: SIZE", "path lasting"),
             (Mail, "552 5.3.4 message too big", "unfit"),
             (Mail, "552 size limit exceeded", "unfit"),
             (Mail, "553 5.6.7 SMTPUTF8 needed", "unfit"),
@@ -354,6 +380,7 @@ mod tests {
             (Rcpt, "421 4.3.2 going down", "path"),
             (Rcpt, "421 4.7.0 too many", "throttled"),
             (Rcpt, "554 5.7.1 <a@example.com>: Relay access denied", "account lasting"),
+            (Rcpt, "553 5.7.1 <b@x.test>: Sender address rejected: not owned by user", "sender lasting"),
             (Rcpt, "530 5.7.0 log in first", "account lasting"),
             (Data, "554 5.5.1 no", "message lasting"),
             (Data, "451 4.3.0 later", "path"),
@@ -378,6 +405,30 @@ mod tests {
                 expected,
                 "{} {last}",
                 phase.word()
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_the_sender_that_the_esp_has_looked_at() {
+        let unknown = "550 The from address does not match a verified Sender Identity";
+        for (phase, last, named) in [
+            (Phase::Mail, "550 5.7.1 evil.test not allowed", Named::Envelope),
+            (Phase::Mail, "554 5.7.1 a@example.com is not verified", Named::Envelope),
+            (Phase::Rcpt, "550 5.1.8 <a@x.test>: Sender address rejected: Domain not found", Named::Envelope),
+            (Phase::Data, unknown, Named::From),
+            (Phase::Dot, unknown, Named::From),
+            (Phase::Dot, "554 Message rejected: Email address is not verified.", Named::From),
+        ] {
+            let recipients = match phase {
+                Phase::Rcpt => &[last][..],
+                Phase::Mail => &[],
+                _ => &["250 ok"],
+            };
+            let outcome = &read(&ended(phase, last, recipients), 1)[0];
+            assert!(
+                matches!(outcome, Outcome::Refused { fault: Fault::Sender(which), .. } if *which == named),
+                "{last}: {outcome:?}"
             );
         }
     }
@@ -468,7 +519,8 @@ mod tests {
 
     #[test]
     fn a_fixed_envelope_sender_replaces_every_other() {
-        let esp = Smtp { envelope_from: Some(address("relay@example.net")), reports: true };
+        let esp =
+            Smtp { envelope_from: Some(ReversePath::Mailbox(address("relay@example.net"))), reports: true };
         let own = ReversePath::Mailbox(address("a@example.org"));
         let sender = |own| composed(&esp, &message(false, own, "x: y\r\n\r\n"), "b@example.com").sender;
         assert_eq!(sender(own.clone()).wire(), "relay@example.net");

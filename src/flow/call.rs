@@ -14,8 +14,8 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::Parcel;
 use crate::journal;
-use crate::mail::from::from_domain;
-use crate::mail::{AttemptId, DeliveryId, Fault, Message, Outcome, Phase, QueueState, Reply, Request};
+use crate::mail::from::{Whose, from_domain};
+use crate::mail::{AttemptId, DeliveryId, Fault, Message, Named, Outcome, Phase, QueueState, Reply, Request};
 use crate::mail::{Rule, Step, Watch};
 use crate::router::{Situation, Ties, next_step};
 use crate::store::{NewEvent, Settle, Settled};
@@ -243,8 +243,12 @@ impl Courier {
             true => call.recipients().iter().map(Address::key).collect(),
             false => Vec::new(),
         };
-        let from_domain = of(Fault::Sender).then(|| from_domain(&call.message)).flatten();
-        let met = Met { outcomes, keys: &keys, from_domain: from_domain.as_deref() };
+        let from_domain = of(Fault::Sender(Named::From)).then(|| from_domain(&call.message)).flatten();
+        let whose = Whose {
+            from_domain: from_domain.as_deref(),
+            sender: Some(call.line.esp.sender(&call.message.envelope.sender)),
+        };
+        let met = Met { outcomes, keys: &keys, whose };
         let judged =
             outlet.gate.returns(&met, took, self.clock.now(), self.is_spoken_to_by(outlet, &call.line));
         self.record_alerts(outlet, judged.alerts);

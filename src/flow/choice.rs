@@ -7,7 +7,7 @@ use super::courier::Courier;
 use super::outlet::{Full, Load, Room};
 use super::setup::{Carrier, Line, Setup};
 use crate::clock::Timestamp;
-use crate::mail::from::from_domain;
+use crate::mail::from::{Whose, from_domain};
 use crate::mail::{Lane, Message, Rule, StreamKind, StreamName};
 use crate::router::choose::{overflows, told};
 use crate::router::{Candidate, Choice, PassedOver, Ties, choose};
@@ -21,6 +21,13 @@ pub(super) struct Wish<'a> {
     /// All of them or none.
     pub whole: bool,
     pub ties: Ties<'a>,
+}
+
+impl<'a> Wish<'a> {
+    fn load(&self, from_domain: Option<&'a str>) -> Load<'a> {
+        let whose = Whose { from_domain, sender: Some(&self.message.envelope.sender) };
+        Load { kind: self.message.kind, recipients: self.recipients, whose }
+    }
 }
 
 /// Where it goes.

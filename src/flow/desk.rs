@@ -11,6 +11,7 @@ use super::setup::{Carrier, Setup};
 use crate::address::Address;
 use crate::clock::{Timestamp, monotonic};
 use crate::journal;
+use crate::mail::from::Whose;
 use crate::mail::{Lane, Message, QueueState, Rule, StreamKind, StreamName};
 use crate::router::{PassedOver, Ties};
 use crate::store::{EVERY_ESP, MessageView, StoreError, Suspension};
@@ -189,7 +190,8 @@ impl Courier {
         })?;
         let rule = setup.bearing_on(to, from_domain);
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
-        let load = Load { kind: lane.kind, recipients: 1, whole: false, from_domain };
+        let whose = Whose { from_domain, sender: None };
+        let load = Load { kind: lane.kind, recipients: 1, whole: false, whose };
         let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
         Ok(Resolved { stream: name.to_owned(), standings })
     }
@@ -224,7 +226,12 @@ impl Courier {
             }
         }
         let outlook = |(rule, recipients): (Rule, Vec<u32>)| {
-            let load = Load { kind: message.kind, recipients: 1, whole: false, from_domain: from.as_deref() };
+            let load = Load {
+                kind: message.kind,
+                recipients: 1,
+                whole: false,
+                whose: Whose { from_domain: from.as_deref(), sender: Some(&message.envelope.sender) },
+            };
             let ties = Ties { pin: message.pin.as_deref(), ..Ties::default() };
             let lane = Lane::of(message, rule);
             Outlook { recipients, standings: standings(setup, &lane, load, ties, self.clock.now()) }
@@ -246,7 +253,7 @@ impl Carrier {
         let Carrier { outlet, .. } = self;
         let suspension = outlet.gate.suspension(now);
         let receipt =
-            Load { kind: StreamKind::Transactional, recipients: 1, whole: false, from_domain: None };
+            Load { kind: StreamKind::Transactional, recipients: 1, whole: false, whose: Whose::default() };
         let hindrance = outlet.hindrance(receipt, now).as_ref().map(PassedOver::to_string);
         let on_trial = || Some(format!("one message tries it after: {}", outlet.gate.why_shut()?));
         let why = hindrance.or_else(on_trial);

@@ -1,5 +1,5 @@
 //! What keeps mail from an ESP, at work: its gate, told of each answer and asked before each begin; an operator's
-//! suspension; the pause it asked for; the From domains that it refused. And what is in flight, watched for a hang.
+//! suspension; the pause it asked for; the envelope senders and From domains that it refused. And what is in flight, watched for a hang.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::clock::{Timestamp, monotonic};
 use crate::journal::{self, Alert};
-use crate::mail::{Fault, Message, Outcome, Rule, Throttle, Watch};
+use crate::mail::from::Whose;
+use crate::mail::{Fault, Message, Named, Outcome, ReversePath, Rule, Throttle, Watch};
 use crate::router::{Admits, Gate, Guard, PassedOver, Sign};
 use crate::store::Suspension;
 
@@ -20,9 +21,9 @@ const HANG_AFTER_MIN: Duration = Duration::from_secs(3);
 const HANG_TIMES_USUAL: f64 = 4.0;
 /// A pause that an ESP asked for without saying how long.
 const PAUSE: Duration = Duration::from_secs(1);
-/// A From domain that an ESP refused is tried there again after so long: somebody may have set it up meanwhile.
+/// A sender that an ESP refused is tried there again after so long: somebody may have set it up meanwhile.
 const SENDER_CLOSED_FOR: Duration = Duration::from_secs(600);
-/// Refused From domains that are remembered of one ESP.
+/// Refused senders of either sort that are remembered of one ESP. One more is asked about each time.
 const SENDERS_MAX: usize = 1_000;
 
 /// See the module.
@@ -46,8 +47,10 @@ struct Stops {
     all: Option<Suspension>,
     /// Until when, and its words.
     pause: Option<(Timestamp, String)>,
+    /// Envelope senders as they stand between the angle brackets, and until when.
+    envelopes: HashMap<String, Timestamp>,
     /// From domains, and until when.
-    senders: HashMap<String, Timestamp>,
+    from_domains: HashMap<String, Timestamp>,
     guard: Guard,
 }
 
@@ -58,8 +61,8 @@ pub struct Met<'a> {
     pub outcomes: &'a [Outcome],
     /// The recipients' keys, where one was refused for good.
     pub keys: &'a [String],
-    /// The message's From domain, where it was refused.
-    pub from_domain: Option<&'a str>,
+    /// Whom the message comes from, where that was refused.
+    pub whose: Whose<'a>,
 }
 
 /// What follows from it.
@@ -113,10 +116,10 @@ impl Gatehouse {
         }
     }
 
-    /// What keeps mail of that From domain from it now.
-    pub fn hindrance(&self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
+    /// What keeps such mail from it now.
+    pub fn hindrance(&self, whose: Whose<'_>, now: Timestamp) -> Option<PassedOver> {
         if self.any_stop.load(Ordering::Acquire)
-            && let Some(stop) = self.stops().hindrance(from_domain, now)
+            && let Some(stop) = self.stops().hindrance(whose, now)
         {
             return Some(stop);
         }
@@ -125,7 +128,7 @@ impl Gatehouse {
 
     /// Whether it refused some From domain: then a message's own is to be looked at.
     pub fn minds_senders(&self) -> bool {
-        self.any_stop.load(Ordering::Acquire) && !self.stops().senders.is_empty()
+        self.any_stop.load(Ordering::Acquire) && !self.stops().from_domains.is_empty()
     }
 
     /// Suspends it, or with `None` resumes it.
@@ -298,7 +301,7 @@ impl Gatehouse {
         }
     }
 
-    /// Takes what bears on the guard, on the pause and on From domains.
+    /// Takes what bears on the guard, on the pause and on senders.
     fn note_stops(&self, met: &Met<'_>, now: Timestamp) -> Judged {
         let mut judged = Judged { systemic: vec![false; met.outcomes.len()], alerts: Vec::new() };
         if met.outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. }))
@@ -325,11 +328,9 @@ impl Gatehouse {
                 Outcome::Refused { fault: Fault::Throttled(throttle), wait, said, .. } => {
                     stops.pause(*throttle, *wait, said, now);
                 }
-                Outcome::Refused { fault: Fault::Sender, said, .. } => {
-                    if let Some(domain) = met.from_domain
-                        && stops.close_sender(domain, now)
-                    {
-                        let words = format!("{}: refuses mail From {domain}: {said}", self.esp);
+                Outcome::Refused { fault: Fault::Sender(named), said, .. } => {
+                    if let Some(what) = stops.close_sender(*named, met.whose, now) {
+                        let words = format!("{}: refuses {what}: {said}", self.esp);
                         journal::alert("sender_refused", &words);
                         judged.alerts.push(("sender_refused", words));
                     }
@@ -362,7 +363,8 @@ impl Stops {
         self.suspension.is_some()
             || self.all.is_some()
             || self.pause.is_some()
-            || !self.senders.is_empty()
+            || !self.envelopes.is_empty()
+            || !self.from_domains.is_empty()
             || !self.guard.is_clear()
     }
 
@@ -371,10 +373,11 @@ impl Stops {
         let over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
         self.suspension.take_if(|s| over(s.until));
         self.pause.take_if(|(until, _)| *until <= now);
-        self.senders.retain(|_, until| *until > now);
+        self.envelopes.retain(|_, until| *until > now);
+        self.from_domains.retain(|_, until| *until > now);
     }
 
-    fn hindrance(&self, from_domain: Option<&str>, now: Timestamp) -> Option<PassedOver> {
+    fn hindrance(&self, whose: Whose<'_>, now: Timestamp) -> Option<PassedOver> {
         if let Some(all) = &self.all {
             return Some(PassedOver::AllPaused(all.reason.clone()));
         }
@@ -384,9 +387,20 @@ impl Stops {
         if let Some((until, said)) = self.pause.as_ref().filter(|(until, _)| *until > now) {
             return Some(PassedOver::Paused { said: said.clone(), until: *until });
         }
-        let domain = from_domain?;
-        let until = *self.senders.get(domain).filter(|until| **until > now)?;
-        Some(PassedOver::Sender { domain: domain.to_owned(), until })
+        self.closed_sender(whose, now)
+    }
+
+    fn closed_sender(&self, whose: Whose<'_>, now: Timestamp) -> Option<PassedOver> {
+        let until = |known: &HashMap<String, Timestamp>, who: &str| {
+            known.get(who).copied().filter(|until| *until > now)
+        };
+        if let Some(sender) = whose.sender.filter(|_| !self.envelopes.is_empty()).map(mailbox)
+            && let Some(until) = until(&self.envelopes, &sender)
+        {
+            return Some(PassedOver::Sender { what: envelope(&sender), until });
+        }
+        let domain = whose.from_domain?;
+        Some(PassedOver::Sender { what: from(domain), until: until(&self.from_domains, domain)? })
     }
 
     fn pause(&mut self, throttle: Throttle, wait: Option<Duration>, said: &str, now: Timestamp) {
@@ -400,13 +414,40 @@ impl Stops {
         }
     }
 
-    /// `false`: it was closed already.
-    fn close_sender(&mut self, domain: &str, now: Timestamp) -> bool {
-        if self.senders.len() >= SENDERS_MAX {
-            return false;
+    /// Keeps mail of exactly that sender away. What it refuses, in words, where that is news.
+    fn close_sender(&mut self, named: Named, whose: Whose<'_>, now: Timestamp) -> Option<String> {
+        let (closed, who, what) = match named {
+            Named::Envelope => {
+                let sender = mailbox(whose.sender?);
+                let what = envelope(&sender);
+                (&mut self.envelopes, sender, what)
+            }
+            Named::From => {
+                let domain = whose.from_domain?;
+                (&mut self.from_domains, domain.to_owned(), from(domain))
+            }
+        };
+        if closed.len() >= SENDERS_MAX {
+            return None;
         }
-        self.senders.insert(domain.to_owned(), now.plus(SENDER_CLOSED_FOR)).is_none()
+        closed.insert(who, now.plus(SENDER_CLOSED_FOR)).is_none().then_some(what)
     }
+}
+
+/// One form for all spellings of one envelope sender; empty for `<>`.
+fn mailbox(sender: &ReversePath) -> String {
+    match sender {
+        ReversePath::Null => String::new(),
+        ReversePath::Mailbox(address) => address.mailbox(),
+    }
+}
+
+fn envelope(sender: &str) -> String {
+    format!("MAIL FROM:<{sender}>")
+}
+
+fn from(domain: &str) -> String {
+    format!("mail From {domain}")
 }
 
 impl Flight {
@@ -430,7 +471,7 @@ fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str
         Outcome::Refused { fault: Fault::Account, .. } => Some(Sign::Account),
         Outcome::Refused { fault: Fault::Path, .. } => Some(Sign::Fault),
         Outcome::Refused {
-            fault: Fault::Recipient | Fault::Message | Fault::Sender | Fault::Throttled(_),
+            fault: Fault::Recipient | Fault::Message | Fault::Sender(_) | Fault::Throttled(_),
             ..
         } => Some(Sign::Alive),
     };
@@ -444,6 +485,7 @@ fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::{Address, Grammar};
     use crate::flow::tests::message;
     use crate::mail::{Abort, StreamKind};
 
@@ -455,7 +497,7 @@ mod tests {
     }
 
     fn met(outcomes: &[Outcome]) -> Met<'_> {
-        Met { outcomes, keys: &[], from_domain: None }
+        Met { outcomes, keys: &[], whose: Whose::default() }
     }
 
     fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
@@ -519,7 +561,7 @@ mod tests {
         let house = Gatehouse::new("a", 1, T0);
         let refuse = |n: usize| {
             let (outcomes, keys) = ([refused(Fault::Recipient, None)], [format!("r{n}@x.example")]);
-            let met = Met { outcomes: &outcomes, keys: &keys, from_domain: None };
+            let met = Met { outcomes: &outcomes, keys: &keys, whose: Whose::default() };
             house.returns(&met, Duration::ZERO, T0, true)
         };
         for n in 0..4 {
@@ -532,25 +574,75 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_it_asked_for_and_a_domain_it_refused_keep_mail_from_it_for_a_time() {
+    fn a_pause_it_asked_for_keeps_mail_from_it_for_a_time() {
         let house = Gatehouse::new("a", 1, T0);
         let wait = Some(Duration::from_secs(9));
         house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), wait)]), Duration::ZERO, T0, true);
-        assert!(matches!(house.hindrance(None, T0), Some(PassedOver::Paused { .. })));
+        assert!(matches!(house.hindrance(Whose::default(), T0), Some(PassedOver::Paused { .. })));
         assert!(house.any_stop.load(Ordering::Acquire));
         let later = T0.plus(Duration::from_secs(9));
-        assert_eq!(house.hindrance(None, later), None);
+        assert_eq!(house.hindrance(Whose::default(), later), None);
         house.returns(&met(&[accepted()]), Duration::ZERO, later, true);
         assert!(!house.any_stop.load(Ordering::Acquire), "what is over costs no look-up");
+    }
 
-        let outcomes = [refused(Fault::Sender, None)];
-        let met = Met { outcomes: &outcomes, keys: &[], from_domain: Some("shop.example") };
-        assert_eq!(house.returns(&met, Duration::ZERO, later, true).alerts.len(), 1);
-        assert!(house.returns(&met, Duration::ZERO, later, true).alerts.is_empty(), "once");
+    fn sender(text: &str) -> ReversePath {
+        ReversePath::Mailbox(Address::parse(text, Grammar::Strict).unwrap())
+    }
+
+    fn refuse_sender(house: &Gatehouse, named: Named, whose: Whose<'_>) -> Vec<String> {
+        let outcomes = [refused(Fault::Sender(named), None)];
+        let judged = house.returns(&Met { outcomes: &outcomes, keys: &[], whose }, Duration::ZERO, T0, true);
+        judged.alerts.into_iter().map(|(kind, words)| format!("{kind}: {words}")).collect()
+    }
+
+    #[test]
+    fn a_from_domain_that_it_refused_is_closed_for_a_time_and_no_envelope_with_it() {
+        let house = Gatehouse::new("a", 1, T0);
+        let shop = sender("a@shop.example");
+        let whose = Whose { from_domain: Some("shop.example"), sender: Some(&shop) };
+        let told = refuse_sender(&house, Named::From, whose);
+        assert_eq!(told, ["sender_refused: a: refuses mail From shop.example: no"]);
+        assert_eq!(refuse_sender(&house, Named::From, whose), [] as [String; 0], "once");
         assert!(house.minds_senders());
-        assert!(matches!(house.hindrance(Some("shop.example"), later), Some(PassedOver::Sender { .. })));
-        assert_eq!(house.hindrance(Some("other.example"), later), None);
-        assert_eq!(house.hindrance(Some("shop.example"), later.plus(SENDER_CLOSED_FOR)), None);
+        let hindrance = |whose, now| house.hindrance(whose, now).map(|h| h.to_string());
+        assert!(hindrance(whose, T0).is_some_and(|h| h.starts_with("refused mail From shop.example; asked")));
+        let other = Whose { from_domain: Some("other.example"), ..whose };
+        assert_eq!(hindrance(other, T0), None, "of the same envelope sender");
+        assert_eq!(hindrance(whose, T0.plus(SENDER_CLOSED_FOR)), None);
+    }
+
+    #[test]
+    fn an_envelope_sender_that_it_refused_is_closed_alone_and_no_domain_with_it() {
+        let house = Gatehouse::new("a", 1, T0);
+        let (bad, same, other) = (sender("b@evil.test"), sender("\"b\"@EVIL.test"), sender("ok@evil.test"));
+        let whose = |sender| Whose { from_domain: Some("shop.example"), sender: Some(sender) };
+        let told = refuse_sender(&house, Named::Envelope, whose(&bad));
+        assert_eq!(told, ["sender_refused: a: refuses MAIL FROM:<b@evil.test>: no"]);
+        assert_eq!(refuse_sender(&house, Named::Envelope, whose(&same)), [] as [String; 0], "once");
+        assert!(!house.minds_senders(), "no header is looked at for it");
+        let hindrance = |sender, now| house.hindrance(whose(sender), now).map(|h| h.to_string());
+        assert!(
+            hindrance(&same, T0).is_some_and(|h| h.starts_with("refused MAIL FROM:<b@evil.test>; asked"))
+        );
+        assert_eq!((hindrance(&other, T0), hindrance(&ReversePath::Null, T0)), (None, None));
+        assert_eq!(hindrance(&bad, T0.plus(SENDER_CLOSED_FOR)), None);
+
+        let told = refuse_sender(&house, Named::Envelope, whose(&ReversePath::Null));
+        assert_eq!(told, ["sender_refused: a: refuses MAIL FROM:<>: no"]);
+        assert_eq!(hindrance(&other, T0), None);
+    }
+
+    #[test]
+    fn refused_senders_are_kept_up_to_a_number_and_domains_have_their_own() {
+        let house = Gatehouse::new("a", 1, T0);
+        let refuse = |n: usize| {
+            let sender = sender(&format!("u{n}@evil.test"));
+            refuse_sender(&house, Named::Envelope, Whose { from_domain: None, sender: Some(&sender) }).len()
+        };
+        assert_eq!((0..SENDERS_MAX + 50).map(refuse).sum::<usize>(), SENDERS_MAX);
+        let shop = Whose { from_domain: Some("shop.example"), sender: None };
+        assert_eq!(refuse_sender(&house, Named::From, shop).len(), 1);
     }
 
     #[test]
@@ -572,11 +664,14 @@ mod tests {
         let house = Gatehouse::new("a", 1, T0);
         let pause = Suspension { reason: "moving".into(), since: T0, until: None };
         house.pause_with_all(Some(pause));
-        assert_eq!(house.hindrance(None, T0), Some(PassedOver::AllPaused("moving".into())));
+        assert_eq!(house.hindrance(Whose::default(), T0), Some(PassedOver::AllPaused("moving".into())));
         house.reopen(T0);
         assert!(house.is_paused() && house.turns_away(false, T0), "one that is resumed waits for the others");
         house.pause_with_all(None);
-        assert_eq!((house.hindrance(None, T0), house.any_stop.load(Ordering::Acquire)), (None, false));
+        assert_eq!(
+            (house.hindrance(Whose::default(), T0), house.any_stop.load(Ordering::Acquire)),
+            (None, false)
+        );
     }
 
     #[test]
@@ -584,9 +679,9 @@ mod tests {
         let house = Gatehouse::new("a", 1, T0);
         let until = Some(T0.plus(Duration::from_secs(60)));
         house.suspend(Some(Suspension { reason: "invoice".into(), since: T0, until }));
-        assert!(matches!(house.hindrance(None, T0), Some(PassedOver::Suspended { .. })));
-        assert_eq!(house.hindrance(None, T0.plus(Duration::from_secs(60))), None);
+        assert!(matches!(house.hindrance(Whose::default(), T0), Some(PassedOver::Suspended { .. })));
+        assert_eq!(house.hindrance(Whose::default(), T0.plus(Duration::from_secs(60))), None);
         house.reopen(T0);
-        assert_eq!((house.hindrance(None, T0), house.suspension(T0)), (None, None));
+        assert_eq!((house.hindrance(Whose::default(), T0), house.suspension(T0)), (None, None));
     }
 }

@@ -15,6 +15,7 @@ use super::meter::Meter;
 use super::setup::Line;
 use crate::clock::{Clock, Timestamp};
 use crate::mail::StreamKind;
+use crate::mail::from::Whose;
 use crate::mail::quota::Limits;
 use crate::router::{Admits, PassedOver};
 
@@ -60,7 +61,7 @@ struct Queue {
     broadcast: VecDeque<Call>,
 }
 
-/// What asks for room: recipients of a message of that kind, From that domain where it matters.
+/// What asks for room: recipients of a message of that kind, and whom it comes from where that matters.
 #[derive(Debug, Clone, Copy)]
 pub struct Load<'a> {
     /// Transactional or broadcast.
@@ -69,8 +70,8 @@ pub struct Load<'a> {
     pub recipients: u32,
     /// Room for all of them is wanted, or none.
     pub whole: bool,
-    /// See `Gatehouse::minds_senders`.
-    pub from_domain: Option<&'a str>,
+    /// The message's own. The From domain only where it matters, see `Gatehouse::minds_senders`.
+    pub whose: Whose<'a>,
 }
 
 /// Why there is no room at this moment.
@@ -179,7 +180,7 @@ impl Outlet {
 
     /// What keeps such a load from it, for longer than a moment.
     pub fn hindrance(&self, load: Load<'_>, now: Timestamp) -> Option<PassedOver> {
-        self.gate.hindrance(load.from_domain, now).or_else(|| self.allowance.why_spent(load.kind, now))
+        self.gate.hindrance(load.whose, now).or_else(|| self.allowance.why_spent(load.kind, now))
     }
 
     /// Room for one more begun call.
@@ -424,8 +425,12 @@ mod tests {
     use crate::wire::SandboxWire;
 
     const NOW: Timestamp = Timestamp::from_millis(0);
-    const RECEIPT: Load<'static> =
-        Load { kind: StreamKind::Transactional, recipients: 1, whole: false, from_domain: None };
+    const RECEIPT: Load<'static> = Load {
+        kind: StreamKind::Transactional,
+        recipients: 1,
+        whole: false,
+        whose: Whose { from_domain: None, sender: None },
+    };
 
     fn outlet() -> Arc<Outlet> {
         outlet_with(Limits::default())
@@ -518,7 +523,7 @@ mod tests {
         assert!(outlet.turned_away().is_empty());
         let shut = || Outcome::Unsure { said: "closed".into() };
         for _ in 0..3 {
-            let met = Met { outcomes: &[shut()], keys: &[], from_domain: None };
+            let met = Met { outcomes: &[shut()], keys: &[], whose: Whose::default() };
             outlet.gate.returns(&met, std::time::Duration::ZERO, NOW, true);
         }
         assert_eq!((outlet.turned_away().len(), outlet.turned_away().len()), (1, 0));

@@ -8,7 +8,7 @@ use super::outlet::{self, Load, Outlet};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::Esp;
-use crate::mail::from::from_domain;
+use crate::mail::from::{Whose, from_domain};
 use crate::mail::{Lane, Message, Rule, StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
 use crate::router::{Candidate, PassedOver, Rules};
@@ -51,6 +51,12 @@ impl Carrier {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.outlet.name
+    }
+
+    /// What keeps such a load from it, for longer than a moment. The sender is the one that it would be told.
+    fn hindrance(&self, load: Load<'_>, now: Timestamp) -> Option<PassedOver> {
+        let whose = Whose { sender: load.whose.sender.map(|own| self.line.esp.sender(own)), ..load.whose };
+        self.outlet.hindrance(Load { whose, ..load }, now)
     }
 }
 
@@ -151,7 +157,7 @@ impl Setup {
         let mut candidates = Vec::with_capacity(self.carriers.len());
         for (i, c) in self.carriers.iter().enumerate() {
             let kept_out = self.routes.keep_out(i, c.name(), &stream.name, rule);
-            let hindrance = kept_out.or_else(|| c.outlet.hindrance(load, now));
+            let hindrance = kept_out.or_else(|| c.hindrance(load, now));
             candidates.push(Candidate { name: c.name(), priority: c.priority, weight: c.weight, hindrance });
         }
         candidates
@@ -159,7 +165,7 @@ impl Setup {
 
     /// Whether mail of that lane can move now, at an ESP with room.
     pub fn moves(&self, lane: &Lane, now: Timestamp) -> bool {
-        let load = Load { kind: lane.kind, recipients: 1, whole: false, from_domain: None };
+        let load = Load { kind: lane.kind, recipients: 1, whole: false, whose: Whose::default() };
         let stream = self.stream(&lane.stream, lane.kind);
         self.carriers.iter().enumerate().any(|(i, Carrier { outlet, .. })| {
             lane.pin.as_deref().is_none_or(|pin| pin == &*outlet.name)

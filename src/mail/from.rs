@@ -7,6 +7,15 @@ use super::headers::Fields;
 use super::message::Message;
 use crate::address::{Address, Grammar};
 
+/// Whom a message comes from, as one ESP is told it; as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Whose<'a> {
+    /// See [`from_domain`].
+    pub from_domain: Option<&'a str>,
+    /// The envelope's.
+    pub sender: Option<&'a ReversePath>,
+}
+
 /// The domain of the first From address in the form of [`Address::key`]; where there is none, the envelope sender's.
 pub fn from_domain(message: &Message) -> Option<String> {
     in_header(&message.body.head).or_else(|| match &message.envelope.sender {

@@ -31,7 +31,7 @@ pub use exchange::{Abort, Answer, Phase, Reply, Request, SmtpReply, SmtpRequest}
 pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
 pub use lane::{Lane, Rule};
 pub use message::{Message, OnceKey, Protocol, Source, Submission};
-pub use outcome::{Fault, Outcome, Throttle};
+pub use outcome::{Fault, Named, Outcome, Throttle};
 pub use stream::{StreamKind, StreamName};
 pub use terms::Terms;
 pub use watch::Watch;

@@ -44,14 +44,23 @@ pub enum Fault {
     Recipient,
     /// This content.
     Message,
-    /// This From domain is not set up at this ESP.
-    Sender,
+    /// Whom it comes from: not set up at this ESP.
+    Sender(Named),
     /// Our account there: key, suspension, balance.
     Account,
     /// The way there: DNS, connection, TLS, their server.
     Path,
     /// Too much for now.
     Throttled(Throttle),
+}
+
+/// Which of a message's two senders an ESP refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Named {
+    /// The address in MAIL FROM.
+    Envelope,
+    /// The domain in the From field.
+    From,
 }
 
 /// How a throttle is lifted.
@@ -69,7 +78,7 @@ impl Fault {
         match self {
             Fault::Recipient => "recipient",
             Fault::Message => "message",
-            Fault::Sender => "sender",
+            Fault::Sender(_) => "sender",
             Fault::Account => "account",
             Fault::Path => "path",
             Fault::Throttled(_) => "throttled",

@@ -80,7 +80,7 @@ fn line(made_of: &MadeOf, store: &Store) -> Arc<Line> {
         EspKind::Smtp(smtp) => {
             let chunks = Arc::new(StoreChunks(store.clone()));
             let wire = wire::smtp::SmtpWire::new(wire_settings(smtp, &made_of.hostname), chunks);
-            let envelope_from = smtp.envelope_from.clone();
+            let envelope_from = smtp.envelope_from.clone().map(crate::mail::ReversePath::Mailbox);
             let reports = made_of.dsn_from || envelope_from.is_none();
             (Box::new(esp::smtp::Smtp { envelope_from, reports }), Arc::new(wire))
         }

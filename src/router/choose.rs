@@ -63,10 +63,10 @@ pub enum PassedOver {
         /// Until when.
         until: Timestamp,
     },
-    /// It refused this From domain.
+    /// It refused whom the message comes from.
     Sender {
-        /// The domain.
-        domain: String,
+        /// `mail From example.com` or `MAIL FROM:<a@example.com>`.
+        what: String,
         /// When it is asked again.
         until: Timestamp,
     },
@@ -94,9 +94,7 @@ impl fmt::Display for PassedOver {
             PassedOver::Suspended { reason, until: None } => write!(f, "suspended: {reason}"),
             PassedOver::AllPaused(reason) => write!(f, "all sending is paused: {reason}"),
             PassedOver::Paused { said, until } => write!(f, "asked for a pause until {until}: {said}"),
-            PassedOver::Sender { domain, until } => {
-                write!(f, "refused mail From {domain}; asked again from {until}")
-            }
+            PassedOver::Sender { what, until } => write!(f, "refused {what}; asked again from {until}"),
             PassedOver::Spent { what, until: Some(until) } => write!(f, "{what}; more at {until}"),
             PassedOver::Spent { what, until: None } => f.write_str(what),
         }

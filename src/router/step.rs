@@ -63,7 +63,7 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
             (Fault::Recipient, false) if at.moved_for_recipient => at.later(*wait),
             (Fault::Recipient, false) => at.elsewhere_or_later(*wait),
             (Fault::Message, false) => at.later(*wait),
-            (Fault::Sender | Fault::Account | Fault::Path, true | false) => at.elsewhere_or_later(*wait),
+            (Fault::Sender(_) | Fault::Account | Fault::Path, true | false) => at.elsewhere_or_later(*wait),
             (Fault::Throttled(throttle), true | false) => at.throttled(*throttle, *wait),
         },
     }
@@ -99,6 +99,7 @@ impl Situation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::Named;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -148,7 +149,7 @@ mod tests {
             ),
             (refused(Fault::Message, true, None), situation(), Step::Bounce),
             (refused(Fault::Message, false, None), situation(), later),
-            (refused(Fault::Sender, true, None), situation(), Step::Elsewhere),
+            (refused(Fault::Sender(Named::Envelope), true, None), situation(), Step::Elsewhere),
             (refused(Fault::Account, true, None), alone, later),
             (refused(Fault::Path, false, Some(MINUTE * 5)), alone, Step::Later(NOW.plus(MINUTE * 5))),
             (refused(rate, false, None), situation(), Step::Elsewhere),
@@ -169,9 +170,13 @@ mod tests {
     #[test]
     fn a_bound_delivery_never_leaves_its_esp() {
         let bound = Situation { bound: true, ..situation() };
-        for fault in
-            [Fault::Recipient, Fault::Sender, Fault::Account, Fault::Path, Fault::Throttled(Throttle::Rate)]
-        {
+        for fault in [
+            Fault::Recipient,
+            Fault::Sender(Named::From),
+            Fault::Account,
+            Fault::Path,
+            Fault::Throttled(Throttle::Rate),
+        ] {
             assert!(matches!(next_step(&refused(fault, false, None), &bound), Step::Later(_)), "{fault:?}");
         }
     }

@@ -31,6 +31,7 @@ mod odd_next_hops;
 mod operators_hand;
 mod partial_recipients;
 mod readyz;
+mod refused_senders;
 mod reload;
 mod reports;
 mod requeues;

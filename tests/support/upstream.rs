@@ -29,6 +29,8 @@ pub enum Point {
     Handshake,
     Auth,
     Mail,
+    /// A MAIL that names this address.
+    MailOf(&'static str),
     /// The nth RCPT of a transaction, from 1.
     Rcpt(usize),
     /// A RCPT that names this address.
@@ -521,8 +523,10 @@ impl Session {
             return self.answer(&[], "530 5.7.0 authenticate first");
         }
         let mail = line.split_once(':').map(|(_, a)| a.trim().to_owned()).unwrap_or_default();
+        let named = self.named(|point| matches!(point, Point::MailOf(who) if mail.contains(who)));
+        let points: Vec<Point> = named.into_iter().chain([Point::Mail]).collect();
         self.transaction = Some(Transaction::new(mail));
-        self.answer(&[Point::Mail], "250 2.1.0 ok")
+        self.answer(&points, "250 2.1.0 ok")
     }
 
     fn rcpt(&mut self, line: &str) -> Next {
@@ -537,10 +541,7 @@ impl Session {
             return self.answer(&[], "452 4.5.3 too many recipients in one go");
         }
         let points = [Point::Rcpt(transaction.asked)];
-        let named = self.shared.rules.lock().unwrap().iter().find_map(|r| match r.point {
-            Point::RcptOf(who) if path.contains(who) => Some(r.point),
-            _ => None,
-        });
+        let named = self.named(|point| matches!(point, Point::RcptOf(who) if path.contains(who)));
         let points: Vec<Point> = named.into_iter().chain(points).collect();
         match self.rule(&points) {
             Some(Fault::Slow(d)) => self.sleep(d),
@@ -631,6 +632,11 @@ impl Session {
         rule.left -= 1;
         let Point::Body(after) = rule.point else { return None };
         Some((after, rule.fault))
+    }
+
+    /// The point of the first rule that is about what is named.
+    fn named(&self, test: impl Fn(Point) -> bool) -> Option<Point> {
+        self.shared.rules.lock().unwrap().iter().map(|r| r.point).find(|point| test(*point))
     }
 
     fn rule(&self, points: &[Point]) -> Option<Fault> {

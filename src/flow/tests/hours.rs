@@ -18,6 +18,7 @@ use crate::flow::intake::{self, Intake};
 use crate::flow::outlet::{self, Full, Load};
 use crate::flow::setup::{self, Line};
 use crate::flow::{keeper, prepare};
+use crate::mail::from::Whose;
 use crate::mail::mime::LongLines;
 use crate::mail::quota::{Limits, QuotaLimits, Rate};
 use crate::mail::{
@@ -312,7 +313,8 @@ async fn the_first_mail_finds_its_allowance_answered() {
         wake,
     });
     let outlet = Arc::clone(&courier.setup().carriers[0].outlet);
-    let load = Load { kind: StreamKind::Transactional, recipients: 1, whole: false, from_domain: None };
+    let load =
+        Load { kind: StreamKind::Transactional, recipients: 1, whole: false, whose: Whose::default() };
     assert_eq!(outlet.room(load, clock.now()).err(), Some(Full::Soon));
     courier.ask_allowances().await;
     assert!(outlet.room(load, clock.now()).is_ok());
