@@ -141,11 +141,10 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
         // 530 authentication required, 535 credentials invalid, at whatever command they come (RFC 4954 section 6).
         _ if matches!(code, 530 | 535) => Fault::Account,
         Phase::Auth if answer.lasting() => Fault::Account,
-        // A full mailbox is "over quota" too: at RCPT only words about speed count.
-        Phase::Rcpt => return Some(recipient_fault(answer, &words)),
+        Phase::Rcpt => recipient_fault(answer, &words, now),
         // Google: "550 5.4.5 Daily user sending limit exceeded"; SES: "454 Throttling failure: Daily message quota
         // exceeded".
-        _ if words.quota() => Fault::Throttled(Throttle::Window(now.plus(QUOTA_WAIT))),
+        _ if words.quota() => spent(now),
         _ if !answer.lasting() && (words.throttle() || words.is(421, [4, 7, 0])) => throttled,
         Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Auth => Fault::Path,
         _ if words.does_not_fit() => return None,
@@ -156,19 +155,28 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
         Phase::Mail => Fault::Path,
         // SES and SendGrid look at the From field.
         Phase::Data | Phase::Body | Phase::Dot if words.sender_unknown() => Fault::Sender(Named::From),
+        // "503 5.5.1 need RCPT command": not a word about the content, which it has not seen.
+        Phase::Data if words.protocol() => Fault::Path,
         Phase::Data | Phase::Body | Phase::Dot if answer.lasting() || words.content() => Fault::Message,
         Phase::Data | Phase::Body | Phase::Dot => Fault::Path,
     })
 }
 
-fn recipient_fault(answer: &Answer, words: &Words) -> Fault {
+fn spent(now: Timestamp) -> Fault {
+    Fault::Throttled(Throttle::Window(now.plus(QUOTA_WAIT)))
+}
+
+/// A full mailbox is "over quota" too, and a busy one has a limit: at RCPT only words about a time's sending count.
+fn recipient_fault(answer: &Answer, words: &Words, now: Timestamp) -> Fault {
     match answer.code {
+        _ if words.quota() && !words.of_mailbox() => spent(now),
         421 if words.throttle() || words.is(421, [4, 7, 0]) => Fault::Throttled(Throttle::Rate),
         // The connection's end, not the recipient's.
         421 => Fault::Path,
         // Postfix says only here what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender address
         // rejected: not owned by user app".
         500.. if words.has("sender address rejected") => Fault::Sender(Named::Envelope),
+        500 | 502..=504 if words.protocol() && !words.of_mailbox() => Fault::Path,
         // Postfix: "554 5.7.1 <a@b>: Relay access denied": we are nobody there. Must not count against the address.
         500.. if words.has("relay access denied") || words.has("relaying denied") => Fault::Account,
         _ => Fault::Recipient,
@@ -219,12 +227,24 @@ impl Words {
         told || (self.code == 552 && self.enhanced.is_none())
     }
 
+    /// About the recipient: RFC 3463's class of it, x.2.y (its mailbox) and x.1.y (its address), or the word.
+    fn of_mailbox(&self) -> bool {
+        matches!(self.enhanced, Some([_, 1 | 2, _]))
+            || ["mailbox", "recipient address", "receiv"].iter().any(|p| self.has(p))
+    }
+
+    /// About a command and not about what it named: unknown, not implemented, out of order (RFC 5321 section 4.2.2).
+    fn protocol(&self) -> bool {
+        matches!(self.code, 500 | 502..=504)
+    }
+
     /// About the command and not about its sender (RFC 5321 section 4.2.2): unknown, not implemented, out of order, a
     /// parameter. A 501 is about either: 501 5.1.7 and the words tell.
     fn protocol_at_mail(&self) -> bool {
         let of_address = matches!(self.enhanced, Some([_, 1, _]));
         match self.code {
-            500 | 502 | 503 | 504 | 555 => !of_address,
+            _ if self.protocol() => !of_address,
+            555 => !of_address,
             501 => !of_address && !self.has("sender") && !self.has("address"),
             _ => false,
         }
@@ -382,7 +402,35 @@ mod tests {
             (Rcpt, "554 5.7.1 <a@example.com>: Relay access denied", "account lasting"),
             (Rcpt, "553 5.7.1 <b@x.test>: Sender address rejected: not owned by user", "sender lasting"),
             (Rcpt, "530 5.7.0 log in first", "account lasting"),
+            (Rcpt, "550 5.4.5 Daily sending quota exceeded", "window"),
+            (Rcpt, "550 5.4.5 Daily user sending limit exceeded", "window"),
+            (Rcpt, "451 4.4.5 hourly sending limit exceeded", "window"),
+            (Rcpt, "454 Throttling failure: Daily message quota exceeded.", "window"),
+            (Rcpt, "550 mailbox over quota", "recipient lasting"),
+            (Rcpt, "550 5.2.2 over the daily quota of this mailbox", "recipient lasting"),
+            (Rcpt, "452 4.2.1 the user receives mail at a limit, hourly", "recipient"),
+            (Rcpt, "450 this mailbox has reached its daily limit", "recipient"),
+            (Rcpt, "550 this user is receiving too much mail, daily limit", "recipient lasting"),
+            (Rcpt, "500 5.5.2 command unrecognized", "path lasting"),
+            (Rcpt, "502 5.5.1 not implemented", "path lasting"),
+            (Rcpt, "503 5.5.1 need MAIL command", "path lasting"),
+            (Rcpt, "504 5.5.2 <c>: Helo command rejected: need fully-qualified hostname", "path lasting"),
+            (
+                Rcpt,
+                "504 5.5.2 <u>: Recipient address rejected: need fully-qualified address",
+                "recipient lasting",
+            ),
+            (Rcpt, "501 5.1.3 bad recipient address syntax", "recipient lasting"),
+            (Rcpt, "501 5.5.4 syntax", "recipient lasting"),
+            (Rcpt, "503 5.1.1 no such user", "recipient lasting"),
+            (Data, "550 5.4.5 Daily sending quota exceeded", "window"),
+            (Data, "500 5.5.2 command unrecognized", "path lasting"),
+            (Data, "502 5.5.1 not implemented", "path lasting"),
+            (Data, "503 5.5.1 need RCPT command", "path lasting"),
+            (Data, "504 5.5.4 not implemented", "path lasting"),
             (Data, "554 5.5.1 no", "message lasting"),
+            (Dot, "500 line too long", "message lasting"),
+            (Dot, "550 5.4.5 Daily sending quota exceeded", "window"),
             (Data, "451 4.3.0 later", "path"),
             (Body, "552 5.3.4 too big", "unfit"),
             (Dot, "554 5.7.1 spam", "message lasting"),

@@ -47,3 +47,4 @@ mod unfit_everywhere;
 mod unsure;
 mod upgrades;
 mod waits_and_retries;
+mod whose_refusal;
