@@ -91,7 +91,9 @@ impl Courier {
             }
             Ok(request) => {
                 let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
-                outlet.gate.departs(connection, Flying { watch: watch.clone(), message, rule });
+                let (tried, bound) = (call.tried.clone(), call.bound);
+                let flying = Flying { watch: watch.clone(), message, rule, tried, bound };
+                outlet.gate.departs(connection, flying);
                 let reply;
                 (reply, held) = self.listen(outlet, &call, request, &watch).await;
                 outlet.gate.lands(connection);
@@ -109,7 +111,7 @@ impl Courier {
         }
         let answered = self.clock.now();
         let times = Times { started, answered, handed_over: watch.handed_over_for() };
-        let systemic = self.learn(outlet, &call, &outcomes, answered.since(started));
+        let systemic = self.learn(outlet, &call, &outcomes, &watch, answered.since(started));
         let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
         for settle in settles.iter_mut().filter(|_| relayed) {
             settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
@@ -233,6 +235,7 @@ impl Courier {
         outlet: &Arc<Outlet>,
         call: &Call,
         outcomes: &[Outcome],
+        watch: &Watch,
         took: Duration,
     ) -> Vec<bool> {
         outlet.meter.attempt(outcomes, took);
@@ -248,7 +251,8 @@ impl Courier {
             from_domain: from_domain.as_deref(),
             sender: Some(call.line.esp.sender(&call.message.envelope.sender)),
         };
-        let met = Met { outcomes, keys: &keys, whose };
+        let given_up = watch.given_up() && watch.handed_over_for().is_none();
+        let met = Met { outcomes, keys: &keys, whose, given_up };
         let judged =
             outlet.gate.returns(&met, took, self.clock.now(), self.is_spoken_to_by(outlet, &call.line));
         self.record_alerts(outlet, judged.alerts);

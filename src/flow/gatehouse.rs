@@ -63,6 +63,8 @@ pub struct Met<'a> {
     pub keys: &'a [String],
     /// Whom the message comes from, where that was refused.
     pub whose: Whose<'a>,
+    /// It hung, and was ended before its hand-over.
+    pub given_up: bool,
 }
 
 /// What follows from it.
@@ -83,6 +85,10 @@ pub struct Flying {
     pub message: Arc<Message>,
     /// The domain rules that bear on it.
     pub rule: Rule,
+    /// ESPs that its round has tried, this one included.
+    pub tried: Vec<Arc<str>>,
+    /// An open attempt binds it to this one.
+    pub bound: bool,
 }
 
 /// What is on the wire.
@@ -242,10 +248,14 @@ impl Gatehouse {
     /// a password that was changed is no fault of the ESP.
     pub fn returns(&self, met: &Met<'_>, took: Duration, now: Timestamp, current: bool) -> Judged {
         let mut judged = self.note_stops(met, now);
-        let sign = sign(met.outcomes, &judged.systemic).filter(|(sign, _)| current || *sign == Sign::Alive);
+        let sign = sign(met.outcomes, &judged.systemic).map(|(sign, said)| match sign {
+            Sign::Fault if met.given_up => (Sign::Stray, said),
+            sign => (sign, said),
+        });
+        let sign = sign.filter(|(sign, _)| current || *sign == Sign::Alive);
         {
             let mut flight = self.flight();
-            if let Some((Sign::Fault | Sign::Account | Sign::Hang, said)) = sign {
+            if let Some((Sign::Fault | Sign::Account | Sign::Hang | Sign::Stray, said)) = sign {
                 flight.last_error = Some((now, said.to_owned()));
             }
             if let Some((Sign::Alive, _)) = sign {
@@ -260,16 +270,19 @@ impl Gatehouse {
         judged
     }
 
-    /// Calls of which nothing has moved for too long, where nothing else was answered meanwhile; the gate is shut then,
-    /// and what is told of it is given as well. What may go nowhere else is waited for as long as the wire does, and
-    /// says nothing of the gate.
+    /// Calls of which nothing has moved for too long. Where nothing else was answered meanwhile the gate is shut, and what
+    /// is told of it is given as well; where others are answered, only what is not handed over counts. What may go nowhere
+    /// else is waited for as long as the wire does, and says nothing of the gate.
     pub fn find_hang(
         &self,
         now: Timestamp,
         goes_elsewhere: impl Fn(&Flying) -> bool,
     ) -> (Vec<Watch>, Option<(&'static str, String)>) {
-        let hung = self.flight().hung();
+        let (hung, others_flow) = self.flight().hung();
         let hung: Vec<Watch> = hung.into_iter().filter(goes_elsewhere).map(|call| call.watch).collect();
+        if others_flow {
+            return (hung, None);
+        }
         let Some(still_for) = hung.iter().map(Watch::still_for).max() else { return (hung, None) };
         let changed = self.gate().note(Sign::Hang, &format!("nothing has moved for {still_for:.1?}"), now);
         (hung, self.tell(changed))
@@ -451,13 +464,16 @@ fn from(domain: &str) -> String {
 }
 
 impl Flight {
-    fn hung(&self) -> Vec<Flying> {
+    /// And whether others were answered meanwhile.
+    fn hung(&self) -> (Vec<Flying>, bool) {
         let usual = Duration::from_secs_f64(self.usual_seconds * HANG_TIMES_USUAL);
         let limit = HANG_AFTER_MIN.max(usual);
-        if self.answered_at.elapsed() < limit {
-            return Vec::new();
-        }
-        self.calls.iter().flatten().filter(|call| call.watch.still_for() >= limit).cloned().collect()
+        let others_flow = self.answered_at.elapsed() < limit;
+        let hangs = |call: &&Flying| {
+            let leaves = !call.bound && call.watch.handed_over_for().is_none();
+            call.watch.still_for() >= limit && (leaves || !others_flow)
+        };
+        (self.calls.iter().flatten().filter(hangs).cloned().collect(), others_flow)
     }
 }
 
@@ -493,11 +509,17 @@ mod tests {
 
     fn flying() -> Flying {
         let watch = Watch::new(Abort::default());
-        Flying { watch, message: message(StreamKind::Transactional, 1), rule: Rule::default() }
+        Flying {
+            watch,
+            message: message(StreamKind::Transactional, 1),
+            rule: Rule::default(),
+            tried: vec!["a".into()],
+            bound: false,
+        }
     }
 
     fn met(outcomes: &[Outcome]) -> Met<'_> {
-        Met { outcomes, keys: &[], whose: Whose::default() }
+        Met { outcomes, keys: &[], whose: Whose::default(), given_up: false }
     }
 
     fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
@@ -517,7 +539,9 @@ mod tests {
         house.lands(1);
         house.returns(&met(&[accepted()]), Duration::from_secs(2), T0, true);
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(house.find_hang(T0, |_| true).0.is_empty(), "the other was answered two seconds ago");
+        let (stray, told) = house.find_hang(T0, |_| true);
+        assert_eq!((stray.len(), told), (1, None), "the other was answered two seconds ago");
+        assert_eq!((house.admits(T0), house.find_hang(T0, |_| false).0.len()), (Admits::All, 0));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(house.find_hang(T0, |_| false).0.is_empty(), "it may go nowhere else");
         let (hung, told) = house.find_hang(T0, |_| true);
@@ -526,6 +550,35 @@ mod tests {
         house.lands(0);
         house.returns(&met(&[accepted()]), Duration::from_secs(6), T0, true);
         assert_eq!(house.why_shut(), None, "it was slow, no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn three_that_were_given_up_while_others_are_answered_shut_nothing() {
+        let house = Gatehouse::new("a", 4, T0);
+        (0..3).for_each(|n| house.departs(n, flying()));
+        tokio::time::advance(Duration::from_secs(3)).await;
+        house.returns(&met(&[accepted()]), Duration::from_millis(10), T0, true);
+        let (strays, told) = house.find_hang(T0, |_| true);
+        assert_eq!((strays.len(), told), (3, None));
+        for n in 0..3 {
+            house.lands(n);
+            let lost = [refused(Fault::Path, None)];
+            let met = Met { given_up: true, ..met(&lost) };
+            assert_eq!(house.returns(&met, Duration::from_secs(3), T0, true).alerts, []);
+        }
+        assert_eq!(house.admits(T0), Admits::All);
+        assert!(house.last_error().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_outpace_after_its_hand_over_is_waited_for() {
+        let house = Gatehouse::new("a", 2, T0);
+        let call = flying();
+        call.watch.hand_over();
+        house.departs(0, call);
+        tokio::time::advance(Duration::from_secs(9)).await;
+        house.returns(&met(&[accepted()]), Duration::from_millis(10), T0, true);
+        assert!(house.find_hang(T0, |_| true).0.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -561,7 +614,7 @@ mod tests {
         let house = Gatehouse::new("a", 1, T0);
         let refuse = |n: usize| {
             let (outcomes, keys) = ([refused(Fault::Recipient, None)], [format!("r{n}@x.example")]);
-            let met = Met { outcomes: &outcomes, keys: &keys, whose: Whose::default() };
+            let met = Met { outcomes: &outcomes, keys: &keys, whose: Whose::default(), given_up: false };
             house.returns(&met, Duration::ZERO, T0, true)
         };
         for n in 0..4 {
@@ -592,7 +645,12 @@ mod tests {
 
     fn refuse_sender(house: &Gatehouse, named: Named, whose: Whose<'_>) -> Vec<String> {
         let outcomes = [refused(Fault::Sender(named), None)];
-        let judged = house.returns(&Met { outcomes: &outcomes, keys: &[], whose }, Duration::ZERO, T0, true);
+        let judged = house.returns(
+            &Met { outcomes: &outcomes, keys: &[], whose, given_up: false },
+            Duration::ZERO,
+            T0,
+            true,
+        );
         judged.alerts.into_iter().map(|(kind, words)| format!("{kind}: {words}")).collect()
     }
 

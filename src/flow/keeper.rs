@@ -117,8 +117,7 @@ impl Courier {
     fn look_at_gates(self: &Arc<Self>) {
         let (now, setup) = (self.clock.now(), self.setup());
         for Carrier { outlet, line, .. } in &setup.carriers {
-            let (hung, told) =
-                outlet.gate.find_hang(now, |call| self.goes_elsewhere(call, &outlet.name, now));
+            let (hung, told) = outlet.gate.find_hang(now, |call| self.goes_elsewhere(call, now));
             self.record_alerts(outlet, told.into_iter().collect());
             // After hand-over an abort would be of no use: that answer is waited for.
             hung.iter().for_each(Watch::abort);
@@ -146,10 +145,10 @@ impl Courier {
         }
     }
 
-    /// Whether another ESP than that one could carry it now.
-    fn goes_elsewhere(&self, call: &Flying, esp: &Arc<str>, now: Timestamp) -> bool {
-        let Flying { message, rule, .. } = call;
-        let ties = Ties { pin: message.pin.as_deref(), tried: std::slice::from_ref(esp), ..Ties::default() };
+    /// Whether another ESP than those that were tried could carry it now.
+    fn goes_elsewhere(&self, call: &Flying, now: Timestamp) -> bool {
+        let Flying { message, rule, tried, .. } = call;
+        let ties = Ties { pin: message.pin.as_deref(), tried, ..Ties::default() };
         self.another_left(&Wish { message, rule, recipients: 1, whole: false, ties }, now)
     }
 

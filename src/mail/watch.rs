@@ -83,6 +83,11 @@ impl Watch {
         self.0.own.ask();
     }
 
+    /// Whether this one alone was asked to.
+    pub fn given_up(&self) -> bool {
+        self.0.own.asked()
+    }
+
     /// Whether it was asked to.
     pub fn aborted(&self) -> bool {
         self.0.own.asked() || self.0.stop.asked()
@@ -127,9 +132,9 @@ mod tests {
         let (a, b) = (Watch::new(stop.clone()), Watch::new(stop.clone()));
         a.abort();
         a.asked().await;
-        assert!(a.aborted() && !b.aborted());
+        assert!(a.aborted() && a.given_up() && !b.aborted());
         stop.ask();
         b.asked().await;
-        assert!(b.aborted());
+        assert!(b.aborted() && !b.given_up());
     }
 }

@@ -6,6 +6,7 @@
 //!   │                                                └────────────a fault, or the probe hangs──────────────┘
 //!   └── what hung answers after all
 //! ```
+//! One call that hangs while others are answered shuts it by the window alone: three of them may be one recipient's.
 //! Only faults of the account or of the path count; an answer about a recipient, a message or a sender is a sign of
 //! life, and so is being asked to go slower.
 
@@ -40,6 +41,8 @@ pub enum Sign {
     Account,
     /// What it was given does not move.
     Hang,
+    /// One call did not move while others were answered, and was given up.
+    Stray,
 }
 
 /// What may be begun at an ESP now.
@@ -166,12 +169,14 @@ impl Gate {
             }
             // An answer to what was begun before it was shut.
             (State::Shut { .. }, _) => {}
-            (State::Probing { .. }, Sign::Fault | Sign::Account | Sign::Hang)
+            (State::Probing { .. }, Sign::Fault | Sign::Account | Sign::Hang | Sign::Stray)
             | (State::Open | State::Ramp { .. }, Sign::Hang) => return self.shut(sign, said, now),
-            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Account) if self.is_bad() => {
+            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Account | Sign::Stray)
+                if self.is_bad() =>
+            {
                 return self.shut(sign, said, now);
             }
-            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Account) => {}
+            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Account | Sign::Stray) => {}
         }
         false
     }
@@ -246,6 +251,7 @@ impl Gate {
         self.faults *= left;
         match sign {
             Sign::Alive => self.in_a_row = 0,
+            Sign::Stray => self.faults += 1.0,
             Sign::Fault | Sign::Account | Sign::Hang => {
                 self.faults += 1.0;
                 self.in_a_row += 1;
@@ -305,6 +311,19 @@ mod tests {
         };
         assert!(alternate(0.1), "ten of twenty within two seconds");
         assert!(!alternate(20.0), "one in forty seconds");
+    }
+
+    #[test]
+    fn calls_that_hang_while_others_are_answered_shut_it_where_they_are_half_of_them() {
+        let strays = |of: u32| {
+            let mut gate = Gate::new(T0);
+            (0..40).any(|n| {
+                let sign = if n % of >= of - 3 { Sign::Stray } else { Sign::Alive };
+                gate.note(sign, "nothing moved", at(0.1 * f64::from(n)))
+            })
+        };
+        assert!(!strays(7), "three in a row of seven");
+        assert!(strays(5), "three of five");
     }
 
     #[test]

@@ -33,6 +33,27 @@ fn what_hangs_loses_its_mail_to_the_other_within_five_seconds() {
 }
 
 #[test]
+fn a_call_that_hangs_while_others_flow_goes_elsewhere_and_the_others_stay() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::RcptOf("tar"), Fault::Hang);
+    let relay = two(&a, &b);
+    let to = |n: usize| format!("tar{n}@example.com");
+    let ids: Vec<String> =
+        (0..4).map(|n| relay.submit("a@example.org", &[&to(n)], &plain(&format!("slow {n}")))).collect();
+    let (mut client, mut flowing) = (relay.client(), 0);
+    wait_until("what hangs has arrived through the other", Duration::from_secs(10), || {
+        flowing += 1;
+        client.submit("a@example.org", &["ok@example.com"], &plain(&format!("flows {flowing}")));
+        ids.iter().enumerate().all(|(n, _)| subjects(&b).contains(&format!("slow {n}")))
+    });
+    a.wait_for_within(flowing, Duration::from_secs(5));
+    assert_eq!((a.count(), b.count()), (flowing, 4), "each once, and the others where they belong");
+    let life = relay.get(&format!("/v1/messages/{}", ids[0])).unwrap().json();
+    assert_eq!(life["attempts"][0]["fault"], "path", "{life}");
+    assert!(!relay.log().contains("esp_shut"), "others flow: {}", relay.log());
+}
+
+#[test]
 fn one_that_hangs_after_the_dot_keeps_what_it_has_and_gets_no_more() {
     let (a, b) = (Upstream::start(), Upstream::start());
     a.fail_always(Point::Dot, Fault::Hang);
