@@ -258,6 +258,10 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
         tx.delivery_event(settle.delivery, "bounced", Some(settle.attempt), Some(&settle.esp), said)?;
         reports::owe(tx, settle.delivery, Cause::Refused, Some(&settle.esp), said)?;
     }
+    if moved && after.delivery.reason == Some(Reason::Assumed) {
+        let detail = format!("{} gave no answer, as in an attempt before: taken as sent", settle.esp);
+        tx.delivery_event(settle.delivery, "assumed", Some(settle.attempt), Some(&settle.esp), &detail)?;
+    }
     Ok(if moved { Settled::Moved(after.delivery.state) } else { Settled::RowOnly })
 }
 

@@ -56,6 +56,8 @@ fn a_second_open_end_is_taken_as_sent() {
         life["deliveries"][0]["state"] == "done" && life["deliveries"][0]["reason"] == "assumed"
     });
     assert_eq!(upstream.unanswered().len(), 2, "two attempts, no third");
+    let events = life(&relay, &id)["events"].to_string();
+    assert_eq!(events.matches("\"assumed\"").count(), 1, "its end is an event: {events}");
 }
 
 #[test]

@@ -154,6 +154,27 @@ async fn a_suppression_ends_when_it_says() {
 }
 
 #[tokio::test]
+async fn a_second_open_attempt_ends_it_as_taken_as_sent_with_an_event() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let (accept, lost) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    let id = first(&message);
+    let until = bench.now().plus(HOLD);
+    store.settle(vec![bench.settle(id, &lost, unsure(), Step::Hold(until))]).await.unwrap();
+    bench.clock.advance(HOLD);
+    let (_, again) = begin_one(&store, &bench, id, &lost.esp).await;
+    let assume = || bench.settle(id, &again, unsure(), Step::Assume(bench.now().plus(HOLD)));
+    store.settle(vec![assume()]).await.unwrap();
+    store.settle(vec![assume()]).await.unwrap();
+    assert_eq!(state_of(&store, id).await.reason, Some(Reason::Assumed));
+    let view = store.show(message.id).await.unwrap().unwrap();
+    assert_eq!(kinds(&view), ["accepted", "may_arrive_twice", "assumed"], "each once");
+    assert!(view.events[2].detail.contains("taken as sent"), "{:?}", view.events[2]);
+}
+
+#[tokio::test]
 async fn an_open_attempt_binds_and_its_late_answer_ends_it() {
     let bench = Bench::new();
     let store = bench.open();
