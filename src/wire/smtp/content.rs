@@ -100,7 +100,7 @@ async fn interrupted(line: &mut Line, heard: usize) -> Result<usize, Stopped> {
         Ok(answer) if answer.code >= 400 => Err(Stopped::Refused(answer)),
         Ok(answer) => Err(Broken::Garbage(format!("out of step: {answer} in mid-content")).into()),
         // Octets of TLS's own, or half a reply.
-        Err(Broken::Hung(_)) => Ok(line.unread()),
+        Err(Broken::Hung(_) | Broken::Slow(..)) => Ok(line.unread()),
         Err(broken) => Err(broken.into()),
     }
 }

@@ -355,6 +355,11 @@ async fn empty_message(line: &mut Line) -> bool {
 pub(super) async fn last_words(line: &mut Line, broken: &Broken) -> Option<Answer> {
     match broken {
         Broken::Io(_) => line.reply_within(LAST_WORDS).await.ok().filter(|answer| answer.code >= 400),
-        Broken::Closed | Broken::Half(_) | Broken::Hung(_) | Broken::Garbage(_) | Broken::Other(_) => None,
+        Broken::Closed
+        | Broken::Half(_)
+        | Broken::Hung(_)
+        | Broken::Slow(..)
+        | Broken::Garbage(_)
+        | Broken::Other(_) => None,
     }
 }

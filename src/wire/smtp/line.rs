@@ -36,6 +36,9 @@ pub(super) enum Broken {
     /// Nothing moved for so long.
     #[error("nothing moved for {0:?}")]
     Hung(Duration),
+    /// No whole reply in so long: what there is of it.
+    #[error("no whole reply within {0:?}, only: {1}")]
+    Slow(Duration, String),
     /// Not SMTP.
     #[error("not an SMTP reply: {0}")]
     Garbage(String),
@@ -231,7 +234,8 @@ impl Line {
             let before = self.input.len();
             self.input.reserve(READ_OCTETS);
             let read = timeout_at(end, self.stream.read_buf(&mut self.input)).await;
-            if read.map_err(|_| Broken::Hung(within))?? == 0 {
+            let Ok(read) = read else { return Err(self.at_timeout(within)) };
+            if read? == 0 {
                 return Err(self.at_end());
             }
             self.watch.moved();
@@ -241,6 +245,13 @@ impl Line {
             {
                 return Ok(whole);
             }
+        }
+    }
+
+    fn at_timeout(&self, within: Duration) -> Broken {
+        match self.input.is_empty() {
+            true => Broken::Hung(within),
+            false => Broken::Slow(within, reply::excerpt(&self.input)),
         }
     }
 
