@@ -241,16 +241,6 @@ pub fn settled(id: MessageId, to: &str, stream: &str, reason: Reason) {
     tracing::info!(target: "postroad", id = %id, to, stream = %stream, status = %status, "settled");
 }
 
-/// No ESP can carry a message: once a message, however often it is tried again.
-pub fn unfit_everywhere(id: MessageId, to: &str, stream: &str, reasons: &str) {
-    ::metrics::counter!(crate::metrics::ALERTS, "kind" => "unfit_everywhere").increment(1);
-    tracing::warn!(
-        target: "postroad",
-        id = %id, to, stream = %stream, why = %"unfit_everywhere", detail = reasons,
-        "no ESP can carry this message: it is tried again until its max_age; add an ESP that can, or remove it"
-    );
-}
-
 /// Something else in a message's life: `may_arrive_twice`, `crashed`, …
 pub fn event(id: MessageId, to: Option<&str>, kind: &str, detail: &str) {
     tracing::info!(target: "postroad", id = %id, to, kind = %kind, detail, "event");

@@ -104,7 +104,8 @@ declare! {
     /// that says more. no_room, not_stored: the database does not take mail. esp_shut: an ESP's calls fail or hang, it
     /// gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
     /// sender_refused: it refuses an envelope sender or a From domain, which is to be set up there. esp_missing: mail waits
-    /// for an ESP that is not configured. restored: the database is one that was restored, all sending is paused. unfit_everywhere counts messages that no ESP can carry, each with a warning.
+    /// for an ESP that is not configured. restored: the database is one that was restored, all sending is paused.
+    /// unfit_everywhere: mail waits that no ESP can carry; it is over when none of it waits any more.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads
     /// the log is slow or stands still.

@@ -261,18 +261,16 @@ impl Courier {
 
     /// An alert is an event as well as a line and a count.
     pub(super) fn record_alerts(self: &Arc<Self>, outlet: &Outlet, alerts: Vec<(&'static str, String)>) {
-        if alerts.is_empty() {
-            return;
+        for (kind, words) in alerts {
+            self.record_alert(Some(outlet.name.to_string()), kind, &words);
         }
-        let now = self.clock.now();
-        let event = |(kind, words): (&'static str, String)| NewEvent {
-            esp: Some(outlet.name.to_string()),
-            detail: format!("{kind}: {words}"),
-            ..NewEvent::new("alert", now)
-        };
-        let events = alerts.into_iter().map(event).collect();
+    }
+
+    pub(super) fn record_alert(self: &Arc<Self>, esp: Option<String>, kind: &str, words: &str) {
+        let event =
+            NewEvent { esp, detail: format!("{kind}: {words}"), ..NewEvent::new("alert", self.clock.now()) };
         let courier = Arc::clone(self);
-        self.tasks.spawn(async move { courier.store.record_events(events).await });
+        self.tasks.spawn(async move { courier.store.record_events(vec![event]).await });
     }
 
     /// The next step of each, told to the log.

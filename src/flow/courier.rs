@@ -52,6 +52,8 @@ pub struct Courier {
     pub(super) next_look_millis: AtomicI64,
     /// Mail waits for an ESP that is not there; it is told once, until the ESPs change.
     pub(super) stranded: Alert,
+    /// Mail waits that no ESP can carry.
+    pub(super) unfit: Alert,
     pub(super) stop: CancellationToken,
 }
 
@@ -103,6 +105,7 @@ impl Courier {
             wake: parts.wake,
             next_look_millis: AtomicI64::new(0),
             stranded: Alert::new("esp_missing"),
+            unfit: Alert::new("unfit_everywhere"),
             stop: CancellationToken::new(),
         })
     }

@@ -51,7 +51,7 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ease.tick() => courier.setup().carriers.iter().for_each(|c| c.outlet.ease()),
             _ = gates.tick() => courier.look_at_gates(),
-            _ = sweep.tick() => { courier.sweep().await; }
+            _ = sweep.tick() => { courier.sweep().await; courier.look_at_unfit().await; }
             _ = retain.tick() => courier.retain().await,
             // Where it cannot be noted the next start holds longer.
             _ = alive.tick() => { let _ = courier.store.note_alive().await; }

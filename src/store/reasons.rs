@@ -31,6 +31,13 @@ impl Store {
     pub async fn note_unfit(&self, id: DeliveryId, esps: Vec<String>) -> Result<Option<String>, StoreError> {
         self.shared.queue.run(Lane::Bulk, 1, move |tx| note_unfit(tx, id, &esps)).await
     }
+
+    /// Whether some of what [`Store::note_unfit`] noted is not done.
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub async fn unfit_waits(&self) -> Result<bool, StoreError> {
+        self.read(unfit_waits).await
+    }
 }
 
 fn note_unfit(tx: &mut Tx<'_, '_>, id: DeliveryId, esps: &[String]) -> rusqlite::Result<Option<String>> {
@@ -48,6 +55,17 @@ fn note_unfit(tx: &mut Tx<'_, '_>, id: DeliveryId, esps: &[String]) -> rusqlite:
         ..NewEvent::new("unfit_everywhere", tx.now)
     };
     Ok(tx.event(&event)?.then_some(detail))
+}
+
+/// Whether a message of which that was noted has a delivery that is not done. By the events' keys, the latest first.
+fn unfit_waits(conn: &Connection) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT 1 FROM events AS e
+         WHERE e.event_key >= 'unfit_everywhere ' AND e.event_key < 'unfit_everywhere!'
+           AND EXISTS (SELECT 1 FROM email_sends AS s WHERE s.message = e.message AND s.state <> 5)
+         ORDER BY e.event_key DESC LIMIT 1",
+    )?
+    .exists([])
 }
 
 /// What each ESP that was tried said last, for the event of a delivery that was given up; empty: none was tried.

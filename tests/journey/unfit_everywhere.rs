@@ -1,4 +1,5 @@
-//! Mail that no ESP can carry is told once, waits for one that can, and ends with what each of them lacks.
+//! Mail that no ESP can carry waits for one that can, and ends with what each of them lacks; that there is such mail is
+//! an alert, once, until none of it is left.
 
 use std::time::Duration;
 
@@ -6,7 +7,6 @@ use crate::support::mailgen::{plain, sized};
 use crate::support::upstream::Manner;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
-const WARNING: &str = "no ESP can carry this message";
 const RETRY: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\n";
 
 fn offering(words: &[&str]) -> Upstream {
@@ -21,9 +21,19 @@ fn attempts(relay: &Relay, id: &str) -> usize {
     life["attempts"].as_array().map_or(0, Vec::len)
 }
 
-/// The warnings about this message.
-fn warnings(relay: &Relay, id: &str) -> Vec<String> {
-    relay.log().lines().filter(|l| l.contains(WARNING) && l.contains(id)).map(str::to_owned).collect()
+/// The log's lines of that kind about this message.
+fn lines(relay: &Relay, kind: &str, id: &str) -> Vec<String> {
+    let about = |l: &&str| l.contains("unfit_everywhere") && l.contains(kind) && l.contains(id);
+    relay.log().lines().filter(about).map(str::to_owned).collect()
+}
+
+fn alerts(relay: &Relay, id: &str) -> Vec<String> {
+    lines(relay, "\"alert\"", id)
+}
+
+/// What is told of each such message by itself.
+fn noted(relay: &Relay, id: &str) -> usize {
+    lines(relay, "\"event\"", id).len()
 }
 
 #[test]
@@ -32,9 +42,11 @@ fn it_is_told_once_and_ends_with_every_reason() {
     let short = format!("{RETRY}max_age = \"6s\"\n");
     let relay = Relay::setup().upstream(&small, "").upstream(&smaller, "").tables(&short).start();
     let id = relay.submit("a@example.org", &["b@example.com", "c@example.com"], &sized("large", 50_000));
-    wait_until("it is told", Duration::from_secs(15), || !warnings(&relay, &id).is_empty());
-    let told = warnings(&relay, &id);
-    for word in ["\"warn\"", "b@example.com", "up1 cannot carry it", "9000", "up2 cannot carry it", "8000"] {
+    wait_until("it is told", Duration::from_secs(15), || !alerts(&relay, &id).is_empty());
+    let second = relay.submit("a@example.org", &["d@example.com"], &sized("large too", 50_000));
+    wait_until("the second is noted", Duration::from_secs(15), || noted(&relay, &second) == 1);
+    let told = alerts(&relay, &id);
+    for word in ["\"error\"", "b@example.com", "up1 cannot carry it", "9000", "up2 cannot carry it", "8000"] {
         assert!(told[0].contains(word), "{word} is not in {}", told[0]);
     }
     wait_until("it has expired", Duration::from_secs(30), || {
@@ -42,13 +54,19 @@ fn it_is_told_once_and_ends_with_every_reason() {
         life["deliveries"][1]["reason"] == "expired"
     });
     assert!(attempts(&relay, &id) > 4, "it was tried once more: {}", attempts(&relay, &id));
-    assert_eq!(warnings(&relay, &id).len(), 1, "{}", relay.log());
+    assert_eq!((alerts(&relay, &id).len(), noted(&relay, &id)), (1, 1), "{}", relay.log());
+    assert_eq!(alerts(&relay, &second), [] as [String; 0], "one state, one alert");
     assert_eq!(relay.metric("postroad_alerts_total"), 1.0);
     let told = relay.cli(&["explain", &id]).must(0).out;
     let end = told.lines().find(|l| l.starts_with("To <c@example.com>")).unwrap_or_else(|| panic!("{told}"));
     for word in ["given up", "up1 cannot carry it", "takes 9000", "up2 cannot carry it", "takes 8000"] {
         assert!(end.contains(word), "{word} is not in {end}");
     }
+
+    wait_until("the alert is over", Duration::from_secs(30), || relay.log().contains("\"alert over\""));
+    let third = relay.submit("a@example.org", &["b@example.com"], &sized("large again", 50_000));
+    wait_until("it is told anew", Duration::from_secs(15), || alerts(&relay, &third).len() == 1);
+    assert_eq!(relay.metric("postroad_alerts_total"), 2.0);
 }
 
 #[test]
@@ -60,12 +78,12 @@ fn one_that_may_yet_carry_it_is_no_alert_and_a_restart_tells_nothing_twice() {
     let small_one = relay.submit("a@example.org", &["b@example.com"], &plain("small"));
     small.wait_for(1);
     wait_until("both were tried twice", Duration::from_secs(20), || attempts(&relay, &id) >= 4);
-    assert_eq!(warnings(&relay, &id), [] as [String; 0]);
+    assert_eq!((alerts(&relay, &id), noted(&relay, &id)), (vec![], 0));
     relay.stop();
 
     let mut relay = Relay::setup().upstream(&small, "").tables(RETRY).start();
     let id = relay.submit("a@example.org", &["b@example.com"], &sized("large", 50_000));
-    wait_until("it is told", Duration::from_secs(15), || !warnings(&relay, &id).is_empty());
+    wait_until("it is told", Duration::from_secs(15), || !alerts(&relay, &id).is_empty());
     relay.stop();
     let before = {
         relay.restart();
@@ -73,6 +91,6 @@ fn one_that_may_yet_carry_it_is_no_alert_and_a_restart_tells_nothing_twice() {
     };
     wait_until("it is tried again", Duration::from_secs(15), || attempts(&relay, &id) > before);
     relay.stop();
-    assert_eq!(warnings(&relay, &id).len(), 1, "{}", relay.log());
-    assert_eq!(warnings(&relay, &small_one), [] as [String; 0]);
+    assert_eq!(alerts(&relay, &id).len(), 1, "{}", relay.log());
+    assert_eq!(alerts(&relay, &small_one), [] as [String; 0]);
 }

@@ -460,13 +460,16 @@ async fn what_no_esp_can_carry_is_news_once_and_its_end_names_the_last_word_of_e
         store.settle(vec![settle]).await.unwrap();
     }
     let reasons = "two cannot carry it: lacks 8BITMIME; one cannot carry it: takes 9000";
+    assert_eq!(store.unfit_waits().await, Ok(false), "nothing is noted yet");
     assert_eq!(store.note_unfit(id, esps()).await.unwrap().as_deref(), Some(reasons));
+    assert_eq!(store.unfit_waits().await, Ok(true));
     assert_eq!(store.note_unfit(id, esps()).await.unwrap(), None, "once a message");
     let view = store.show(message.id).await.unwrap().unwrap();
     assert_eq!(kinds(&view), ["accepted", "unfit_everywhere"]);
 
     bench.clock.advance(Duration::from_secs(6 * 86_400));
     assert_eq!(store.sweep(bench.now(), 10).await.unwrap().len(), 2);
+    assert_eq!(store.unfit_waits().await, Ok(false), "its end is the alert's");
     let view = store.show(message.id).await.unwrap().unwrap();
     let of = |n| view.events.iter().rfind(|e| e.recipient == Some(n)).map(|e| e.detail.clone());
     assert_eq!(of(0), Some(format!("its time passed; {reasons}")));
