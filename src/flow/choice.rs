@@ -23,13 +23,6 @@ pub(super) struct Wish<'a> {
     pub ties: Ties<'a>,
 }
 
-impl<'a> Wish<'a> {
-    fn load(&self, from_domain: Option<&'a str>) -> Load<'a> {
-        let whose = Whose { from_domain, sender: Some(&self.message.envelope.sender) };
-        Load { kind: self.message.kind, recipients: self.recipients, whose }
-    }
-}
-
 /// Where it goes.
 #[derive(Debug)]
 pub(super) struct Chosen {
@@ -119,8 +112,12 @@ impl<'a> Wish<'a> {
         (&self.message.stream, self.message.kind)
     }
 
-    fn load<'l>(&self, from_domain: Option<&'l str>) -> Load<'l> {
-        Load { kind: self.message.kind, recipients: self.recipients, whole: self.whole, from_domain }
+    fn load<'l>(&self, from_domain: Option<&'l str>) -> Load<'l>
+    where
+        'a: 'l,
+    {
+        let whose = Whose { from_domain, sender: Some(&self.message.envelope.sender) };
+        Load { kind: self.message.kind, recipients: self.recipients, whole: self.whole, whose }
     }
 }
 

@@ -313,8 +313,7 @@ async fn the_first_mail_finds_its_allowance_answered() {
         wake,
     });
     let outlet = Arc::clone(&courier.setup().carriers[0].outlet);
-    let load =
-        Load { kind: StreamKind::Transactional, recipients: 1, whole: false, whose: Whose::default() };
+    let load = Load { kind: StreamKind::Transactional, recipients: 1, whole: false, whose: Whose::default() };
     assert_eq!(outlet.room(load, clock.now()).err(), Some(Full::Soon));
     courier.ask_allowances().await;
     assert!(outlet.room(load, clock.now()).is_ok());
