@@ -113,15 +113,20 @@ impl Parts {
         }
     }
 
-    /// Each message's report on its own, until nothing is owed.
+    /// Each message's report on its own, until all was looked at. One that cannot be written does not hold up the
+    /// others; the last such error is told.
     async fn write_all(&self) -> Result<(), StoreError> {
+        let (mut after, mut written) = (None, Ok(()));
         loop {
-            let owed = self.store.owed(OWED_MAX).await?;
-            if owed.is_empty() {
-                return Ok(());
-            }
+            let owed = self.store.owed(after, OWED_MAX).await?;
+            let Some(last) = owed.last() else { return written };
+            after = Some((last.delivery, last.cause));
             for of_message in owed.chunk_by(|a, b| a.delivery.message == b.delivery.message) {
-                self.write_one(of_message).await?;
+                match self.write_one(of_message).await {
+                    Err(StoreError::Stopping) => return Err(StoreError::Stopping),
+                    Err(error) => written = Err(error),
+                    Ok(()) => {}
+                }
             }
         }
     }

@@ -81,8 +81,9 @@ impl Courier {
     }
 
     /// The next in turn that have room, each with where it goes: a lane after the other, transactional ones first. Where
-    /// the room is for some of a message's recipients, the others are next in turn. One without room stays in front, and lets some pass that have room elsewhere. Whatever has passed its `max_age` is
-    /// not begun any more: it leaves memory here, and the sweep ends it.
+    /// the room is for some of a message's recipients, the others are next in turn. One without room stays in front, and
+    /// lets some pass that have room elsewhere. Whatever has passed its `max_age` is not begun any more: it leaves memory
+    /// here, and the sweep ends it.
     fn take_batch(&self) -> Taken {
         let mut taken = Taken::default();
         let (now, setup) = (self.clock.now(), self.setup());

@@ -46,15 +46,23 @@ impl Store {
         self.shared.report_owed.notified().await;
     }
 
-    /// Reports that are owed, at most `limit`, those of one message together.
+    /// Reports that are owed, at most `limit`, those of one message together, from behind `after` on.
     ///
     /// Errors: [`StoreError::Failed`]. May be run again.
-    pub async fn owed(&self, limit: usize) -> Result<Vec<Owed>, StoreError> {
+    pub async fn owed(
+        &self,
+        after: Option<(DeliveryId, Cause)>,
+        limit: usize,
+    ) -> Result<Vec<Owed>, StoreError> {
+        let (message, recipient, code) =
+            after.map_or((-1, 0, 0), |(id, cause)| (id.message.number(), id.recipient, cause_code(cause)));
         self.read(move |conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT message, recipient, cause, at, esp, said FROM reports_owed ORDER BY message LIMIT ?1",
+                "SELECT message, recipient, cause, at, esp, said FROM reports_owed
+                 WHERE (message, recipient, cause) > (?2, ?3, ?4)
+                 ORDER BY message, recipient, cause LIMIT ?1",
             )?;
-            let rows = statement.query_map([integer(limit)], |row| {
+            let rows = statement.query_map(params![integer(limit), message, recipient, code], |row| {
                 Ok(Owed {
                     delivery: delivery_id(row, 0)?,
                     cause: cause(row.get(2)?),

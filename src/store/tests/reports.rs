@@ -16,7 +16,7 @@ fn asking(bench: &Bench, recipients: &[&str], notify: &[&str]) -> Arc<Message> {
 }
 
 async fn owed(store: &Store) -> Vec<(u32, Cause, String)> {
-    let owed = store.owed(100).await.unwrap();
+    let owed = store.owed(None, 100).await.unwrap();
     owed.into_iter().map(|o| (o.delivery.recipient, o.cause, o.said)).collect()
 }
 
@@ -87,6 +87,26 @@ async fn what_was_handed_on_is_told_to_who_asked_where_the_next_hop_does_not() {
 }
 
 #[tokio::test]
+async fn what_is_owed_is_read_on_from_where_the_last_reading_ended() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = asking(&bench, &["a@x.example", "b@x.example", "c@x.example"], &[]);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(&store, accept).await;
+    let settle = |recipient| {
+        let id = DeliveryId { message: message.id, recipient };
+        bench.settle(id, &beginning, refused(), Step::Bounce)
+    };
+    store.settle((0..3).map(settle).collect()).await.unwrap();
+    let (mut read, mut after) = (Vec::new(), None);
+    while let Some(one) = store.owed(after, 1).await.unwrap().pop() {
+        read.push(one.delivery.recipient);
+        after = Some((one.delivery, one.cause));
+    }
+    assert_eq!(read, [0, 1, 2]);
+}
+
+#[tokio::test]
 async fn what_expires_is_owed_and_what_is_assumed_is_not() {
     let bench = Bench::new();
     let store = bench.open();
@@ -98,7 +118,7 @@ async fn what_expires_is_owed_and_what_is_assumed_is_not() {
     store.settle(vec![bench.settle(first(&open), &beginning, unsure(), hold)]).await.unwrap();
     bench.clock.advance(Duration::from_secs(6 * 86_400));
     assert_eq!(store.sweep(bench.now(), 10).await.unwrap().len(), 2);
-    let owed = store.owed(10).await.unwrap();
+    let owed = store.owed(None, 10).await.unwrap();
     assert_eq!(
         owed.iter().map(|o| (o.delivery, o.cause)).collect::<Vec<_>>(),
         [(first(&waits), Cause::Expired)]
