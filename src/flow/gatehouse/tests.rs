@@ -1,0 +1,242 @@
+//! What a gate learns from calls, and whom it keeps out.
+
+use super::*;
+use crate::address::{Address, Grammar};
+use crate::flow::tests::message;
+use crate::mail::{Abort, StreamKind};
+
+const T0: Timestamp = Timestamp::from_millis(0);
+
+fn flying() -> Flying {
+    let watch = Watch::new(Abort::default());
+    Flying {
+        watch,
+        message: message(StreamKind::Transactional, 1),
+        rule: Rule::default(),
+        tried: vec!["a".into()],
+        bound: false,
+    }
+}
+
+fn met(outcomes: &[Outcome]) -> Met<'_> {
+    Met { outcomes, keys: &[], whose: Whose::default(), given_up: false }
+}
+
+fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
+    Outcome::Refused { fault, lasting: true, wait, said: "no".into() }
+}
+
+fn accepted() -> Outcome {
+    Outcome::Accepted { remote_id: None, said: "ok".into() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_still_hangs_unless_others_are_answered() {
+    let house = Gatehouse::new("a", 2, T0);
+    house.departs(0, flying());
+    house.departs(1, flying());
+    tokio::time::advance(Duration::from_secs(2)).await;
+    house.lands(1);
+    house.returns(&met(&[accepted()]), Duration::from_secs(2), T0, true);
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let (stray, told) = house.find_hang(T0, |_| true);
+    assert_eq!((stray.len(), told), (1, None), "the other was answered two seconds ago");
+    assert_eq!((house.admits(T0), house.find_hang(T0, |_| false).0.len()), (Admits::All, 0));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(house.find_hang(T0, |_| false).0.is_empty(), "it may go nowhere else");
+    let (hung, told) = house.find_hang(T0, |_| true);
+    assert_eq!((hung.len(), told.map(|(kind, _)| kind)), (1, Some("esp_shut")));
+    assert_eq!(house.admits(T0), Admits::Nothing);
+    house.lands(0);
+    house.returns(&met(&[accepted()]), Duration::from_secs(6), T0, true);
+    assert_eq!(house.why_shut(), None, "it was slow, no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_that_were_given_up_while_others_are_answered_shut_nothing() {
+    let house = Gatehouse::new("a", 4, T0);
+    (0..3).for_each(|n| house.departs(n, flying()));
+    tokio::time::advance(Duration::from_secs(3)).await;
+    house.returns(&met(&[accepted()]), Duration::from_millis(10), T0, true);
+    let (strays, told) = house.find_hang(T0, |_| true);
+    assert_eq!((strays.len(), told), (3, None));
+    for n in 0..3 {
+        house.lands(n);
+        let lost = [refused(Fault::Path, None)];
+        let met = Met { given_up: true, ..met(&lost) };
+        assert_eq!(house.returns(&met, Duration::from_secs(3), T0, true).alerts, []);
+    }
+    assert_eq!(house.admits(T0), Admits::All);
+    assert!(house.last_error().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_outpace_after_its_hand_over_is_waited_for() {
+    let house = Gatehouse::new("a", 2, T0);
+    let call = flying();
+    call.watch.hand_over();
+    house.departs(0, call);
+    tokio::time::advance(Duration::from_secs(9)).await;
+    house.returns(&met(&[accepted()]), Duration::from_millis(10), T0, true);
+    assert!(house.find_hang(T0, |_| true).0.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_esp_that_is_always_slow_does_not_hang() {
+    let house = Gatehouse::new("a", 1, T0);
+    for _ in 0..30 {
+        house.returns(&met(&[accepted()]), Duration::from_secs(5), T0, true);
+    }
+    house.departs(0, flying());
+    tokio::time::advance(Duration::from_secs(10)).await;
+    assert!(house.find_hang(T0, |_| true).0.is_empty());
+}
+
+#[test]
+fn only_the_path_and_the_account_count_against_it() {
+    let refused = |fault| refused(fault, None);
+    for (outcomes, wanted) in [
+        (vec![Outcome::Unfit { why: "size".into() }], None),
+        (vec![refused(Fault::Recipient)], Some(Sign::Alive)),
+        (vec![refused(Fault::Message)], Some(Sign::Alive)),
+        (vec![refused(Fault::Path)], Some(Sign::Fault)),
+        (vec![refused(Fault::Account)], Some(Sign::Account)),
+        (vec![Outcome::Unsure { said: String::new() }], Some(Sign::Fault)),
+        (vec![refused(Fault::Path), accepted()], Some(Sign::Alive)),
+    ] {
+        let systemic = vec![false; outcomes.len()];
+        assert_eq!(sign(&outcomes, &systemic).map(|(sign, _)| sign), wanted, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn an_esp_that_refuses_one_recipient_after_the_other_is_at_fault_itself() {
+    let house = Gatehouse::new("a", 1, T0);
+    let refuse = |n: usize| {
+        let (outcomes, keys) = ([refused(Fault::Recipient, None)], [format!("r{n}@x.example")]);
+        let met = Met { outcomes: &outcomes, keys: &keys, whose: Whose::default(), given_up: false };
+        house.returns(&met, Duration::ZERO, T0, true)
+    };
+    for n in 0..4 {
+        assert_eq!(refuse(n), Judged { systemic: vec![false], alerts: vec![] });
+    }
+    let fifth = refuse(4);
+    assert_eq!((fifth.systemic, fifth.alerts.len()), (vec![true], 1));
+    refuse(5);
+    assert!(refuse(6).alerts.iter().any(|(kind, _)| *kind == "esp_shut"), "three more: its gate shuts");
+}
+
+#[test]
+fn a_pause_it_asked_for_keeps_mail_from_it_for_a_time() {
+    let house = Gatehouse::new("a", 1, T0);
+    let wait = Some(Duration::from_secs(9));
+    house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), wait)]), Duration::ZERO, T0, true);
+    assert!(matches!(house.hindrance(Whose::default(), T0), Some(PassedOver::Paused { .. })));
+    assert!(house.any_stop.load(Ordering::Acquire));
+    let later = T0.plus(Duration::from_secs(9));
+    assert_eq!(house.hindrance(Whose::default(), later), None);
+    house.returns(&met(&[accepted()]), Duration::ZERO, later, true);
+    assert!(!house.any_stop.load(Ordering::Acquire), "what is over costs no look-up");
+}
+
+fn sender(text: &str) -> ReversePath {
+    ReversePath::Mailbox(Address::parse(text, Grammar::Strict).unwrap())
+}
+
+fn refuse_sender(house: &Gatehouse, named: Named, whose: Whose<'_>) -> Vec<String> {
+    let outcomes = [refused(Fault::Sender(named), None)];
+    let judged = house.returns(
+        &Met { outcomes: &outcomes, keys: &[], whose, given_up: false },
+        Duration::ZERO,
+        T0,
+        true,
+    );
+    judged.alerts.into_iter().map(|(kind, words)| format!("{kind}: {words}")).collect()
+}
+
+#[test]
+fn a_from_domain_that_it_refused_is_closed_for_a_time_and_no_envelope_with_it() {
+    let house = Gatehouse::new("a", 1, T0);
+    let shop = sender("a@shop.example");
+    let whose = Whose { from_domain: Some("shop.example"), sender: Some(&shop) };
+    let told = refuse_sender(&house, Named::From, whose);
+    assert_eq!(told, ["sender_refused: a: refuses mail From shop.example: no"]);
+    assert_eq!(refuse_sender(&house, Named::From, whose), [] as [String; 0], "once");
+    assert!(house.minds_senders());
+    let hindrance = |whose, now| house.hindrance(whose, now).map(|h| h.to_string());
+    assert!(hindrance(whose, T0).is_some_and(|h| h.starts_with("refused mail From shop.example; asked")));
+    let other = Whose { from_domain: Some("other.example"), ..whose };
+    assert_eq!(hindrance(other, T0), None, "of the same envelope sender");
+    assert_eq!(hindrance(whose, T0.plus(SENDER_CLOSED_FOR)), None);
+}
+
+#[test]
+fn an_envelope_sender_that_it_refused_is_closed_alone_and_no_domain_with_it() {
+    let house = Gatehouse::new("a", 1, T0);
+    let (bad, same, other) = (sender("b@evil.test"), sender("\"b\"@EVIL.test"), sender("ok@evil.test"));
+    let whose = |sender| Whose { from_domain: Some("shop.example"), sender: Some(sender) };
+    let told = refuse_sender(&house, Named::Envelope, whose(&bad));
+    assert_eq!(told, ["sender_refused: a: refuses MAIL FROM:<b@evil.test>: no"]);
+    assert_eq!(refuse_sender(&house, Named::Envelope, whose(&same)), [] as [String; 0], "once");
+    assert!(!house.minds_senders(), "no header is looked at for it");
+    let hindrance = |sender, now| house.hindrance(whose(sender), now).map(|h| h.to_string());
+    assert!(hindrance(&same, T0).is_some_and(|h| h.starts_with("refused MAIL FROM:<b@evil.test>; asked")));
+    assert_eq!((hindrance(&other, T0), hindrance(&ReversePath::Null, T0)), (None, None));
+    assert_eq!(hindrance(&bad, T0.plus(SENDER_CLOSED_FOR)), None);
+
+    let told = refuse_sender(&house, Named::Envelope, whose(&ReversePath::Null));
+    assert_eq!(told, ["sender_refused: a: refuses MAIL FROM:<>: no"]);
+    assert_eq!(hindrance(&other, T0), None);
+}
+
+#[test]
+fn refused_senders_are_kept_up_to_a_number_and_domains_have_their_own() {
+    let house = Gatehouse::new("a", 1, T0);
+    let refuse = |n: usize| {
+        let sender = sender(&format!("u{n}@evil.test"));
+        refuse_sender(&house, Named::Envelope, Whose { from_domain: None, sender: Some(&sender) }).len()
+    };
+    assert_eq!((0..SENDERS_MAX + 50).map(refuse).sum::<usize>(), SENDERS_MAX);
+    let shop = Whose { from_domain: Some("shop.example"), sender: None };
+    assert_eq!(refuse_sender(&house, Named::From, shop).len(), 1);
+}
+
+#[test]
+fn what_fails_by_settings_that_have_changed_says_nothing_of_the_gate() {
+    let house = Gatehouse::new("a", 1, T0);
+    let refuse = |current| {
+        house.returns(&met(&[refused(Fault::Account, None)]), Duration::ZERO, T0, current);
+        house.why_shut().is_some()
+    };
+    assert!((0..9).all(|_| !refuse(false)));
+    assert!((0..3).any(|_| refuse(true)));
+    assert!(!house.takes_check(T0), "a login that failed is tried again later");
+    house.check_now(T0);
+    assert!(house.takes_check(T0) && !house.takes_check(T0), "at once, and once, where it has changed");
+}
+
+#[test]
+fn a_pause_of_all_outlasts_what_is_said_of_one() {
+    let house = Gatehouse::new("a", 1, T0);
+    let pause = Suspension { reason: "moving".into(), since: T0, until: None };
+    house.pause_with_all(Some(pause));
+    assert_eq!(house.hindrance(Whose::default(), T0), Some(PassedOver::AllPaused("moving".into())));
+    house.reopen(T0);
+    assert!(house.is_paused() && house.turns_away(false, T0), "one that is resumed waits for the others");
+    house.pause_with_all(None);
+    assert_eq!(
+        (house.hindrance(Whose::default(), T0), house.any_stop.load(Ordering::Acquire)),
+        (None, false)
+    );
+}
+
+#[test]
+fn a_suspension_keeps_mail_away_until_it_is_over_or_resumed() {
+    let house = Gatehouse::new("a", 1, T0);
+    let until = Some(T0.plus(Duration::from_secs(60)));
+    house.suspend(Some(Suspension { reason: "invoice".into(), since: T0, until }));
+    assert!(matches!(house.hindrance(Whose::default(), T0), Some(PassedOver::Suspended { .. })));
+    assert_eq!(house.hindrance(Whose::default(), T0.plus(Duration::from_secs(60))), None);
+    house.reopen(T0);
+    assert_eq!((house.hindrance(Whose::default(), T0), house.suspension(T0)), (None, None));
+}
