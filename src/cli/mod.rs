@@ -71,7 +71,7 @@ struct Common {
     #[arg(long, global = true, value_name = "FILE", env = "POSTROAD_CA_FILE")]
     ca_file: Option<PathBuf>,
     /// Its admin token
-    #[arg(long, global = true, value_name = "TOKEN", env = "POSTROAD_TOKEN", hide_env_values = true, value_parser = secret)]
+    #[arg(long, global = true, value_name = "TOKEN", env = "POSTROAD_TOKEN", allow_hyphen_values = true, hide_env_values = true, value_parser = secret)]
     token: Option<Secret>,
 }
 
