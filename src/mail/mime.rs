@@ -165,7 +165,7 @@ enum Kind {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-enum Encoding {
+pub(super) enum Encoding {
     /// 7bit, 8bit, binary, or nothing said.
     Identity,
     QuotedPrintable,
@@ -231,7 +231,7 @@ fn kind(value: &[u8]) -> Kind {
     }
 }
 
-fn encoding(value: &[u8]) -> Encoding {
+pub(super) fn encoding(value: &[u8]) -> Encoding {
     // Comments are legal here and unseen; what stands before one decides.
     let word = value.split(|b| *b == b'(' || *b == b';').next().unwrap_or_default().trim_ascii();
     match word.to_ascii_lowercase().as_slice() {
@@ -382,7 +382,7 @@ impl<'a> Work<'a> {
 
 /// The parts of a multipart: what lies between its delimiter lines (RFC 2046 section 5.1.1). The CRLF before a
 /// delimiter belongs to it; what is not closed ends with the body. At most [`PARTS_MAX`] and one.
-fn parts(octets: &[u8], body: &Range<usize>, boundary: &[u8]) -> Vec<Range<usize>> {
+pub(super) fn parts(octets: &[u8], body: &Range<usize>, boundary: &[u8]) -> Vec<Range<usize>> {
     let delimiter = [b"--", boundary].concat();
     let (mut found, mut part_at) = (Vec::new(), None);
     for at in memmem::find_iter(&octets[body.clone()], &delimiter).map(|i| body.start + i) {

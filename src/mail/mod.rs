@@ -14,6 +14,7 @@ pub mod message;
 pub mod mime;
 pub mod notify;
 pub mod outcome;
+pub mod parts;
 pub mod quota;
 pub mod report;
 pub mod rewrite;
