@@ -1,8 +1,8 @@
 //! Everything that is seen from outside: the real binary, real sockets, real disks. One binary, so that it links once.
 //!
 //! `support` starts the relay and plays its clients and upstreams; `dialogs` runs `dialogs/*.smtp` against the real
-//! listener; `journey` has one file a behaviour; `clients` has the programs that people submit mail with; `floors`
-//! holds the table of `src/lib.rs`.
+//! listener; `journey` has one file a behaviour; `clients` has the programs that people submit mail with; `standins`
+//! holds the stand-ins of the ESPs to what the vendors publish; `floors` holds the table of `src/lib.rs`.
 //!
 //! | variable | what it does |
 //! |---|---|
@@ -27,4 +27,5 @@ mod clients;
 mod dialogs;
 mod floors;
 mod journey;
+mod standins;
 mod support;

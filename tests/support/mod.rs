@@ -1,8 +1,10 @@
-//! What the tests stand on: the relay as a process, its clients, its upstreams, mail to send, time to wait.
+//! What the tests stand on: the relay as a process, its clients, its upstreams, the ESPs, mail to send, time to wait.
 
+pub mod esps;
 pub mod http;
 pub mod line;
 pub mod mailgen;
+pub mod port;
 pub mod random;
 pub mod relay;
 pub mod smtp;

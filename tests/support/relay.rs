@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+pub use super::port::free_port;
 use super::upstream::Upstream;
 use super::wait::holds_within;
 use super::{Client, http, tls};
@@ -17,8 +17,6 @@ use super::{Client, http, tls};
 const READY_BOUND: Duration = Duration::from_secs(60);
 /// Starts that are tried when another process took the port meanwhile.
 const PORT_TRIES: usize = 5;
-/// Where the ports of the tests' relays lie.
-const PORTS: std::ops::Range<u16> = 12_000..32_000;
 /// How much of the relay's log a failed test shows.
 const LOG_TAIL_LINES: usize = 60;
 
@@ -457,21 +455,6 @@ pub fn all_of<'a>(value: &'a serde_json::Value, key: &str, out: &mut Vec<&'a ser
         serde_json::Value::Array(items) => items.iter().for_each(|v| all_of(v, key, out)),
         _ => {}
     }
-}
-
-/// A loopback port that nobody listens on and that no other test of this run is given. It lies below the ports that
-/// systems hand out by themselves (Linux: from 32768), so that no client's own end takes it while a relay restarts.
-pub fn free_port() -> u16 {
-    static TAKEN: AtomicU32 = AtomicU32::new(0);
-    let first = std::process::id();
-    for _ in 0..PORTS.len() {
-        let turn = first.wrapping_mul(97).wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed));
-        let port = PORTS.start + (turn % PORTS.len() as u32) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port in {PORTS:?}");
 }
 
 /// The first `IP:PORT` in a text.

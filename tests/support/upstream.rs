@@ -14,7 +14,7 @@ use postroad::clock::monotonic;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::line::Line;
-use super::relay::free_port;
+use super::port::free_port;
 use super::tls;
 use super::wait::wait_until;
 

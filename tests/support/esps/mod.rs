@@ -1,0 +1,181 @@
+//! Stand-ins for the ESPs: they judge requests as the ESP does, keep what they take, and fail where they are told to.
+//!
+//! Each has two doors, HTTP and SMTP, and one set of books for both. They are built from what the vendors publish. Words
+//! that the vendors' pages quote are theirs; where no page tells the words, the stand-in's own say what is wrong. Where
+//! the pages leave a limit open, the stand-in takes the stricter reading.
+//!
+//! ```text
+//! let sendgrid = Sendgrid::start();                       // sendgrid.url(), sendgrid.key()
+//! sendgrid.fail(Fault::Answer(sendgrid::credits_spent()), 1);
+//! let taken = sendgrid.wait_for(1);                       // taken[0].to, .json, .attempt
+//! ```
+
+#![allow(dead_code, unused_imports, reason = "what one test does not use, another does")]
+
+pub mod address;
+pub mod faults;
+pub mod http;
+pub mod postmark;
+pub mod sendgrid;
+pub mod ses;
+pub mod sigv4;
+pub mod taken;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use faults::{Fault, Where};
+pub use http::{Request, Response, Seen};
+pub use postmark::Postmark;
+pub use sendgrid::Sendgrid;
+pub use ses::Ses;
+pub use taken::{Books, Door, Taken};
+
+use http::{Desk, Server};
+
+/// How long `wait_for` waits.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// What one ESP knows: the desk behind its HTTP door.
+pub trait Vendor: Desk + Sized {
+    /// As a person says it.
+    const NAME: &'static str;
+
+    /// The secret that opens its doors.
+    fn key(&self) -> &str;
+
+    /// The ESP's own refusals, one a row of its error table, by a name to type.
+    fn errors() -> Vec<(&'static str, Response)>;
+}
+
+/// How a stand-in starts.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The port of the HTTP door; a free one without.
+    pub port: Option<u16>,
+    /// Whether the HTTP door speaks TLS, with the certificate of the test run.
+    pub tls: bool,
+}
+
+/// A running stand-in of one ESP.
+pub struct Standin<V: Vendor> {
+    server: Server,
+    books: Arc<Books>,
+    pub vendor: Arc<V>,
+}
+
+impl<V: Vendor> Standin<V> {
+    /// One with this desk, which has the same books.
+    pub fn open(vendor: V, books: Arc<Books>, start: &Start) -> std::io::Result<Self> {
+        let vendor = Arc::new(vendor);
+        let server = Server::start(vendor.clone(), books.clone(), start.port, start.tls)?;
+        Ok(Standin { server, books, vendor })
+    }
+
+    /// Of the HTTP door, without a slash at its end.
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    pub fn key(&self) -> &str {
+        self.vendor.key()
+    }
+
+    /// Connections, idle time, requests seen, shut and reopen.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// What it has taken, in order, also what it never answered for.
+    pub fn accepted(&self) -> Vec<Taken> {
+        self.books.accepted()
+    }
+
+    pub fn count(&self) -> usize {
+        self.books.count()
+    }
+
+    /// Everybody who got a copy, one entry a copy, sorted.
+    pub fn copies(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.accepted().into_iter().flat_map(|t| t.to).collect();
+        all.sort();
+        all
+    }
+
+    /// Waits for `n` messages in all.
+    #[track_caller]
+    pub fn wait_for(&self, n: usize) -> Vec<Taken> {
+        self.wait_for_within(n, WAIT)
+    }
+
+    #[track_caller]
+    pub fn wait_for_within(&self, n: usize, bound: Duration) -> Vec<Taken> {
+        self.books.wait_for(V::NAME, n, bound)
+    }
+
+    /// Waits for `n` send requests in all, taken or not, also those that a fault ended in their body.
+    #[track_caller]
+    pub fn wait_for_sends(&self, n: usize) {
+        let what = format!("{n} send requests at {}", V::NAME);
+        crate::support::wait_until(&what, WAIT, || self.server.sends_begun() >= n);
+    }
+
+    /// Every request that was read whole.
+    pub fn requests(&self) -> Vec<Seen> {
+        self.server.seen()
+    }
+
+    /// The next `times` send requests go wrong.
+    pub fn fail(&self, fault: Fault, times: usize) -> &Self {
+        self.server.rules().add(Where::Sends, fault, times);
+        self
+    }
+
+    /// Each send request goes wrong, until `heal`.
+    pub fn fail_always(&self, fault: Fault) -> &Self {
+        self.fail(fault, usize::MAX)
+    }
+
+    /// The next `times` requests that hand over no mail go wrong.
+    pub fn fail_reads(&self, fault: Fault, times: usize) -> &Self {
+        self.server.rules().add(Where::Reads, fault, times);
+        self
+    }
+
+    /// All is well again.
+    pub fn heal(&self) {
+        self.server.rules().clear();
+    }
+
+    /// The ESP mails this address no more.
+    pub fn suppress(&self, address: &str) {
+        self.books.suppress(address);
+    }
+
+    pub fn unsuppress(&self, address: &str) {
+        self.books.unsuppress(address);
+    }
+
+    /// From now on these domains and addresses alone may send.
+    pub fn only_senders(&self, domains_and_addresses: &[&str]) {
+        self.books.only_senders(domains_and_addresses);
+    }
+
+    pub fn books(&self) -> &Books {
+        &self.books
+    }
+
+    /// Refuses connections until `reopen`.
+    pub fn shut(&mut self) {
+        self.server.shut();
+    }
+
+    pub fn reopen(&mut self) {
+        self.server.reopen();
+    }
+}
