@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 
 use crate::support::esps::sigv4::{self, Credential};
 use crate::support::esps::{
-    Fault, Postmark, Request, Response, Sendgrid, Ses, Standin, Vendor, faults, postmark, sendgrid, ses,
+    Door, Fault, Postmark, Request, Response, Sendgrid, Ses, Standin, Vendor, faults, postmark, sendgrid, ses,
 };
-use crate::support::{tls, wait_until};
+use crate::support::smtp::stuffed;
+use crate::support::{Client, tls, wait_until};
 
 /// How long an answer may take here.
 const BOUND: Duration = Duration::from_secs(20);
@@ -896,6 +897,8 @@ fn connections_are_kept_and_idle_ones_ended_as_told() {
     }
     assert_eq!(sendgrid.server().connections(), 1);
     sendgrid.server().set_idle(Duration::ZERO);
+    // A new one: whether the first still saw the change is a matter of time.
+    let mut line = connect(sendgrid.address());
     assert_eq!(line.ask(&request).unwrap().status, 202);
     let mut rest = Vec::new();
     assert_eq!(line.0.read_to_end(&mut rest).unwrap(), 0, "the line ends behind the answer");
@@ -951,4 +954,143 @@ fn the_door_speaks_tls_and_can_be_shut() {
     assert!(TcpStream::connect(postmark.address()).is_err());
     postmark.reopen();
     assert!(TcpStream::connect(postmark.address()).is_ok());
+}
+
+/// Hands a mail to the SMTP door; gives the reply to the final dot.
+#[track_caller]
+fn submit<V: Vendor>(standin: &Standin<V>, mime: &str) -> String {
+    let mut client = Client::hello(standin.smtp().address());
+    let (user, password) = standin.smtp_login();
+    assert_eq!(client.auth_plain(&user, &password).code, 235);
+    client.begin("shop@example.org", &["a@example.com", "b@example.com"]);
+    client.raw(&stuffed(mime.as_bytes()));
+    client.reply().raw.trim_end().to_owned()
+}
+
+#[test]
+fn sendgrid_reads_its_field_in_a_mail() {
+    let sendgrid = Sendgrid::start();
+    let with = |api: &str| submit(&sendgrid, &format!("X-SMTPAPI: {api}\r\n{MIME}"));
+    let reply = with(r#"{"unique_args": {"postroad_attempt": "a7"},\r\n "category": ["welcome"]}"#.replace("\\r\\n", "\r\n").as_str());
+    let taken = sendgrid.wait_for(1).remove(0);
+    assert_eq!(reply, format!("250 Ok: queued as {}", taken.id));
+    assert_eq!((taken.door, taken.to.len()), (Door::Smtp, 2));
+    assert_eq!((taken.attempt.as_deref(), taken.tags), (Some("a7"), vec!["welcome".to_owned()]));
+    for bad in [
+        "{",
+        "[]",
+        r#"{"to": ["c@example.com"]}"#,
+        r#"{"unique_args": "x"}"#,
+        r#"{"category": 5}"#,
+        "{\"category\": \"gr\u{fc}n\"}",
+    ] {
+        let reply = with(bad);
+        assert!(reply.starts_with("550 Invalid SMTPAPI header"), "{bad}: {reply}");
+    }
+    let long = format!(r#"{{"category": "{}"}}"#, "x".repeat(1000));
+    assert!(with(&long).starts_with("550 "), "a line of more than 1000");
+    sendgrid.only_senders(&["example.net"]);
+    assert!(
+        submit(&sendgrid, MIME).starts_with("550 The from address does not match a verified Sender Identity")
+    );
+    assert_eq!(sendgrid.count(), 1);
+}
+
+#[test]
+fn ses_reads_its_fields_in_a_mail() {
+    let ses = Ses::start();
+    ses.suppress("b@example.com");
+    let reply = submit(&ses, &format!("X-SES-MESSAGE-TAGS: postroad-attempt=a7, x=y\r\n{MIME}"));
+    let taken = ses.wait_for(1).remove(0);
+    assert_eq!(reply, format!("250 Ok {}", taken.id));
+    assert_eq!(
+        (taken.to, taken.dropped),
+        (vec!["a@example.com".to_owned()], vec!["b@example.com".to_owned()])
+    );
+    assert_eq!((taken.attempt.as_deref(), taken.tags.len()), (Some("a7"), 2));
+    let reply = submit(&ses, &format!("subject: again\r\n{MIME}"));
+    assert!(reply.starts_with("554 Transaction failed: Duplicate header '"), "{reply}");
+    assert!(submit(&ses, &format!("X-SES-MESSAGE-TAGS: a=b c\r\n{MIME}")).starts_with("554 "));
+    ses.only_configuration_sets(&[]);
+    assert!(submit(&ses, &format!("X-SES-CONFIGURATION-SET: x\r\n{MIME}")).starts_with("554 "));
+    ses.only_senders(&["example.net"]);
+    assert!(submit(&ses, MIME).starts_with("554 Message rejected: Email address is not verified."));
+    assert_eq!(ses.count(), 1);
+}
+
+#[test]
+fn postmark_reads_its_fields_in_a_mail() {
+    let postmark = Postmark::start();
+    let fields = "X-PM-Tag: welcome\r\nX-PM-Metadata-attempt: a7\r\nX-PM-Message-Stream: outbound\r\n";
+    assert!(submit(&postmark, &format!("{fields}{MIME}")).starts_with("250 "));
+    let taken = postmark.wait_for(1).remove(0);
+    assert_eq!((taken.attempt.as_deref(), taken.tags), (Some("a7"), vec!["welcome".to_owned()]));
+    for bad in [
+        "X-PM-Message-Stream: nowhere".to_owned(),
+        format!("X-PM-Metadata-a: {}", "x".repeat(81)),
+        "Content-Disposition: attachment; filename=setup.exe".to_owned(),
+    ] {
+        let reply = submit(&postmark, &format!("{bad}\r\n{MIME}"));
+        assert!(reply.starts_with("550 5.6.0 "), "{bad}: {reply}");
+    }
+    assert_eq!(postmark.count(), 1);
+}
+
+fn refuses_another_login<V: Vendor>(standin: &Standin<V>) {
+    let mut client = Client::hello(standin.smtp().address());
+    let (user, password) = standin.smtp_login();
+    assert_eq!(client.auth_plain(&user, "another").code, 535);
+    assert_eq!(client.auth_plain("another", &password).code, 535);
+    client.say("MAIL FROM:<shop@example.org>").expect("530");
+}
+
+fn replies_with_each_of_its_refusals<V: Vendor>(standin: &Standin<V>) {
+    for (name, _, reply) in V::replies() {
+        standin.fail_smtp(name, 1);
+        let mut client = Client::connect(standin.smtp().address());
+        let (user, password) = standin.smtp_login();
+        let mut said = client.reply().raw;
+        if said.starts_with("220") {
+            client.say("EHLO client.example.com").expect("250");
+            said += &client.auth_plain(&user, &password).raw;
+            for line in ["MAIL FROM:<shop@example.org>", "RCPT TO:<a@example.com>", "DATA"] {
+                // As a client does, it goes on only where it was not refused.
+                if !said.contains(reply) {
+                    client.say(line);
+                    said += &client.reply().raw;
+                }
+            }
+            if !said.contains(reply) {
+                client.raw(&stuffed(MIME.as_bytes()));
+                said += &client.reply().raw;
+            }
+        }
+        assert!(said.contains(reply), "{name}: {reply:?} is not in {said:?}");
+    }
+    assert_eq!(standin.count(), 0);
+    standin.heal();
+    assert!(submit(standin, MIME).starts_with("250 "));
+}
+
+#[test]
+fn each_smtp_door_refuses_another_login_and_gives_every_row_of_its_table() {
+    let (sendgrid, ses, postmark) = (Sendgrid::start(), Ses::start(), Postmark::start());
+    refuses_another_login(&sendgrid);
+    refuses_another_login(&ses);
+    refuses_another_login(&postmark);
+    replies_with_each_of_its_refusals(&sendgrid);
+    replies_with_each_of_its_refusals(&ses);
+    replies_with_each_of_its_refusals(&postmark);
+    assert_eq!(sendgrid.smtp_login().0, "apikey");
+}
+
+#[test]
+fn passwords_of_ses_are_derived_as_aws_says() {
+    for (region, password) in [
+        ("us-east-1", "BLBM/9hSUELfq8Gw+rU1YcBjkOxGbhT2XG763xVLGWL9"),
+        ("eu-west-1", "BMW5RDrXmmVs0lV7GpI4oLkHXpZ4stDsk6q91z1g38Pk"),
+        ("us-west-2", "BF2PynzbSCAjX08zhZZnP/kW+T9P5zs/1Er0pi5vTEmd"),
+    ] {
+        assert_eq!(sigv4::smtp_password(ses::SECRET, region), password);
+    }
 }

@@ -84,7 +84,16 @@ pub struct Manner {
     pub recipients_max: usize,
     /// Of each connection: a small one fills up where it is not read.
     pub receive_buffer: Option<usize>,
+    /// Its own port; a free one without.
+    pub port: Option<u16>,
+    /// What it says to a wrong password.
+    pub auth_refused: &'static str,
+    /// What it says to a whole message; one that begins with 2 takes it.
+    pub judge: Option<Judge>,
 }
+
+/// Judges a message and gives the reply to its final dot.
+pub type Judge = Arc<dyn Fn(&Received) -> String + Send + Sync>;
 
 impl Default for Manner {
     fn default() -> Self {
@@ -97,6 +106,9 @@ impl Default for Manner {
             lax_data: false,
             recipients_max: usize::MAX,
             receive_buffer: None,
+            port: None,
+            auth_refused: "535 5.7.8 no",
+            judge: None,
         }
     }
 }
@@ -173,10 +185,13 @@ impl Upstream {
     }
 
     pub fn with(manner: Manner) -> Upstream {
-        // A port that no other is given while this one refuses connections.
-        let listener =
-            std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", free_port()))).find_map(Result::ok);
-        let listener = listener.unwrap();
+        let listener = match manner.port {
+            Some(port) => TcpListener::bind(("127.0.0.1", port)).unwrap(),
+            // A port that no other is given while this one refuses connections.
+            None => std::iter::repeat_with(|| TcpListener::bind(("127.0.0.1", free_port())))
+                .find_map(Result::ok)
+                .unwrap(),
+        };
         if let Some(octets) = manner.receive_buffer {
             SockRef::from(&listener).set_recv_buffer_size(octets).unwrap();
         }
@@ -506,7 +521,7 @@ impl Session {
             [b"\0".as_slice(), &name, b"\0", &secret].concat()
         };
         if given != format!("\0{user}\0{password}").into_bytes() {
-            return self.answer(&[Point::Auth], "535 5.7.8 no");
+            return self.answer(&[Point::Auth], self.manner.auth_refused);
         }
         self.user = Some(user.to_owned());
         self.answer(&[Point::Auth], "235 2.7.0 ok")
@@ -598,9 +613,14 @@ impl Session {
             }
         }
         received.at = postroad::clock::monotonic().into_std();
-        // As a real server does: what is answered 250 is kept first.
-        self.shared.received.lock().unwrap().push(received);
-        self.line.write(b"250 2.0.0 ok: queued at upstream\r\n")?;
+        let judge = self.manner.judge.clone();
+        let reply =
+            judge.map_or_else(|| "250 2.0.0 ok: queued at upstream".to_owned(), |judge| judge(&received));
+        if reply.starts_with('2') {
+            // As a real server does: what is answered 250 is kept first.
+            self.shared.received.lock().unwrap().push(received);
+        }
+        self.line.write(format!("{reply}\r\n").as_bytes())?;
         Ok(true)
     }
 

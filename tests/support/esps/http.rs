@@ -217,12 +217,18 @@ impl Server {
         self.shared.seen.lock().unwrap().clone()
     }
 
+    /// Those from the `from`th on.
+    pub fn seen_since(&self, from: usize) -> Vec<Seen> {
+        self.shared.seen.lock().unwrap().get(from..).unwrap_or_default().to_vec()
+    }
+
     /// Send requests whose head was read, also those that a fault ended before their body.
     pub fn sends_begun(&self) -> usize {
         self.shared.heads.load(Ordering::SeqCst)
     }
 
     /// How long a connection may be idle; zero closes it at once behind each answer, unannounced.
+    /// A connection that is idle now may go once more by what was told before.
     pub fn set_idle(&self, idle: Duration) {
         *self.shared.idle.lock().unwrap() = idle;
     }

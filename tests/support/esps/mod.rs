@@ -19,6 +19,7 @@ pub mod postmark;
 pub mod sendgrid;
 pub mod ses;
 pub mod sigv4;
+pub mod smtp;
 pub mod taken;
 
 use std::net::SocketAddr;
@@ -33,12 +34,15 @@ pub use ses::Ses;
 pub use taken::{Books, Door, Taken};
 
 use http::{Desk, Server};
+use smtp::SmtpDesk;
+
+use crate::support::upstream::{self, Upstream};
 
 /// How long `wait_for` waits.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// What one ESP knows: the desk behind its HTTP door.
-pub trait Vendor: Desk + Sized {
+/// What one ESP knows: the desks behind both of its doors.
+pub trait Vendor: Desk + SmtpDesk + Sized {
     /// As a person says it.
     const NAME: &'static str;
 
@@ -56,11 +60,15 @@ pub struct Start {
     pub port: Option<u16>,
     /// Whether the HTTP door speaks TLS, with the certificate of the test run.
     pub tls: bool,
+    /// The port of the SMTP door; a free one without.
+    pub smtp_port: Option<u16>,
+    pub smtp_tls: upstream::Tls,
 }
 
 /// A running stand-in of one ESP.
 pub struct Standin<V: Vendor> {
     server: Server,
+    smtp: Upstream,
     books: Arc<Books>,
     pub vendor: Arc<V>,
 }
@@ -70,7 +78,30 @@ impl<V: Vendor> Standin<V> {
     pub fn open(vendor: V, books: Arc<Books>, start: &Start) -> std::io::Result<Self> {
         let vendor = Arc::new(vendor);
         let server = Server::start(vendor.clone(), books.clone(), start.port, start.tls)?;
-        Ok(Standin { server, books, vendor })
+        let smtp = smtp::open(&vendor, start);
+        Ok(Standin { server, smtp, books, vendor })
+    }
+
+    /// The SMTP door. What it takes is in the books as well; faults are told to it.
+    pub fn smtp(&self) -> &Upstream {
+        &self.smtp
+    }
+
+    pub fn smtp_mut(&mut self) -> &mut Upstream {
+        &mut self.smtp
+    }
+
+    /// Who may submit at the SMTP door: user and password.
+    pub fn smtp_login(&self) -> (String, String) {
+        self.vendor.login()
+    }
+
+    /// The next `times` sessions or mails go wrong with one of the vendor's own replies, by its name.
+    #[track_caller]
+    pub fn fail_smtp(&self, name: &str, times: usize) {
+        let row = V::replies().into_iter().find(|(known, ..)| *known == name);
+        let Some((_, point, reply)) = row else { panic!("{} has no reply {name}", V::NAME) };
+        self.smtp.fail(point, upstream::Fault::Reply(reply), times);
     }
 
     /// Of the HTTP door, without a slash at its end.
@@ -147,9 +178,10 @@ impl<V: Vendor> Standin<V> {
         self
     }
 
-    /// All is well again.
+    /// All is well again, at both doors.
     pub fn heal(&self) {
         self.server.rules().clear();
+        self.smtp.heal();
     }
 
     /// The ESP mails this address no more.
@@ -170,12 +202,14 @@ impl<V: Vendor> Standin<V> {
         &self.books
     }
 
-    /// Refuses connections until `reopen`.
+    /// Both doors refuse connections until `reopen`.
     pub fn shut(&mut self) {
         self.server.shut();
+        self.smtp.shut();
     }
 
     pub fn reopen(&mut self) {
         self.server.reopen();
+        self.smtp.reopen_if_down();
     }
 }

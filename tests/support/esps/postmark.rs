@@ -21,9 +21,9 @@ pub const TOKEN: &str = "5d1c0a52-1f0e-4b5e-9c3a-0123456789ab";
 pub const TEST_TOKEN: &str = "POSTMARK_API_TEST";
 
 const RECIPIENTS_MAX: usize = 50;
-const MESSAGE_MAX: usize = 10 * 1024 * 1024;
+pub(super) const MESSAGE_MAX: usize = 10 * 1024 * 1024;
 const BODY_MAX: usize = 5 * 1024 * 1024;
-const TAG_CHARS_MAX: usize = 1000;
+pub(super) const TAG_CHARS_MAX: usize = 1000;
 const BATCH_MAX: usize = 500;
 const BATCH_BYTES_MAX: usize = 50 * 1024 * 1024;
 const METADATA_MAX: usize = 10;
@@ -63,7 +63,7 @@ const RESERVED_HEADERS: [&str; 8] =
     ["from", "to", "cc", "bcc", "subject", "content-type", "sender", "reply-to"];
 
 /// Extensions of attachments that it does not take.
-const FORBIDDEN_EXTENSIONS: [&str; 32] = [
+pub(super) const FORBIDDEN_EXTENSIONS: [&str; 32] = [
     "vbs", "exe", "bin", "bat", "chm", "com", "cpl", "crt", "hlp", "hta", "inf", "ins", "isp", "jse", "lnk",
     "mdb", "pcd", "pif", "reg", "scr", "sct", "shs", "vbe", "vba", "wsf", "wsh", "wsl", "msc", "msi", "msp",
     "mst", "cmd",
@@ -71,8 +71,8 @@ const FORBIDDEN_EXTENSIONS: [&str; 32] = [
 
 /// Postmark's desk.
 pub struct Rules {
-    token: String,
-    books: Arc<Books>,
+    pub(super) token: String,
+    pub(super) books: Arc<Books>,
     streams: Mutex<Vec<String>>,
 }
 
@@ -376,6 +376,10 @@ impl Rules {
         Answered { response, taken: vec![self.books.take(taken.with_metadata(metadata))] }
     }
 
+    pub(super) fn has_stream(&self, stream: &str) -> bool {
+        self.streams.lock().unwrap().iter().any(|s| s == stream)
+    }
+
     /// Its recipients, or what is wrong with a message.
     fn judge(&self, mail: &Value) -> Result<Vec<Mailbox>, Response> {
         let fields = mail.as_object().ok_or_else(|| error(402, "Received invalid JSON input."))?;
@@ -387,7 +391,7 @@ impl Rules {
         judge_headers(mail)?;
         judge_attachments(mail)?;
         if let Some(stream) = mail["MessageStream"].as_str()
-            && !self.streams.lock().unwrap().iter().any(|s| s == stream)
+            && !self.has_stream(stream)
         {
             return Err(stream_not_found(stream));
         }
@@ -457,7 +461,7 @@ fn recipients(mail: &Value) -> Result<Vec<Mailbox>, Response> {
 }
 
 /// Whether Postmark takes this address: its own patterns for the local part and for the domain.
-fn is_acceptable(address: &str) -> bool {
+pub(super) fn is_acceptable(address: &str) -> bool {
     let Some((local, domain)) = address.rsplit_once('@') else { return false };
     let of_local = |c: char| c.is_ascii_alphanumeric() || ".!#$%&'`*+-/=^_{}|~".contains(c);
     let of_domain = |l: &str| !l.is_empty() && l.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
@@ -485,7 +489,7 @@ fn judge_text(mail: &Value) -> Result<(), Response> {
     Ok(())
 }
 
-fn judge_metadata(mail: &Value) -> Result<(), Response> {
+pub(super) fn judge_metadata(mail: &Value) -> Result<(), Response> {
     let Some(all) = mail["Metadata"].as_object() else { return Ok(()) };
     let wrong = |why: &str| Err(error(300, &format!("Invalid metadata content: {why}.")));
     if all.len() > METADATA_MAX {

@@ -22,10 +22,12 @@ pub const KEY: &str = "SG.standin.0123456789abcdefghijklmnopqrstuv";
 const REQUEST_MAX: usize = 30 * 1024 * 1024;
 const RECIPIENTS_MAX: usize = 1000;
 const PERSONALIZATIONS_MAX: usize = 1000;
-const CATEGORIES_MAX: usize = 10;
-const CATEGORY_CHARS_MAX: usize = 255;
+pub(super) const CATEGORIES_MAX: usize = 10;
+pub(super) const CATEGORY_CHARS_MAX: usize = 255;
+/// What both doors say to a sender that is not set up.
+pub(super) const SENDER_NOT_VERIFIED: &str = "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is resolved.";
 /// Custom arguments have fewer octets than this.
-const CUSTOM_ARGS_BYTES: usize = 10_000;
+pub(super) const CUSTOM_ARGS_BYTES: usize = 10_000;
 const SUBSTITUTIONS_BYTES: usize = 10_000;
 const GROUPS_TO_DISPLAY_MAX: usize = 25;
 /// How far ahead a mail may be scheduled.
@@ -85,8 +87,8 @@ type Wrong = (String, String);
 
 /// SendGrid's desk.
 pub struct Rules {
-    key: String,
-    books: Arc<Books>,
+    pub(super) key: String,
+    pub(super) books: Arc<Books>,
     /// Recipients that are paid for and not used up; `None`: no end.
     credits: Mutex<Option<usize>>,
 }
@@ -175,9 +177,7 @@ pub fn credits_spent() -> Response {
 }
 
 pub fn sender_not_verified() -> Response {
-    let text = "The from address does not match a verified Sender Identity. Mail cannot be sent until this error is \
-                resolved.";
-    error(403, text, Some("from"))
+    error(403, SENDER_NOT_VERIFIED, Some("from"))
 }
 
 pub fn forbidden() -> Response {
@@ -279,7 +279,7 @@ impl Rules {
     }
 
     /// Whether there were credits for so many, which are used up then.
-    fn pay(&self, recipients: usize) -> bool {
+    pub(super) fn pay(&self, recipients: usize) -> bool {
         match &mut *self.credits.lock().unwrap() {
             None => true,
             Some(left) if *left >= recipients => {

@@ -21,9 +21,9 @@ pub const ACCESS_KEY_ID: &str = "AKIAIOSFODNN7EXAMPLE";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 pub const REGION: &str = "eu-west-1";
 
-const RECIPIENTS_MAX: usize = 50;
+pub(super) const RECIPIENTS_MAX: usize = 50;
 /// Of the message in base64.
-const DATA_MAX: usize = 40 * 1024 * 1024;
+pub(super) const DATA_MAX: usize = 40 * 1024 * 1024;
 /// Of a line with its CRLF.
 const LINE_MAX: usize = 1000;
 const TAGS_MAX: usize = 50;
@@ -138,8 +138,8 @@ impl Default for Quota {
 
 /// SES's desk.
 pub struct Rules {
-    credential: Credential,
-    books: Arc<Books>,
+    pub(super) credential: Credential,
+    pub(super) books: Arc<Books>,
     quota: Mutex<Quota>,
     /// `None`: every one exists.
     configuration_sets: Mutex<Option<Vec<String>>>,
@@ -411,16 +411,18 @@ impl Rules {
     }
 
     fn judge_configuration_set(&self, mail: &Value) -> Result<(), Response> {
-        let Some(name) = mail["ConfigurationSetName"].as_str() else { return Ok(()) };
-        let sets = self.configuration_sets.lock().unwrap();
-        match sets.as_ref().is_none_or(|all| all.iter().any(|s| s == name)) {
-            true => Ok(()),
-            false => Err(configuration_set_not_found(name)),
+        match mail["ConfigurationSetName"].as_str() {
+            Some(name) if !self.has_configuration_set(name) => Err(configuration_set_not_found(name)),
+            _ => Ok(()),
         }
     }
 
+    pub(super) fn has_configuration_set(&self, name: &str) -> bool {
+        self.configuration_sets.lock().unwrap().as_ref().is_none_or(|all| all.iter().any(|s| s == name))
+    }
+
     /// Counts so many recipients, where the account may send them.
-    fn pay(&self, recipients: usize) -> Result<(), Response> {
+    pub(super) fn pay(&self, recipients: usize) -> Result<(), Response> {
         let mut quota = self.quota.lock().unwrap();
         if !quota.sending_enabled {
             return Err(sending_paused());
