@@ -107,7 +107,7 @@ fn run<V: Vendor>(esp: &Standin<V>) {
 fn show<V: Vendor>(esp: &Standin<V>) {
     let (mut seen, mut taken) = (0, 0);
     loop {
-        // Mail first: whoever is noted as seen has his mail in the books.
+        // A request is noted after its mail: what was seen is in the books by now.
         let requests = esp.server().seen_since(seen);
         for one in &requests {
             let status = one.status.map_or("no answer".to_owned(), |s| s.to_string());
