@@ -33,6 +33,7 @@ use crate::wire;
 use crate::wire::smtp::Login;
 
 mod changes;
+pub mod doors;
 mod lines;
 mod reload;
 
@@ -285,12 +286,7 @@ fn bind_listeners(config: &Config, shared: &smtp::Shared) -> anyhow::Result<Vec<
 
 /// How senders hear of what became of their mail.
 fn report_settings(config: &Config) -> bounce::Settings {
-    let host = |esp: &EspSettings| match &esp.kind {
-        EspKind::Smtp(smtp) if smtp.host.parse::<IpAddr>().is_ok() => Some(format!("[{}]", smtp.host)),
-        EspKind::Smtp(smtp) => Some(smtp.host.clone()),
-        EspKind::Sandbox { .. } => None,
-    };
-    let hosts = config.esps.iter().filter_map(|esp| Some((esp.name.clone(), host(esp)?)));
+    let hosts = config.esps.iter().filter_map(|esp| Some((esp.name.clone(), doors::host(&esp.kind)?)));
     bounce::Settings {
         on: config.server.dsn,
         from: config.server.dsn_from.clone(),
@@ -366,10 +362,7 @@ fn setup(config: &Config, store: &Store, before: &Lines, lines: &mut Lines) -> s
         priority: esp.priority,
         weight: esp.weight,
         line: lines.line(before, esp, &config.server, store),
-        connections: match &esp.kind {
-            EspKind::Smtp(smtp) => smtp.max_connections,
-            EspKind::Sandbox { .. } => SANDBOX_CONNECTIONS,
-        },
+        connections: esp.kind.lines().map_or(SANDBOX_CONNECTIONS, |lines| lines.max_connections),
         limits: esp.limits,
     };
     setup::Parts {
@@ -395,11 +388,11 @@ pub fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Sett
             .zip(smtp.password.clone())
             .map(|(username, password)| Login { username, password }),
         ca_file: smtp.ca_file.clone(),
-        max_connections: smtp.max_connections,
-        messages_per_connection: smtp.messages_per_connection,
-        idle_timeout: smtp.idle_timeout,
-        timeout: smtp.timeout,
-        data_timeout: smtp.data_timeout,
+        max_connections: smtp.lines.max_connections,
+        messages_per_connection: smtp.lines.messages_per_connection,
+        idle_timeout: smtp.lines.idle_timeout,
+        timeout: smtp.lines.timeout,
+        data_timeout: smtp.lines.data_timeout,
         helo: hostname.to_owned(),
     }
 }

@@ -67,6 +67,14 @@ impl Blot {
         }
     }
 
+    /// Blots out these keys.
+    pub fn of_keys<'s>(keys: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let long_enough = |secret: &&Secret| secret.expose().len() >= Self::OCTETS_MIN;
+        let plain: Vec<Secret> = keys.into_iter().filter(long_enough).cloned().collect();
+        let encoded = plain.iter().map(|key| Secret::new(STANDARD.encode(key.expose()))).collect();
+        Blot { plain, encoded }
+    }
+
     /// The text with stars for each secret.
     pub fn out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let mut clean = Cow::Borrowed(text);

@@ -12,8 +12,8 @@ use super::text::{json_line, shown};
 use super::{Common, Failure, settings};
 use crate::config::{Config, Loaded, Problem};
 use crate::esp::settings::{EspKind, EspSettings};
-use crate::relay::wire_settings;
-use crate::wire::{NoChunks, SmtpWire, Wire};
+use crate::relay::doors::{self, House};
+use crate::wire::NoChunks;
 
 /// Reads the configuration and says what it came from, or all that is wrong with it.
 pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<Loaded, Failure> {
@@ -54,14 +54,14 @@ pub(super) async fn connect(common: &Common, config: &Config, out: &mut impl Wri
 }
 
 async fn met(esp: &EspSettings, hostname: &str) -> Result<&'static str, String> {
-    match &esp.kind {
-        EspKind::Sandbox { .. } => Ok("keeps mail on this machine"),
-        EspKind::Smtp(smtp) => {
-            let wire = SmtpWire::new(wire_settings(smtp, hostname), Arc::new(NoChunks));
-            wire.check().await.met?;
-            Ok(if smtp.username.is_some() { "connected and logged in" } else { "connected" })
-        }
-    }
+    let house = House { hostname, own_reports: false, chunks: Arc::new(NoChunks) };
+    let (_, wire) = doors::open(&esp.kind, &house);
+    wire.check_all().await.met?;
+    Ok(match &esp.kind {
+        EspKind::Sandbox { .. } => "keeps mail on this machine",
+        EspKind::Smtp(smtp) if smtp.username.is_none() => "connected",
+        _ => "connected and logged in",
+    })
 }
 
 fn tell(common: &Common, good: &Loaded, out: &mut impl Write) -> std::io::Result<()> {

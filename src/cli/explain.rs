@@ -191,6 +191,7 @@ fn phase_in_words(phase: &str) -> String {
         "data" => "at DATA",
         "body" => "while the content was written",
         "dot" => "at the final dot",
+        "answer" => "waiting for the answer",
         other => return shown(other),
     };
     reached.into()

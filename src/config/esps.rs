@@ -3,17 +3,16 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use super::house::own_address;
 use super::kinds;
-use super::later::LATER_ESP_TYPES;
 use super::problem::did_you_mean;
 use super::reader::{Kind, Reader, TableReader};
 use super::units;
+use super::vendors;
 use super::written::{Table, Value};
 use crate::address::{Address, Grammar};
-use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
+use crate::esp::settings::{EspKind, EspSettings, LineSettings, SmtpEspSettings, SmtpTls};
 use crate::mail::quota::{Limits, QuotaLimits, Rate};
 use crate::smtp::ListenerSettings;
 use crate::wire;
@@ -21,8 +20,20 @@ use crate::wire;
 const TLS: &[(&str, SmtpTls)] =
     &[("starttls", SmtpTls::StartTls), ("implicit", SmtpTls::Implicit), ("off", SmtpTls::Off)];
 /// What `type` may be.
-const TYPES: [&str; 2] = ["smtp", "sandbox"];
-const SMTP_KEYS: [&str; 6] = ["address", "tls", "username", "password", "ca_file", "envelope_from"];
+const TYPES: [&str; 5] = ["smtp", "ses", "sendgrid", "postmark", "sandbox"];
+const ALL_TYPES: &str = "\"smtp\", \"ses\", \"sendgrid\", \"postmark\", \"sandbox\"";
+const SMTP_KEYS: [&str; 4] = ["address", "tls", "username", "password"];
+/// Keys that belong to some types alone, and to which.
+const OF_TYPES: [(&[&str], &str); 8] = [
+    (&SMTP_KEYS, "type = \"smtp\""),
+    (&["ca_file", "envelope_from"], "types that send"),
+    (&vendors::ACCESS_KEYS, "type = \"ses\", \"sendgrid\" or \"postmark\""),
+    (&["region"], "type = \"ses\" or \"sendgrid\""),
+    (&vendors::SES_KEYS, "type = \"ses\""),
+    (&vendors::SENDGRID_KEYS, "type = \"sendgrid\""),
+    (&vendors::POSTMARK_KEYS, "type = \"postmark\""),
+    (&["keep"], "type = \"sandbox\""),
+];
 /// Messages that a sandbox remembers where nothing is written.
 const SANDBOX_KEEP: usize = 1_000;
 const SANDBOX_KEEP_MAX: usize = 1_000_000;
@@ -109,7 +120,7 @@ fn rate(text: &str) -> Result<Rate, String> {
 }
 
 /// `keep`, or an address.
-fn envelope_from(text: &str) -> Result<Option<Address>, String> {
+pub(super) fn envelope_from(text: &str) -> Result<Option<Address>, String> {
     match text {
         "keep" => Ok(None),
         address => own_address(address).map(Some).map_err(|bad| format!("is not \"keep\", and {bad}")),
@@ -142,61 +153,52 @@ fn domain(text: &str) -> Result<String, String> {
 
 /// Reads what belongs to the type, and ends the reading of the table.
 fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings]) -> Option<EspKind> {
-    let parse = |text: &str| match TYPES.iter().chain(LATER_ESP_TYPES).find(|known| **known == text) {
+    let parse = |text: &str| match TYPES.iter().find(|known| **known == text) {
         Some(known) => Ok(*known),
-        None => Err(format!("is not one of \"smtp\", \"sandbox\"{}", did_you_mean(text, TYPES))),
+        None => Err(format!("is not one of {ALL_TYPES}{}", did_you_mean(text, TYPES))),
     };
-    let connections = Connections::read(&mut t);
-    match t.required("type", kinds::parsed(parse), "\"smtp\" or \"sandbox\"") {
-        Some("smtp") => {
-            let smtp = smtp(&mut t, connections, listeners);
-            t.finish(&[("keep", "type = \"sandbox\"")]);
-            smtp.map(EspKind::Smtp)
-        }
-        Some("sandbox") => {
-            let keep = t.read("keep", kinds::integer(1..=SANDBOX_KEEP_MAX), SANDBOX_KEEP);
-            t.finish(&SMTP_KEYS.map(|key| (key, "type = \"smtp\"")));
-            Some(EspKind::Sandbox { keep })
-        }
-        Some(later) => {
-            let what = "is not available in this version; use type = \"smtp\" with that ESP's SMTP endpoint";
-            t.problem("type", format!("{later:?} {what}"));
+    let lines = lines(&mut t);
+    let written = t.required("type", kinds::parsed(parse), "\"smtp\" or \"ses\"");
+    let kind = match written {
+        Some("smtp") => smtp(&mut t, lines, listeners).map(EspKind::Smtp),
+        Some("ses") => vendors::ses(&mut t, lines).map(EspKind::Ses),
+        Some("sendgrid") => vendors::sendgrid(&mut t, lines).map(EspKind::Sendgrid),
+        Some("postmark") => vendors::postmark(&mut t, lines).map(EspKind::Postmark),
+        Some("sandbox") => Some(EspKind::Sandbox {
+            keep: t.read("keep", kinds::integer(1..=SANDBOX_KEEP_MAX), SANDBOX_KEEP),
+        }),
+        _ => {
+            OF_TYPES.iter().for_each(|(keys, _)| t.pass_over(keys));
             None
         }
-        None => {
-            t.pass_over(&SMTP_KEYS);
-            t.pass_over(&["keep"]);
-            t.finish(&[]);
-            None
-        }
-    }
+    };
+    let strangers = OF_TYPES.iter().flat_map(|(keys, case)| keys.iter().map(move |key| (*key, *case)));
+    t.finish(&strangers.collect::<Vec<_>>());
+    kind
 }
 
-/// How lines are used: the same for every type that has lines.
-struct Connections {
-    max: usize,
-    messages_each: u32,
-    idle_timeout: Duration,
-    timeout: Duration,
-    data_timeout: Duration,
-}
-
-impl Connections {
-    fn read(t: &mut TableReader<'_, '_>) -> Self {
-        let seconds = Duration::from_secs;
-        Connections {
-            max: t.read("max_connections", kinds::integer(1..=CONNECTIONS_MAX), 10),
-            messages_each: t.read("messages_per_connection", kinds::integer(1..=1_000_000), 100),
-            idle_timeout: t.read("idle_timeout", kinds::duration(), seconds(5)),
-            timeout: t.read("timeout", kinds::duration(), seconds(30)),
-            data_timeout: t.read("data_timeout", kinds::duration(), seconds(600)),
-        }
+fn lines(t: &mut TableReader<'_, '_>) -> LineSettings {
+    let default = LineSettings::default();
+    LineSettings {
+        max_connections: t.read(
+            "max_connections",
+            kinds::integer(1..=CONNECTIONS_MAX),
+            default.max_connections,
+        ),
+        messages_per_connection: t.read(
+            "messages_per_connection",
+            kinds::integer(1..=1_000_000),
+            default.messages_per_connection,
+        ),
+        idle_timeout: t.read("idle_timeout", kinds::duration(), default.idle_timeout),
+        timeout: t.read("timeout", kinds::duration(), default.timeout),
+        data_timeout: t.read("data_timeout", kinds::duration(), default.data_timeout),
     }
 }
 
 fn smtp(
     t: &mut TableReader<'_, '_>,
-    connections: Connections,
+    lines: LineSettings,
     listeners: &[ListenerSettings],
 ) -> Option<SmtpEspSettings> {
     let address = t.required("address", kinds::host_and_port(), "\"smtp.example.net:587\"");
@@ -215,25 +217,12 @@ fn smtp(
     }
     let (host, port) = address?;
     check_line(t, &host, port, tls, listeners);
-    Some(SmtpEspSettings {
-        host,
-        port,
-        tls,
-        username,
-        password,
-        ca_file,
-        envelope_from,
-        max_connections: connections.max,
-        messages_per_connection: connections.messages_each,
-        idle_timeout: connections.idle_timeout,
-        timeout: connections.timeout,
-        data_timeout: connections.data_timeout,
-    })
+    Some(SmtpEspSettings { host, port, tls, username, password, ca_file, envelope_from, lines })
 }
 
 /// Reads it as the first connection will.
-fn check_ca_file(t: &mut TableReader<'_, '_>, path: &Path) {
-    if let Err(problem) = wire::smtp::check_ca_file(&t.in_working_dir(path)) {
+pub(super) fn check_ca_file(t: &mut TableReader<'_, '_>, path: &Path) {
+    if let Err(problem) = wire::trust::check_ca_file(&t.in_working_dir(path)) {
         let advice = "give a PEM file of CA certificates that the relay may read";
         t.problem("ca_file", format!("{}: {problem}; {advice}", t.typed("ca_file")));
     }

@@ -10,11 +10,15 @@ const LATER: &[(&str, &str, &str)] = &[
     ("stream", "suppressed", "\"reject\""),
     ("stream", "subscribers_only", "false"),
     ("stream", "unsubscribe", "true"),
-    ("esp", "transport", "\"auto\""),
     ("esp", "warmup", "{}"),
     ("esp", "webhook_auth", "\"required\""),
-    ("esp", "endpoint", "\"\""),
-    ("esp", "smtp_endpoint", "\"\""),
+    ("esp", "webhook_topics", "[]"),
+    ("esp", "require_sns_v2", "false"),
+    ("esp", "sns_endpoint", "\"\""),
+    ("esp", "webhook_public_key", "\"\""),
+    ("esp", "webhook_user", "\"\""),
+    ("esp", "webhook_password", "\"\""),
+    ("esp", "webhook_headers", "{}"),
     ("esp", "pull", "\"\""),
     ("esp", "auth", "\"\""),
     ("esp", "provider", "\"\""),
@@ -35,9 +39,6 @@ const LATER: &[(&str, &str, &str)] = &[
 
 /// Sections of which not even an empty table is available.
 const LATER_SECTIONS: &[&str] = &["domain", "notify"];
-
-/// Values of `[[esp]] type` that are not available.
-pub(super) const LATER_ESP_TYPES: &[&str] = &["ses", "sendgrid", "postmark"];
 
 /// The default of a key that is not available yet.
 pub(super) fn default_of(section: &str, key: &str) -> Option<&'static str> {

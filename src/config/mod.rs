@@ -26,6 +26,7 @@ mod streams;
 mod terms;
 mod twins;
 pub mod units;
+mod vendors;
 mod written;
 
 #[cfg(test)]
@@ -145,9 +146,7 @@ impl Config {
             }
         }
         for (n, esp) in self.esps.iter().enumerate() {
-            if let EspKind::Smtp(smtp) = &esp.kind
-                && let Some(ca_file) = &smtp.ca_file
-            {
+            if let Some(ca_file) = esp.kind.ca_file() {
                 paths.push((format!("esp[{n}].ca_file"), ca_file));
             }
         }

@@ -1,20 +1,29 @@
 //! What each ESP needs and what its answers mean. Touches no socket, no clock and no database.
 
+mod answers;
+pub mod postmark;
 pub mod sandbox;
+pub mod sendgrid;
+pub mod ses;
 pub mod settings;
 pub mod smtp;
 
 use std::fmt::Debug;
 
+use bytes::Bytes;
+
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, Message, Outcome, Reply, Request, ReversePath};
+use crate::mail::{AttemptId, HttpReply, Message, Outcome, Reply, Request, ReversePath};
+use crate::secret::Secret;
 
 /// A message and exactly those of its recipients that one call carries.
 #[derive(Debug, Clone, Copy)]
 pub struct Parcel<'a> {
     /// The message.
     pub message: &'a Message,
+    /// Its whole content, where [`Esp::wants_whole`] asked for it and there was memory for it.
+    pub whole: Option<&'a Bytes>,
     /// Whom this call is for.
     pub recipients: &'a [Address],
     /// The call's id, planted in the ESP's own metadata where it has any.
@@ -25,10 +34,30 @@ pub struct Parcel<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit(pub String);
 
+/// How an ESP's HTTP API is spoken to, for the wire.
+#[derive(Debug, Clone)]
+pub struct ApiDoor {
+    /// `https://api.example.net`, without a `/` at its end.
+    pub base: String,
+    /// The field that proves who asks: its name in lower case, what stands before the secret, and the secret.
+    pub key: (&'static str, &'static str, Secret),
+    /// Fields of every request, beside `content-type: application/json`.
+    pub fields: &'static [(&'static str, &'static str)],
+    /// A GET that shows whether the key is good.
+    pub probe_path: &'static str,
+    /// What its answer means: what works, or what does not.
+    pub judge_probe: fn(&HttpReply) -> Result<String, String>,
+}
+
 /// One ESP: how a parcel becomes a request, and what its reply means for each recipient.
 pub trait Esp: Send + Sync + Debug {
     /// The request for exactly these recipients, or why there is none.
     fn compose(&self, parcel: Parcel<'_>, now: Timestamp) -> Result<Request, Unfit>;
+
+    /// Whether it composes from the whole content, not from its beginning alone.
+    fn wants_whole(&self, _message: &Message) -> bool {
+        false
+    }
 
     /// The envelope sender that it is told for a message of that one.
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

@@ -24,6 +24,7 @@ fn outcome(reply: &Reply) -> Outcome {
         Reply::Unfit { why } => Outcome::Unfit { why: why.clone() },
         Reply::Lost { said, .. } => refused(said),
         Reply::Smtp(smtp) => refused(&smtp.last.to_string()),
+        Reply::Http(http) => refused(&http.to_string()),
     }
 }
 

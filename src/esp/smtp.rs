@@ -4,13 +4,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use memchr::memmem;
 
+use super::answers::without_words;
 use super::{Esp, Parcel, Unfit};
 use crate::address::Address;
 use crate::clock::Timestamp;
+use crate::mail::Request;
 use crate::mail::notify::Asks;
-use crate::mail::{Answer, Envelope, Fault, Message, Named, Outcome, Phase, Protocol, Reply, Request};
+use crate::mail::{
+    Answer, Body, BodyFacts, Envelope, Fault, Message, Named, Outcome, Phase, Protocol, Reply,
+};
 use crate::mail::{ReversePath, SmtpReply, SmtpRequest, Throttle};
 
 /// When a spent quota is asked about again: no server tells when its window ends.
@@ -27,18 +32,10 @@ pub struct Smtp {
 
 impl Esp for Smtp {
     fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
-        let message = parcel.message;
-        if message.source.protocol == Protocol::Report && !self.reports {
+        if parcel.message.source.protocol == Protocol::Report && !self.reports {
             return Err(Unfit("reports to senders need [server] dsn_from where envelope_from is set".into()));
         }
-        let sender = self.sender(&message.envelope.sender).clone();
-        Ok(Request::Smtp(SmtpRequest {
-            smtputf8: needs_smtputf8(message, &sender, parcel.recipients),
-            sender,
-            recipients: parcel.recipients.to_vec(),
-            body: message.body.clone(),
-            reports: self.asks(parcel),
-        }))
+        Ok(Request::Smtp(self.transaction(parcel, parcel.message.body.clone())))
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
@@ -46,11 +43,58 @@ impl Esp for Smtp {
     }
 
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
-        (0..parcel.recipients.len()).map(|n| outcome(reply, n, now)).collect()
+        read(parcel, reply, now, |_, _| None)
     }
 }
 
+/// One outcome a recipient, in order. `own` has the rows of one ESP alone, looked at before those for all.
+pub(super) fn read(
+    parcel: Parcel<'_>,
+    reply: &Reply,
+    now: Timestamp,
+    own: impl Fn(Phase, &Answer) -> Option<Meant>,
+) -> Vec<Outcome> {
+    let table = Table { own: &own, now };
+    (0..parcel.recipients.len()).map(|n| table.outcome(reply, n)).collect()
+}
+
+/// What a refusal means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meant {
+    /// It is somebody's fault.
+    Fault(Fault),
+    /// It is nobody's: the message does not fit.
+    Unfit,
+}
+
 impl Smtp {
+    /// The transaction for a parcel, with this content.
+    fn transaction(&self, parcel: Parcel<'_>, body: Body) -> SmtpRequest {
+        let message = parcel.message;
+        let sender = self.sender(&message.envelope.sender).clone();
+        SmtpRequest {
+            smtputf8: needs_smtputf8(message, &sender, parcel.recipients),
+            sender,
+            recipients: parcel.recipients.to_vec(),
+            body,
+            reports: self.asks(parcel),
+        }
+    }
+
+    /// The transaction for a parcel with these fields, whole lines, on top of its content: what an ESP reads out of the
+    /// header and takes away.
+    pub(super) fn with_fields(&self, parcel: Parcel<'_>, fields: &str) -> SmtpRequest {
+        let own = &parcel.message.body;
+        let head: Bytes = [fields.as_bytes(), &own.head].concat().into();
+        let longest = fields.lines().map(|line| line.len() as u64).max().unwrap_or(0);
+        let facts = BodyFacts {
+            size_octets: own.facts.size_octets + fields.len() as u64,
+            longest_line_octets: own.facts.longest_line_octets.max(longest),
+            eight_bit: own.facts.eight_bit || !fields.is_ascii(),
+        };
+        self.transaction(parcel, Body { head, facts, ..own.clone() })
+    }
+
     /// What was asked about reports for these recipients. Where MAIL FROM is replaced they would not reach who asked:
     /// then the relay itself answers for them.
     fn asks(&self, parcel: Parcel<'_>) -> Option<Box<Asks>> {
@@ -77,53 +121,52 @@ fn eight_bit_headers(message: &Message) -> bool {
     message.body.facts.eight_bit && !head[..end].is_ascii()
 }
 
-/// What a reply means for the recipient at `n`.
-fn outcome(reply: &Reply, n: usize, now: Timestamp) -> Outcome {
-    if let Reply::Lost { recipients, .. } = reply
-        && let Some(own) = recipients.get(n).filter(|own| !own.positive())
-    {
-        return refused(Phase::Rcpt, own, now);
-    }
-    match reply {
-        Reply::Smtp(smtp) => answered(smtp, n, now),
-        Reply::Lost { handed_over: true, phase, said, .. } => {
-            Outcome::Unsure { said: format!("no answer at {}: {said}", phase.word()) }
-        }
-        Reply::Lost { handed_over: false, phase, said, .. } => Outcome::Refused {
-            fault: Fault::Path,
-            lasting: false,
-            wait: None,
-            said: format!("lost at {}: {said}", phase.word()),
-        },
-        Reply::Unfit { why } => Outcome::Unfit { why: why.clone() },
-        Reply::Kept => {
-            Outcome::Refused { fault: Fault::Path, lasting: false, wait: None, said: "kept, not sent".into() }
-        }
-    }
+/// What replies mean: one ESP's own rows, then those for all.
+struct Table<'a, Own> {
+    own: &'a Own,
+    now: Timestamp,
 }
 
-/// A recipient's own refusal counts for it, whatever became of the rest.
-fn answered(smtp: &SmtpReply, n: usize, now: Timestamp) -> Outcome {
-    match smtp.recipients.get(n) {
-        Some(own) if !own.positive() => refused(Phase::Rcpt, own, now),
-        _ if smtp.phase == Phase::Dot && smtp.last.positive() => {
-            Outcome::Accepted { remote_id: remote_id(&smtp.last.text), said: smtp.last.to_string() }
+impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
+    /// What a reply means for the recipient at `n`.
+    fn outcome(&self, reply: &Reply, n: usize) -> Outcome {
+        if let Reply::Lost { recipients, .. } = reply
+            && let Some(own) = recipients.get(n).filter(|own| !own.positive())
+        {
+            return self.refused(Phase::Rcpt, own);
         }
-        // Taken, but the transaction ended at another one's RCPT: no word about this recipient.
-        Some(_) if smtp.phase == Phase::Rcpt => refused(Phase::Ehlo, &smtp.last, now),
-        _ => refused(smtp.phase, &smtp.last, now),
+        match reply {
+            Reply::Smtp(smtp) => self.answered(smtp, n),
+            other => without_words(other),
+        }
     }
-}
 
-fn refused(phase: Phase, answer: &Answer, now: Timestamp) -> Outcome {
-    let said = answer.to_string();
-    let Some(fault) = fault(phase, answer, now) else { return Outcome::Unfit { why: said } };
-    let wait = match fault {
-        Fault::Throttled(Throttle::Window(_)) => Some(QUOTA_WAIT),
-        _ => None,
-    };
-    let lasting = answer.lasting() && !matches!(fault, Fault::Throttled(_)) && !too_many_recipients(answer);
-    Outcome::Refused { fault, lasting, wait, said }
+    /// A recipient's own refusal counts for it, whatever became of the rest.
+    fn answered(&self, smtp: &SmtpReply, n: usize) -> Outcome {
+        match smtp.recipients.get(n) {
+            Some(own) if !own.positive() => self.refused(Phase::Rcpt, own),
+            _ if smtp.phase == Phase::Dot && smtp.last.positive() => {
+                Outcome::Accepted { remote_id: remote_id(&smtp.last.text), said: smtp.last.to_string() }
+            }
+            // Taken, but the transaction ended at another one's RCPT: no word about this recipient.
+            Some(_) if smtp.phase == Phase::Rcpt => self.refused(Phase::Ehlo, &smtp.last),
+            _ => self.refused(smtp.phase, &smtp.last),
+        }
+    }
+
+    fn refused(&self, phase: Phase, answer: &Answer) -> Outcome {
+        let said = answer.to_string();
+        let own = (self.own)(phase, answer);
+        let meant = own.or_else(|| fault(phase, answer, self.now).map(Meant::Fault));
+        let Some(Meant::Fault(fault)) = meant else { return Outcome::Unfit { why: said } };
+        let wait = match fault {
+            Fault::Throttled(Throttle::Window(_)) => Some(QUOTA_WAIT),
+            _ => None,
+        };
+        let lasting =
+            answer.lasting() && !matches!(fault, Fault::Throttled(_)) && !too_many_recipients(answer);
+        Outcome::Refused { fault, lasting, wait, said }
+    }
 }
 
 /// What is 452 by today's rules was 552 by older ones (RFC 5321 section 4.5.3.1.10).
@@ -146,7 +189,10 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
         // exceeded".
         _ if words.quota() => spent(now),
         _ if !answer.lasting() && (words.throttle() || words.is(421, [4, 7, 0])) => throttled,
-        Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Auth => Fault::Path,
+        // Phase::Answer is of HTTP.
+        Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Auth | Phase::Answer => {
+            Fault::Path
+        }
         _ if words.does_not_fit() => return None,
         Phase::Mail if words.protocol_at_mail() => Fault::Path,
         // At MAIL a server has seen nothing but the envelope's sender, so a lasting no is about it: 550 5.1.8, 553 5.7.1
@@ -334,8 +380,12 @@ mod tests {
     fn read(reply: &Reply, recipients: usize) -> Vec<Outcome> {
         let message = message(false, ReversePath::Null, "x: y\r\n\r\n");
         let recipients = vec![address("a@example.com"); recipients];
-        let parcel =
-            Parcel { message: &message, recipients: &recipients, attempt: AttemptId::from_number(1) };
+        let parcel = Parcel {
+            message: &message,
+            whole: None,
+            recipients: &recipients,
+            attempt: AttemptId::from_number(1),
+        };
         Smtp::default().read(parcel, reply, NOW)
     }
 
@@ -539,7 +589,8 @@ mod tests {
 
     fn composed(esp: &Smtp, message: &Message, recipient: &str) -> SmtpRequest {
         let recipients = [address(recipient)];
-        let parcel = Parcel { message, recipients: &recipients, attempt: AttemptId::from_number(1) };
+        let parcel =
+            Parcel { message, whole: None, recipients: &recipients, attempt: AttemptId::from_number(1) };
         match esp.compose(parcel, NOW) {
             Ok(Request::Smtp(request)) => request,
             other => panic!("{other:?}"),

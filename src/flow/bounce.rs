@@ -184,7 +184,7 @@ impl Parts {
         let attempt = self.mint.attempt(&*self.clock);
         let mut reasons = Vec::new();
         for carrier in &setup.carriers {
-            let parcel = Parcel { message: report, recipients, attempt };
+            let parcel = Parcel { message: report, whole: Some(&report.body.head), recipients, attempt };
             match carrier.line.esp.compose(parcel, report.accepted_at) {
                 Ok(_) => return None,
                 Err(unfit) => reasons.push(format!("{}: {}", carrier.name(), unfit.0)),

@@ -3,17 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
+use super::intake::aside;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;
 use super::unfit;
+use super::whole::Whole;
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::esp::Parcel;
+use crate::esp::{self, Esp, Parcel};
 use crate::journal;
+use crate::mail::body::SPILL_OCTETS;
 use crate::mail::from::{Whose, from_domain};
 use crate::mail::{AttemptId, DeliveryId, Fault, Message, Named, Outcome, Phase, QueueState, Reply, Request};
 use crate::mail::{Rule, Step, Watch};
@@ -78,13 +83,17 @@ impl Courier {
             return self.take_back(&[call]).await;
         }
         let Some(call) = self.judged_again(call).await else { return };
+        let whole = self.whole(&call).await;
+        if matches!(whole, Whole::NotNow) {
+            return self.take_back(&[call]).await;
+        }
         let recipients = call.recipients();
-        let parcel = Parcel { message: &call.message, recipients: &recipients, attempt: call.attempt };
+        let parcel = call.parcel(&recipients, whole.octets());
         let started = self.clock.now();
         let watch = Watch::new(self.abort.clone());
         let mut held = false;
         let mut relayed = false;
-        let (outcomes, phases) = match call.line.esp.compose(parcel, started) {
+        let (outcomes, phases) = match compose(&*call.line.esp, parcel, started) {
             Err(unfit) => {
                 let count = recipients.len();
                 (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
@@ -207,7 +216,7 @@ impl Courier {
             said: format!("nothing for {} s; the line is still listened to", hold.as_secs()),
         };
         let recipients = call.recipients();
-        let parcel = Parcel { message: &call.message, recipients: &recipients, attempt: call.attempt };
+        let parcel = call.parcel(&recipients, None);
         let outcomes = call.line.esp.read(parcel, &silence, answered);
         let phases = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect::<Vec<_>>();
         let systemic = vec![false; call.passengers.len()];
@@ -451,6 +460,10 @@ impl Call {
         self.passengers.iter().filter_map(|p| self.address(p).cloned()).collect()
     }
 
+    fn parcel<'a>(&'a self, recipients: &'a [Address], whole: Option<&'a Bytes>) -> Parcel<'a> {
+        Parcel { message: &self.message, whole, recipients, attempt: self.attempt }
+    }
+
     /// Whether some of its addresses need SMTPUTF8 and others do not, and none is bound to stay here.
     fn can_part(&self) -> bool {
         let mut needs = self.passengers.iter().filter_map(|p| self.address(p)).map(Address::needs_smtputf8);
@@ -463,6 +476,14 @@ impl Call {
     }
 }
 
+/// Rewriting a large message takes a while: the other calls of this thread go on meanwhile.
+fn compose(esp: &dyn Esp, parcel: Parcel<'_>, now: Timestamp) -> Result<Request, esp::Unfit> {
+    match parcel.whole {
+        Some(whole) if whole.len() > SPILL_OCTETS => aside(|| esp.compose(parcel, now)),
+        _ => esp.compose(parcel, now),
+    }
+}
+
 /// How far the recipient at `n` came: one that was refused at RCPT came no further, whatever became of the others.
 fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
     match reply {
@@ -471,6 +492,7 @@ fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
         Reply::Lost { recipients, .. } if recipients.get(n).is_some_and(|own| !own.positive()) => {
             Some(Phase::Rcpt)
         }
+        Reply::Http(_) => Some(Phase::Answer),
         Reply::Lost { phase, .. } => Some(*phase),
         Reply::Unfit { .. } | Reply::Kept => None,
     }
@@ -480,6 +502,8 @@ fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
 fn was_not_told(reply: &Reply) -> bool {
     match reply {
         Reply::Smtp(reply) => !reply.reports,
+        // No API takes NOTIFY, RET or ENVID.
+        Reply::Http(_) => true,
         Reply::Lost { .. } | Reply::Unfit { .. } | Reply::Kept => false,
     }
 }

@@ -45,7 +45,7 @@ pub struct Courier {
     /// Calls that were begun and came too late for a connection.
     returns: TaskTracker,
     pub(super) mint: Arc<IdMint>,
-    budget: Arc<Budget>,
+    pub(super) budget: Arc<Budget>,
     pending: Mutex<PendingQueue>,
     /// Rung when there is something to do: room was freed, mail waits, a time has come.
     pub(super) wake: Arc<Notify>,

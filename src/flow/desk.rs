@@ -144,7 +144,7 @@ impl Courier {
     pub async fn try_esp(&self, esp: &str) -> Result<Tried, DeskError> {
         let carrier = self.named(esp)?;
         let began = monotonic();
-        let Checked { steps, met } = carrier.line.wire.check().await;
+        let Checked { steps, met } = carrier.line.wire.check_all().await;
         Ok(Tried { steps, met, took: began.elapsed() })
     }
 

@@ -620,7 +620,7 @@ fn told(id: MessageId, prepared: Prepared) -> Body {
 }
 
 /// Runs what takes a tenth of a second and more without holding up the other sessions of this thread.
-fn aside<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
     match tokio::runtime::Handle::current().runtime_flavor() {
         RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
         _ => work(),

@@ -27,3 +27,5 @@ pub use setup::Setup;
 #[cfg(test)]
 mod tests;
 mod unfit;
+mod whole;
+mod whole;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::body::Body;
@@ -16,6 +17,10 @@ use crate::address::Address;
 pub enum Request {
     /// An SMTP transaction.
     Smtp(SmtpRequest),
+    /// A POST to an ESP's API.
+    Http(HttpRequest),
+    /// Amazon's `SendEmail`.
+    Ses(SesRequest),
     /// Nothing leaves: the sandbox keeps it.
     Keep,
 }
@@ -36,7 +41,31 @@ pub struct SmtpRequest {
     pub reports: Option<Box<Asks>>,
 }
 
-/// How far an SMTP exchange had come.
+/// One POST. The base of its URL and the key belong to the wire: a request holds no secret.
+#[derive(Clone, Debug)]
+pub struct HttpRequest {
+    /// After the base, from its `/` on.
+    pub path: &'static str,
+    /// Fields beside those of the wire.
+    pub headers: Vec<(&'static str, String)>,
+    /// The JSON.
+    pub body: Bytes,
+}
+
+/// One `SendEmail` of the SES API v2, with raw MIME.
+#[derive(Clone, Debug)]
+pub struct SesRequest {
+    /// The envelope's recipients, one each.
+    pub recipients: Vec<Address>,
+    /// The whole message.
+    pub data: Bytes,
+    /// `EmailTags`: name and value.
+    pub tags: Vec<(String, String)>,
+    /// `ConfigurationSetName`.
+    pub configuration_set: Option<String>,
+}
+
+/// How far an exchange had come.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub enum Phase {
     /// Name look-up and TCP.
@@ -59,6 +88,8 @@ pub enum Phase {
     Body,
     /// The last octets may have been handed over.
     Dot,
+    /// The same where there is no dot: an HTTP request is there, its answer is due.
+    Answer,
 }
 
 impl Phase {
@@ -75,6 +106,7 @@ impl Phase {
             Phase::Data => "data",
             Phase::Body => "body",
             Phase::Dot => "dot",
+            Phase::Answer => "answer",
         }
     }
 }
@@ -120,6 +152,8 @@ impl std::fmt::Display for Answer {
 pub enum Reply {
     /// The SMTP dialogue came to an end.
     Smtp(SmtpReply),
+    /// An HTTP answer, whatever its status.
+    Http(HttpReply),
     /// The line died, hung or spoke nonsense.
     Lost {
         /// Where.
@@ -154,6 +188,15 @@ impl Reply {
                 apply(&mut reply.last.text);
                 reply.recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
             }
+            Reply::Http(reply) => {
+                // A body that is no text has no words.
+                if let Ok(text) = std::str::from_utf8(&reply.body)
+                    && let Cow::Owned(changed) = change(text)
+                {
+                    reply.body = changed.into();
+                }
+                reply.headers.iter_mut().for_each(|(_, value)| apply(value));
+            }
             Reply::Lost { said, recipients, .. } => {
                 apply(said);
                 recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
@@ -175,6 +218,43 @@ pub struct SmtpReply {
     pub recipients: Vec<Answer>,
     /// The next hop was told what was asked about reports: it answers for them from here on (RFC 3461 section 5.2.1).
     pub reports: bool,
+}
+
+/// An answer by HTTP.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct HttpReply {
+    /// Three digits.
+    pub status: u16,
+    /// Names in lower case, in order.
+    pub headers: Vec<(String, String)>,
+    /// At most [`HttpReply::BODY_OCTETS_MAX`] of it.
+    pub body: Bytes,
+    /// The line broke, or the time passed, before its end.
+    pub cut: bool,
+}
+
+impl HttpReply {
+    /// More of an ESP's answer than this is left unread.
+    pub const BODY_OCTETS_MAX: usize = 64 * 1024;
+
+    /// The first field of that name, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as people may read it, cut to [`Answer::TEXT_OCTETS_MAX`].
+    pub fn text(&self) -> Cow<'_, str> {
+        let octets = &self.body[..self.body.len().min(Answer::TEXT_OCTETS_MAX)];
+        String::from_utf8_lossy(octets)
+    }
+}
+
+impl std::fmt::Display for HttpReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.text();
+        let words = words.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+        write!(f, "HTTP {}{}{words}", self.status, if words.is_empty() { "" } else { " " })
+    }
 }
 
 /// Asks an exchange to end at its next safe point. What was handed over is not un-said by it.

@@ -28,7 +28,9 @@ pub mod watch;
 pub use body::{Body, BodyFacts, Budget, Permit};
 pub use delivery::{Known, QueueState, Reason, Step};
 pub use envelope::{BodyKind, Envelope, ReversePath};
-pub use exchange::{Abort, Answer, Phase, Reply, Request, SmtpReply, SmtpRequest};
+pub use exchange::{
+    Abort, Answer, HttpReply, HttpRequest, Phase, Reply, Request, SesRequest, SmtpReply, SmtpRequest,
+};
 pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
 pub use lane::{Lane, Rule};
 pub use message::{Message, OnceKey, Protocol, Source, Submission};

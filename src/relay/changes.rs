@@ -4,7 +4,10 @@
 //! A listener is the same as long as its address is as it was written; all else of it changes while it listens.
 
 use crate::config::{Config, ServerSettings};
-use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings};
+use crate::esp::settings::{
+    Access, EspKind, EspSettings, LineSettings, PostmarkSettings, SendgridSettings, SesSettings,
+    SmtpEspSettings,
+};
 use crate::http::HttpSettings;
 use crate::http::reload::Change;
 use crate::mail::{StreamName, Terms};
@@ -209,10 +212,11 @@ fn esp(at: &str, old: &EspSettings, new: &EspSettings, out: &mut Vec<Change>) {
     note(old.domains != *domains, "domains");
     match (&old.kind, kind) {
         (EspKind::Smtp(old), EspKind::Smtp(new)) => smtp(at, old, new, out),
+        (EspKind::Ses(old), EspKind::Ses(new)) => ses(at, old, new, out),
+        (EspKind::Sendgrid(old), EspKind::Sendgrid(new)) => sendgrid(at, old, new, out),
+        (EspKind::Postmark(old), EspKind::Postmark(new)) => postmark(at, old, new, out),
         (EspKind::Sandbox { keep: old }, EspKind::Sandbox { keep }) => note(old != keep, "keep"),
-        (EspKind::Smtp(_), EspKind::Sandbox { .. }) | (EspKind::Sandbox { .. }, EspKind::Smtp(_)) => {
-            note(true, "type");
-        }
+        _ => note(true, "type"),
     }
 }
 
@@ -226,6 +230,15 @@ fn smtp(at: &str, old: &SmtpEspSettings, new: &SmtpEspSettings, out: &mut Vec<Ch
             password => "password",
             ca_file => "ca_file",
             envelope_from => "envelope_from",
+        } apart { lines },
+        at, old, new, out
+    );
+    lines(at, &old.lines, &new.lines, out);
+}
+
+fn lines(at: &str, old: &LineSettings, new: &LineSettings, out: &mut Vec<Change>) {
+    compare!(
+        LineSettings {
             max_connections => "max_connections",
             messages_per_connection => "messages_per_connection",
             idle_timeout => "idle_timeout",
@@ -234,6 +247,55 @@ fn smtp(at: &str, old: &SmtpEspSettings, new: &SmtpEspSettings, out: &mut Vec<Ch
         },
         at, old, new, out
     );
+}
+
+fn access(at: &str, old: &Access, new: &Access, out: &mut Vec<Change>) {
+    compare!(
+        Access {
+            transport => "transport",
+            endpoint => "endpoint",
+            smtp_endpoint => "smtp_endpoint",
+            ca_file => "ca_file",
+            envelope_from => "envelope_from",
+        } apart { lines },
+        at, old, new, out
+    );
+    lines(at, &old.lines, &new.lines, out);
+}
+
+fn ses(at: &str, old: &SesSettings, new: &SesSettings, out: &mut Vec<Change>) {
+    compare!(
+        SesSettings {
+            region => "region",
+            keys => "access_key_id",
+            configuration_set => "configuration_set",
+        } apart { access },
+        at, old, new, out
+    );
+    access(at, &old.access, &new.access, out);
+}
+
+fn sendgrid(at: &str, old: &SendgridSettings, new: &SendgridSettings, out: &mut Vec<Change>) {
+    compare!(
+        SendgridSettings {
+            api_key => "api_key",
+            region => "region",
+        } apart { access },
+        at, old, new, out
+    );
+    access(at, &old.access, &new.access, out);
+}
+
+fn postmark(at: &str, old: &PostmarkSettings, new: &PostmarkSettings, out: &mut Vec<Change>) {
+    compare!(
+        PostmarkSettings {
+            server_token => "server_token",
+            transactional => "message_stream",
+            broadcast => "message_stream",
+        } apart { access },
+        at, old, new, out
+    );
+    access(at, &old.access, &new.access, out);
 }
 
 fn limits(old: &store::Settings, new: &store::Settings, out: &mut Vec<Change>) {

@@ -4,14 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::wire_settings;
+use super::doors::{self, House};
 use crate::config::ServerSettings;
-use crate::esp;
 use crate::esp::settings::{EspKind, EspSettings};
 use crate::flow::chunks::StoreChunks;
 use crate::flow::setup::Line;
 use crate::store::Store;
-use crate::wire::{self, Wire};
 
 /// Lines by the names of their ESPs.
 #[derive(Debug, Default)]
@@ -69,22 +67,15 @@ impl Lines {
 
 /// The configuration has checked that it can be read.
 fn ca_of(kind: &EspKind) -> Option<Vec<u8>> {
-    match kind {
-        EspKind::Smtp(smtp) => smtp.ca_file.as_ref().and_then(|file| std::fs::read(file).ok()),
-        EspKind::Sandbox { .. } => None,
-    }
+    kind.ca_file().and_then(|file| std::fs::read(file).ok())
 }
 
 fn line(made_of: &MadeOf, store: &Store) -> Arc<Line> {
-    let (esp, wire): (Box<dyn esp::Esp>, Arc<dyn Wire>) = match &made_of.kind {
-        EspKind::Smtp(smtp) => {
-            let chunks = Arc::new(StoreChunks(store.clone()));
-            let wire = wire::smtp::SmtpWire::new(wire_settings(smtp, &made_of.hostname), chunks);
-            let envelope_from = smtp.envelope_from.clone().map(crate::mail::ReversePath::Mailbox);
-            let reports = made_of.dsn_from || envelope_from.is_none();
-            (Box::new(esp::smtp::Smtp { envelope_from, reports }), Arc::new(wire))
-        }
-        EspKind::Sandbox { .. } => (Box::new(esp::sandbox::Sandbox), Arc::new(wire::sandbox::SandboxWire)),
+    let house = House {
+        hostname: &made_of.hostname,
+        own_reports: made_of.dsn_from,
+        chunks: Arc::new(StoreChunks(store.clone())),
     };
+    let (esp, wire) = doors::open(&made_of.kind, &house);
     Arc::new(Line { esp, wire })
 }

@@ -1,7 +1,11 @@
 //! How bytes leave. Knows no ESP's meaning: it gets a request and brings back what was said.
 
+pub mod http;
 pub mod sandbox;
+pub mod ses;
 pub mod smtp;
+pub mod trust;
+pub mod ways;
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,8 +15,11 @@ use futures_util::future::BoxFuture;
 
 use crate::mail::{MessageId, Reply, Request, Watch};
 
+pub use http::HttpWire;
 pub use sandbox::SandboxWire;
+pub use ses::SesWire;
 pub use smtp::SmtpWire;
+pub use ways::Ways;
 
 /// One way out. An exchange always ends with a [`Reply`]: a lost line is an answer. It is never ended by dropping its
 /// future, only by asking its [`Watch`], which it tells of all that moves.
@@ -22,6 +29,11 @@ pub trait Wire: Send + Sync + Debug {
 
     /// Goes as far as one can without mail: connects, is greeted, logs in, takes leave. Bounded in time.
     fn check(&self) -> BoxFuture<'_, Checked>;
+
+    /// As [`Wire::check`], over every way that leads there: for people who ask. The gate asks for the first alone.
+    fn check_all(&self) -> BoxFuture<'_, Checked> {
+        self.check()
+    }
 
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
     fn close(&self) -> BoxFuture<'_, ()> {
@@ -41,7 +53,7 @@ pub struct Checked {
 /// One step of a [`Wire::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls` or `auth`.
+    /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls` or `auth`, by HTTP `connect` or `key`.
     pub name: &'static str,
     /// It was done.
     pub ok: bool,

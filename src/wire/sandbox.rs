@@ -13,11 +13,11 @@ impl Wire for SandboxWire {
     fn exchange<'a>(&'a self, request: Request, _watch: &'a Watch) -> BoxFuture<'a, Reply> {
         let reply = match request {
             Request::Keep => Reply::Kept,
-            Request::Smtp(_) => Reply::Lost {
+            Request::Smtp(_) | Request::Http(_) | Request::Ses(_) => Reply::Lost {
                 phase: Phase::Connect,
                 handed_over: false,
                 recipients: Vec::new(),
-                said: "the sandbox has no SMTP line".into(),
+                said: "the sandbox has no line".into(),
             },
         };
         Box::pin(std::future::ready(reply))

@@ -26,7 +26,6 @@ use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
 pub use settings::{Login, Settings, Tls};
-pub use tls::check_ca_file;
 
 use super::{Checked, Chunks, Step, Wire};
 use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest, Watch};

@@ -1,15 +1,10 @@
-//! TLS towards upstreams: the platform's CAs, or the one private CA that was configured. Built at the first use.
+//! TLS towards SMTP upstreams, built at the first use.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::Verifier;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
@@ -17,6 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate;
 use super::line::Broken;
+use crate::wire::trust::client_config;
 
 /// Makes TLS clients. Empty until the first connection needs it, so that a relay without TLS does not load CAs; what
 /// failed to load is tried again by the next connection.
@@ -38,7 +34,7 @@ impl Connector {
         ca_file: Option<&PathBuf>,
     ) -> Result<TlsStream<TcpStream>, Broken> {
         let name = server_name(host)?;
-        let connector = self.0.get_or_try_init(|| build(ca_file.cloned())).await?;
+        let connector = self.0.get_or_try_init(|| connector(ca_file.cloned())).await?;
         connector
             .connect(name, tcp)
             .await
@@ -86,44 +82,7 @@ fn server_name(host: &str) -> Result<ServerName<'static>, Broken> {
         .map_err(|_| Broken::Other(format!("{host} is no name that a certificate can bear")))
 }
 
-/// Reading CAs blocks: the files of a whole directory on some systems.
-async fn build(ca_file: Option<PathBuf>) -> Result<TlsConnector, Broken> {
-    let built = tokio::task::spawn_blocking(move || connector(ca_file.as_deref())).await;
-    built.unwrap_or_else(|e| Err(e.to_string())).map_err(Broken::Other)
-}
-
-fn connector(ca_file: Option<&Path>) -> Result<TlsConnector, String> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?;
-    let config = match ca_file {
-        Some(path) => {
-            let verifier = private(path, provider).map_err(|e| format!("ca_file {}: {e}", path.display()))?;
-            config.with_webpki_verifier(verifier)
-        }
-        None => {
-            let verifier =
-                Verifier::new(provider).map_err(|e| format!("the system's CA certificates: {e}"))?;
-            config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-        }
-    };
-    Ok(TlsConnector::from(Arc::new(config.with_no_client_auth())))
-}
-
-/// What is wrong with a `ca_file`, without its name.
-pub fn check_ca_file(path: &Path) -> Result<(), String> {
-    private(path, Arc::new(rustls::crypto::aws_lc_rs::default_provider())).map(drop)
-}
-
-fn private(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, String> {
-    let pem = std::fs::read(path).map_err(|e| e.to_string())?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        roots.add(certificate.map_err(|e| e.to_string())?).map_err(|e| e.to_string())?;
-    }
-    if roots.is_empty() {
-        return Err("holds no certificate in PEM".into());
-    }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(|e| e.to_string())
+async fn connector(ca_file: Option<PathBuf>) -> Result<TlsConnector, Broken> {
+    let config = client_config(ca_file).await.map_err(Broken::Other)?;
+    Ok(TlsConnector::from(Arc::new(config)))
 }

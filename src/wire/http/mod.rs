@@ -1,0 +1,333 @@
+//! HTTP towards an ESP's API: one exchange is one POST, over HTTP/1.1.
+//!
+//! Promise: `Lost { handed_over: false }` means that the last octets of the body were never given to the connection
+//! (see [`hand_over`]). A kept connection is used again only if it was idle for less than [`REUSED_WITHIN`]: a server
+//! that closes it at that instant cannot be told from a lost answer. Nothing is sent twice, no redirect is followed and
+//! no proxy is asked.
+
+mod hand_over;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::OnceCell;
+use tokio::time::{sleep, timeout};
+
+pub use hand_over::{HandOver, Watched};
+
+use super::trust::client_config;
+use super::{Checked, Step, Wire};
+use crate::clock::monotonic;
+use crate::mail::{HttpReply, HttpRequest, Phase, Reply, Request, Watch};
+use crate::secret::{Blot, Secret};
+
+/// See the module.
+pub const REUSED_WITHIN: Duration = Duration::from_secs(3);
+/// A check that takes longer has failed: a healthy API is long done.
+const CHECK: Duration = Duration::from_secs(10);
+/// More fields of an answer than these are left unread.
+const FIELDS_MAX: usize = 100;
+/// More causes of an error than these are not told.
+const CAUSES_MAX: usize = 6;
+
+/// How one ESP's API is reached.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `https://api.example.net`, without a `/` at its end.
+    pub base: String,
+    /// The field that proves who asks.
+    pub key: Key,
+    /// Fields of every request that are no secret.
+    pub fields: Vec<(&'static str, &'static str)>,
+    /// PEM of the CA that signed its certificate; then no public CA counts.
+    pub ca_file: Option<PathBuf>,
+    /// Connections that are kept. The caller runs no more exchanges than this at a time.
+    pub max_connections: usize,
+    /// Connect and TLS, each stretch of a body that does not move, and the answer.
+    pub timeout: Duration,
+    /// How the key is tried without mail.
+    pub probe: Probe,
+}
+
+/// `Authorization: Bearer KEY`, or whatever the ESP calls it.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The field's name, in lower case.
+    pub field: &'static str,
+    /// What stands before the secret.
+    pub scheme: &'static str,
+    /// The secret.
+    pub secret: Secret,
+}
+
+/// A GET that shows whether the key is good.
+#[derive(Debug, Clone, Copy)]
+pub struct Probe {
+    /// After the base.
+    pub path: &'static str,
+    /// What its answer means: what works, or what does not.
+    pub judge: fn(&HttpReply) -> Result<String, String>,
+}
+
+/// One ESP's API.
+#[derive(Debug)]
+pub struct HttpWire {
+    settings: Settings,
+    client: Client,
+    blot: Blot,
+}
+
+impl HttpWire {
+    /// A wire to that API. Nothing is opened or loaded before the first exchange.
+    pub fn new(settings: Settings) -> Self {
+        let blot = Blot::of_keys([&settings.key.secret]);
+        let client = Client::new(settings.ca_file.clone(), settings.max_connections, settings.timeout);
+        HttpWire { settings, client, blot }
+    }
+
+    async fn post(&self, request: HttpRequest, watch: &Watch) -> Reply {
+        let hand_over = HandOver::default();
+        let body = Watched::new(request.body, watch.clone(), hand_over.clone());
+        let client = match self.client.get().await {
+            Ok(client) => client,
+            Err(why) => return lost(Phase::Connect, false, why),
+        };
+        let mut fields = match self.fields() {
+            Ok(fields) => fields,
+            Err(why) => return lost(Phase::Connect, false, why),
+        };
+        for (name, value) in &request.headers {
+            let Ok(value) = HeaderValue::try_from(value) else {
+                return lost(Phase::Connect, false, format!("{name} cannot be written into a request"));
+            };
+            fields.insert(HeaderName::from_static(name), value);
+        }
+        let asked = client
+            .post(format!("{}{}", self.settings.base, request.path))
+            .headers(fields)
+            .body(reqwest::Body::wrap(body));
+        let Ok(asked) = asked.build() else {
+            return lost(Phase::Connect, false, format!("{} is no URL", self.settings.base));
+        };
+        send(client, asked, watch, &hand_over, self.settings.timeout).await
+    }
+
+    fn fields(&self) -> Result<HeaderMap, String> {
+        let mut fields = HeaderMap::new();
+        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        for (name, value) in &self.settings.fields {
+            fields.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        let Key { field, scheme, secret } = &self.settings.key;
+        let bad = |_| "the key has characters that no key has; write it anew".to_owned();
+        let mut value = HeaderValue::try_from(format!("{scheme}{}", secret.expose())).map_err(bad)?;
+        value.set_sensitive(true);
+        fields.insert(HeaderName::from_static(field), value);
+        Ok(fields)
+    }
+
+    async fn probed(&self) -> Result<HttpReply, (&'static str, String)> {
+        let client = self.client.get().await.map_err(|why| ("connect", why))?;
+        let fields = self.fields().map_err(|why| ("key", why))?;
+        let url = format!("{}{}", self.settings.base, self.settings.probe.path);
+        let answer = client.get(url).headers(fields).send().await;
+        let answer =
+            answer.map_err(|error| (if error.is_connect() { "connect" } else { "key" }, told(&error)))?;
+        Ok(read(answer, None).await)
+    }
+}
+
+impl Wire for HttpWire {
+    fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply> {
+        Box::pin(async move {
+            let reply = match request {
+                Request::Http(request) => self.post(request, watch).await,
+                Request::Smtp(_) | Request::Ses(_) | Request::Keep => {
+                    lost(Phase::Connect, false, "this is an HTTP line".to_owned())
+                }
+            };
+            reply.with_words(|words| self.blot.out(words))
+        })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Checked> {
+        Box::pin(async move {
+            let began = monotonic();
+            let probed = timeout(CHECK, self.probed()).await;
+            let took = monotonic().duration_since(began);
+            let blotted = |words: String| self.blot.out(&words).into_owned();
+            let step = |name, ok, told: &str| Step { name, ok, told: told.to_owned(), took };
+            let reached = format!("{} answers", self.settings.base);
+            match probed {
+                Err(_) => {
+                    let why = format!("no answer for {} s", CHECK.as_secs());
+                    Checked { steps: vec![step("connect", false, &why)], met: Err(why) }
+                }
+                Ok(Err((name, why))) => {
+                    let why = blotted(why);
+                    Checked { steps: vec![step(name, false, &why)], met: Err(why) }
+                }
+                Ok(Ok(reply)) => {
+                    let judged = (self.settings.probe.judge)(&reply).map(blotted).map_err(blotted);
+                    let told = judged.as_ref().unwrap_or_else(|why| why);
+                    let key = step("key", judged.is_ok(), told);
+                    Checked { steps: vec![step("connect", true, &reached), key], met: judged.map(drop) }
+                }
+            }
+        })
+    }
+}
+
+/// Sends one request and listens, until its answer is there, nothing moved for `patience`, or it is asked to end before
+/// the hand-over.
+pub async fn send(
+    client: &reqwest::Client,
+    request: reqwest::Request,
+    watch: &Watch,
+    hand_over: &HandOver,
+    patience: Duration,
+) -> Reply {
+    let executing = client.execute(request);
+    tokio::pin!(executing);
+    loop {
+        let left = patience.saturating_sub(watch.still_for());
+        let why = tokio::select! {
+            biased;
+            answer = &mut executing => return answered(answer, watch, hand_over, patience).await,
+            () = watch.asked(), if !hand_over.done() => {
+                format!("given up by the relay, nothing moved for {:.1?}", watch.still_for())
+            }
+            () = sleep(left) => {
+                if watch.still_for() < patience {
+                    continue;
+                }
+                format!("nothing moved for {} s", patience.as_secs())
+            }
+        };
+        if hand_over.withdraw() {
+            let phase = if hand_over.begun() { Phase::Body } else { Phase::Connect };
+            return lost(phase, false, why);
+        }
+        if watch.still_for() >= patience {
+            return lost(Phase::Answer, true, why);
+        }
+    }
+}
+
+async fn answered(
+    answer: reqwest::Result<reqwest::Response>,
+    watch: &Watch,
+    hand_over: &HandOver,
+    patience: Duration,
+) -> Reply {
+    watch.moved();
+    match answer {
+        Ok(answer) => {
+            let reply = read(answer, Some((watch, patience))).await;
+            // An answer that came before the end of the request: whatever is left of it stays unwritten.
+            hand_over.withdraw();
+            Reply::Http(reply)
+        }
+        Err(error) if error.is_connect() => lost(Phase::Connect, false, told(&error)),
+        Err(error) if hand_over.withdraw() => lost(Phase::Body, false, told(&error)),
+        Err(error) => lost(Phase::Answer, true, told(&error)),
+    }
+}
+
+/// Reads an answer to its end, at most [`HttpReply::BODY_OCTETS_MAX`]; each piece within `patience`.
+async fn read(mut answer: reqwest::Response, within: Option<(&Watch, Duration)>) -> HttpReply {
+    let status = answer.status().as_u16();
+    let field = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let headers = answer.headers().iter().take(FIELDS_MAX).map(field).collect();
+    let mut body = BytesMut::new();
+    let mut cut = false;
+    while body.len() < HttpReply::BODY_OCTETS_MAX {
+        let piece = match within {
+            Some((_, patience)) => timeout(patience, answer.chunk()).await,
+            None => Ok(answer.chunk().await),
+        };
+        match piece {
+            Ok(Ok(Some(piece))) => {
+                if let Some((watch, _)) = within {
+                    watch.moved();
+                }
+                body.extend_from_slice(&piece[..piece.len().min(HttpReply::BODY_OCTETS_MAX - body.len())]);
+            }
+            Ok(Ok(None)) => break,
+            Ok(Err(_)) | Err(_) => {
+                cut = true;
+                break;
+            }
+        }
+    }
+    HttpReply { status, headers, body: Bytes::from(body), cut }
+}
+
+fn lost(phase: Phase, handed_over: bool, said: String) -> Reply {
+    Reply::Lost { phase, handed_over, recipients: Vec::new(), said }
+}
+
+/// The error and what caused it, without the URL.
+fn told(error: &reqwest::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
+    while let Some(error) = cause.filter(|_| words.len() < CAUSES_MAX) {
+        let text = error.to_string();
+        if words.last() != Some(&text) {
+            words.push(text);
+        }
+        cause = error.source();
+    }
+    if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }
+}
+
+/// The HTTP client of one ESP, made at its first use: loading CAs takes time, and not every relay needs them.
+pub struct Client {
+    made: OnceCell<reqwest::Client>,
+    ca_file: Option<PathBuf>,
+    idle_max: usize,
+    timeout: Duration,
+}
+
+impl Client {
+    /// Trusts `ca_file` alone, or the platform's CAs; keeps at most `idle_max` connections.
+    pub fn new(ca_file: Option<PathBuf>, idle_max: usize, timeout: Duration) -> Self {
+        Client { made: OnceCell::new(), ca_file, idle_max, timeout }
+    }
+
+    /// The client; what failed to load is tried again by the next exchange.
+    pub async fn get(&self) -> Result<&reqwest::Client, String> {
+        self.made.get_or_try_init(|| self.make()).await
+    }
+
+    async fn make(&self) -> Result<reqwest::Client, String> {
+        let tls = client_config(self.ca_file.clone()).await?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .tcp_nodelay(true)
+            .connect_timeout(self.timeout)
+            .pool_idle_timeout(REUSED_WITHIN)
+            .pool_max_idle_per_host(self.idle_max)
+            .user_agent(concat!("postroad/", env!("CARGO_PKG_VERSION")))
+            .build();
+        client.map_err(|error| told(&error))
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Client")
+    }
+}

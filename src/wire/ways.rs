@@ -1,0 +1,52 @@
+//! An ESP with two doors: its API, and its SMTP endpoint. Each request goes by the door that it was made for.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, join};
+
+use super::{Checked, Wire};
+use crate::mail::{Reply, Request, Watch};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Ways {
+    /// What stands for the ESP where one way has to: the gate asks it alone.
+    pub api: Arc<dyn Wire>,
+    /// For what the API cannot carry.
+    pub smtp: Arc<dyn Wire>,
+}
+
+impl Wire for Ways {
+    fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply> {
+        match request {
+            Request::Smtp(_) => self.smtp.exchange(request, watch),
+            Request::Http(_) | Request::Ses(_) | Request::Keep => self.api.exchange(request, watch),
+        }
+    }
+
+    fn check(&self) -> BoxFuture<'_, Checked> {
+        self.api.check()
+    }
+
+    fn check_all(&self) -> BoxFuture<'_, Checked> {
+        Box::pin(async move {
+            let (api, smtp) = join(self.api.check_all(), self.smtp.check_all()).await;
+            let met = match (api.met, smtp.met) {
+                (Ok(()), Ok(())) => Ok(()),
+                (Err(why), Ok(())) => Err(format!("its API: {why}")),
+                (Ok(()), Err(why)) => {
+                    Err(format!("its SMTP endpoint: {why}; transport = \"api\" goes without it"))
+                }
+                (Err(api), Err(smtp)) => Err(format!("its API: {api}; its SMTP endpoint: {smtp}")),
+            };
+            let steps = api.steps.into_iter().chain(smtp.steps).collect();
+            Checked { steps, met }
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            join(self.api.close(), self.smtp.close()).await;
+        })
+    }
+}
