@@ -1,6 +1,6 @@
 //! The wiring: builds every part from the checked configuration, runs them, and stops them in order.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

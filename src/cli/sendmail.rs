@@ -276,7 +276,7 @@ fn judge(reply: Reply, recipients: &[Address], to: &str) -> Result<(), Refusal> 
         Reply::Unfit { why } => {
             Err(Refusal::new(EX_DATAERR, format!("the relay at {to} cannot take it: {why}")))
         }
-        Reply::Kept => Ok(()),
+        Reply::Http(_) | Reply::Kept => Err(Refusal::new(EX_TEMPFAIL, format!("no SMTP relay at {to}"))),
     }
 }
 

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::address::Address;
-use crate::esp::settings::{EspKind, EspSettings};
+use crate::esp::settings::EspSettings;
 use crate::http::settings::HttpSettings;
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Credential, ListenerSettings};

@@ -28,4 +28,3 @@ pub use setup::Setup;
 mod tests;
 mod unfit;
 mod whole;
-mod whole;

@@ -155,7 +155,9 @@ impl Wire for SmtpWire {
                 Request::Smtp(request) => {
                     self.transact(&request, watch).await.with_words(|said| self.blot.out(said))
                 }
-                Request::Keep => lost(Phase::Connect, &"an SMTP line keeps nothing"),
+                Request::Http(_) | Request::Ses(_) | Request::Keep => {
+                    lost(Phase::Connect, &"this is an SMTP line")
+                }
             }
         })
     }
