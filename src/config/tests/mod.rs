@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::address::{Address, Grammar};
-use crate::esp::settings::SmtpTls;
+use crate::esp::settings::{EspKind, SmtpTls};
 use crate::mail::StreamKind;
 use crate::secret::Secret;
 use crate::smtp::{AuthMode, Password};
@@ -213,8 +213,8 @@ fn every_key_says_what_it_means() {
     let EspKind::Smtp(smtp) = &c.esps[0].kind else { panic!("{:?}", c.esps[0]) };
     assert_eq!((smtp.host.as_str(), smtp.port, smtp.tls), ("2001:db8::25", 465, SmtpTls::Implicit));
     assert_eq!(smtp.password, Some(Secret::new("env:x")));
-    assert_eq!((smtp.max_connections, smtp.messages_per_connection), (4, 20));
-    assert_eq!([smtp.idle_timeout, smtp.timeout, smtp.data_timeout].map(|d| d.as_secs()), [1, 2, 3]);
+    assert_eq!((smtp.lines.max_connections, smtp.lines.messages_per_connection), (4, 20));
+    assert_eq!([smtp.lines.idle_timeout, smtp.lines.timeout, smtp.lines.data_timeout].map(|d| d.as_secs()), [1, 2, 3]);
     assert_eq!((c.esps[0].priority, c.esps[0].weight), (2, 50));
     assert_eq!(c.esps[1].kind, EspKind::Sandbox { keep: 5 });
     assert_eq!(c.http.admin_token, Some(Secret::new("t0ken")));
@@ -394,7 +394,7 @@ fn a_misspelt_word_by_environment_gets_its_hint_and_is_not_repeated() {
         .set("POSTROAD__SERVER__LONG_LINES", "hunter2")
         .set("TYPE", "sandbx")
         .problems();
-    let expected = "postroad.toml:3: esp[0].type: the value of env:TYPE is not one of \"smtp\", \"sandbox\"; did you mean sandbox?\n\
+    let expected = "postroad.toml:3: esp[0].type: the value of env:TYPE is not one of \"smtp\", \"ses\", \"sendgrid\", \"postmark\", \"sandbox\"; did you mean sandbox?\n\
         $POSTROAD__LISTENER__0__TLS: listener[0].tls: the value of $POSTROAD__LISTENER__0__TLS is not one of \"off\", \"starttls\", \"implicit\"; did you mean starttls?\n\
         $POSTROAD__SERVER__LONG_LINES: server.long_lines: the value of $POSTROAD__SERVER__LONG_LINES is not one of \"reencode\", \"refuse\"";
     assert_eq!(problems, expected);
