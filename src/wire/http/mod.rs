@@ -10,11 +10,13 @@ mod hand_over;
 mod tests;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, timeout};
 
@@ -80,6 +82,8 @@ pub struct HttpWire {
     settings: Settings,
     client: Client,
     blot: Blot,
+    /// A path, its URL, and the fields of every request.
+    alike: OnceLock<(&'static str, Url, HeaderMap)>,
 }
 
 impl HttpWire {
@@ -87,7 +91,7 @@ impl HttpWire {
     pub fn new(settings: Settings) -> Self {
         let blot = Blot::of_keys([&settings.key.secret]);
         let client = Client::new(settings.ca_file.clone(), settings.max_connections, settings.timeout);
-        HttpWire { settings, client, blot }
+        HttpWire { settings, client, blot, alike: OnceLock::new() }
     }
 
     async fn post(&self, request: HttpRequest, watch: &Watch) -> Reply {
@@ -97,24 +101,36 @@ impl HttpWire {
             Ok(client) => client,
             Err(why) => return lost(Phase::Connect, false, why),
         };
-        let mut fields = match self.fields() {
-            Ok(fields) => fields,
+        let mut asked = match self.asked(request.path) {
+            Ok(asked) => asked,
             Err(why) => return lost(Phase::Connect, false, why),
         };
         for (name, value) in &request.headers {
             let Ok(value) = HeaderValue::try_from(value) else {
                 return lost(Phase::Connect, false, format!("{name} cannot be written into a request"));
             };
-            fields.insert(HeaderName::from_static(name), value);
+            asked.headers_mut().insert(HeaderName::from_static(name), value);
         }
-        let asked = client
-            .post(format!("{}{}", self.settings.base, request.path))
-            .headers(fields)
-            .body(reqwest::Body::wrap(body));
-        let Ok(asked) = asked.build() else {
-            return lost(Phase::Connect, false, format!("{} is no URL", self.settings.base));
-        };
+        *asked.body_mut() = Some(reqwest::Body::wrap(body));
         send(client, asked, watch, &hand_over, self.settings.timeout).await
+    }
+
+    /// A POST to that path with the fields of every request; what is alike for all of them is read once.
+    fn asked(&self, path: &'static str) -> Result<reqwest::Request, String> {
+        let (url, fields) = match self.alike.get() {
+            Some((known, url, fields)) if *known == path => (url.clone(), fields.clone()),
+            _ => {
+                let url = Url::parse(&format!("{}{path}", self.settings.base))
+                    .map_err(|_| format!("{} is no URL", self.settings.base))?;
+                let fields = self.fields()?;
+                // Another call may have come first, with the same.
+                let _ = self.alike.set((path, url.clone(), fields.clone()));
+                (url, fields)
+            }
+        };
+        let mut asked = reqwest::Request::new(Method::POST, url);
+        *asked.headers_mut() = fields;
+        Ok(asked)
     }
 
     fn fields(&self) -> Result<HeaderMap, String> {

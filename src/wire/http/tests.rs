@@ -1,1 +1,271 @@
-//! The HTTP wire.
+//! The HTTP wire against a server that does exactly what each test says.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::mail::Abort;
+
+const PATIENCE: Duration = Duration::from_millis(400);
+
+fn wire(base: &str) -> HttpWire {
+    HttpWire::new(Settings {
+        base: base.to_owned(),
+        key: Key { field: "authorization", scheme: "Bearer ", secret: Secret::new("SG.a-key-of-a-test") },
+        fields: Vec::new(),
+        ca_file: None,
+        max_connections: 4,
+        timeout: PATIENCE,
+        probe: Probe {
+            path: "/probe",
+            judge: |reply| if reply.status == 200 { Ok("good".into()) } else { Err(reply.to_string()) },
+        },
+    })
+}
+
+fn request(octets: usize) -> Request {
+    Request::Http(HttpRequest {
+        path: "/send",
+        headers: vec![("x-more", "1".into())],
+        body: vec![b'x'; octets].into(),
+    })
+}
+
+async fn post(wire: &HttpWire, octets: usize) -> (Reply, Watch) {
+    let watch = Watch::new(Abort::default());
+    (wire.exchange(request(octets), &watch).await, watch)
+}
+
+/// A server; `serve` gets each connection.
+async fn server<F, R>(serve: F) -> (String, JoinHandle<()>)
+where
+    F: Fn(usize, TcpStream) -> R + Send + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        let mut n = 0;
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve(n, stream));
+            n += 1;
+        }
+    });
+    (base, task)
+}
+
+/// Reads one request; its head and how many octets of its body came.
+async fn read_request(stream: &mut TcpStream) -> Option<(String, usize)> {
+    let mut octets = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    loop {
+        if let Some(at) = memchr::memmem::find(&octets, b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&octets[..at]).to_ascii_lowercase();
+            let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            if octets.len() - at - 4 >= length.unwrap_or(0) {
+                return Some((head, octets.len() - at - 4));
+            }
+        }
+        match stream.read(&mut piece).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => octets.extend_from_slice(&piece[..n]),
+        }
+    }
+}
+
+async fn say(stream: &mut TcpStream, text: &str) {
+    let _ = stream.write_all(text.as_bytes()).await;
+}
+
+const OK: &str = "HTTP/1.1 202 Accepted\r\nX-Message-Id: m-1\r\nContent-Length: 2\r\n\r\n{}";
+
+fn reply(reply: Reply) -> HttpReply {
+    match reply {
+        Reply::Http(reply) => reply,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_brought_back_and_the_connection_is_used_again() {
+    let (base, _server) = server(|n, mut stream| async move {
+        while let Some((head, octets)) = read_request(&mut stream).await {
+            assert!(head.starts_with("post /send http/1.1") && head.contains("authorization: bearer sg.a-key"));
+            assert!(head.contains("content-type: application/json") && head.contains("x-more: 1"), "{head}");
+            say(&mut stream, &format!("HTTP/1.1 202 Accepted\r\nX-Connection: {n}\r\nX-Octets: {octets}\r\nContent-Length: 2\r\n\r\n{{}}")).await;
+        }
+    })
+    .await;
+    let wire = wire(&base);
+    for octets in [1, 100, 300_000] {
+        let (answer, watch) = post(&wire, octets).await;
+        let answer = reply(answer);
+        assert_eq!((answer.status, answer.body.as_ref(), answer.cut), (202, &b"{}"[..], false));
+        assert_eq!(
+            (answer.header("x-connection"), answer.header("x-octets")),
+            (Some("0"), Some(&*octets.to_string()))
+        );
+        assert!(watch.handed_over_for().is_some());
+    }
+}
+
+#[tokio::test]
+async fn what_was_idle_for_longer_than_a_moment_is_not_used_again() {
+    let (base, _server) = server(|n, mut stream| async move {
+        while read_request(&mut stream).await.is_some() {
+            say(&mut stream, &format!("HTTP/1.1 200 OK\r\nX-Connection: {n}\r\nContent-Length: 0\r\n\r\n"))
+                .await;
+        }
+    })
+    .await;
+    let wire = wire(&base);
+    assert_eq!(reply(post(&wire, 1).await.0).header("x-connection"), Some("0"));
+    tokio::time::sleep(REUSED_WITHIN + Duration::from_millis(200)).await;
+    assert_eq!(reply(post(&wire, 1).await.0).header("x-connection"), Some("1"));
+}
+
+#[tokio::test]
+async fn no_answer_after_the_body_may_have_been_taken() {
+    // Says nothing; ends the line; ends it in the middle of a status line.
+    for (words, hangs) in [("", true), ("", false), ("HTTP/1.1 2", false), ("garbage\r\n\r\n", false)] {
+        let (base, _server) = server(move |_, mut stream| async move {
+            let _ = read_request(&mut stream).await;
+            say(&mut stream, words).await;
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+        })
+        .await;
+        let (answer, watch) = post(&wire(&base), 10).await;
+        let Reply::Lost { phase, handed_over, .. } = &answer else { panic!("{words:?}: {answer:?}") };
+        assert_eq!((*phase, *handed_over), (Phase::Answer, true), "{words:?}");
+        assert!(watch.handed_over_for().is_some());
+    }
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_was_given_nothing() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (answer, watch) = post(&wire(&format!("http://{closed}")), 10).await;
+    assert!(matches!(answer, Reply::Lost { phase: Phase::Connect, handed_over: false, .. }), "{answer:?}");
+    assert!(watch.handed_over_for().is_none());
+}
+
+/// More than the socket buffers of both sides and hyper's own hold.
+const LARGE: usize = 64 * 1024 * 1024;
+
+#[tokio::test]
+async fn a_body_that_stalls_is_withdrawn_and_never_whole() {
+    for aborted in [false, true] {
+        let (base, _server) = server(|_, mut stream| async move {
+            let mut some = [0; 1024];
+            let _ = stream.read(&mut some).await;
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let wire = wire(&base);
+        let watch = Watch::new(Abort::default());
+        let exchange = wire.exchange(request(LARGE), &watch);
+        let answer = match aborted {
+            false => exchange.await,
+            true => {
+                watch.abort();
+                exchange.await
+            }
+        };
+        let Reply::Lost { handed_over, said, .. } = &answer else { panic!("{answer:?}") };
+        assert!(!handed_over && watch.handed_over_for().is_none(), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_that_comes_before_the_end_of_the_body_counts() {
+    let (base, _server) = server(|_, mut stream| async move {
+        let mut some = [0; 1024];
+        let _ = stream.read(&mut some).await;
+        say(&mut stream, "HTTP/1.1 413 Payload Too Large\r\nContent-Length: 0\r\n\r\n").await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let (answer, watch) = post(&wire(&base), LARGE).await;
+    assert_eq!(reply(answer).status, 413);
+    assert!(watch.handed_over_for().is_none());
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_told_as_cut_and_a_long_one_is_bounded() {
+    for (length, said, cut) in
+        [(10, 3, true), (HttpReply::BODY_OCTETS_MAX * 3, HttpReply::BODY_OCTETS_MAX * 3, false)]
+    {
+        let (base, _server) = server(move |_, mut stream| async move {
+            let _ = read_request(&mut stream).await;
+            say(
+                &mut stream,
+                &format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", "y".repeat(said)),
+            )
+            .await;
+        })
+        .await;
+        let answer = reply(post(&wire(&base), 10).await.0);
+        assert_eq!((answer.status, answer.cut), (200, cut));
+        assert_eq!(answer.body.len(), said.min(HttpReply::BODY_OCTETS_MAX));
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed_and_the_key_is_in_no_word() {
+    let (base, _server) = server(|_, mut stream| async move {
+        while read_request(&mut stream).await.is_some() {
+            say(&mut stream, "HTTP/1.1 307 Go\r\nLocation: /elsewhere\r\nX-Echo: SG.a-key-of-a-test\r\nContent-Length: 18\r\n\r\nSG.a-key-of-a-test").await;
+        }
+    })
+    .await;
+    let wire = wire(&base);
+    let answer = reply(post(&wire, 10).await.0);
+    assert_eq!((answer.status, answer.body.as_ref()), (307, &b"***"[..]));
+    assert!(!format!("{answer:?} {wire:?}").contains("a-key-of"));
+    let checked = wire.check().await;
+    assert!(checked.met.is_err() && !format!("{checked:?}").contains("a-key-of"), "{checked:?}");
+}
+
+#[tokio::test]
+async fn the_check_asks_the_probe_alone() {
+    let (base, _server) = server(|_, mut stream| async move {
+        let (head, _) = read_request(&mut stream).await.unwrap();
+        assert!(head.starts_with("get /probe http/1.1"), "{head}");
+        say(&mut stream, OK.replace("202 Accepted", "200 OK").as_str()).await;
+    })
+    .await;
+    let checked = wire(&base).check().await;
+    assert_eq!(checked.met, Ok(()));
+    assert_eq!(
+        checked.steps.iter().map(|s| (s.name, s.ok)).collect::<Vec<_>>(),
+        [("connect", true), ("key", true)]
+    );
+}
+
+#[tokio::test]
+async fn who_says_it_has_nothing_never_gets_told_that_it_has_nothing_when_it_has_it() {
+    // The server cuts after so many octets of the body: only where it was given all of them may it have the mail.
+    for octets in [1, 65_536, 65_537, 400_000] {
+        for part in [0, octets / 2, octets] {
+            let (base, _server) = server(move |_, mut stream| async move {
+                let mut seen = 0;
+                let mut piece = [0; 4096];
+                while seen <= part {
+                    match stream.read(&mut piece).await {
+                        Ok(0) | Err(_) => break,
+                        Ok(n) => seen += n,
+                    }
+                }
+            })
+            .await;
+            let (answer, _) = post(&wire(&base), octets).await;
+            let Reply::Lost { handed_over, .. } = answer else { panic!("{answer:?}") };
+            assert!(handed_over || part < octets, "{part} of {octets}");
+        }
+    }
+}
