@@ -4,10 +4,13 @@ mod answers;
 mod json;
 pub mod postmark;
 pub mod sandbox;
+mod sealed;
 pub mod sendgrid;
 pub mod ses;
 pub mod settings;
 pub mod smtp;
+#[cfg(test)]
+mod testing;
 
 use std::fmt::Debug;
 

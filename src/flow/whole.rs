@@ -26,8 +26,13 @@ const MEMORY_LOOK: Duration = Duration::from_millis(50);
 pub(super) enum Whole {
     /// Nobody asked for it, or it is too large ever to be composed in memory.
     None,
-    /// All of it, and the share of memory that it has, if it was not in memory before.
-    All(Bytes, Option<Permit>),
+    /// All of it.
+    All {
+        /// From the first octet to the last.
+        octets: Bytes,
+        /// Held while it is composed from and on its way.
+        _share: Option<Permit>,
+    },
     /// There is no memory now, or it cannot be read now.
     NotNow,
 }
@@ -35,7 +40,7 @@ pub(super) enum Whole {
 impl Whole {
     pub(super) fn octets(&self) -> Option<&Bytes> {
         match self {
-            Whole::All(octets, _) => Some(octets),
+            Whole::All { octets, .. } => Some(octets),
             Whole::None | Whole::NotNow => None,
         }
     }
@@ -51,7 +56,7 @@ impl Courier {
         let Some(rest) = body.rest else {
             // As many as there are connections, each within SPILL_OCTETS: without a share if there is none.
             let octets = body.head.len() * usize::try_from(TIMES).unwrap_or(1);
-            return Whole::All(body.head.clone(), self.budget.take(octets));
+            return Whole::All { octets: body.head.clone(), _share: self.budget.take(octets) };
         };
         let needed = body.size_octets().saturating_mul(TIMES);
         if needed > self.budget.limit_octets() / PART {
@@ -67,7 +72,7 @@ impl Courier {
                 Err(_) => return Whole::NotNow,
             }
         }
-        Whole::All(whole.into(), Some(permit))
+        Whole::All { octets: whole.into(), _share: Some(permit) }
     }
 
     async fn memory(&self, octets: usize) -> Option<Permit> {

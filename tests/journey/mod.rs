@@ -30,6 +30,7 @@ mod next_hop;
 mod odd_next_hops;
 mod operators_hand;
 mod partial_recipients;
+mod postmark;
 mod readyz;
 mod refused_senders;
 mod reload;

@@ -214,7 +214,10 @@ fn every_key_says_what_it_means() {
     assert_eq!((smtp.host.as_str(), smtp.port, smtp.tls), ("2001:db8::25", 465, SmtpTls::Implicit));
     assert_eq!(smtp.password, Some(Secret::new("env:x")));
     assert_eq!((smtp.lines.max_connections, smtp.lines.messages_per_connection), (4, 20));
-    assert_eq!([smtp.lines.idle_timeout, smtp.lines.timeout, smtp.lines.data_timeout].map(|d| d.as_secs()), [1, 2, 3]);
+    assert_eq!(
+        [smtp.lines.idle_timeout, smtp.lines.timeout, smtp.lines.data_timeout].map(|d| d.as_secs()),
+        [1, 2, 3]
+    );
     assert_eq!((c.esps[0].priority, c.esps[0].weight), (2, 50));
     assert_eq!(c.esps[1].kind, EspKind::Sandbox { keep: 5 });
     assert_eq!(c.http.admin_token, Some(Secret::new("t0ken")));

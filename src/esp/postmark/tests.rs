@@ -1,0 +1,326 @@
+//! Postmark's contract, from composed mail to what its answers mean.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::address::{Address, Grammar};
+use crate::esp::settings::{Access, LineSettings};
+use crate::esp::testing::{content, message};
+use crate::mail::{Answer, AttemptId, Fault, HttpReply, Named, Phase, SmtpReply, Throttle};
+use crate::secret::Secret;
+
+const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+fn postmark(transport: Transport) -> Postmark {
+    let access = Access {
+        transport,
+        endpoint: None,
+        smtp_endpoint: None,
+        ca_file: None,
+        envelope_from: None,
+        lines: LineSettings::default(),
+    };
+    let settings = PostmarkSettings {
+        access,
+        server_token: Secret::new("token"),
+        transactional: "outbound".into(),
+        broadcast: "news".into(),
+    };
+    Postmark::new(&settings, false)
+}
+
+fn addresses(list: &[&str]) -> Vec<Address> {
+    list.iter().map(|text| Address::parse(text, Grammar::Lenient).unwrap()).collect()
+}
+
+fn composed(transport: Transport, message: &Message, recipients: &[Address]) -> Result<Request, String> {
+    let attempt = AttemptId::from_number(1);
+    let whole = message.body.head.clone();
+    let parcel = Parcel { message, whole: Some(&whole), recipients, attempt };
+    postmark(transport).compose(parcel, NOW).map_err(|Unfit(why)| why)
+}
+
+fn json_of(message: &Message, recipients: &[&str]) -> Result<Value, String> {
+    match composed(Transport::Api, message, &addresses(recipients))? {
+        Request::Http(request) => Ok(serde_json::from_slice(&request.body).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+const BOTH: &str = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\nContent-Type: \
+     multipart/alternative; boundary=a\r\n\r\n--a\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ngrün\r\n--a\r\n\
+     Content-Type: text/html\r\n\r\n<b>hello</b>\r\n--a--\r\n--m\r\nContent-Type: application/pdf\r\n\
+     Content-Disposition: attachment; filename=\"a.pdf\"\r\nContent-Transfer-Encoding: base64\r\n\r\nAAEC\r\n--m--\r\n";
+
+#[test]
+fn a_message_becomes_its_fields_and_nobody_else_is_named() {
+    let head = "From: \"Shop, Ltd\" <shop@example.com>\r\nTo: \"Doe, \\\"Jane\\\"\" <jane@example.org>\r\nCc: c@example.org\r\n\
+                Reply-To: help@example.com\r\nSubject: =?utf-8?q?Gr=C3=BC=C3=9Fe?=\r\nMessage-ID: <1@example.com>\r\n\
+                References: <0@example.com>\r\nX-Order: 7\r\n";
+    let mut message = message(&content(head, BOTH));
+    message.tags = vec!["spring".into(), "vip".into()];
+    message.metadata = vec![("order".into(), "7".into()), ("long".into(), "x".repeat(81))];
+    let json = json_of(&message, &["hidden@example.net", "jane@example.org", "c@example.org"]).unwrap();
+    let wanted = json!({
+        "From": "\"Shop, Ltd\" <shop@example.com>",
+        "To": "\"Doe, \\\"Jane\\\"\" <jane@example.org>",
+        "Cc": "c@example.org",
+        "Bcc": "hidden@example.net",
+        "ReplyTo": "help@example.com",
+        "Subject": "Grüße",
+        "TextBody": "grün",
+        "HtmlBody": "<b>hello</b>",
+        "MessageStream": "outbound",
+        "Tag": "spring",
+        "Metadata": {
+            "postroad-attempt": AttemptId::from_number(1).to_string(),
+            "postroad-tags": "spring, vip",
+            "order": "7",
+        },
+        "Headers": [
+            {"Name": "Message-ID", "Value": "<1@example.com>"},
+            {"Name": "X-PM-KeepID", "Value": "true"},
+            {"Name": "References", "Value": "<0@example.com>"},
+            {"Name": "X-Order", "Value": "7"},
+        ],
+        "Attachments": [{"Name": "a.pdf", "ContentType": "application/pdf", "Content": "AAEC"}],
+    });
+    assert_eq!(json, wanted);
+}
+
+#[test]
+fn what_its_api_cannot_say_is_told() {
+    let to = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
+    let plain = "\r\nhello\r\n";
+    let typed = |kind: &str| format!("Content-Type: {kind}\r\n\r\nx\r\n");
+    for (head, rest, why) in [
+        ("From: a@example.com\r\nSubject: s\r\n", plain.to_owned(), "an address in To"),
+        (
+            "From: a@example.com\r\nTo: b@example.org, other@example.org\r\n",
+            plain.to_owned(),
+            "other@example.org",
+        ),
+        (to, "\r\n".to_owned(), "not empty"),
+        (to, typed("text/calendar; method=REQUEST"), ""),
+        (to, typed("multipart/signed; boundary=x"), ""),
+        (to, format!("X-PM-TrackOpens: true\r\n{plain}"), "SMTP endpoint"),
+        (to, format!("DKIM-Signature: v=1; d=example.com\r\n{plain}"), "DKIM"),
+    ] {
+        let told = json_of(&message(&content(head, &rest)), &["b@example.org"]).unwrap_err();
+        assert!(told.contains(why), "{head}{rest}: {told}");
+    }
+    let told = json_of(&message(&content(to, plain)), &["\"b c\"@example.org"]).unwrap_err();
+    assert!(told.contains("does not take such an address"), "{told}");
+    let many: Vec<Address> = (0..51).map(|n| addresses(&[&format!("r{n}@example.org")]).remove(0)).collect();
+    assert!(
+        composed(Transport::Auto, &message(&content(to, plain)), &many)
+            .unwrap_err()
+            .contains("51 recipients")
+    );
+}
+
+#[test]
+fn what_does_not_fit_the_api_goes_by_smtp_with_the_fields_that_it_reads() {
+    let head = "From: a@example.com\r\nSubject: s\r\n";
+    let mut message = message(&content(head, "\r\nhello\r\n"));
+    message.tags = vec!["spring".into()];
+    message.metadata = vec![("order".into(), "7".into()), ("who".into(), "grün".into())];
+    let Request::Smtp(request) = composed(Transport::Auto, &message, &addresses(&["b@example.org"])).unwrap()
+    else {
+        panic!("not by SMTP")
+    };
+    let text = String::from_utf8(request.body.head.to_vec()).unwrap();
+    let id = AttemptId::from_number(1);
+    let fields = format!(
+        "X-PM-Message-Stream: outbound\r\nX-PM-KeepID: true\r\nX-PM-Tag: spring\r\nX-PM-Metadata-postroad-attempt: {id}\r\n\
+         X-PM-Metadata-order: 7\r\n"
+    );
+    assert_eq!(text, format!("{fields}{head}\r\nhello\r\n"));
+    assert_eq!(request.body.facts.size_octets, text.len() as u64);
+    let signed = super::super::testing::message(&content(
+        head,
+        "Content-Type: multipart/signed; boundary=x\r\n\r\nx\r\n",
+    ));
+    let told = composed(Transport::Auto, &signed, &addresses(&["b@example.org"])).unwrap_err();
+    assert!(told.contains("by SMTP: Postmark re-assembles mail"), "{told}");
+}
+
+fn read(status: u16, body: &str, recipients: &[&str]) -> Vec<Outcome> {
+    let message = message(&content("From: a@example.com\r\n", "\r\nx\r\n"));
+    let recipients = addresses(recipients);
+    let parcel = Parcel {
+        message: &message,
+        whole: None,
+        recipients: &recipients,
+        attempt: AttemptId::from_number(1),
+    };
+    let reply = HttpReply { status, headers: Vec::new(), body: body.to_owned().into(), cut: false };
+    postmark(Transport::Api).read(parcel, &Reply::Http(reply), NOW)
+}
+
+fn brief(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Refused { fault, lasting, .. } => format!("{fault:?} {lasting}"),
+        other => other.word().to_owned(),
+    }
+}
+
+#[test]
+fn each_answer_has_its_row() {
+    let sender = format!("{:?} true", Fault::Sender(Named::From));
+    let rate = format!("{:?} false", Fault::Throttled(Throttle::Rate));
+    let code = |code: i64, message: &str| json!({"ErrorCode": code, "Message": message}).to_string();
+    for (status, body, meant) in [
+        (200, json!({"ErrorCode": 0, "Message": "OK", "MessageID": "m-1"}).to_string(), "accepted"),
+        (
+            200,
+            json!({"Message": "OK, but delivery may be delayed", "MessageID": "m-1"}).to_string(),
+            "accepted",
+        ),
+        (200, "{".to_owned(), "unsure"),
+        (200, "{}".to_owned(), "unsure"),
+        (401, code(10, "No Account or Server API tokens were supplied"), "Account true"),
+        (422, code(100, "maintenance"), "Path false"),
+        (422, code(300, "Invalid 'To' address: 'b@example.org'."), "Recipient true"),
+        (422, code(300, "Invalid 'From' address: 'a@example.com'."), &sender),
+        (422, code(300, "You may only send to 50 recipients"), "unfit"),
+        (422, code(300, "Zero recipients specified"), "Message true"),
+        (422, code(400, "signature not found"), &sender),
+        (422, code(401, "signature not confirmed"), &sender),
+        (422, code(402, "invalid JSON"), "unfit"),
+        (422, code(405, "out of credits"), "Account true"),
+        (
+            422,
+            code(406, "Found inactive addresses: b@example.org.\nInactive recipients are ones"),
+            "Recipient true",
+        ),
+        (422, code(411, "forbidden attachment type"), "unfit"),
+        (422, code(412, "pending approval"), "Account true"),
+        (422, code(413, "may not send"), "Account true"),
+        (422, code(1235, "stream not found"), "Account true"),
+        (
+            422,
+            json!({"ErrorCode": 11, "Message": "several", "Errors": [
+                {"ErrorCode": 300, "Message": "Invalid 'To' address: 'b@example.org'."},
+                {"ErrorCode": 400, "Message": "signature not found"},
+            ]})
+            .to_string(),
+            &sender,
+        ),
+        (413, String::new(), "unfit"),
+        (415, String::new(), "unfit"),
+        (429, String::new(), &rate),
+        (500, String::new(), "unsure"),
+        (502, "<html>".to_owned(), "unsure"),
+        (503, String::new(), "Path false"),
+        (504, String::new(), "unsure"),
+        (404, String::new(), "Account true"),
+    ] {
+        let read = read(status, &body, &["b@example.org"]);
+        assert_eq!(read.iter().map(brief).collect::<Vec<_>>(), [meant], "{status} {body}");
+    }
+}
+
+#[test]
+fn each_recipient_has_an_answer_of_its_own() {
+    let partial = "OK, but will not deliver to these inactive addresses: b@example.org, x@example.net. Inactive \
+                   recipients are ones that have generated a hard bounce";
+    let body = json!({"ErrorCode": 0, "Message": partial, "MessageID": "m-1"}).to_string();
+    let outcomes = read(200, &body, &["a@example.org", "B@example.org", "c@example.org"]);
+    assert_eq!(outcomes.iter().map(brief).collect::<Vec<_>>(), ["accepted", "Recipient true", "accepted"]);
+    assert!(matches!(&outcomes[0], Outcome::Accepted { remote_id: Some(id), .. } if id == "m-1"));
+    let body =
+        json!({"ErrorCode": 300, "Message": "Error parsing 'Cc': Illegal email address 'b@example.org'."});
+    let outcomes = read(422, &body.to_string(), &["a@example.org", "b@example.org"]);
+    assert_eq!(outcomes.iter().map(brief).collect::<Vec<_>>(), ["Recipient false", "Recipient true"]);
+}
+
+#[test]
+fn a_cut_answer_says_less_than_a_whole_one() {
+    let message = message(&content("From: a@example.com\r\n", "\r\nx\r\n"));
+    let recipients = addresses(&["b@example.org"]);
+    let parcel = Parcel {
+        message: &message,
+        whole: None,
+        recipients: &recipients,
+        attempt: AttemptId::from_number(1),
+    };
+    for (status, word) in [(200, "unsure"), (422, "unfit"), (401, "refused")] {
+        let body = json!({"ErrorCode": 0, "Message": "OK"}).to_string();
+        let reply = HttpReply { status, headers: Vec::new(), body: body.into(), cut: true };
+        assert_eq!(
+            postmark(Transport::Api).read(parcel, &Reply::Http(reply), NOW)[0].word(),
+            word,
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn smtp_replies_have_rows_of_their_own() {
+    let message = message(&content("From: a@example.com\r\n", "\r\nx\r\n"));
+    let recipients = addresses(&["b@example.org"]);
+    let parcel = Parcel {
+        message: &message,
+        whole: None,
+        recipients: &recipients,
+        attempt: AttemptId::from_number(1),
+    };
+    for (text, meant) in [
+        ("The 'From' address is not a Sender Signature on your account", Fault::Sender(Named::From)),
+        ("You are not allowed to send from this server", Fault::Account),
+        ("Message content rejected", Fault::Message),
+    ] {
+        let last = Answer { code: 554, enhanced: None, text: text.into() };
+        let reply = SmtpReply { phase: Phase::Dot, last, recipients: Vec::new(), reports: false };
+        let read = postmark(Transport::Smtp).read(parcel, &Reply::Smtp(reply), NOW);
+        assert!(matches!(&read[0], Outcome::Refused { fault, .. } if *fault == meant), "{text}: {read:?}");
+    }
+}
+
+/// The addresses in a string of them, as another reader takes them.
+fn listed(json: &Value, key: &str) -> Vec<String> {
+    let text = json.get(key).and_then(Value::as_str).unwrap_or_default();
+    if text.is_empty() {
+        return Vec::new();
+    }
+    let list: lettre::message::Mailboxes = text.parse().unwrap();
+    list.iter().map(|mailbox| mailbox.email.to_string().to_ascii_lowercase()).collect()
+}
+
+proptest! {
+    #[test]
+    fn those_who_are_mailed_are_the_recipients_each_once(
+        to in prop::collection::vec(0_u8..6, 1..5),
+        cc in prop::collection::vec(0_u8..6, 0..4),
+        hidden in prop::collection::vec(0_u8..8, 0..4),
+        left_out in prop::option::of(0_u8..6),
+        name in "[ -~]{0,12}",
+    ) {
+        let address = |n: &u8| format!("r{n}@example.org");
+        let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+        let field = |list: &[u8]| list.iter().map(|n| format!("\"{quoted}\" <{}>", address(n))).collect::<Vec<_>>().join(",\r\n ");
+        let mut head = format!("From: a@example.com\r\nTo: {}\r\n", field(&to));
+        if !cc.is_empty() {
+            head.push_str(&format!("Cc: {}\r\n", field(&cc)));
+        }
+        let mut envelope: Vec<u8> = to.iter().chain(&cc).chain(&hidden).copied().collect();
+        envelope.sort_unstable();
+        envelope.dedup();
+        envelope.retain(|n| Some(*n) != left_out);
+        let wanted: Vec<String> = envelope.iter().map(address).collect();
+        let recipients: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        prop_assume!(!recipients.is_empty());
+        let shown = left_out.is_some_and(|n| to.contains(&n) || cc.contains(&n));
+        match json_of(&message(&content(&head, "\r\nx\r\n")), &recipients) {
+            Ok(json) => {
+                prop_assert!(!shown);
+                let mut mailed: Vec<String> = ["To", "Cc", "Bcc"].iter().flat_map(|key| listed(&json, key)).collect();
+                mailed.sort_unstable();
+                prop_assert_eq!(mailed, wanted);
+            }
+            Err(_) => prop_assert!(shown),
+        }
+    }
+}
