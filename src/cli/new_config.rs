@@ -9,19 +9,15 @@ use crate::address::domain_ok;
 /// Every key with its default and why one would change it.
 const WHOLE: &str = include_str!("../../config/postroad.toml");
 
-/// Each says that an ESP is used.
-const NAMED_BY: [&str; 4] = ["SENDGRID_API_KEY", "POSTMARK_API_KEY", "AWS_ACCESS_KEY_ID", "SMTP_HOST"];
+/// Each says that an ESP is used: by the names that the vendors' own libraries read.
+const NAMED_BY: [&str; 5] =
+    ["SENDGRID_API_KEY", "POSTMARK_API_KEY", "POSTMARK_SERVER_TOKEN", "AWS_ACCESS_KEY_ID", "SMTP_HOST"];
 
-/// The user is the word `apikey`.
-const SENDGRID: &str = "[[esp]]\nname = \"sendgrid\"\ntype = \"smtp\"\naddress = \"smtp.sendgrid.net:587\"\n\
-    username = \"apikey\"\npassword = \"env:SENDGRID_API_KEY\"\n";
-/// User and password are the server's token.
-const POSTMARK: &str = "[[esp]]\nname = \"postmark\"\ntype = \"smtp\"\naddress = \"smtp.postmarkapp.com:587\"\n\
-    username = \"env:POSTMARK_API_KEY\"\npassword = \"env:POSTMARK_API_KEY\"\n";
+const SENDGRID: &str =
+    "[[esp]]\nname = \"sendgrid\"\ntype = \"sendgrid\"\napi_key = \"env:SENDGRID_API_KEY\"\n";
 /// Why the keys of Amazon's API alone are no ESP.
-const SES_UNUSED: &str = "AWS_ACCESS_KEY_ID is not used yet: Amazon SES takes no secret key by SMTP, but a password that \
-    its console makes for one region (SMTP settings, Create SMTP credentials); put it in SES_SMTP_PASSWORD, the region in \
-    AWS_REGION, and ask again";
+const SES_UNUSED: &str = "AWS_ACCESS_KEY_ID is set and AWS_REGION is not: Amazon SES has an address of its own in each \
+    region; set AWS_REGION, such as eu-central-1, and ask again";
 
 /// What the environment says of ESPs.
 #[derive(Debug, Default)]
@@ -79,7 +75,10 @@ fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
         let Some(value) = set(variable) else { continue };
         match variable {
             "SENDGRID_API_KEY" => found.tables.push(SENDGRID.to_owned()),
-            "POSTMARK_API_KEY" => found.tables.push(POSTMARK.to_owned()),
+            "POSTMARK_SERVER_TOKEN" if set("POSTMARK_API_KEY").is_some() => {}
+            "POSTMARK_API_KEY" | "POSTMARK_SERVER_TOKEN" => found.tables.push(format!(
+                "[[esp]]\nname = \"postmark\"\ntype = \"postmark\"\nserver_token = \"env:{variable}\"\n"
+            )),
             "AWS_ACCESS_KEY_ID" => ses(set, &mut found),
             _ => smarthost(&value, set, &mut found),
         }
@@ -87,10 +86,10 @@ fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
     found
 }
 
-/// Amazon SES at its SMTP endpoint, with a password made for that.
+/// Amazon SES: with keys that do not end, else by AWS's default chain; at its SMTP endpoint alone where a password was
+/// made for that and no secret key is there.
 fn ses(set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
-    let region = set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION"));
-    let (Some(region), Some(_)) = (region, set("SES_SMTP_PASSWORD")) else {
+    let Some(region) = set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")) else {
         return found.unused.push(SES_UNUSED.to_owned());
     };
     let host = format!("email-smtp.{region}.amazonaws.com");
@@ -99,10 +98,22 @@ fn ses(set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
             .faults
             .push(format!("AWS_REGION is {region:?}, which is no region; write it as us-east-1"));
     }
-    found.tables.push(format!(
-        "[[esp]]\nname = \"ses\"\ntype = \"smtp\"\naddress = \"{host}:587\"\n\
-         username = \"env:AWS_ACCESS_KEY_ID\"\npassword = \"env:SES_SMTP_PASSWORD\"\n"
-    ));
+    let keys =
+        "access_key_id = \"env:AWS_ACCESS_KEY_ID\"\nsecret_access_key = \"env:AWS_SECRET_ACCESS_KEY\"\n";
+    let is_set = |name: &str| set(name).is_some();
+    found.tables.push(match (is_set("AWS_SECRET_ACCESS_KEY"), is_set("SES_SMTP_PASSWORD")) {
+        (false, true) => format!(
+            "[[esp]]\nname = \"ses\"\ntype = \"smtp\"\naddress = \"{host}:587\"\n\
+             username = \"env:AWS_ACCESS_KEY_ID\"\npassword = \"env:SES_SMTP_PASSWORD\"\n"
+        ),
+        (true, _) if !is_set("AWS_SESSION_TOKEN") => {
+            format!("[[esp]]\nname = \"ses\"\ntype = \"ses\"\nregion = \"{region}\"\n{keys}")
+        }
+        _ => format!(
+            "# Keys that end with a session come by AWS's default chain, as its own tools find them.\n\
+             [[esp]]\nname = \"ses\"\ntype = \"ses\"\nregion = \"{region}\"\n"
+        ),
+    });
 }
 
 /// Host, port and login of any server, by the names that most libraries read.
@@ -218,7 +229,7 @@ mod tests {
         let (text, said) = told(&variables).unwrap();
         assert_eq!(esps(&text, &variables), ["sendgrid", "postmark", "smarthost"]);
         for words in [&text.replace("\n# ", " "), &said] {
-            assert!(words.contains("AWS_ACCESS_KEY_ID is not used yet"), "{words}");
+            assert!(words.contains("AWS_REGION is not"), "{words}");
         }
         for secret in ["SG.k3y", "t0ken", "s3cret"] {
             assert!(!text.contains(secret), "keys stay in the environment: {text}");
@@ -239,7 +250,7 @@ mod tests {
     fn keys_that_cannot_be_used_make_no_file() {
         let failure = made(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "k")]).unwrap_err();
         assert_eq!(failure.exit_code(), 1);
-        assert!(failure.message().unwrap().contains("AWS_ACCESS_KEY_ID is not used yet"), "{failure:?}");
+        assert!(failure.message().unwrap().contains("set AWS_REGION"), "{failure:?}");
         let variables =
             [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "eu-west-1"), ("SES_SMTP_PASSWORD", "s3cret")];
         let (text, said) = told(&variables).unwrap();
@@ -248,6 +259,19 @@ mod tests {
             text.contains("email-smtp.eu-west-1.amazonaws.com:587") && !text.contains("s3cret"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn amazon_goes_by_its_api_with_keys_that_last_or_by_its_chain() {
+        let lasting =
+            [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "s3cret"), ("AWS_REGION", "eu-west-1")];
+        let text = made(&lasting).unwrap();
+        assert_eq!(esps(&text, &lasting), ["ses"]);
+        assert!(text.contains("type = \"ses\"\nregion = \"eu-west-1\"\naccess_key_id"), "{text}");
+        let session = [&lasting[..], &[("AWS_SESSION_TOKEN", "t0ken")]].concat();
+        let text = made(&session).unwrap();
+        assert_eq!(esps(&text, &session), ["ses"]);
+        assert!(!text.contains("access_key_id") && !text.contains("t0ken"), "{text}");
     }
 
     #[test]
