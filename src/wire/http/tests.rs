@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::mail::Abort;
 
-const PATIENCE: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 fn wire(base: &str) -> HttpWire {
     HttpWire::new(Settings {
