@@ -17,7 +17,7 @@ use super::transfer::is_base64_line;
 
 /// How deep parts may lie in parts where a long line is mended (STANDARDS §1.6).
 pub const DEPTH_MAX: usize = 100;
-/// How many parts are looked into.
+/// How many parts a message may have where one is looked into: those of each multipart that holds a long line.
 pub const PARTS_MAX: usize = 1000;
 
 /// `long_lines = …`
@@ -251,6 +251,7 @@ fn brief(word: &[u8]) -> String {
 struct Work<'a> {
     octets: &'a [u8],
     lines: &'a [LongLine],
+    /// Of all multiparts so far.
     parts: usize,
     splices: Vec<Splice>,
 }
@@ -258,8 +259,7 @@ struct Work<'a> {
 impl<'a> Work<'a> {
     fn entity(&mut self, entity: Entity) -> Result<(), Unrepairable> {
         let Some(first) = self.first_long(&entity.span) else { return Ok(()) };
-        self.parts += 1;
-        if self.parts > PARTS_MAX || entity.depth > DEPTH_MAX {
+        if entity.depth > DEPTH_MAX {
             return Err(first.unrepairable(Why::TooManyParts));
         }
         let said = Described::read(self.octets, &entity.span);
@@ -293,6 +293,12 @@ impl<'a> Work<'a> {
     ) -> Result<(), Unrepairable> {
         let mut gap_at = body.start;
         let parts = if boundary.is_empty() { Vec::new() } else { parts(self.octets, &body, boundary) };
+        // Past the bound the last one found is no part: it holds all the others (see `parts`). So nothing of it is
+        // touched, wherever the long line is.
+        self.parts += parts.len();
+        if self.parts > PARTS_MAX {
+            return self.first_long(&body).map_or(Ok(()), |long| Err(long.unrepairable(Why::TooManyParts)));
+        }
         for part in parts {
             self.gap(gap_at..part.start)?;
             gap_at = part.end;
@@ -381,7 +387,8 @@ impl<'a> Work<'a> {
 }
 
 /// The parts of a multipart: what lies between its delimiter lines (RFC 2046 section 5.1.1). The CRLF before a
-/// delimiter belongs to it; what is not closed ends with the body. At most [`PARTS_MAX`] and one.
+/// delimiter belongs to it; what is not closed ends with the body. More than [`PARTS_MAX`] of them are too many: not all
+/// are there then, and the last one runs to the end of the body.
 pub(super) fn parts(octets: &[u8], body: &Range<usize>, boundary: &[u8]) -> Vec<Range<usize>> {
     let delimiter = [b"--", boundary].concat();
     let (mut found, mut part_at) = (Vec::new(), None);

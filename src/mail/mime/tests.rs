@@ -204,9 +204,58 @@ fn deep_and_wide_structures_are_bounded() {
     assert_eq!(refused(&deep(DEPTH_MAX + 1)).why, Why::TooManyParts);
     let wide = format!(
         "Content-Type: multipart/mixed; boundary=b\r\n\r\n{}",
-        format!("--b\r\n\r\n{line}\r\n").repeat(1000)
+        format!("--b\r\n\r\n{line}\r\n").repeat(PARTS_MAX + 1)
     );
     assert_eq!(refused(&wide).why, Why::TooManyParts);
+}
+
+/// A message of so many parts, each of them `part(n)`.
+fn of_parts(count: usize, part: impl Fn(usize) -> String) -> String {
+    let parts: String = (0..count).map(|n| format!("--b\r\n{}\r\n", part(n))).collect();
+    format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{parts}--b--\r\n")
+}
+
+#[test]
+fn a_message_of_more_parts_than_are_looked_into_is_refused_wherever_its_long_line_is() {
+    let line = LONG.repeat(999);
+    let one_long = |at: usize| {
+        let line = line.clone();
+        move |n: usize| if n == at { format!("\r\n{line}") } else { "\r\ntext".into() }
+    };
+    for at in [0, 500, PARTS_MAX - 1] {
+        let message = of_parts(PARTS_MAX, one_long(at));
+        let out = shortened(message.as_bytes()).unwrap();
+        assert_eq!(decoded(&out), decoded(message.as_bytes()), "part {at}");
+    }
+    for count in [PARTS_MAX + 1, PARTS_MAX + 2, PARTS_MAX + 3, 5 * PARTS_MAX] {
+        for at in [0, 500, PARTS_MAX - 1, PARTS_MAX, PARTS_MAX + 1, PARTS_MAX + 2, count - 1] {
+            if at < count {
+                assert_eq!(refused(&of_parts(count, one_long(at))).why, Why::TooManyParts, "{at} of {count}");
+            }
+        }
+    }
+    let nested = of_parts(600, |n| match n {
+        300 => of_parts(600, one_long(599)).replace("--b", "--c").replace("=b", "=c"),
+        _ => "\r\ntext".into(),
+    });
+    assert_eq!(refused(&nested).why, Why::TooManyParts);
+}
+
+#[test]
+fn what_lies_behind_the_last_part_that_is_looked_into_is_not_taken_for_a_part_of_it() {
+    let line = LONG.repeat(999);
+    let tail = "Content-Type: application/pdf\r\nContent-Transfer-Encoding: base64\r\n\r\nUERG";
+    let sealed = format!("Content-Type: multipart/signed; boundary=s\r\n\r\n--s\r\n\r\n{line}\r\n--s--");
+    for behind in [tail, &sealed] {
+        let message = of_parts(PARTS_MAX + 200, |n| match n {
+            n if n == PARTS_MAX + 198 => format!("\r\n{line}"),
+            n if n == PARTS_MAX + 199 => behind.to_owned(),
+            _ => "\r\nx".into(),
+        });
+        assert_eq!(refused(&message).why, Why::TooManyParts);
+        let unclosed = message.strip_suffix("--b--\r\n").unwrap();
+        assert_eq!(refused(unclosed).why, Why::TooManyParts);
+    }
 }
 
 /// A part of a random message: its octets, and whether it may hold a long line that can be mended.
@@ -270,6 +319,33 @@ proptest! {
         prop_assert!(longest(&out) <= LINE_OCTETS_MAX);
         prop_assert_eq!(decoded(&out), decoded(message.as_bytes()));
         prop_assert_eq!(shorten(&out, 0, &[], LongLines::Refuse), Ok(Vec::new()));
+    }
+
+    /// Trees of trees with many small parts before, between and behind, closed or not: refused, or decoded alike.
+    #[test]
+    fn many_parts_around_the_bound_are_refused_or_decode_to_what_they_were(
+        few in prop::collection::vec(tree(), 1..4),
+        before in 0..3_usize, between in 0..3_usize, behind in 0..3_usize,
+        off in 0..5_usize, closed: bool,
+    ) {
+        let filler = "--outermostone\r\n\r\nx\r\n";
+        let near = PARTS_MAX - 2 + off;
+        let count = |share: usize| near * share / (before + between + behind).max(1);
+        let mut body = filler.repeat(count(before));
+        for tree in &few {
+            body += &format!("--outermostone\r\n{tree}\r\n{}", filler.repeat(count(between) / few.len()));
+        }
+        body += &filler.repeat(count(behind));
+        body += if closed { "--outermostone--\r\n" } else { "" };
+        let message =
+            format!("Subject: s\r\nContent-Type: multipart/mixed; boundary=outermostone\r\n\r\n{body}");
+        match shortened(message.as_bytes()) {
+            Ok(out) => {
+                prop_assert!(longest(&out) <= LINE_OCTETS_MAX);
+                prop_assert!(decoded(&out) == decoded(message.as_bytes()));
+            }
+            Err(error) => prop_assert_eq!(error.why, Why::TooManyParts),
+        }
     }
 
     #[test]
