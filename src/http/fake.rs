@@ -228,9 +228,7 @@ impl Queue for Fake {
             None => Requeued::NoSuchMessage,
             Some(d) if d.state != QueueState::Done || d.known >= Known::Handed => Requeued::Nothing,
             Some(_) if !bodies.contains_key(id) => Requeued::BodyGone,
-            Some(d) => {
-                Requeued::Again { deliveries: 1, assumed: u32::from(d.reason == Some(Reason::Assumed)) }
-            }
+            Some(d) => Requeued::Again { deliveries: 1, twice: u32::from(d.reason == Some(Reason::Assumed)) },
         };
         let requeued = ids.iter().map(requeued).collect();
         std::future::ready(self.ok(requeued)).boxed()

@@ -252,7 +252,7 @@ pub(super) async fn requeue(State(app): State<Arc<App>>, body: Content) -> Resul
     if results.iter().all(|result| !result.found) {
         return Err(Problem::no_such_message());
     }
-    let mut warnings: Vec<String> = each().filter_map(|(id, r)| assumed_warning(*id, *r)).collect();
+    let mut warnings: Vec<String> = each().filter_map(|(id, r)| requeue_warning(*id, *r)).collect();
     warnings.extend(gone.iter().map(|id| format!("{id}: {CONTENT_GONE}, so that it cannot be sent again")));
     Ok(Json(Acted { deliveries, results, warnings }))
 }
@@ -268,9 +268,11 @@ fn requeued_one(id: MessageId, requeued: Requeued) -> ActedOn {
     ActedOn { id: id.to_string(), deliveries, found, why: why.map(str::to_owned) }
 }
 
-fn assumed_warning(id: MessageId, requeued: Requeued) -> Option<String> {
-    let Requeued::Again { assumed: assumed @ 1.., .. } = requeued else { return None };
-    Some(format!("{id}: for {assumed} of its recipients it was taken as sent; it may arrive twice"))
+fn requeue_warning(id: MessageId, requeued: Requeued) -> Option<String> {
+    let Requeued::Again { twice: twice @ 1.., .. } = requeued else { return None };
+    Some(format!(
+        "{id}: for {twice} of its recipients the outcome of an attempt is open, or it was taken as sent; it may arrive twice"
+    ))
 }
 
 async fn act(app: &App, act: Act, body: Content) -> Result<Json<Acted>, Problem> {

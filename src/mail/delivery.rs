@@ -199,6 +199,18 @@ pub enum Unable {
     Known,
 }
 
+/// What [`Delivery::requeue`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum Requeue {
+    /// It is not done, or was served: nothing.
+    Not,
+    /// It starts a new round. `twice`: an ESP may have it already, so it may arrive twice (an event says so).
+    Again {
+        /// Whether the event is due.
+        twice: bool,
+    },
+}
+
 /// Why a begin did not take place.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum NotBegun {
@@ -459,17 +471,19 @@ impl Delivery {
     }
 
     /// `queue requeue` (rule 18): who was not served starts a new round, due now, and what is known counts from there.
-    /// `false`: it is not done, or an ESP has it and did not say that it bounced.
-    pub fn requeue(&mut self, now: Timestamp) -> bool {
+    /// Not so where it is not done, or an ESP has it and did not say that it bounced. `open` is counted over all
+    /// rounds: the new one is not bound by it, but whoever has it may have it twice, however it came to be done.
+    pub fn requeue(&mut self, now: Timestamp) -> Requeue {
         let served = match self.known {
             Known::Nothing | Known::Bounced => false,
             Known::Handed | Known::Deferred | Known::Delivered | Known::Complained => true,
         };
-        let again = self.state == QueueState::Done && !served;
-        if again {
-            *self = Delivery::waiting(now);
+        if self.state != QueueState::Done || served {
+            return Requeue::Not;
         }
-        again
+        let twice = self.open.count > 0 || self.reason == Some(Reason::Assumed);
+        *self = Delivery::waiting(now);
+        Requeue::Again { twice }
     }
 
     fn is_at(&self, attempt: AttemptId) -> bool {

@@ -13,6 +13,7 @@ use super::row::Queued;
 use super::tx::Tx;
 use super::types::{Settle, StoreError};
 use super::waiting::Lane as Queue;
+use crate::mail::delivery::Requeue;
 use crate::mail::{Lane, MessageId, QueueState, Reason};
 
 /// How long mail of a lane is tried: the `max_age` of its stream.
@@ -45,8 +46,8 @@ pub enum Requeued {
     Again {
         /// Recipients.
         deliveries: u32,
-        /// Of these, those that had been taken as sent: they may get it twice.
-        assumed: u32,
+        /// Of these, those that may get it twice: an attempt is open, or it had been taken as sent.
+        twice: u32,
     },
 }
 
@@ -74,12 +75,12 @@ fn requeue(tx: &mut Tx<'_, '_>, message: MessageId, max_age: &MaxAge) -> rusqlit
     if all.is_empty() {
         return Ok(Requeued::NoSuchMessage);
     }
-    let (mut again, mut assumed) = (Vec::new(), 0);
+    let mut again = Vec::new();
     for before in all {
         let mut after = before.clone();
-        if after.delivery.requeue(tx.now) {
-            assumed += u32::from(before.delivery.reason == Some(Reason::Assumed));
-            again.push((before, after));
+        after.delivery.open.count = open_in_any_round(tx, &before)?;
+        if let Requeue::Again { twice } = after.delivery.requeue(tx.now) {
+            again.push(Round { before, after, twice });
         }
     }
     if again.is_empty() {
@@ -90,18 +91,32 @@ fn requeue(tx: &mut Tx<'_, '_>, message: MessageId, max_age: &MaxAge) -> rusqlit
     if !kept {
         return Ok(Requeued::BodyGone);
     }
-    for (before, after) in &again {
-        begin_round(tx, before, after, max_age)?;
+    for round in &again {
+        begin_round(tx, round, max_age)?;
     }
-    Ok(Requeued::Again { deliveries: u32::try_from(again.len()).unwrap_or(u32::MAX), assumed })
+    let count = |rounds: usize| u32::try_from(rounds).unwrap_or(u32::MAX);
+    let twice = again.iter().filter(|round| round.twice).count();
+    Ok(Requeued::Again { deliveries: count(again.len()), twice: count(twice) })
 }
 
-fn begin_round(
-    tx: &mut Tx<'_, '_>,
-    before: &Queued,
-    after: &Queued,
-    max_age: &MaxAge,
-) -> rusqlite::Result<()> {
+/// Attempts whose answer is open, those of earlier rounds among them: the ESP may have the message from any.
+fn open_in_any_round(tx: &Tx<'_, '_>, of: &Queued) -> rusqlite::Result<u32> {
+    tx.conn
+        .prepare_cached(
+            "SELECT count(*) FROM attempts WHERE message = ?1 AND recipient = ?2 AND outcome = 'unsure'",
+        )?
+        .query_row(params![of.id.message.number(), of.id.recipient], |row| row.get(0))
+}
+
+/// One delivery's way into its new round.
+struct Round {
+    before: Queued,
+    after: Queued,
+    twice: bool,
+}
+
+fn begin_round(tx: &mut Tx<'_, '_>, round: &Round, max_age: &MaxAge) -> rusqlite::Result<()> {
+    let Round { before, after, twice } = round;
     tx.write(before, &Queued { rounds: 0, ..after.clone() })?;
     let age = tx.lanes.get(before.lane).map_or(Duration::ZERO, |lane| (max_age.0)(lane));
     let (message, recipient) = (before.id.message.number(), before.id.recipient);
@@ -115,11 +130,15 @@ fn begin_round(
     tx.conn
         .prepare_cached("UPDATE attempts SET earlier = 1 WHERE message = ?1 AND recipient = ?2")?
         .execute(params![message, recipient])?;
-    let detail = match before.delivery.reason {
-        Some(Reason::Assumed) => "a new round; it was taken as sent, and may arrive twice",
-        _ => "a new round",
-    };
-    tx.delivery_event(before.id, "requeued", None, None, detail)
+    tx.delivery_event(before.id, "requeued", None, None, "a new round")?;
+    if *twice {
+        let detail = match before.delivery.reason {
+            Some(Reason::Assumed) => "a new round, and it was taken as sent",
+            _ => "a new round, and the outcome of an earlier attempt is open",
+        };
+        tx.delivery_event(before.id, "may_arrive_twice", None, None, detail)?;
+    }
+    Ok(())
 }
 
 /// Whether an answer is to an attempt of an earlier round than the one that the delivery is in.

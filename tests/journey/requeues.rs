@@ -86,6 +86,28 @@ fn without_its_content_it_is_refused_with_the_reason() {
 }
 
 #[test]
+fn what_was_removed_while_its_outcome_was_open_is_warned_of() {
+    let upstream = Upstream::start();
+    upstream.fail_always(Point::Dot, Fault::Close);
+    let relay = Relay::to(&upstream);
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("open"));
+    wait_until("it is held", BOUND, || life(&relay, &id)["deliveries"][0]["state"] == "unsure");
+    relay.cli(&["queue", "rm", &id]).must(0);
+    let told = relay.cli(&["queue", "requeue", &id]).must(0);
+    assert!(told.err.contains("may arrive twice"), "{told:?}");
+    let explained = relay.cli(&["explain", &id]).must(0).out;
+    assert!(explained.contains("may_arrive_twice") || explained.contains("may arrive twice"), "{explained}");
+
+    wait_until("it is open again", BOUND, || {
+        relay.cli(&["queue", "rm", &id]).must(0);
+        life(&relay, &id)["deliveries"][0]["state"] == "done"
+    });
+    upstream.heal();
+    let answer = relay.post("/v1/queue/requeue", &format!("{{\"ids\":[\"{id}\"]}}")).unwrap().json();
+    assert!(answer["warnings"][0].as_str().is_some_and(|w| w.contains("may arrive twice")), "{answer}");
+}
+
+#[test]
 fn what_was_taken_as_sent_is_warned_of() {
     let upstream = Upstream::start();
     upstream.fail_always(Point::Dot, Fault::Close);

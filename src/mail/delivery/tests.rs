@@ -257,9 +257,36 @@ fn only_who_is_done_and_not_served_starts_a_new_round() {
     ] {
         let done = Delivery { state: QueueState::Done, known, unbound: true, ..Delivery::waiting(NOW) };
         let mut d = done;
-        assert_eq!(d.requeue(LATER), again, "{known:?}");
+        let wanted = if again { Requeue::Again { twice: false } } else { Requeue::Not };
+        assert_eq!(d.requeue(LATER), wanted, "{known:?}");
         assert_eq!(d, if again { Delivery::waiting(LATER) } else { done });
         let mut waits = Delivery { known, ..Delivery::waiting(NOW) };
-        assert!(!waits.requeue(LATER));
+        assert_eq!(waits.requeue(LATER), Requeue::Not);
     }
+}
+
+#[test]
+fn a_new_round_over_an_open_attempt_may_arrive_twice_however_it_was_done() {
+    let requeued = |mut d: Delivery| {
+        let done = d.requeue(LATER);
+        assert_eq!(d, Delivery::waiting(LATER), "it is not bound by what is open");
+        done
+    };
+    let mut removed = out(A1);
+    removed.open = Open { count: 1, seen: 1, latest: Some(A1) };
+    removed.settle(A1, Step::Hold(LATER), NOW);
+    assert!(removed.remove());
+    assert_eq!(requeued(removed), Requeue::Again { twice: true });
+    let mut marked = out(A1);
+    assert!(marked.remove());
+    assert!(marked.crashed(LATER));
+    assert_eq!((marked.state, marked.reason), (QueueState::Done, Some(Reason::Removed)));
+    assert_eq!(requeued(marked), Requeue::Again { twice: true });
+    let mut answered = out(A1);
+    assert!(answered.remove());
+    answered.settle(A1, Step::Later(LATER), NOW);
+    assert_eq!(requeued(answered), Requeue::Again { twice: false });
+    let assumed =
+        Delivery { state: QueueState::Done, reason: Some(Reason::Assumed), ..Delivery::waiting(NOW) };
+    assert_eq!(requeued(assumed), Requeue::Again { twice: true });
 }
