@@ -34,6 +34,7 @@ use crate::wire::smtp::Login;
 
 mod changes;
 pub mod doors;
+mod files;
 mod lines;
 mod reload;
 
@@ -60,8 +61,9 @@ const SIDE_BACKLOG: u32 = 1024;
 const SECRET_OCTETS: usize = 32;
 
 /// Runs the relay until SIGTERM or SIGINT; SIGHUP has it read `source` again. `Err` says why it did not start.
-pub async fn run(config: Config, source: Source) -> anyhow::Result<()> {
-    raise_open_files();
+pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
+    files::raise_limit();
+    files::keep_some_back(&mut config);
     outlive_file_limit()?;
     let metrics = crate::metrics::install()?;
     let data_dir = config.server.data_dir.clone();
@@ -412,16 +414,6 @@ async fn wait_for_signal(reloader: &Arc<Reloader>) -> anyhow::Result<&'static st
                 tokio::spawn(async move { reloader.reload().await });
             }
         }
-    }
-}
-
-/// Each connection is an open file; the soft limit is often 1,024 while the hard one has room.
-fn raise_open_files() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        journal::trouble("raising the limit on open files", &error.to_string());
     }
 }
 

@@ -113,6 +113,18 @@ pub fn may_have_been_sent(deliveries: u64) {
     );
 }
 
+/// The listeners take fewer clients at a time than they are set to.
+pub fn fewer_seats(seats: usize, wanted: usize, limit: usize, needed: usize) {
+    tracing::warn!(
+        target: "postroad",
+        seats,
+        max_connections = wanted,
+        open_files = limit,
+        advice = %format!("raise the limit on open files to {needed} (ulimit -Hn, LimitNOFILE), or lower max_connections"),
+        "the limit on open files leaves the listeners fewer connections than max_connections"
+    );
+}
+
 /// An operator paused all sending.
 pub fn sending_paused(reason: &str) {
     tracing::warn!(target: "postroad", reason = %reason, "all sending is paused: mail is taken and waits");

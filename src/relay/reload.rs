@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
 use super::changes::{self, Changes};
+use super::files;
 use super::{Lines, content_rules, doors_at, listener_names, report_settings, setup, shared};
 use crate::config::{Config, Loaded, Problem, Problems};
 use crate::flow::Setup;
@@ -96,7 +97,9 @@ impl Reloader {
         let loaded = read
             .map_err(|e| NotReloaded::Failed(format!("the configuration was not read to its end: {e}")))?
             .map_err(|problems| wrong(&problems))?;
-        let Changes { config, mut changed, restart } = changes::between(&present.config, loaded.config);
+        let mut read = loaded.config;
+        files::keep_some_back(&mut read);
+        let Changes { config, mut changed, restart } = changes::between(&present.config, read);
         let ready = self.make(&present, config)?;
         self.note_files(&ready, &present.lines, &mut changed);
         let warnings = loaded.warnings.iter().map(Problem::to_string).collect();

@@ -28,6 +28,7 @@ mod limits_of_esps;
 mod loops;
 mod next_hop;
 mod odd_next_hops;
+mod open_files;
 mod operators_hand;
 mod partial_recipients;
 mod postmark;
