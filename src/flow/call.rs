@@ -25,6 +25,9 @@ use crate::mail::{Rule, Step, Watch};
 use crate::router::{Situation, Ties, next_step};
 use crate::store::{NewEvent, Settle, Settled};
 
+/// After this what this machine had too little of is tried again.
+const MEANS_PAUSE: Duration = Duration::from_secs(2);
+
 /// A begun attempt on its way to a free connection.
 #[derive(Debug)]
 pub struct Call {
@@ -110,6 +113,9 @@ impl Courier {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
                 }
+                if let (Some(lack), Reply::Lost { handed_over: false, .. }) = (watch.lack(), &reply) {
+                    return self.wait_for_means(outlet, call, lack).await;
+                }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
                 relayed = call.message.envelope.reports.is_some() && was_not_told(&reply);
                 (call.line.esp.read(parcel, &reply, self.clock.now()), phases)
@@ -130,6 +136,22 @@ impl Courier {
             settles.retain(|settle| !matches!(settle.outcome, Outcome::Unsure { .. }));
         }
         self.settle(outlet, call, settles);
+    }
+
+    /// The ESP was not even asked, for want of something that this machine has too little of: no attempt, and no word
+    /// about the ESP. It is begun again soon; until then its connection rests, so that what waits does not come to the
+    /// same end one by one as fast as it can be begun.
+    async fn wait_for_means(self: &Arc<Self>, outlet: &Outlet, call: Call, lack: &str) {
+        const ADVICE: &str = "this machine has too little of it; where it is files, raise the limit on open files \
+                              (ulimit -Hn, LimitNOFILE). The mail waits";
+        journal::trouble(&format!("sending to {}", outlet.name), &format!("{lack}; {ADVICE}"));
+        let due = self.clock.now().plus(MEANS_PAUSE);
+        self.take_back_until(&[call], due).await;
+        self.look_at(due);
+        tokio::select! {
+            () = self.abort.wait() => {}
+            () = tokio::time::sleep(MEANS_PAUSE) => {}
+        }
     }
 
     /// Waits until the ESP's rate lets it leave; `false`: the relay stops before.

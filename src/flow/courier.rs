@@ -355,6 +355,11 @@ impl Courier {
 
     /// Un-begins calls of which nothing was handed over.
     pub(super) async fn take_back(&self, calls: &[Call]) {
+        self.take_back_until(calls, self.clock.now()).await;
+    }
+
+    /// As [`Courier::take_back`]; they are not begun again before `due`.
+    pub(super) async fn take_back_until(&self, calls: &[Call], due: Timestamp) {
         for call in calls {
             let recipients = u32::try_from(call.passengers.len()).unwrap_or(0);
             self.unused(&call.room, recipients).await;
@@ -364,7 +369,7 @@ impl Courier {
         if deliveries.is_empty() {
             return;
         }
-        let taken_back = self.store.unbegin(deliveries, self.clock.now()).await;
+        let taken_back = self.store.unbegin(deliveries, due).await;
         if let Some(Err(error)) = taken_back.into_iter().find(Result::is_err) {
             journal::trouble("taking back what was not sent", &error.to_string());
         }

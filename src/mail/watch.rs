@@ -1,5 +1,5 @@
 //! One exchange, watched from outside while it runs: when something last moved, since when the message is handed over,
-//! and the one thing that may be asked of it: to end at the next safe point.
+//! what the relay itself had too little of; and the one thing that may be asked of it: to end at the next safe point.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,6 +27,8 @@ struct Watched {
     handed_over: AtomicU64,
     /// The replies to RCPT, where some were refused.
     answers: OnceLock<Vec<Answer>>,
+    /// What this machine lacked.
+    lack: OnceLock<String>,
 }
 
 impl Watch {
@@ -39,6 +41,7 @@ impl Watch {
             moved: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
             answers: OnceLock::new(),
+            lack: OnceLock::new(),
         }))
     }
 
@@ -65,6 +68,18 @@ impl Watch {
     /// The reply to each recipient, where one was refused; else empty.
     pub fn answers(&self) -> &[Answer] {
         self.0.answers.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// It could not begin for want of something that this machine has too little of, open files for one: the other side
+    /// was not even asked, so that it is not to blame.
+    pub fn lacks(&self, what: &impl ToString) {
+        // The first lack is the one that ended it.
+        let _ = self.0.lack.set(what.to_string());
+    }
+
+    /// What this machine lacked for it.
+    pub fn lack(&self) -> Option<&str> {
+        self.0.lack.get().map(String::as_str)
     }
 
     /// For how long nothing has moved.

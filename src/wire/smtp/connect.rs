@@ -1,7 +1,9 @@
 //! From nothing to a connection that takes mail: look-up, TCP, banner, EHLO, TLS, AUTH.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
+use rustix::io::Errno;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -139,6 +141,9 @@ async fn dial(settings: &Settings, steps: &mut Steps) -> Result<TcpStream, Broke
     steps.begin("resolve");
     let found: Vec<SocketAddr> = match timeout_at(end, lookup_host((host.as_str(), *port))).await {
         Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(e)) if is_lack(&e) || no_file_left() => {
+            return Err(Broken::Lack(format!("looking up {host}: {e}")));
+        }
         Ok(Err(e)) => return Err(Broken::Other(format!("looking up {host}: {e}"))),
         Err(_) => return Err(Broken::Other(format!("looking up {host}: no answer for {within:?}"))),
     };
@@ -160,11 +165,27 @@ async fn dial(settings: &Settings, steps: &mut Steps) -> Result<TcpStream, Broke
                 steps.done(|| address.to_string());
                 return Ok(tcp);
             }
+            // The next address would meet the same.
+            Ok(Err(e)) if is_lack(&e) => {
+                return Err(Broken::Lack(format!("connecting to {address}: {e}")));
+            }
             Ok(Err(e)) => said = format!("connecting to {address}: {e}"),
             Err(_) => said = format!("connecting to {address}: no answer for {share:?}"),
         }
     }
     Err(Broken::Other(said))
+}
+
+/// Whether a socket failed for want of something that this machine has too little of: files of the process or of the
+/// system, or memory.
+fn is_lack(error: &io::Error) -> bool {
+    let lacks = [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS];
+    error.raw_os_error().is_some_and(|number| lacks.iter().any(|lack| lack.raw_os_error() == number))
+}
+
+/// A look-up that had no file says no more than "try again": so it is tried whether one is left.
+fn no_file_left() -> bool {
+    std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).is_err_and(|error| is_lack(&error))
 }
 
 /// EHLO, or HELO where the server knows no other.
@@ -244,4 +265,21 @@ async fn secure(
     let done = timeout(settings.timeout, handshake).await.map_err(|_| Broken::Hung(settings.timeout))??;
     steps.done(|| super::tls::describe(&done));
     Ok(Stream::Tls(Box::new(done)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_told_from_what_the_other_side_does() {
+        for lack in [Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS] {
+            assert!(is_lack(&lack.into()), "{lack}");
+        }
+        for other in [Errno::CONNREFUSED, Errno::NETUNREACH, Errno::TIMEDOUT, Errno::ADDRNOTAVAIL] {
+            assert!(!is_lack(&other.into()), "{other}");
+        }
+        assert!(!is_lack(&io::ErrorKind::ConnectionReset.into()));
+        assert!(!no_file_left());
+    }
 }

@@ -360,6 +360,7 @@ pub(super) async fn last_words(line: &mut Line, broken: &Broken) -> Option<Answe
         | Broken::Hung(_)
         | Broken::Slow(..)
         | Broken::Garbage(_)
+        | Broken::Lack(_)
         | Broken::Other(_) => None,
     }
 }

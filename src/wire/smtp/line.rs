@@ -42,6 +42,9 @@ pub(super) enum Broken {
     /// Not SMTP.
     #[error("not an SMTP reply: {0}")]
     Garbage(String),
+    /// This machine has too little of something to begin: no word about the other side.
+    #[error("{0}")]
+    Lack(String),
     /// Anything else that ends the dialogue.
     #[error("{0}")]
     Other(String),

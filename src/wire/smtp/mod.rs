@@ -32,6 +32,7 @@ use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest, Watch};
 use crate::secret::Blot;
 use connect::{Connection, Failure, lost};
 use dialogue::Halt;
+use line::Broken;
 use pool::Pool;
 use steps::Steps;
 
@@ -102,7 +103,12 @@ impl SmtpWire {
             None => {
                 match connect::open(&self.settings, &self.tls, watch, phase, &mut Steps::silent()).await {
                     Ok(connection) => connection,
-                    Err(failure) => return Err(Halt::Ended(failure.into_reply(*phase))),
+                    Err(failure) => {
+                        if let Failure::Broken(Broken::Lack(what)) = &failure {
+                            watch.lacks(what);
+                        }
+                        return Err(Halt::Ended(failure.into_reply(*phase)));
+                    }
                 }
             }
         };
