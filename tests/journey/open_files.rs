@@ -13,7 +13,7 @@ use crate::support::{Relay, Upstream, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
 /// Below what the relay needs for itself, a crowd and all that it keeps back.
-const FEW: [&str; 4] = ["sh", "-c", "ulimit -Hn 120; exec \"$@\"", "sh"];
+const FEW: [&str; 4] = ["sh", "-c", "ulimit -n 120; exec \"$@\"", "sh"];
 
 fn life(relay: &Relay, id: &str) -> serde_json::Value {
     relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()).unwrap_or_default()
