@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::mail::{Fault, HttpReply, Outcome, Reply, Throttle};
 
 /// An ESP that asks for a longer wait is asked again after this one: nobody looks into the queue for longer.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// What it means that there is no answer. SMTP replies and HTTP answers have tables of their own; one that came where
 /// the other was awaited is no answer either.

@@ -2,6 +2,7 @@
 //!
 //! Codes: RFC 5321 section 4.2, RFC 3463, RFC 4954 section 6. Vendors' words are quoted beside the row that knows them.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,11 +85,22 @@ impl Smtp {
     /// The transaction for a parcel with these fields, whole lines, on top of its content: what an ESP reads out of the
     /// header and takes away.
     pub(super) fn with_fields(&self, parcel: Parcel<'_>, fields: &str) -> SmtpRequest {
+        self.with_fields_instead(parcel, fields, 0..0)
+    }
+
+    /// The same, in the place of a field that lies there in the header block.
+    pub(super) fn with_fields_instead(
+        &self,
+        parcel: Parcel<'_>,
+        fields: &str,
+        there: Range<usize>,
+    ) -> SmtpRequest {
         let own = &parcel.message.body;
-        let head: Bytes = [fields.as_bytes(), &own.head].concat().into();
+        let (before, after) = (&own.head[..there.start], &own.head[there.end..]);
+        let head: Bytes = [fields.as_bytes(), before, after].concat().into();
         let longest = fields.lines().map(|line| line.len() as u64).max().unwrap_or(0);
         let facts = BodyFacts {
-            size_octets: own.facts.size_octets + fields.len() as u64,
+            size_octets: own.facts.size_octets + fields.len() as u64 - there.len() as u64,
             longest_line_octets: own.facts.longest_line_octets.max(longest),
             eight_bit: own.facts.eight_bit || !fields.is_ascii(),
         };
@@ -208,7 +220,8 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
     })
 }
 
-fn spent(now: Timestamp) -> Fault {
+/// A quota that is spent: nobody tells when its window ends.
+pub(super) fn spent(now: Timestamp) -> Fault {
     Fault::Throttled(Throttle::Window(now.plus(QUOTA_WAIT)))
 }
 

@@ -1,0 +1,171 @@
+//! Twilio SendGrid: `POST /v3/mail/send`, and its SMTP endpoint.
+//!
+//! In this folder, in this order: how it is reached, what fits and is composed ([`mail`] as JSON, [`smtpapi`] for SMTP,
+//! [`labels`] for both), what its answers mean ([`read`]), the check of its key; then what it tells of itself: its
+//! allowance, events (hook), suppressions, set-up, DNS and limits.
+//!
+//! Its API builds a message of its own and addresses by header: To and Cc are made of whom it mails. What it cannot say
+//! goes by SMTP where `transport` is `auto`. Either way SendGrid wraps the parts of a message anew, so what is signed or
+//! encrypted in parts goes by neither.
+//!
+//! Facts: <https://www.twilio.com/docs/sendgrid/api-reference/mail-send> with its pages on limitations and errors, and
+//! <https://www.twilio.com/docs/sendgrid/for-developers/sending-email/building-an-x-smtpapi-header>, seen in 2026-11.
+
+mod labels;
+mod mail;
+mod read;
+mod smtpapi;
+#[cfg(test)]
+mod tests;
+
+use serde::Deserialize;
+
+use self::labels::Control;
+use super::settings::{SendgridRegion, SendgridSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
+use super::smtp::{self, Smtp};
+use super::{ApiDoor, Esp, Parcel, Unfit};
+use crate::clock::Timestamp;
+use crate::mail::headers::fields;
+use crate::mail::{HttpReply, HttpRequest, Message, Outcome, Protocol, Reply, Request, ReversePath};
+
+/// "The total size of your email, including attachments, must be less than 30MB."
+const REQUEST_OCTETS_MAX: usize = 30_000_000;
+/// The user of every account: its password is the key.
+const SMTP_USER: &str = "apikey";
+/// What a key must be allowed to do.
+const SCOPE: &str = "mail.send";
+
+/// The ESP of `type = "sendgrid"`.
+#[derive(Debug)]
+pub struct Sendgrid {
+    transport: Transport,
+    smtp: Smtp,
+}
+
+impl Sendgrid {
+    /// It, as configured. `reports`: those to senders come from an address of the relay's own, else it takes none: it
+    /// puts a sender of its own in the place of `<>`.
+    pub fn new(settings: &SendgridSettings, reports: bool) -> Self {
+        let envelope_from = settings.access.envelope_from.clone().map(ReversePath::Mailbox);
+        Sendgrid { transport: settings.access.transport, smtp: Smtp { envelope_from, reports } }
+    }
+
+    /// Its API.
+    pub fn api(settings: &SendgridSettings) -> ApiDoor {
+        let base = match settings.region {
+            SendgridRegion::Global => "https://api.sendgrid.com",
+            SendgridRegion::Eu => "https://api.eu.sendgrid.com",
+        };
+        ApiDoor {
+            base: base.to_owned(),
+            key: ("authorization", "Bearer ", settings.api_key.clone()),
+            fields: &[],
+            probe_path: "/v3/scopes",
+            judge_probe,
+        }
+    }
+
+    /// Its SMTP endpoint.
+    pub fn smtp(settings: &SendgridSettings) -> SmtpEspSettings {
+        let host = match settings.region {
+            SendgridRegion::Global => "smtp.sendgrid.net",
+            SendgridRegion::Eu => "smtp.eu.sendgrid.net",
+        };
+        let vendors = SmtpEndpoint { host: host.to_owned(), port: 587, tls: SmtpTls::StartTls };
+        settings.access.smtp(vendors, SMTP_USER.to_owned(), settings.api_key.clone())
+    }
+
+    fn by_api(&self, parcel: Parcel<'_>, control: Option<&Control>) -> Result<HttpRequest, Unfit> {
+        let octets = parcel.message.body.size_octets();
+        let Some(whole) = parcel.whole else {
+            return Err(Unfit(format!(
+                "SendGrid's API: this message has {octets} octets, and one request may have {REQUEST_OCTETS_MAX} and \
+                 a sixteenth of [limits] memory"
+            )));
+        };
+        mail::compose(parcel, whole, control)
+    }
+
+    fn by_smtp(&self, parcel: Parcel<'_>, control: Option<&Control>) -> Result<Request, Unfit> {
+        let field = smtpapi::field(parcel, control)?;
+        Ok(Request::Smtp(match control {
+            None => self.smtp.with_fields(parcel, &field),
+            Some(own) => self.smtp.with_fields_instead(parcel, &field, own.span.clone()),
+        }))
+    }
+}
+
+impl Esp for Sendgrid {
+    fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
+        if parcel.message.source.protocol == Protocol::Report && !self.smtp.reports {
+            return Err(Unfit("reports to senders need [server] dsn_from at SendGrid".into()));
+        }
+        not_sealed(parcel.message)?;
+        let control = Control::read(&parcel.message.body.head)?;
+        let control = control.as_ref();
+        match self.transport {
+            Transport::Smtp => self.by_smtp(parcel, control),
+            Transport::Api => self.by_api(parcel, control).map(Request::Http),
+            Transport::Auto => match self.by_api(parcel, control) {
+                Ok(request) => Ok(Request::Http(request)),
+                Err(Unfit(api)) => self.by_smtp(parcel, control).map_err(|Unfit(smtp)| {
+                    if api == smtp { Unfit(api) } else { Unfit(format!("{api}; {smtp}")) }
+                }),
+            },
+        }
+    }
+
+    fn wants_whole(&self, message: &Message) -> bool {
+        self.transport != Transport::Smtp && message.body.size_octets() <= REQUEST_OCTETS_MAX as u64
+    }
+
+    fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
+        self.smtp.sender(own)
+    }
+
+    fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
+        match reply {
+            Reply::Http(reply) => read::read(parcel, reply, now),
+            _ => smtp::read(parcel, reply, now, |phase, answer| read::smtp_row(phase, answer, now)),
+        }
+    }
+}
+
+/// A signature over parts, or parts encrypted together, do not survive that SendGrid wraps them anew.
+fn not_sealed(message: &Message) -> Result<(), Unfit> {
+    const SEALED: [&str; 2] = ["multipart/signed", "multipart/encrypted"];
+    let begins = |value: &[u8], with: &str| {
+        value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
+    };
+    for field in fields(&message.body.head).filter(|field| field.is("Content-Type")) {
+        let value = field.value().trim_ascii_start();
+        if let Some(kind) = SEALED.iter().find(|kind| begins(value, kind)) {
+            return Err(Unfit(format!("SendGrid wraps the parts of a message anew, which breaks {kind}")));
+        }
+    }
+    Ok(())
+}
+
+/// `GET /v3/scopes`: what the key may do.
+fn judge_probe(reply: &HttpReply) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Scopes {
+        scopes: Vec<String>,
+    }
+    match reply.status {
+        200 => match serde_json::from_slice::<Scopes>(&reply.body) {
+            Ok(Scopes { scopes }) if scopes.iter().any(|scope| scope == SCOPE) => {
+                Ok(format!("the key may send mail ({SCOPE} is among its {} scopes)", scopes.len()))
+            }
+            Ok(Scopes { scopes }) => Err(format!(
+                "the key may not send mail: {SCOPE} is not among its {} scopes; give it \"Mail Send\" under Settings, \
+                 API Keys",
+                scopes.len()
+            )),
+            Err(_) => Err(format!("no list of scopes, but {reply}")),
+        },
+        401 => Err(format!("SendGrid does not know this key, or it was revoked: {reply}")),
+        403 => Err(format!("SendGrid lets this key or address ask nothing: {reply}")),
+        _ => Err(reply.to_string()),
+    }
+}
