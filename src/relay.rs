@@ -265,6 +265,7 @@ fn content_rules(config: &Config, token: &str) -> prepare::Settings {
         token: token.to_owned(),
         origin: config.server.origin.clone(),
         long_lines: config.server.long_lines,
+        vendor_headers: config.server.allow_vendor_headers,
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) fn server(reader: &mut Reader<'_>, host_name: &str) -> ServerSettings
         dsn: t.read("dsn", kinds::one_of(DSN), true),
         dsn_from: t.optional("dsn_from", kinds::parsed(own_address)),
         long_lines: t.read("long_lines", kinds::one_of(LONG_LINES), LongLines::Reencode),
+        allow_vendor_headers: t.read("allow_vendor_headers", kinds::boolean, false),
     };
     t.finish(&[]);
     server

@@ -6,7 +6,6 @@ use super::reader::Reader;
 /// Section, key, its default as TOML.
 const LATER: &[(&str, &str, &str)] = &[
     ("server", "secret", "\"\""),
-    ("server", "allow_vendor_headers", "false"),
     ("stream", "suppressed", "\"reject\""),
     ("stream", "subscribers_only", "false"),
     ("stream", "unsubscribe", "true"),

@@ -82,6 +82,8 @@ pub struct ServerSettings {
     pub dsn_from: Option<Address>,
     /// What becomes of lines over 998 octets.
     pub long_lines: LongLines,
+    /// Header fields that speak to an ESP past the relay are left in mail.
+    pub allow_vendor_headers: bool,
 }
 
 /// A configuration and how it was found.

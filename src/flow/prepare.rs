@@ -2,7 +2,7 @@
 //!
 //! Changed are only: `Received`, and a missing `Date` or `Message-ID`, on top; a mailbox line made a field; From where the
 //! client's terms rewrite it, and bare names in it where the relay has an `origin`; `Bcc`,
-//! `Resent-Bcc`, `Return-Path` and `X-Postroad-*` taken out; an empty line put where header and body had none between
+//! `Resent-Bcc`, `Return-Path` and `X-Postroad-*`, and what speaks to an ESP past the relay, taken out; an empty line put where header and body had none between
 //! them; lines over 998 octets (see [`mime`](crate::mail::mime)). Every other octet is copied.
 //!
 //! Pure but for the memory that it takes from the [`Budget`] where a body is written anew.
@@ -16,7 +16,7 @@ use memchr::memchr;
 use crate::clock::Timestamp;
 use crate::mail::body::{BodyFacts, HEADER_OCTETS_MAX, SPILL_OCTETS};
 use crate::mail::envelope::recipient_octets;
-use crate::mail::headers::{Head, LINE_OCTETS_MAX, Separator};
+use crate::mail::headers::{Field, Head, LINE_OCTETS_MAX, Separator, is_vendors};
 use crate::mail::mime::{LongLines, shorten};
 use crate::mail::rewrite::{Edits, Wanted, edits};
 use crate::mail::splice::{apply, octets_after};
@@ -38,6 +38,8 @@ pub struct Settings {
     pub origin: Option<String>,
     /// `long_lines`
     pub long_lines: LongLines,
+    /// `allow_vendor_headers`: what speaks to an ESP past the relay stays.
+    pub vendor_headers: bool,
 }
 
 /// A message ready to be committed.
@@ -119,7 +121,8 @@ pub fn prepare_all(
 
 /// Reads the head and refuses what must not pass.
 fn judged(octets: &[u8], more_follows: bool, settings: &Settings) -> Result<Head, Reply> {
-    let head = Head::read(octets, &settings.token);
+    let goes: fn(&Field<'_>) -> bool = if settings.vendor_headers { |_| false } else { is_vendors };
+    let head = Head::read_less(octets, &settings.token, goes);
     let end = head.end;
     // Where only the first part is here, a block that seems to end at its last line was cut there.
     let cut = more_follows
@@ -301,6 +304,7 @@ mod tests {
             token: TOKEN.to_owned(),
             origin: None,
             long_lines,
+            vendor_headers: false,
         }
     }
 

@@ -163,6 +163,11 @@ pub struct Removal {
 impl Head {
     /// Reads the block at the beginning of `octets`. `token` is what this relay writes into its own `Received`.
     pub fn read(octets: &[u8], token: &str) -> Head {
+        Head::read_less(octets, token, |_| false)
+    }
+
+    /// The same, where more has to go than ever has to.
+    pub fn read_less(octets: &[u8], token: &str, goes: fn(&Field<'_>) -> bool) -> Head {
         let mailbox_line = mailbox_line(octets);
         let nothing = Fields::new(octets, 0).end();
         let mut head = Head {
@@ -177,7 +182,7 @@ impl Head {
         };
         let mut fields = Fields::new(octets, head.fields_at());
         for field in fields.by_ref() {
-            head.note(&field, token);
+            head.note(&field, token, goes);
         }
         head.end = fields.end();
         head.bcc_in_body =
@@ -185,7 +190,7 @@ impl Head {
         head
     }
 
-    fn note(&mut self, field: &Field<'_>, token: &str) {
+    fn note(&mut self, field: &Field<'_>, token: &str, goes: fn(&Field<'_>) -> bool) {
         if field.is("Received") {
             self.received += 1;
             self.passed_here |= !token.is_empty() && memmem::find(field.value(), token.as_bytes()).is_some();
@@ -193,7 +198,7 @@ impl Head {
             self.has_date = true;
         } else if field.is("Message-ID") {
             self.has_message_id = true;
-        } else if must_go(field) {
+        } else if must_go(field) || goes(field) {
             let name = String::from_utf8_lossy(field.name).into_owned();
             self.removals.push(Removal { name, span: field.span() });
         }
@@ -246,8 +251,16 @@ pub fn fields(octets: &[u8]) -> Fields<'_> {
 }
 
 fn must_go(field: &Field<'_>) -> bool {
-    ["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|n| field.is(n))
-        || field.name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+    ["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|n| field.is(n)) || begins(field, OURS)
+}
+
+/// Whether it speaks to an ESP past the relay: names other recipients, another stream, another configuration set.
+pub fn is_vendors(field: &Field<'_>) -> bool {
+    field.is("X-SMTPAPI") || begins(field, b"X-SES-") || begins(field, b"X-PM-")
+}
+
+fn begins(field: &Field<'_>, with: &[u8]) -> bool {
+    field.name.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with))
 }
 
 /// The first line where it is a mailbox line, also one that was quoted (`>From `); `From : a@b` is a field.
@@ -346,6 +359,15 @@ mod tests {
         );
         let nested = "Content-Type: message/rfc822\r\n\r\nBcc: x\r\n\r\nhi\r\n";
         becomes(nested, nested);
+    }
+
+    #[test]
+    fn what_speaks_to_an_esp_goes_where_it_has_to() {
+        let block = b"X-SMTPAPI: {}\r\nTo: a\r\nx-ses-tags: b\r\nX-PM-Tag:\r\n c\r\nX-PMX: d\r\nX-Mailgun-Tag: e\r\n\r\n";
+        let head = Head::read_less(block, TOKEN, is_vendors);
+        let left = apply(block, &head.splices(block, String::new(), Vec::new()));
+        assert_eq!(String::from_utf8_lossy(&left), "To: a\r\nX-PMX: d\r\nX-Mailgun-Tag: e\r\n\r\n");
+        assert!(Head::read(block, TOKEN).removals.is_empty());
     }
 
     #[test]

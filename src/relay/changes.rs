@@ -50,7 +50,7 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     let out = &mut changed;
     let Config { server, listeners, credentials, streams, esps, http, memory_octets, store } = &config;
     compare!(
-        ServerSettings { hostname => "hostname", origin => "origin", data_dir => "data_dir", dsn => "dsn", dsn_from => "dsn_from", long_lines => "long_lines" },
+        ServerSettings { hostname => "hostname", origin => "origin", data_dir => "data_dir", dsn => "dsn", dsn_from => "dsn_from", long_lines => "long_lines", allow_vendor_headers => "allow_vendor_headers" },
         "server", old.server, server, out
     );
     tables("listener", &old.listeners, listeners, |l| l.name.clone(), listener, out);

@@ -114,6 +114,7 @@ fn every_key_says_what_it_means() {
         hostname = "mx.example.com"
         data_dir = "/var/lib/postroad"
         long_lines = "refuse"
+        allow_vendor_headers = true
         [[listener]]
         address = "0.0.0.0:0"
         tls = "implicit"
@@ -184,6 +185,7 @@ fn every_key_says_what_it_means() {
     .certificate("ca.pem", "ca.key");
     let c = folder.config();
     assert_eq!((c.server.hostname.as_str(), c.server.long_lines), ("mx.example.com", LongLines::Refuse));
+    assert!(c.server.allow_vendor_headers);
     let l = &c.listeners[0];
     assert_eq!(l.name, "0.0.0.0:0");
     assert_eq!(l.certificate.as_ref().unwrap().key, Path::new("tls.key"));

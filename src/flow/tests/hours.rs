@@ -139,6 +139,7 @@ impl World {
                 token: "t".into(),
                 origin: None,
                 long_lines: LongLines::Reencode,
+                vendor_headers: false,
             },
             listeners: vec!["l".into()],
         });

@@ -99,6 +99,7 @@ fn start(dir: &Path, first: setup::Parts) -> (Arc<Courier>, Intake) {
         token: "t".into(),
         origin: None,
         long_lines: LongLines::Reencode,
+        vendor_headers: false,
     };
     let (listeners, keeper) = (vec!["l".into()], Arc::clone(&courier));
     courier.start();
