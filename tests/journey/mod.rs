@@ -38,6 +38,7 @@ mod reload;
 mod reports;
 mod requeues;
 mod sandbox_keeps_mail;
+mod sendgrid;
 mod sendmail;
 mod sends_by_http;
 mod speaks_json;

@@ -1,0 +1,264 @@
+//! SendGrid, from SMTP in to its two doors and back to `explain`.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::esps::{Door, Fault, Sendgrid, Vendor, sendgrid};
+use crate::support::relay::Setup;
+use crate::support::{Relay, Upstream, wait_until};
+
+const BOUND: Duration = Duration::from_secs(20);
+/// Once a second, and a hold of two.
+const FAST: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"2s\"\n";
+const TO: &str = "To: ok@example.com\r\n";
+
+fn esp(grid: &Sendgrid, lines: &str) -> String {
+    format!(
+        "[[esp]]\nname = \"grid\"\ntype = \"sendgrid\"\npriority = 0\napi_key = \"{}\"\nendpoint = \"{}\"\n\
+         timeout = \"2s\"\n{lines}\n",
+        grid.key(),
+        grid.url()
+    )
+}
+
+fn by_api(grid: &Sendgrid) -> Setup {
+    Relay::setup().tables(&esp(grid, "transport = \"api\"")).tables(FAST)
+}
+
+fn by_both(grid: &Sendgrid, transport: &str) -> Setup {
+    let smtp = grid.smtp().address();
+    let lines = format!("transport = \"{transport}\"\nsmtp_endpoint = \"smtp://{smtp}\"");
+    Relay::setup().tables(&esp(grid, &lines)).tables(FAST)
+}
+
+fn mail(subject: &str, head: &str) -> Vec<u8> {
+    format!("From: Shop <shop@example.org>\r\nSubject: {subject}\r\n{head}\r\nhello\r\n").into_bytes()
+}
+
+fn life(relay: &Relay, id: &str) -> Value {
+    relay.get(&format!("/v1/messages/{id}")).unwrap().json()
+}
+
+/// Waits for the end of each delivery.
+fn done(relay: &Relay, id: &str) -> Value {
+    wait_until("it has an end", BOUND, || {
+        let life = life(relay, id);
+        life["deliveries"].as_array().is_some_and(|all| all.iter().all(|d| d["state"] == "done"))
+    });
+    life(relay, id)
+}
+
+#[test]
+fn a_message_arrives_with_its_fields_and_the_attempt_in_its_arguments() {
+    let grid = Sendgrid::start();
+    let relay = by_api(&grid).start();
+    let head = format!("{TO}X-Postroad-Tag: spring\r\nX-Postroad-Metadata-Order: 7\r\nX-Order: 7\r\n");
+    let id =
+        relay.submit("shop@example.org", &["ok@example.com", "hidden@example.net"], &mail("hello", &head));
+    let taken = grid.wait_for(1).remove(0);
+    assert_eq!((taken.door, taken.from.as_str()), (Door::Http, "shop@example.org"));
+    assert_eq!(grid.copies(), ["hidden@example.net", "ok@example.com"]);
+    let json = taken.json.clone().unwrap();
+    let one = &json["personalizations"][0];
+    assert_eq!(one["to"], json!([{"email": "ok@example.com"}]));
+    assert_eq!(one["bcc"], json!([{"email": "hidden@example.net"}]));
+    assert_eq!((&json["headers"]["X-Order"], &json["categories"]), (&json!("7"), &json!(["spring"])));
+    assert!(json["headers"]["Message-ID"].is_string() && !json.to_string().contains("X-Postroad"), "{json}");
+    assert!(taken.metadata.contains(&("order".into(), "7".into())), "{:?}", taken.metadata);
+    let life = done(&relay, &id);
+    let attempt = &life["attempts"][0];
+    assert_eq!(attempt["outcome"], "accepted", "{life}");
+    assert_eq!(taken.attempt.as_deref(), attempt["attempt"].as_str(), "{life}");
+    assert!(life.to_string().contains(&taken.id), "its id {} is kept: {life}", taken.id);
+}
+
+#[test]
+fn each_refusal_of_its_api_goes_where_it_should() {
+    let rows: &[(&str, &str)] = &[
+        ("bad-request", "bounced"),
+        ("too-many-recipients", "elsewhere"),
+        ("bad-address", "bounced"),
+        ("unauthorized", "elsewhere"),
+        ("revoked", "elsewhere"),
+        ("credits-spent", "elsewhere"),
+        ("sender-not-verified", "elsewhere"),
+        ("forbidden", "elsewhere"),
+        ("not-found", "elsewhere"),
+        ("method-not-allowed", "elsewhere"),
+        ("too-large", "elsewhere"),
+        ("wrong-type", "elsewhere"),
+        ("throttled", "elsewhere"),
+        ("internal-error", "held"),
+        ("bad-gateway", "held"),
+        ("unavailable", "elsewhere"),
+        ("gateway-timeout", "held"),
+    ];
+    let errors = <sendgrid::Rules as Vendor>::errors();
+    assert_eq!(errors.len(), rows.len(), "each answer of the stand-in has a row");
+    for (name, wanted) in rows {
+        let (grid, other) = (Sendgrid::start(), Upstream::start());
+        let relay = by_api(&grid).upstream(&other, "").start();
+        let (_, answer) = errors.iter().find(|(known, _)| known == name).unwrap();
+        grid.fail(Fault::Answer(answer.clone()), 1);
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
+        let life = done(&relay, &id);
+        let met = match (other.count(), life["attempts"][0]["outcome"].as_str().unwrap_or_default()) {
+            (1, "refused" | "unfit") => "elsewhere",
+            (0, "unsure") => "held",
+            (0, "refused") => "bounced",
+            other => panic!("{name}: {other:?} {life}"),
+        };
+        assert_eq!(met, *wanted, "{name}: {life}");
+        assert_eq!(grid.count(), usize::from(*wanted == "held"), "{name}: {life}");
+        assert!(!relay.log().contains(grid.key()), "the key is in the log");
+    }
+}
+
+#[test]
+fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
+    for fault in [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang] {
+        let (grid, other) = (Sendgrid::start(), Upstream::start());
+        let relay = by_api(&grid).upstream(&other, "").start();
+        grid.fail(fault.clone(), 1);
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("held", TO));
+        wait_until("it is seen", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "unsure");
+        let life = done(&relay, &id);
+        assert_eq!((grid.count(), other.count()), (2, 0), "{fault:?}: once more to the same: {life}");
+    }
+}
+
+#[test]
+fn what_never_reached_it_goes_elsewhere_at_once() {
+    for fault in [Fault::CutBeforeBody, Fault::RefuseBeforeBody(sendgrid::unavailable())] {
+        let (grid, other) = (Sendgrid::start(), Upstream::start());
+        let relay = by_api(&grid).upstream(&other, "").start();
+        grid.fail(fault.clone(), 1);
+        // More than one piece of a body, so that its end is not written yet when the line breaks.
+        let long = [mail("big", TO), b"0123456789abcdef\r\n".repeat(60_000)].concat();
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &long);
+        other.wait_for(1);
+        let life = done(&relay, &id);
+        assert_eq!(
+            (life["attempts"][0]["fault"].as_str(), grid.count()),
+            (Some("path"), 0),
+            "{fault:?}: {life}"
+        );
+    }
+}
+
+#[test]
+fn a_throttle_is_waited_for_where_nobody_else_is_left() {
+    let grid = Sendgrid::start();
+    let relay = by_api(&grid).start();
+    grid.fail(Fault::Answer(sendgrid::throttled_until(0)), 1);
+    let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("soon", TO));
+    grid.wait_for(1);
+    let life = done(&relay, &id);
+    assert_eq!(life["attempts"][0]["fault"], "throttled", "{life}");
+}
+
+#[test]
+fn one_bad_recipient_does_not_stop_the_others() {
+    let grid = Sendgrid::start();
+    let relay = by_both(&grid, "auto").start();
+    let bad =
+        sendgrid::error(400, "Does not contain a valid address.", Some("personalizations.0.to.1.email"));
+    grid.fail(Fault::Answer(bad), 1);
+    let recipients = ["ann@example.com", "bad@example.com", "cy@example.com"];
+    let head = format!("To: {}\r\n", recipients.join(", "));
+    let id = relay.submit("shop@example.org", &recipients, &mail("three", &head));
+    let life = done(&relay, &id);
+    assert_eq!(grid.copies(), ["ann@example.com", "cy@example.com"], "{life}");
+    // Without the third the header names somebody whom the call does not mail: the API cannot say that.
+    assert_eq!(grid.accepted()[0].door, Door::Smtp);
+}
+
+#[test]
+fn what_the_api_cannot_say_goes_by_smtp_with_the_same_labels() {
+    let grid = Sendgrid::start();
+    let relay = by_both(&grid, "auto").start();
+    let labels = "X-Postroad-Tag: spring\r\nX-Postroad-Metadata-Order: gr\u{fc}n\r\n";
+    relay.submit("shop@example.org", &["ok@example.com"], &mail("api", &format!("{TO}{labels}")));
+    let first = grid.wait_for(1).remove(0);
+    relay.submit("shop@example.org", &["a@example.com", "b@example.com"], &mail("smtp", labels));
+    let second = grid.wait_for(2).remove(1);
+    assert_eq!((first.door, second.door), (Door::Http, Door::Smtp));
+    assert_eq!(second.to, ["a@example.com", "b@example.com"]);
+    for taken in [&first, &second] {
+        assert_eq!(taken.tags, ["spring"]);
+        assert!(taken.metadata.contains(&("order".into(), "gr\u{fc}n".into())), "{:?}", taken.metadata);
+        assert!(taken.attempt.is_some());
+    }
+}
+
+#[test]
+fn smtp_alone_has_rows_of_its_own() {
+    for (name, wanted) in [
+        ("unauthorized", "elsewhere"),
+        ("credits-spent", "elsewhere"),
+        ("unauthenticated", "elsewhere"),
+        ("sender-not-allowed", "elsewhere"),
+        ("sender-not-verified", "elsewhere"),
+        ("too-large", "elsewhere"),
+        ("busy", "elsewhere"),
+        ("rejected", "bounced"),
+    ] {
+        let (grid, other) = (Sendgrid::start(), Upstream::start());
+        let relay = by_both(&grid, "smtp").upstream(&other, "").start();
+        grid.fail_smtp(name, 1);
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
+        let life = done(&relay, &id);
+        let met = if other.count() == 1 { "elsewhere" } else { "bounced" };
+        assert_eq!((met, grid.count()), (wanted, 0), "{name}: {life}");
+        assert!(!relay.log().contains(grid.key()), "the key is in the log");
+    }
+}
+
+#[test]
+fn an_apps_control_fields_are_taken_out_unless_they_are_allowed() {
+    let own = "X-SMTPAPI: {\"unique_args\":{\"theirs\":\"1\"},\"category\":\"app\"}\r\nX-SES-A: 1\r\nX-PM-Tag: t\r\n";
+    for (server, transport) in [
+        ("", "api"),
+        ("", "smtp"),
+        ("allow_vendor_headers = true", "api"),
+        ("allow_vendor_headers = true", "smtp"),
+    ] {
+        let grid = Sendgrid::start();
+        let relay = by_both(&grid, transport).server(server).start();
+        relay.submit("shop@example.org", &["ok@example.com"], &mail("own", &format!("{TO}{own}")));
+        let taken = grid.wait_for(1).remove(0);
+        let allowed = !server.is_empty();
+        assert_eq!(taken.tags.contains(&"app".to_owned()), allowed, "{transport} {server}");
+        assert_eq!(taken.metadata.contains(&("theirs".into(), "1".into())), allowed, "{transport} {server}");
+        assert!(taken.attempt.is_some(), "{transport} {server}");
+        let sent = taken.json.as_ref().map_or_else(|| taken.text(), Value::to_string);
+        assert_eq!((sent.contains("X-SES-A"), sent.contains("X-PM-Tag")), (allowed, allowed), "{sent}");
+        if !allowed {
+            wait_until("it is told", BOUND, || relay.log().contains("X-SMTPAPI"));
+        }
+    }
+    let grid = Sendgrid::start();
+    let relay = by_both(&grid, "auto").start();
+    let json = json!({
+        "from": "shop@example.org", "to": ["ok@example.com"], "subject": "s", "text": "t",
+        "headers": {"X-SMTPAPI": "{\"category\":\"app\"}", "X-Mine": "1"},
+    });
+    assert_eq!(relay.post("/v1/send", &json.to_string()).unwrap().status, 202);
+    let sent = grid.wait_for(1).remove(0).json.unwrap();
+    assert_eq!((sent["headers"].get("X-SMTPAPI"), &sent["headers"]["X-Mine"]), (None, &json!("1")), "{sent}");
+    assert!(sent.get("categories").is_none(), "{sent}");
+}
+
+#[test]
+fn its_key_is_tried_and_never_shown() {
+    let grid = Sendgrid::start();
+    let relay = by_both(&grid, "auto").start();
+    let told = relay.cli(&["esp", "test", "grid"]).must(0);
+    assert!(told.out.contains("mail.send"), "{}", told.out);
+    grid.fail_reads(Fault::Answer(sendgrid::revoked()), usize::MAX);
+    let failed = relay.cli(&["esp", "test", "grid"]).must(1);
+    for text in [&told.out, &told.err, &failed.out, &failed.err, &relay.log()] {
+        assert!(!text.contains(grid.key()), "{text}");
+    }
+}
