@@ -6,7 +6,6 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::Config;
-use crate::esp::settings::EspKind;
 use crate::journal;
 
 /// The database and its readers, the log, the listeners, the runtime, a body on its way in or out.
@@ -33,10 +32,7 @@ pub(super) fn raise_limit() {
 pub(super) fn keep_some_back(config: &mut Config) {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let outgoing = config.esps.iter().map(|esp| match &esp.kind {
-        EspKind::Smtp(smtp) => smtp.max_connections,
-        EspKind::Sandbox { .. } => 0,
-    });
+    let outgoing = config.esps.iter().map(|esp| esp.kind.lines().map_or(0, |lines| lines.max_connections));
     let reserve = FOR_ITSELF + FOR_HTTP + FOR_LEAVING + outgoing.sum::<usize>() * FOR_EACH_ESP_CONNECTION;
     let wanted: Vec<usize> = config.listeners.iter().map(|listener| listener.max_connections).collect();
     let Some(seats) = seats(limit, reserve, &wanted) else { return };
