@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::{self, Clock};
 use crate::config::Config;
-use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpTls};
+use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpProof, SmtpTls};
 use crate::flow::courier::{self, Courier};
 use crate::flow::intake::{self, Intake};
 use crate::flow::setup::{self, Carrier};
@@ -23,14 +23,14 @@ use crate::flow::{bounce, keeper, outlet, prepare};
 use crate::http;
 use crate::journal;
 use crate::lock::Lock;
-use crate::mail::{Budget, IdMint, StreamKind, StreamName};
+use crate::mail::{Budget, Grant, IdMint, StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
 use crate::router::{Carries, Rules};
 use crate::secret::Secret;
 use crate::smtp::{self, Doorway, Listener, ListenerSettings, TlsMode};
 use crate::store::{self, Store};
 use crate::wire;
-use crate::wire::smtp::Login;
+use crate::wire::smtp::{Login, Proof, Tokens};
 
 mod changes;
 pub mod doors;
@@ -375,8 +375,16 @@ fn setup(config: &Config, store: &Store, before: &Lines, lines: &mut Lines) -> s
     }
 }
 
-/// What the wire to an SMTP upstream needs to know.
-pub fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Settings {
+/// What the wire to an SMTP upstream needs to know; `tokens` has those of a grant.
+pub fn wire_settings(
+    smtp: &SmtpEspSettings,
+    hostname: &str,
+    tokens: &dyn Fn(&Grant) -> Arc<Tokens>,
+) -> wire::smtp::Settings {
+    let proof = |proof: &SmtpProof| match proof {
+        SmtpProof::Password(password) => Proof::Password(password.clone()),
+        SmtpProof::OAuth2(grant) => Proof::Token(tokens(grant)),
+    };
     wire::smtp::Settings {
         host: smtp.host.clone(),
         port: smtp.port,
@@ -386,10 +394,9 @@ pub fn wire_settings(smtp: &SmtpEspSettings, hostname: &str) -> wire::smtp::Sett
             SmtpTls::Off => wire::smtp::Tls::Off,
         },
         login: smtp
-            .username
-            .clone()
-            .zip(smtp.password.clone())
-            .map(|(username, password)| Login { username, password }),
+            .login
+            .as_ref()
+            .map(|login| Login { username: login.username.clone(), proof: proof(&login.proof) }),
         ca_file: smtp.ca_file.clone(),
         max_connections: smtp.lines.max_connections,
         messages_per_connection: smtp.lines.messages_per_connection,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
@@ -46,7 +46,7 @@ impl PartialEq for Secret {
 pub struct Blot {
     /// As they are.
     plain: Vec<Secret>,
-    /// In base64: so much of its beginning is no chance either.
+    /// Encoded, or long and random: so much of its beginning is no chance either.
     encoded: Vec<Secret>,
 }
 
@@ -67,12 +67,24 @@ impl Blot {
         }
     }
 
-    /// Blots out these keys.
-    pub fn of_keys<'s>(keys: impl IntoIterator<Item = &'s Secret>) -> Self {
-        let long_enough = |secret: &&Secret| secret.expose().len() >= Self::OCTETS_MIN;
-        let plain: Vec<Secret> = keys.into_iter().filter(long_enough).cloned().collect();
-        let encoded = plain.iter().map(|key| Secret::new(STANDARD.encode(key.expose()))).collect();
-        Blot { plain, encoded }
+    /// Blots out secrets that are sent as they are, in a form of the web, and inside of anything in base64.
+    pub fn of_all<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let mut blot = Blot::default();
+        for secret in secrets {
+            let text = secret.expose();
+            for form in [text.to_owned(), form_encoded(text)] {
+                if form.len() >= Self::CUT_OCTETS_MIN {
+                    blot.encoded.push(Secret::new(form));
+                } else if form.len() >= Self::OCTETS_MIN {
+                    blot.plain.push(Secret::new(form));
+                }
+            }
+            let inside = inside_base64(text).filter(|form| form.len() >= Self::CUT_OCTETS_MIN);
+            blot.encoded.extend(inside.map(Secret::new));
+        }
+        // What is a part of another goes after it.
+        blot.encoded.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+        blot
     }
 
     /// The text with stars for each secret.
@@ -84,15 +96,44 @@ impl Blot {
             }
         }
         for secret in &self.encoded {
-            let secret = secret.expose();
-            let mut cuts = (Self::CUT_OCTETS_MIN..secret.len()).rev();
-            if let Some(cut) = cuts.find(|at| clean.ends_with(&secret[..*at])) {
+            let secret = secret.expose().as_bytes();
+            let mut cuts = (Self::CUT_OCTETS_MIN..secret.len().min(clean.len() + 1)).rev();
+            if let Some(cut) = cuts.find(|at| clean.as_bytes().ends_with(&secret[..*at])) {
                 let kept = clean.len() - cut;
                 clean = Cow::Owned(format!("{}***", &clean[..kept]));
             }
         }
         clean
     }
+}
+
+/// As `application/x-www-form-urlencoded` writes it.
+pub fn form_encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for octet in text.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'*' | b'-' | b'.' | b'_' => {
+                out.push(char::from(octet))
+            }
+            b' ' => out.push('+'),
+            _ => out.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    out
+}
+
+/// What stands for `text` in the base64 of anything that it is a part of: it begins at one of three places in a group of
+/// octets. Characters that tell of its neighbours too are left out.
+fn inside_base64(text: &str) -> impl Iterator<Item = String> + '_ {
+    let at = |place: usize| {
+        let octets = [&[0; 2][..place], text.as_bytes()].concat();
+        let whole = octets.len() * 4 / 3;
+        let inner = move |encoded: String| encoded[(place * 4).div_ceil(3).min(whole)..whole].to_owned();
+        [inner(STANDARD_NO_PAD.encode(&octets)), inner(URL_SAFE_NO_PAD.encode(&octets))]
+    };
+    let mut forms: Vec<String> = (0..3).flat_map(at).collect();
+    forms.dedup();
+    forms.into_iter()
 }
 
 impl std::fmt::Debug for Blot {
@@ -120,6 +161,40 @@ mod tests {
         }
         assert_eq!(Blot::of_login("a", &Secret::new("b")).out("a b"), "a b", "too short to be known");
         assert!(!format!("{blot:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn a_token_is_blotted_out_of_whatever_it_was_part_of() {
+        let token = "ya29.a0Af/H6SMBx-long_and~random+0123456789";
+        let blot = Blot::of_all([&Secret::new(token), &Secret::new("s h/h")]);
+        for user in ["a@example.org", "ab@example.org", "abc@example.org"] {
+            let response = STANDARD.encode(format!("user={user}\x01auth=Bearer {token}\x01\x01"));
+            let shown = blot.out(&response).into_owned();
+            assert!(shown.contains("***") && shown.len() < 60, "{shown}");
+            for cut in 60..response.len() {
+                let shown = blot.out(&response[..cut]).into_owned();
+                assert!(shown.len() < 60, "{shown}");
+            }
+        }
+        for (said, shown) in [
+            (token.to_owned(), "***"),
+            (format!("bad token {}", &token[..20]), "bad token ***"),
+            ("client_secret=s+h%2Fh&x=1".into(), "client_secret=***&x=1"),
+            ("the s h/h".into(), "the ***"),
+            (form_encoded(token), "***"),
+            ("ya29".into(), "ya29"),
+        ] {
+            assert_eq!(blot.out(&said), shown);
+        }
+    }
+
+    #[test]
+    fn a_form_of_the_web_keeps_what_is_plain() {
+        assert_eq!(
+            form_encoded("https://a.example/.default offline"),
+            "https%3A%2F%2Fa.example%2F.default+offline"
+        );
+        assert_eq!(form_encoded("~\u{fc}*-._"), "%7E%C3%BC*-._");
     }
 
     #[test]

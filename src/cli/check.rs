@@ -12,8 +12,10 @@ use super::text::{json_line, shown};
 use super::{Common, Failure, settings};
 use crate::config::{Config, Loaded, Problem};
 use crate::esp::settings::{EspKind, EspSettings};
+use crate::mail::Grant;
 use crate::relay::doors::{self, House};
 use crate::wire::NoChunks;
+use crate::wire::smtp::Tokens;
 
 /// Reads the configuration and says what it came from, or all that is wrong with it.
 pub(super) fn check(common: &Common, out: &mut impl Write) -> Result<Loaded, Failure> {
@@ -54,12 +56,13 @@ pub(super) async fn connect(common: &Common, config: &Config, out: &mut impl Wri
 }
 
 async fn met(esp: &EspSettings, hostname: &str) -> Result<&'static str, String> {
-    let house = House { hostname, own_reports: false, chunks: Arc::new(NoChunks) };
+    let tokens = |grant: &Grant| Arc::new(Tokens::new(grant.clone()));
+    let house = House { hostname, own_reports: false, chunks: Arc::new(NoChunks), tokens: &tokens };
     let (_, wire) = doors::open(&esp.kind, &house);
     wire.check_all().await.met?;
     Ok(match &esp.kind {
         EspKind::Sandbox { .. } => "keeps mail on this machine",
-        EspKind::Smtp(smtp) if smtp.username.is_none() => "connected",
+        EspKind::Smtp(smtp) if smtp.login.is_none() => "connected",
         _ => "connected and logged in",
     })
 }

@@ -185,6 +185,7 @@ fn phase_in_words(phase: &str) -> String {
         "banner" => "waiting for its greeting",
         "ehlo" => "at EHLO",
         "tls" => "at TLS",
+        "token" => "asking for an access token",
         "auth" => "at AUTH",
         "mail" => "at MAIL FROM",
         "rcpt" => "at RCPT TO",

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::house::own_address;
 use super::kinds;
+use super::logins::{self, PROVIDERS, Provider};
 use super::problem::did_you_mean;
 use super::reader::{Kind, Reader, TableReader};
 use super::units;
@@ -22,10 +23,11 @@ const TLS: &[(&str, SmtpTls)] =
 /// What `type` may be.
 const TYPES: [&str; 5] = ["smtp", "ses", "sendgrid", "postmark", "sandbox"];
 const ALL_TYPES: &str = "\"smtp\", \"ses\", \"sendgrid\", \"postmark\", \"sandbox\"";
-const SMTP_KEYS: [&str; 4] = ["address", "tls", "username", "password"];
+const SMTP_KEYS: [&str; 6] = ["provider", "address", "tls", "auth", "username", "password"];
 /// Keys that belong to some types alone, and to which.
-const OF_TYPES: [(&[&str], &str); 8] = [
+const OF_TYPES: [(&[&str], &str); 9] = [
     (&SMTP_KEYS, "type = \"smtp\""),
+    (&logins::OAUTH2_KEYS, "type = \"smtp\""),
     (&["ca_file", "envelope_from"], "types that send"),
     (&vendors::ACCESS_KEYS, "type = \"ses\", \"sendgrid\" or \"postmark\""),
     (&["region"], "type = \"ses\" or \"sendgrid\""),
@@ -201,23 +203,35 @@ fn smtp(
     lines: LineSettings,
     listeners: &[ListenerSettings],
 ) -> Option<SmtpEspSettings> {
-    let address = t.required("address", kinds::host_and_port(), "\"smtp.example.net:587\"");
+    let provider = t.optional("provider", kinds::one_of(PROVIDERS));
+    let address = address(t, provider);
     let tls = t.read("tls", kinds::one_of(TLS), SmtpTls::StartTls);
-    let username = t.optional("username", kinds::text);
-    let password = t.optional("password", kinds::secret);
     let ca_file = t.optional("ca_file", kinds::path);
     let envelope_from = t.read("envelope_from", kinds::parsed(envelope_from), None);
-    match (t.is_set("username"), t.is_set("password")) {
-        (true, false) => t.problem("username", "has no password beside it; write password = \"env:NAME\""),
-        (false, true) => t.problem("password", "has no username beside it"),
-        _ => {}
+    let login = logins::read(t, provider, ca_file.as_ref());
+    if let Some(provider) = provider {
+        logins::check_provider(t, provider, tls == SmtpTls::StartTls, address.as_ref());
     }
     if let Some(path) = ca_file.as_ref().filter(|_| tls != SmtpTls::Off) {
         check_ca_file(t, path);
     }
     let (host, port) = address?;
     check_line(t, &host, port, tls, listeners);
-    Some(SmtpEspSettings { host, port, tls, username, password, ca_file, envelope_from, lines })
+    Some(SmtpEspSettings { host, port, tls, login, ca_file, envelope_from, lines })
+}
+
+/// Where it is; a provider's is known.
+fn address(t: &mut TableReader<'_, '_>, provider: Option<Provider>) -> Option<(String, u16)> {
+    let known = provider.map(Provider::address).filter(|_| !t.is_set("address"));
+    match known {
+        Some((host, port)) => {
+            t.pass_over(&["address"]);
+            Some((host.to_owned(), port))
+        }
+        // A misspelt provider may know it.
+        None if t.is_wrong("provider") => t.optional("address", kinds::host_and_port()),
+        None => t.required("address", kinds::host_and_port(), "\"smtp.example.net:587\""),
+    }
 }
 
 /// Reads it as the first connection will.
@@ -241,8 +255,9 @@ fn check_line(
     if tls == SmtpTls::Off && !on_loopback {
         if t.is_set("username") {
             let what =
-                "\"off\" would send the password over an unverified line; write \"starttls\" or \"implicit\"";
-            t.problem("tls", what);
+                if t.is_set("auth") && !t.is_set("password") { "access tokens" } else { "the password" };
+            let advice = "write \"starttls\" or \"implicit\"";
+            t.problem("tls", format!("\"off\" would send {what} over an unverified line; {advice}"));
         } else {
             t.warning("tls", "\"off\" sends mail in the clear to another host");
         }

@@ -224,6 +224,31 @@ pub(super) fn host_and_port() -> impl Kind<(String, u16)> {
     })
 }
 
+/// Where secrets are sent by HTTP: https, or http on this machine.
+pub(super) fn token_url() -> impl Kind<String> {
+    parsed(|text| {
+        let bad = || "is not a URL such as https://login.example.com/oauth2/token".to_string();
+        let url = reqwest::Url::parse(text).map_err(|_| bad())?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || url.fragment().is_some() {
+            return Err(bad());
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("holds a login; the keys for that are client_id and client_secret".into());
+        }
+        if url.scheme() == "http" && !on_loopback(text) {
+            return Err("would send secrets in the clear; write https://".into());
+        }
+        Ok(url.into())
+    })
+}
+
+/// Whether that URL leads to this machine.
+pub(super) fn on_loopback(url: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(url) else { return false };
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
 /// A network, `10.0.0.0/8`, or one address.
 pub(super) fn network() -> impl Kind<IpNet> {
     parsed(|text| {

@@ -20,6 +20,7 @@ mod esps;
 mod house;
 mod kinds;
 mod later;
+mod logins;
 mod problem;
 mod reader;
 mod streams;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::Address;
+use crate::mail::Grant;
 use crate::mail::quota::Limits;
 use crate::secret::Secret;
 
@@ -124,8 +125,7 @@ impl Access {
             host,
             port,
             tls,
-            username: Some(username),
-            password: Some(password),
+            login: Some(SmtpLogin { username, proof: SmtpProof::Password(password) }),
             ca_file: self.ca_file.clone().filter(|_| self.smtp_endpoint.is_some()),
             envelope_from: self.envelope_from.clone(),
             lines: self.lines,
@@ -233,16 +233,32 @@ pub struct SmtpEspSettings {
     pub port: u16,
     /// TLS on the line.
     pub tls: SmtpTls,
-    /// AUTH, with `password`.
-    pub username: Option<String>,
-    /// AUTH, with `username`.
-    pub password: Option<Secret>,
+    /// AUTH, where the server wants it.
+    pub login: Option<SmtpLogin>,
     /// PEM of the CA that signed its certificate, where that is no public one.
     pub ca_file: Option<PathBuf>,
     /// MAIL FROM instead of the senders' own.
     pub envelope_from: Option<Address>,
     /// Connections, and how long is waited.
     pub lines: LineSettings,
+}
+
+/// Who logs in to an SMTP upstream, and by what proof.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SmtpLogin {
+    /// The account, or the mailbox.
+    pub username: String,
+    /// The proof.
+    pub proof: SmtpProof,
+}
+
+/// `auth = …` of an SMTP upstream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SmtpProof {
+    /// A password.
+    Password(Secret),
+    /// An access token, got by this grant.
+    OAuth2(Box<Grant>),
 }
 
 /// `tls = …` of an SMTP upstream.

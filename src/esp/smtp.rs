@@ -175,8 +175,10 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
             Fault::Throttled(Throttle::Window(_)) => Some(QUOTA_WAIT),
             _ => None,
         };
-        let lasting =
-            answer.lasting() && !matches!(fault, Fault::Throttled(_)) && !too_many_recipients(answer);
+        let lasting = match phase {
+            Phase::Token => fault == Fault::Account,
+            _ => answer.lasting() && !matches!(fault, Fault::Throttled(_)) && !too_many_recipients(answer),
+        };
         Outcome::Refused { fault, lasting, wait, said }
     }
 }
@@ -193,6 +195,7 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
     let code = answer.code;
     let throttled = Fault::Throttled(Throttle::Rate);
     Some(match phase {
+        Phase::Token => token_fault(&words),
         // 530 authentication required, 535 credentials invalid, at whatever command they come (RFC 4954 section 6).
         _ if matches!(code, 530 | 535) => Fault::Account,
         Phase::Auth if answer.lasting() => Fault::Account,
@@ -218,6 +221,18 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
         Phase::Data | Phase::Body | Phase::Dot if answer.lasting() || words.content() => Fault::Message,
         Phase::Data | Phase::Body | Phase::Dot => Fault::Path,
     })
+}
+
+/// A token endpoint's HTTP status (RFC 6749 section 5.2: 400 and 401). Whoever refuses the grant or the program refuses our
+/// account there; who is busy, or times out, says nothing about it.
+fn token_fault(words: &Words) -> Fault {
+    let busy = ["temporarily_unavailable", "server_error"].iter().any(|error| words.has(error));
+    match words.code {
+        429 => Fault::Throttled(Throttle::Rate),
+        408 | 500.. => Fault::Path,
+        _ if busy => Fault::Path,
+        _ => Fault::Account,
+    }
 }
 
 /// A quota that is spent: nobody tells when its window ends.
@@ -419,13 +434,21 @@ mod tests {
 
     #[test]
     fn every_refusal_has_its_fault() {
-        use Phase::{Auth, Banner, Body, Data, Dot, Ehlo, Mail, Rcpt, Tls};
+        use Phase::{Auth, Banner, Body, Data, Dot, Ehlo, Mail, Rcpt, Tls, Token};
         for (phase, last, expected) in [
             (Banner, "554 no SMTP service here", "path lasting"),
             (Banner, "421 4.3.2 shutting down", "path"),
             (Banner, "421 4.7.0 Too many concurrent connections", "throttled"),
             (Ehlo, "550 go away", "path lasting"),
             (Tls, "454 4.7.0 TLS not available", "path"),
+            (Token, "400 from the token endpoint: invalid_grant: daily limit", "account lasting"),
+            (Token, "401 from the token endpoint: invalid_client", "account lasting"),
+            (Token, "403 from the token endpoint, which names no error", "account lasting"),
+            (Token, "400 from the token endpoint: temporarily_unavailable", "path"),
+            (Token, "408 from the token endpoint, which names no error", "path"),
+            (Token, "429 from the token endpoint: too many", "throttled"),
+            (Token, "500 from the token endpoint: server_error", "path"),
+            (Token, "530 from the token endpoint, which names no error", "path"),
             (Auth, "535 5.7.8 bad credentials", "account lasting"),
             (Auth, "534 5.7.9 use an application password", "account lasting"),
             (Auth, "454 4.7.0 temporary authentication failure", "path"),

@@ -77,7 +77,7 @@ pub struct Tried {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = EspStep)]
 pub struct Step {
-    /// `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls` or `auth`.
+    /// `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`.
     pub step: String,
     /// It was done.
     pub ok: bool,

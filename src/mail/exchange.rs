@@ -76,6 +76,8 @@ pub enum Phase {
     Ehlo,
     /// STARTTLS, and the handshake (implicit TLS as well).
     Tls,
+    /// An access token for AUTH, from elsewhere: an answer's code is an HTTP status.
+    Token,
     /// AUTH.
     Auth,
     /// MAIL FROM.
@@ -100,6 +102,7 @@ impl Phase {
             Phase::Banner => "banner",
             Phase::Ehlo => "ehlo",
             Phase::Tls => "tls",
+            Phase::Token => "token",
             Phase::Auth => "auth",
             Phase::Mail => "mail",
             Phase::Rcpt => "rcpt",

@@ -6,6 +6,7 @@ pub mod delivery;
 pub mod envelope;
 pub mod exchange;
 pub mod from;
+pub mod grant;
 pub mod headers;
 pub mod id;
 pub mod lane;
@@ -31,6 +32,7 @@ pub use envelope::{BodyKind, Envelope, ReversePath};
 pub use exchange::{
     Abort, Answer, HttpReply, HttpRequest, Phase, Reply, Request, SesRequest, SmtpReply, SmtpRequest,
 };
+pub use grant::{Grant, GrantKind};
 pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
 pub use lane::{Lane, Rule};
 pub use message::{Message, OnceKey, Protocol, Source, Submission};

@@ -6,11 +6,11 @@
 use crate::config::{Config, ServerSettings};
 use crate::esp::settings::{
     Access, EspKind, EspSettings, LineSettings, PostmarkSettings, SendgridSettings, SesSettings,
-    SmtpEspSettings,
+    SmtpEspSettings, SmtpLogin, SmtpProof,
 };
 use crate::http::HttpSettings;
 use crate::http::reload::Change;
-use crate::mail::{StreamName, Terms};
+use crate::mail::{Grant, StreamName, Terms};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Credential, ListenerSettings};
 use crate::store;
@@ -226,14 +226,13 @@ fn smtp(at: &str, old: &SmtpEspSettings, new: &SmtpEspSettings, out: &mut Vec<Ch
             host => "address",
             port => "address",
             tls => "tls",
-            username => "username",
-            password => "password",
             ca_file => "ca_file",
             envelope_from => "envelope_from",
-        } apart { lines },
+        } apart { lines, login },
         at, old, new, out
     );
     lines(at, &old.lines, &new.lines, out);
+    login(at, old.login.as_ref(), new.login.as_ref(), out);
 }
 
 fn lines(at: &str, old: &LineSettings, new: &LineSettings, out: &mut Vec<Change>) {
@@ -247,6 +246,28 @@ fn lines(at: &str, old: &LineSettings, new: &LineSettings, out: &mut Vec<Change>
         },
         at, old, new, out
     );
+}
+
+/// By the keys that the two ways of logging in are written with.
+fn login(at: &str, old: Option<&SmtpLogin>, new: Option<&SmtpLogin>, out: &mut Vec<Change>) {
+    let mut note = |differs: bool, key: &str| {
+        if differs {
+            out.push(Change::new(format!("{at}.{key}"), CHANGED));
+        }
+    };
+    note(old.map(|login| &login.username) != new.map(|login| &login.username), "username");
+    match (old.map(|login| &login.proof), new.map(|login| &login.proof)) {
+        (Some(SmtpProof::OAuth2(old)), Some(SmtpProof::OAuth2(new))) => {
+            let Grant { token_url, client_id, scope, kind, ca_file: _ } = &**new;
+            note(old.token_url != *token_url, "token_url");
+            note(old.client_id != *client_id, "client_id");
+            note(old.kind.client_secret() != kind.client_secret(), "client_secret");
+            note(old.kind.refresh_token() != kind.refresh_token(), "refresh_token");
+            note(old.scope != *scope, "scope");
+        }
+        (Some(SmtpProof::OAuth2(_)), _) | (_, Some(SmtpProof::OAuth2(_))) => note(true, "auth"),
+        (old, new) => note(old != new, "password"),
+    }
 }
 
 fn access(at: &str, old: &Access, new: &Access, out: &mut Vec<Change>) {
@@ -398,6 +419,33 @@ type = "sandbox"
         assert_eq!(changes.restart, []);
         let again = between(&changes.config, read(&after));
         assert_eq!((again.changed, again.restart), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_login_is_told_by_the_keys_that_it_is_written_with() {
+        let esp = |keys: &str| {
+            let common =
+                "name = \"a\"\ntype = \"smtp\"\naddress = \"smtp.example.net:587\"\nusername = \"u\"\n";
+            read(&format!("[[esp]]\n{common}{keys}"))
+        };
+        let oauth2 = "auth = \"oauth2\"\ntoken_url = \"https://a.example/t\"\nclient_id = \"c\"\nclient_secret = \"one\"\n";
+        for (old, new, told) in [
+            ("password = \"one\"", "password = \"two\"", &["esp.a.password changed"][..]),
+            ("password = \"one\"", oauth2, &["esp.a.auth changed"]),
+            (oauth2, &oauth2.replace("\"one\"", "\"two\""), &["esp.a.client_secret changed"]),
+            (oauth2, &format!("{oauth2}refresh_token = \"r\"\n"), &["esp.a.refresh_token changed"]),
+            (
+                oauth2,
+                &format!(
+                    "{}scope = \"s\"",
+                    oauth2.replace("a.example", "b.example").replace("\"c\"", "\"d\"")
+                ),
+                &["esp.a.token_url changed", "esp.a.client_id changed", "esp.a.scope changed"],
+            ),
+            (oauth2, oauth2, &[]),
+        ] {
+            assert_eq!(keys(&between(&esp(old), esp(new)).changed), told, "{old} {new}");
+        }
     }
 
     #[test]

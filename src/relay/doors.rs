@@ -10,12 +10,12 @@ use crate::esp::ses::Ses;
 use crate::esp::settings::{Access, EspKind, SmtpEspSettings, Transport};
 use crate::esp::smtp::Smtp;
 use crate::esp::{ApiDoor, Esp};
-use crate::mail::ReversePath;
+use crate::mail::{Grant, ReversePath};
 use crate::wire::http::{Key, Probe};
+use crate::wire::smtp::Tokens;
 use crate::wire::{self, Chunks, HttpWire, SandboxWire, SesWire, SmtpWire, Ways, Wire};
 
 /// What all doors have in common.
-#[derive(Debug)]
 pub struct House<'a> {
     /// The name in EHLO.
     pub hostname: &'a str,
@@ -23,6 +23,8 @@ pub struct House<'a> {
     pub own_reports: bool,
     /// Where the parts of large bodies lie.
     pub chunks: Arc<dyn Chunks>,
+    /// The access tokens of a grant: who has the same grant shares them.
+    pub tokens: &'a dyn Fn(&Grant) -> Arc<Tokens>,
 }
 
 /// What composes for an ESP and reads its answers, and what carries.
@@ -74,7 +76,7 @@ pub fn host(kind: &EspKind) -> Option<String> {
 
 impl House<'_> {
     fn by_smtp(&self, smtp: &SmtpEspSettings) -> Arc<dyn Wire> {
-        Arc::new(SmtpWire::new(wire_settings(smtp, self.hostname), Arc::clone(&self.chunks)))
+        Arc::new(SmtpWire::new(wire_settings(smtp, self.hostname, self.tokens), Arc::clone(&self.chunks)))
     }
 
     fn ways(&self, transport: Transport, api: Arc<dyn Wire>, smtp: Option<SmtpEspSettings>) -> Arc<dyn Wire> {

@@ -53,7 +53,7 @@ pub struct Checked {
 /// One step of a [`Wire::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls` or `auth`, by HTTP `connect` or `key`.
+    /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`, by HTTP `connect` or `key`.
     pub name: &'static str,
     /// It was done.
     pub ok: bool,

@@ -27,6 +27,7 @@ mod limits;
 mod limits_of_esps;
 mod loops;
 mod next_hop;
+mod oauth;
 mod odd_next_hops;
 mod open_files;
 mod operators_hand;

@@ -9,6 +9,7 @@ pub mod random;
 pub mod relay;
 pub mod smtp;
 pub mod tls;
+pub mod token;
 pub mod upstream;
 pub mod wait;
 

@@ -375,8 +375,14 @@ impl Relay {
 
     /// Runs a command of the product against this relay's state.
     pub fn cli(&self, arguments: &[&str]) -> Ran {
+        self.cli_with(arguments, &[])
+    }
+
+    /// The same with variables, which a command that reads the whole configuration may need.
+    pub fn cli_with(&self, arguments: &[&str], env: &[(&str, &str)]) -> Ran {
         let output = Command::new(binary())
             .args(arguments)
+            .envs(env.iter().copied())
             .env("POSTROAD_CONFIG", self.folder().join("postroad.toml"))
             .current_dir(self.folder())
             .stdin(Stdio::null())

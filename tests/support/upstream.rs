@@ -70,6 +70,17 @@ pub enum Tls {
     Implicit,
 }
 
+/// Log-ins with access tokens.
+#[derive(Clone)]
+pub struct Bearer {
+    pub mechanisms: &'static str,
+    pub user: &'static str,
+    /// Whether a token is good.
+    pub judge: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// Says what it holds against a token before it refuses it.
+    pub challenges: bool,
+}
+
 /// What it is like before anything goes wrong.
 #[derive(Clone)]
 pub struct Manner {
@@ -78,6 +89,7 @@ pub struct Manner {
     pub tls: Tls,
     /// Mechanisms, user, password.
     pub auth: Option<(&'static str, &'static str, &'static str)>,
+    pub bearer: Option<Bearer>,
     /// Says 354 also where it took no recipient, as some servers do.
     pub lax_data: bool,
     /// Takes so many recipients a transaction, 452 for the rest.
@@ -103,6 +115,7 @@ impl Default for Manner {
             extensions: words.iter().map(|w| (*w).to_owned()).collect(),
             tls: Tls::Off,
             auth: None,
+            bearer: None,
             lax_data: false,
             recipients_max: usize::MAX,
             receive_buffer: None,
@@ -463,10 +476,12 @@ impl Session {
         if self.manner.tls == Tls::Starting && !self.tls {
             words.push("STARTTLS".into());
         }
-        if let Some((mechanisms, _, _)) = self.manner.auth
-            && (self.tls || self.manner.tls == Tls::Off)
-        {
-            words.push(format!("AUTH {mechanisms}"));
+        let auth = self.manner.auth.map(|(mechanisms, _, _)| mechanisms);
+        let bearer = self.manner.bearer.as_ref().map(|bearer| bearer.mechanisms);
+        if (auth.is_some() || bearer.is_some()) && (self.tls || self.manner.tls == Tls::Off) {
+            words.push(
+                auth.into_iter().chain(bearer).fold("AUTH".into(), |all, more| format!("{all} {more}")),
+            );
         }
         let last = words.len() - 1;
         let lines =
@@ -496,6 +511,11 @@ impl Session {
     }
 
     fn auth(&mut self, line: &str) -> Next {
+        if let Some(bearer) = self.manner.bearer.clone()
+            && line.split(' ').nth(1).is_some_and(|word| bearer.mechanisms.split(' ').any(|m| m == word))
+        {
+            return self.auth_by_token(line, &bearer);
+        }
         let Some((mechanisms, user, password)) = self.manner.auth else {
             return self.answer(&[], "502 5.5.1 no");
         };
@@ -527,6 +547,47 @@ impl Session {
         self.answer(&[Point::Auth], "235 2.7.0 ok")
     }
 
+    /// What it was given comes back with a no, in each form.
+    fn auth_by_token(&mut self, line: &str, bearer: &Bearer) -> Next {
+        let mut words = line.split(' ').skip(1);
+        let mechanism = words.next().unwrap_or_default();
+        let response = match words.next() {
+            Some(response) => response.to_owned(),
+            None => self.prompt("334 ")?,
+        };
+        let given = STANDARD.decode(&response).unwrap_or_default();
+        let given = String::from_utf8_lossy(&given).into_owned();
+        let before = match mechanism {
+            "XOAUTH2" => format!("user={}\x01auth=Bearer ", bearer.user),
+            _ => {
+                let local =
+                    self.line.socket().and_then(|socket| socket.local_addr().ok()).map_or(0, |at| at.port());
+                format!("n,a={},\x01host=127.0.0.1\x01port={local}\x01auth=Bearer ", bearer.user)
+            }
+        };
+        let token = given.strip_prefix(&before).and_then(|rest| rest.strip_suffix("\x01\x01"));
+        let Some(token) = token else { return self.answer(&[], "501 5.5.2 what is that") };
+        if (bearer.judge)(token) {
+            self.user = Some(bearer.user.to_owned());
+            return self.answer(&[Point::Auth], "235 2.7.0 ok");
+        }
+        if bearer.challenges {
+            let challenge = STANDARD.encode(format!("{{\"status\":\"401\",\"token\":\"{token}\"}}"));
+            let end = self.prompt(&format!("334 {challenge}"))?;
+            if end != if mechanism == "XOAUTH2" { "" } else { "AQ==" } {
+                return self.answer(&[], "501 5.5.2 no end of the exchange");
+            }
+        }
+        let token = STANDARD.encode(token);
+        self.answer(
+            &[],
+            &format!(
+                "535 5.7.3 Authentication unsuccessful: {response} {token} {}",
+                given.replace('\u{1}', " ")
+            ),
+        )
+    }
+
     fn prompt(&mut self, text: &str) -> io::Result<String> {
         self.line.write(format!("{text}\r\n").as_bytes())?;
         let line = self.line.read_line()?.unwrap_or_default();
@@ -534,7 +595,7 @@ impl Session {
     }
 
     fn mail(&mut self, line: &str) -> Next {
-        if self.manner.auth.is_some() && self.user.is_none() {
+        if (self.manner.auth.is_some() || self.manner.bearer.is_some()) && self.user.is_none() {
             return self.answer(&[], "530 5.7.0 authenticate first");
         }
         let mail = line.split_once(':').map(|(_, a)| a.trim().to_owned()).unwrap_or_default();

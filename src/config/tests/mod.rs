@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::address::{Address, Grammar};
-use crate::esp::settings::{EspKind, SmtpTls};
-use crate::mail::StreamKind;
+use crate::esp::settings::{EspKind, SmtpLogin, SmtpProof, SmtpTls};
+use crate::mail::{Grant, GrantKind, StreamKind};
 use crate::secret::Secret;
 use crate::smtp::{AuthMode, Password};
 
@@ -214,7 +214,8 @@ fn every_key_says_what_it_means() {
     assert_eq!(c.streams[2].max_age, Duration::from_secs(5 * 86_400), "the default of its kind");
     let EspKind::Smtp(smtp) = &c.esps[0].kind else { panic!("{:?}", c.esps[0]) };
     assert_eq!((smtp.host.as_str(), smtp.port, smtp.tls), ("2001:db8::25", 465, SmtpTls::Implicit));
-    assert_eq!(smtp.password, Some(Secret::new("env:x")));
+    let password = SmtpProof::Password(Secret::new("env:x"));
+    assert_eq!(smtp.login.as_ref().map(|login| &login.proof), Some(&password));
     assert_eq!((smtp.lines.max_connections, smtp.lines.messages_per_connection), (4, 20));
     assert_eq!(
         [smtp.lines.idle_timeout, smtp.lines.timeout, smtp.lines.data_timeout].map(|d| d.as_secs()),
@@ -512,4 +513,72 @@ fn later_keys_are_taken_with_their_default_only() {
         "{problems}"
     );
     assert!(problems.contains("postroad.toml:14: esp[0].pull: is not available"), "{problems}");
+}
+
+/// The login of the one ESP in this file, which is by OAuth 2.0.
+fn grant(toml: &str) -> (String, String, u16, Grant) {
+    let config = read(&format!("[[esp]]\nname = \"main\"\ntype = \"smtp\"\nauth = \"oauth2\"\n{toml}"));
+    let EspKind::Smtp(smtp) = config.esps[0].kind.clone() else { panic!("{:?}", config.esps[0]) };
+    match smtp.login {
+        Some(SmtpLogin { username, proof: SmtpProof::OAuth2(grant) }) => {
+            (username, smtp.host, smtp.port, *grant)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+const CLIENT: &str = "username = \"relay@example.com\"\nclient_id = \"id\"\nclient_secret = \"s3cret\"\n";
+
+#[test]
+fn a_provider_fills_in_what_is_known_of_it() {
+    let microsoft = format!("provider = \"microsoft365\"\ntenant = \"example.onmicrosoft.com\"\n{CLIENT}");
+    let by_itself = grant(&microsoft);
+    assert_eq!(
+        (by_itself.0.as_str(), by_itself.1.as_str(), by_itself.2),
+        ("relay@example.com", "smtp.office365.com", 587)
+    );
+    let Grant { token_url, scope, client_id, kind, ca_file } = by_itself.3;
+    assert_eq!(token_url, "https://login.microsoftonline.com/example.onmicrosoft.com/oauth2/v2.0/token");
+    assert_eq!(scope.as_deref(), Some("https://outlook.office365.com/.default"));
+    assert_eq!((client_id.as_str(), ca_file), ("id", None));
+    assert_eq!(kind, GrantKind::ClientCredentials { client_secret: Secret::new("s3cret") });
+
+    let agreed = grant(&format!("{microsoft}refresh_token = \"r\"\n")).3;
+    assert_eq!(agreed.scope.as_deref(), Some("https://outlook.office365.com/SMTP.Send offline_access"));
+    let (refresh_token, client_secret) = (Secret::new("r"), Some(Secret::new("s3cret")));
+    assert_eq!(agreed.kind, GrantKind::RefreshToken { refresh_token, client_secret });
+    let public = microsoft
+        .replace("client_secret = \"s3cret\"", "refresh_token = \"r\"")
+        .replace("example.onmicrosoft.com", "common");
+    assert_eq!(grant(&public).3.kind.client_secret(), None);
+
+    let gmail = grant(&format!("provider = \"gmail\"\n{CLIENT}refresh_token = \"r\"\n"));
+    assert_eq!((gmail.1.as_str(), gmail.2), ("smtp.gmail.com", 587));
+    assert_eq!(gmail.3.token_url, "https://oauth2.googleapis.com/token");
+    assert_eq!(gmail.3.scope.as_deref(), Some("https://mail.google.com/"));
+    let own = grant(&format!("provider = \"gmail\"\nscope = \"mine\"\ntoken_url = \"http://[::1]:80/t\"\n{CLIENT}refresh_token = \"r\"\n")).3;
+    assert_eq!((own.token_url.as_str(), own.scope.as_deref()), ("http://[::1]/t", Some("mine")));
+}
+
+#[test]
+fn a_private_ca_counts_for_an_endpoint_of_one_s_own_and_not_for_a_provider_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem())
+        .unwrap();
+    let with_ca = format!("{CLIENT}ca_file = {:?}\n", ca.to_str().unwrap());
+    let own = grant(&format!(
+        "address = \"smtp.corp.example:587\"\ntoken_url = \"https://login.corp.example/t\"\n{with_ca}"
+    ));
+    assert_eq!((own.3.ca_file, own.3.scope), (Some(ca.clone()), None));
+    let microsoft = format!("provider = \"microsoft365\"\n{with_ca}");
+    assert_eq!(grant(&format!("{microsoft}tenant = \"example.com\"\n")).3.ca_file, None);
+    assert_eq!(grant(&format!("{microsoft}token_url = \"https://localhost:99/t\"\n")).3.ca_file, Some(ca));
+}
+
+#[test]
+fn microsoft_s_logins_with_passwords_are_warned_of() {
+    let toml = "[[esp]]\nname = \"main\"\ntype = \"smtp\"\nprovider = \"microsoft365\"\nusername = \"u\"\npassword = \"p\"\n";
+    let loaded = Folder::with(&[("postroad.toml", toml)]).load().unwrap();
+    assert!(loaded.warnings[0].to_string().contains("auth = \"oauth2\""), "{}", loaded.warnings[0]);
 }

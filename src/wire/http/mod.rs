@@ -89,7 +89,7 @@ pub struct HttpWire {
 impl HttpWire {
     /// A wire to that API. Nothing is opened or loaded before the first exchange.
     pub fn new(settings: Settings) -> Self {
-        let blot = Blot::of_keys([&settings.key.secret]);
+        let blot = Blot::of_all([&settings.key.secret]);
         let client = Client::new(settings.ca_file.clone(), settings.max_connections, settings.timeout);
         HttpWire { settings, client, blot, alike: OnceLock::new() }
     }

@@ -1,4 +1,4 @@
-//! AUTH (RFC 4954): PLAIN, else LOGIN, else CRAM-MD5, never on a line that others may read.
+//! AUTH (RFC 4954) with a password: PLAIN, else LOGIN, else CRAM-MD5, never on a line that others may read.
 
 use std::net::IpAddr;
 
@@ -8,8 +8,15 @@ use smtp_proto::{AUTH_CRAM_MD5, AUTH_PLAIN};
 use super::connect::Failure;
 use super::ehlo::Offered;
 use super::line::{Broken, Line, Stream};
-use super::settings::Login;
 use crate::mail::Answer;
+use crate::secret::Secret;
+
+/// Name and password.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pair<'a> {
+    pub username: &'a str,
+    pub password: &'a Secret,
+}
 
 #[derive(Debug, Clone, Copy)]
 enum Mechanism {
@@ -48,7 +55,7 @@ fn choose(offered: &Offered) -> Result<Mechanism, Broken> {
 pub(super) async fn log_in(
     line: &mut Line,
     offered: &Offered,
-    login: &Login,
+    login: Pair<'_>,
 ) -> Result<(&'static str, Answer), Failure> {
     private(&line.stream)?;
     let mechanism = choose(offered)?;
@@ -65,23 +72,23 @@ pub(super) async fn log_in(
     }
 }
 
-fn private(stream: &Stream) -> Result<(), Broken> {
+pub(super) fn private(stream: &Stream) -> Result<(), Broken> {
     match stream {
         Stream::Tls(_) => Ok(()),
         Stream::Plain(tcp) => stays_here(tcp.peer_addr()?.ip()),
     }
 }
 
-/// Without TLS a password stays on this machine.
+/// Without TLS a password or a token stays on this machine.
 fn stays_here(peer: IpAddr) -> Result<(), Broken> {
     if peer.to_canonical().is_loopback() {
         return Ok(());
     }
-    let why = "the password is not sent to";
+    let why = "no password or token is sent to";
     Err(Broken::Other(format!("{why} {peer} without TLS; set tls = \"starttls\" or \"implicit\"")))
 }
 
-async fn plain(line: &mut Line, login: &Login) -> Result<Answer, Broken> {
+async fn plain(line: &mut Line, login: Pair<'_>) -> Result<Answer, Broken> {
     let response = encode(login, AUTH_PLAIN, "")?;
     let answer = ask(line, &["AUTH PLAIN ", &response]).await?;
     // Some servers do not look at what stands on the line and ask for it.
@@ -89,9 +96,9 @@ async fn plain(line: &mut Line, login: &Login) -> Result<Answer, Broken> {
 }
 
 /// In two steps, whatever the prompts say: not every server knows the short form, and none agrees on the wording.
-async fn two_step(line: &mut Line, login: &Login) -> Result<Answer, Broken> {
+async fn two_step(line: &mut Line, login: Pair<'_>) -> Result<Answer, Broken> {
     let mut answer = ask(line, &["AUTH LOGIN"]).await?;
-    for secret in [&*login.username, login.password.expose()] {
+    for secret in [login.username, login.password.expose()] {
         if answer.code != 334 {
             return Ok(answer);
         }
@@ -100,7 +107,7 @@ async fn two_step(line: &mut Line, login: &Login) -> Result<Answer, Broken> {
     Ok(answer)
 }
 
-async fn cram_md5(line: &mut Line, login: &Login) -> Result<Answer, Broken> {
+async fn cram_md5(line: &mut Line, login: Pair<'_>) -> Result<Answer, Broken> {
     let challenge = ask(line, &["AUTH CRAM-MD5"]).await?;
     if challenge.code != 334 {
         return Ok(challenge);
@@ -108,19 +115,19 @@ async fn cram_md5(line: &mut Line, login: &Login) -> Result<Answer, Broken> {
     ask(line, &[&encode(login, AUTH_CRAM_MD5, challenge.text.trim())?]).await
 }
 
-fn base64(text: &str) -> String {
+pub(super) fn base64(text: &str) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-fn encode(login: &Login, mechanism: u64, challenge: &str) -> Result<String, Broken> {
-    let credentials = Credentials::new(&*login.username, login.password.expose());
+fn encode(login: Pair<'_>, mechanism: u64, challenge: &str) -> Result<String, Broken> {
+    let credentials = Credentials::new(login.username, login.password.expose());
     credentials
         .encode(mechanism, challenge)
         .map_err(|_| Broken::Garbage(format!("its AUTH challenge: {challenge}")))
 }
 
-async fn ask(line: &mut Line, words: &[&str]) -> Result<Answer, Broken> {
+pub(super) async fn ask(line: &mut Line, words: &[&str]) -> Result<Answer, Broken> {
     for word in words {
         line.out.extend_from_slice(word.as_bytes());
     }

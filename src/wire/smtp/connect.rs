@@ -9,10 +9,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::ehlo::Offered;
 use super::line::{Broken, Line, Stream};
+use super::login::Way;
+use super::reply;
 use super::settings::{Settings, Tls};
 use super::steps::Steps;
 use super::tls::Connector;
-use super::{auth, reply};
 use crate::clock::monotonic;
 use crate::mail::{Answer, Phase, Reply, SmtpReply, Watch};
 
@@ -31,6 +32,13 @@ pub(super) struct Connection {
     pub messages: u32,
     /// Since when it has been idle.
     pub idle_since: Instant,
+}
+
+/// What opening one takes besides the settings; made at the first use.
+#[derive(Debug)]
+pub(super) struct Means {
+    pub tls: Connector,
+    pub login: Way,
 }
 
 /// Why there is no connection, or no transaction.
@@ -68,7 +76,7 @@ pub(super) fn lost(phase: Phase, said: &impl ToString) -> Reply {
 /// Opens a connection; `phase` tells how far it came, `steps` what each step met.
 pub(super) async fn open(
     settings: &Settings,
-    tls: &Connector,
+    means: &Means,
     watch: &Watch,
     phase: &mut Phase,
     steps: &mut Steps,
@@ -79,7 +87,7 @@ pub(super) async fn open(
     let stream = match settings.tls {
         Tls::Implicit => {
             *phase = Phase::Tls;
-            secure(settings, tls, tcp, steps).await?
+            secure(settings, &means.tls, tcp, steps).await?
         }
         Tls::StartTls | Tls::Off => Stream::Plain(tcp),
     };
@@ -92,12 +100,11 @@ pub(super) async fn open(
     let mut offered = greet(&mut line, settings, steps).await?;
     if settings.tls == Tls::StartTls {
         *phase = Phase::Tls;
-        line = start_tls(line, offered, (settings, tls), steps).await?;
+        line = start_tls(line, offered, (settings, &means.tls), steps).await?;
         *phase = Phase::Ehlo;
         offered = greet(&mut line, settings, steps).await?;
     }
-    *phase = if settings.login.is_some() { Phase::Auth } else { *phase };
-    log_in(&mut line, &offered, settings, steps).await?;
+    means.login.log_in(&mut line, &offered, settings, phase, steps).await?;
     Ok(Connection {
         line,
         offered,
@@ -107,22 +114,6 @@ pub(super) async fn open(
         messages: 0,
         idle_since: monotonic(),
     })
-}
-
-async fn log_in(
-    line: &mut Line,
-    offered: &Offered,
-    settings: &Settings,
-    steps: &mut Steps,
-) -> Result<(), Failure> {
-    steps.begin("auth");
-    let Some(login) = &settings.login else {
-        steps.done(|| "no login configured".to_owned());
-        return Ok(());
-    };
-    let (mechanism, answer) = auth::log_in(line, offered, login).await?;
-    steps.done(|| format!("{mechanism} as {}: {answer}", login.username));
-    Ok(())
 }
 
 /// The reply must be this code: else a refusal, or nonsense.

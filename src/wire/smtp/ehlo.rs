@@ -29,6 +29,10 @@ pub(super) struct Offered {
     pub login: bool,
     /// AUTH CRAM-MD5.
     pub cram_md5: bool,
+    /// AUTH OAUTHBEARER.
+    pub oauthbearer: bool,
+    /// AUTH XOAUTH2.
+    pub xoauth2: bool,
 }
 
 impl Offered {
@@ -77,6 +81,8 @@ impl Offered {
             "PLAIN" => self.plain = true,
             "LOGIN" => self.login = true,
             "CRAM-MD5" => self.cram_md5 = true,
+            "OAUTHBEARER" => self.oauthbearer = true,
+            "XOAUTH2" => self.xoauth2 = true,
             _ => {}
         }
     }

@@ -4,12 +4,15 @@
 //! cannot have arrived. The flag is set before the write that holds them, and that write holds no command.
 
 mod auth;
+mod bearer;
 mod certificate;
 mod connect;
 mod content;
 mod dialogue;
 mod ehlo;
+mod endpoint;
 mod line;
+mod login;
 mod pool;
 mod reply;
 mod settings;
@@ -18,6 +21,7 @@ mod stuffing;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tokens;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,14 +29,15 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-pub use settings::{Login, Settings, Tls};
+pub use settings::{Login, Proof, Settings, Tls};
+pub use tokens::Tokens;
 
 use super::{Checked, Chunks, Step, Wire};
 use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest, Watch};
-use crate::secret::Blot;
-use connect::{Connection, Failure, lost};
+use connect::{Connection, Failure, Means, lost};
 use dialogue::Halt;
 use line::Broken;
+use login::Way;
 use pool::Pool;
 use steps::Steps;
 
@@ -44,10 +49,8 @@ const CHECK: Duration = Duration::from_secs(10);
 pub struct SmtpWire {
     settings: Settings,
     chunks: Arc<dyn Chunks>,
-    tls: tls::Connector,
+    means: Means,
     pool: Arc<Pool>,
-    /// The server's words are kept and shown; the password in them is not.
-    blot: Blot,
 }
 
 impl SmtpWire {
@@ -56,9 +59,8 @@ impl SmtpWire {
         // The configuration has checked it; a command is never made of more than was meant.
         settings.helo.retain(|c| c.is_ascii_graphic());
         let pool = Pool::new(&settings);
-        let login = settings.login.as_ref();
-        let blot = login.map(|l| Blot::of_login(&l.username, &l.password)).unwrap_or_default();
-        SmtpWire { settings, chunks, tls: tls::Connector::default(), pool, blot }
+        let means = Means { tls: tls::Connector::default(), login: Way::of(settings.login.as_ref()) };
+        SmtpWire { settings, chunks, means, pool }
     }
 
     async fn transact(&self, request: &SmtpRequest, watch: &Watch) -> Reply {
@@ -101,7 +103,7 @@ impl SmtpWire {
                 connection
             }
             None => {
-                match connect::open(&self.settings, &self.tls, watch, phase, &mut Steps::silent()).await {
+                match connect::open(&self.settings, &self.means, watch, phase, &mut Steps::silent()).await {
                     Ok(connection) => connection,
                     Err(failure) => {
                         if let Failure::Broken(Broken::Lack(what)) = &failure {
@@ -127,7 +129,7 @@ impl SmtpWire {
 
     async fn check_within(&self, phase: &mut Phase, steps: &mut Steps) -> Result<(), String> {
         let watch = Watch::new(Abort::default());
-        match timeout(CHECK, connect::open(&self.settings, &self.tls, &watch, phase, steps)).await {
+        match timeout(CHECK, connect::open(&self.settings, &self.means, &watch, phase, steps)).await {
             Ok(Ok(connection)) => {
                 pool::goodbye(connection).await;
                 Ok(())
@@ -159,7 +161,10 @@ impl Wire for SmtpWire {
         Box::pin(async move {
             match request {
                 Request::Smtp(request) => {
-                    self.transact(&request, watch).await.with_words(|said| self.blot.out(said))
+                    let reply = self.transact(&request, watch).await;
+                    // The server's words are kept and shown; the secrets in them are not.
+                    let blot = self.means.login.blot();
+                    reply.with_words(|said| blot.out(said))
                 }
                 Request::Http(_) | Request::Ses(_) | Request::Keep => {
                     lost(Phase::Connect, &"this is an SMTP line")
@@ -172,8 +177,9 @@ impl Wire for SmtpWire {
         Box::pin(async move {
             let (mut phase, mut steps) = (Phase::Connect, Steps::kept());
             let met = self.check_within(&mut phase, &mut steps).await;
-            let met = met.map_err(|met| self.blot.out(&met).into_owned());
-            let blotted = |step: Step| Step { told: self.blot.out(&step.told).into_owned(), ..step };
+            let blot = self.means.login.blot();
+            let met = met.map_err(|met| blot.out(&met).into_owned());
+            let blotted = |step: Step| Step { told: blot.out(&step.told).into_owned(), ..step };
             let steps = steps.end(met.as_ref().err().map(String::as_str)).into_iter().map(blotted).collect();
             Checked { steps, met }
         })

@@ -1,8 +1,10 @@
 //! How one SMTP upstream is reached.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::tokens::Tokens;
 use crate::secret::Secret;
 
 /// One SMTP upstream, checked by the configuration.
@@ -32,13 +34,22 @@ pub struct Settings {
     pub data_timeout: Duration,
 }
 
-/// `username` and `password`.
+/// Who logs in, and by what proof.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Login {
     /// Who.
     pub username: String,
     /// And the proof.
-    pub password: Secret,
+    pub proof: Proof,
+}
+
+/// What shows that it is they.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Proof {
+    /// A password.
+    Password(Secret),
+    /// An access token, from elsewhere and for a while.
+    Token(Arc<Tokens>),
 }
 
 /// TLS on the line.

@@ -43,7 +43,7 @@ impl Connector {
 }
 
 /// What to do about it, where that is known.
-fn hint(error: &str) -> &'static str {
+pub(super) fn hint(error: &str) -> &'static str {
     if error.contains("UnknownIssuer") {
         " (its CA is unknown here; a private one is named by ca_file)"
     } else if error.contains("CaUsedAsEndEntity") {

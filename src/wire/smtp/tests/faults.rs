@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::secret::Secret;
-use crate::wire::smtp::Login;
+use crate::wire::smtp::{Login, Proof};
 
 /// Phase, what is heard before the reply, the good reply.
 const STAGES: [(Phase, &str, &str); 7] = [
@@ -35,7 +35,7 @@ fn script(at: Phase, pipelining: bool, fault: &str) -> String {
 
 async fn outcome(at: Phase, pipelining: bool, fault: &str, timeout: Duration) -> Reply {
     let upstream = Upstream::plays(&[&script(at, pipelining, fault)]).await;
-    let login = Login { username: "u".into(), password: Secret::new("p") };
+    let login = Login { username: "u".into(), proof: Proof::Password(Secret::new("p")) };
     let settings = Settings { timeout, data_timeout: timeout, login: Some(login), ..settings(&upstream) };
     let wire = wire(settings);
     let reply = send(&wire, simple()).await;

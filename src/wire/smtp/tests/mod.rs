@@ -3,6 +3,7 @@
 mod content;
 mod dialogue;
 mod faults;
+mod oauth;
 mod reuse;
 mod secure;
 mod upstream;

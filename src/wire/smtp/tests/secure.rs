@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::secret::Secret;
-use crate::wire::smtp::Login;
+use crate::wire::smtp::{Login, Proof};
 
 struct Authority {
     acceptor: TlsAcceptor,
@@ -62,7 +62,7 @@ async fn over_tls(script: &str, host: &str, change: impl Fn(&mut Settings)) -> (
 }
 
 fn login() -> Option<Login> {
-    Some(Login { username: "user".into(), password: Secret::new("pass") })
+    Some(Login { username: "user".into(), proof: Proof::Password(Secret::new("pass")) })
 }
 
 #[tokio::test]

@@ -135,7 +135,7 @@ async fn play(tcp: TcpStream, script: String, tls: Option<TlsAcceptor>, abort: A
 
 impl Actor {
     async fn step(&mut self, step: &str) {
-        let (verb, rest) = step.split_once(": ").unwrap_or((step, ""));
+        let (verb, rest) = step.split_once(": ").unwrap_or((step.trim_end_matches(':'), ""));
         match verb {
             "S" => self.say(format!("{rest}\r\n").as_bytes()).await,
             "R" => {
