@@ -186,8 +186,10 @@ impl Tokens {
     fn renew(self: Arc<Self>, asked: BoxFuture<'static, Result<Granted, Denied>>) -> Renewal {
         let asked_at = monotonic();
         let task = tokio::spawn(async move {
-            let granted = asked.await?;
-            Ok(self.take_in(granted, asked_at))
+            let met = asked.await.map(|granted| self.take_in(granted, asked_at));
+            // Whoever comes now is not told what those before waited for.
+            self.state().renewal = None;
+            met
         });
         let ended = || Err(Denied::Lost("the request for a token was ended".into()));
         task.map(move |done| done.unwrap_or_else(|_| ended())).boxed().shared()
