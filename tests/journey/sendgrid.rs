@@ -49,6 +49,11 @@ fn done(relay: &Relay, id: &str) -> Value {
     life(relay, id)
 }
 
+/// How often the recipient was mailed there; a report to the sender may come as well.
+fn mailed(other: &Upstream) -> usize {
+    other.received().iter().filter(|received| received.to == ["<ok@example.com>"]).count()
+}
+
 #[test]
 fn a_message_arrives_with_its_fields_and_the_attempt_in_its_arguments() {
     let grid = Sendgrid::start();
@@ -103,7 +108,7 @@ fn each_refusal_of_its_api_goes_where_it_should() {
         grid.fail(Fault::Answer(answer.clone()), 1);
         let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
         let life = done(&relay, &id);
-        let met = match (other.count(), life["attempts"][0]["outcome"].as_str().unwrap_or_default()) {
+        let met = match (mailed(&other), life["attempts"][0]["outcome"].as_str().unwrap_or_default()) {
             (1, "refused" | "unfit") => "elsewhere",
             (0, "unsure") => "held",
             (0, "refused") => "bounced",
@@ -130,21 +135,13 @@ fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
 
 #[test]
 fn what_never_reached_it_goes_elsewhere_at_once() {
-    for fault in [Fault::CutBeforeBody, Fault::RefuseBeforeBody(sendgrid::unavailable())] {
-        let (grid, other) = (Sendgrid::start(), Upstream::start());
-        let relay = by_api(&grid).upstream(&other, "").start();
-        grid.fail(fault.clone(), 1);
-        // More than one piece of a body, so that its end is not written yet when the line breaks.
-        let long = [mail("big", TO), b"0123456789abcdef\r\n".repeat(60_000)].concat();
-        let id = relay.submit("shop@example.org", &["ok@example.com"], &long);
-        other.wait_for(1);
-        let life = done(&relay, &id);
-        assert_eq!(
-            (life["attempts"][0]["fault"].as_str(), grid.count()),
-            (Some("path"), 0),
-            "{fault:?}: {life}"
-        );
-    }
+    let (mut grid, other) = (Sendgrid::start(), Upstream::start());
+    let relay = by_api(&grid).upstream(&other, "").start();
+    grid.shut();
+    let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("down", TO));
+    other.wait_for(1);
+    let life = done(&relay, &id);
+    assert_eq!((life["attempts"][0]["fault"].as_str(), grid.count()), (Some("path"), 0), "{life}");
 }
 
 #[test]
@@ -209,7 +206,7 @@ fn smtp_alone_has_rows_of_its_own() {
         grid.fail_smtp(name, 1);
         let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
         let life = done(&relay, &id);
-        let met = if other.count() == 1 { "elsewhere" } else { "bounced" };
+        let met = if mailed(&other) == 1 { "elsewhere" } else { "bounced" };
         assert_eq!((met, grid.count()), (wanted, 0), "{name}: {life}");
         assert!(!relay.log().contains(grid.key()), "the key is in the log");
     }
