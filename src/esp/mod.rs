@@ -63,6 +63,11 @@ pub trait Esp: Send + Sync + Debug {
         false
     }
 
+    /// So many recipients fit into one call; a message for more goes in several.
+    fn recipients_max(&self) -> u32 {
+        u32::MAX
+    }
+
     /// The envelope sender that it is told for a message of that one.
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
         own

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::courier::Courier;
-use super::outlet::{Full, Load, Room};
+use super::outlet::{Full, Load, Outlet, Room};
 use super::setup::{Carrier, Line, Setup};
 use crate::clock::Timestamp;
 use crate::mail::from::{Whose, from_domain};
@@ -67,7 +67,7 @@ impl Courier {
         let mut again_at: Option<Timestamp> = None;
         for (n, i) in choice.ranked.iter().enumerate() {
             let Carrier { outlet, line, .. } = &setup.carriers[*i];
-            let full = match outlet.room(load, now) {
+            let full = match room(outlet, line, load, now) {
                 Ok(room) => {
                     let told = (candidates.len() > 1).then(|| told(&candidates, &choice, n).into());
                     return Ok(Chosen { line: Arc::clone(line), room, told });
@@ -118,6 +118,15 @@ impl<'a> Wish<'a> {
     {
         let whose = Whose { from_domain, sender: Some(&self.message.envelope.sender) };
         Load { kind: self.message.kind, recipients: self.recipients, whole: self.whole, whose }
+    }
+}
+
+/// Room for such a load, or for as many of its recipients as fit into one call.
+fn room(outlet: &Arc<Outlet>, line: &Line, load: Load<'_>, now: Timestamp) -> Result<Room, Full> {
+    let most = line.esp.recipients_max();
+    match load.whole && load.recipients > most {
+        true => Err(Full::Part),
+        false => outlet.room(Load { recipients: load.recipients.min(most), ..load }, now),
     }
 }
 

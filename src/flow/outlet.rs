@@ -83,7 +83,7 @@ pub enum Full {
     Soon,
     /// Its rate leaves room then.
     At(Timestamp),
-    /// It has room for some of the recipients.
+    /// It has room for some of the recipients, or they do not fit into one call.
     Part,
     /// Its gate or its allowance has closed since it was ranked.
     Closed,

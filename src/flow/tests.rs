@@ -1,5 +1,6 @@
 //! What the tests of several parts of the flow have in common, and those of the whole.
 
+mod crowds;
 mod hours;
 mod ledger;
 mod reload;

@@ -66,7 +66,7 @@ fn line(hop: &Arc<Hop>) -> Arc<Line> {
     Arc::new(Line { esp, wire: Arc::new(HopWire(Arc::clone(hop))) })
 }
 
-fn parts(esps: &[(&str, &Arc<Line>, usize)]) -> setup::Parts {
+pub(super) fn parts(esps: &[(&str, &Arc<Line>, usize)]) -> setup::Parts {
     let esp = |(name, line, connections): &(&str, &Arc<Line>, usize)| outlet::Parts {
         name: (*name).to_owned(),
         priority: 1,
@@ -82,7 +82,7 @@ fn parts(esps: &[(&str, &Arc<Line>, usize)]) -> setup::Parts {
     }
 }
 
-fn start(dir: &Path, first: setup::Parts) -> (Arc<Courier>, Intake) {
+pub(super) fn start(dir: &Path, first: setup::Parts) -> (Arc<Courier>, Intake) {
     let clock: Arc<dyn Clock> = Arc::new(System);
     let (mint, budget) = (Arc::new(IdMint::new(7)), Budget::new(64 << 20));
     let store = Store::open(settings(dir), Owner::from_number(1), Arc::clone(&clock)).unwrap();
@@ -106,7 +106,7 @@ fn start(dir: &Path, first: setup::Parts) -> (Arc<Courier>, Intake) {
     (courier, Intake::new(intake::Parts { store, clock, mint, budget, courier: keeper, rules, listeners }))
 }
 
-async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let waits = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(2)).await;
