@@ -6,7 +6,7 @@ use super::wire_settings;
 use crate::esp::postmark::Postmark;
 use crate::esp::sandbox::Sandbox;
 use crate::esp::sendgrid::Sendgrid;
-use crate::esp::ses::Ses;
+use crate::esp::ses::{self, Ses};
 use crate::esp::settings::{Access, EspKind, SmtpEspSettings, Transport};
 use crate::esp::smtp::Smtp;
 use crate::esp::{ApiDoor, Esp};
@@ -44,6 +44,7 @@ pub fn open(kind: &EspKind, house: &House<'_>) -> (Box<dyn Esp>, Arc<dyn Wire>) 
                 ca_file: settings.access.api_ca_file(),
                 max_connections: settings.access.lines.max_connections,
                 timeout: settings.access.lines.timeout,
+                judge_account: ses::judge_account,
             }));
             let wire = house.ways(settings.access.transport, api, Ses::smtp(settings));
             (Box::new(ses), wire)

@@ -1,40 +1,167 @@
-//! Amazon SES.
+//! Amazon SES: its API v2 with raw MIME (`SendEmail`), and its SMTP endpoint.
+//!
+//! The API takes the message byte for byte and the true envelope's recipients; it sets Date and Message-ID itself and
+//! chooses the envelope's sender. What lies where, in this order: settings and the two doors (here), what fits
+//! (`fits`), the request (here and `tags`), what the answers mean (`read`), the key's check and the allowance
+//! (`account`). What is to come has its place after these: events, their confirmation, suppressions, set-up, DNS.
 
+mod account;
+mod fits;
+mod password;
+mod read;
+mod tags;
+
+use std::borrow::Cow;
+
+use super::settings::{SesSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
+use super::smtp::{self, Smtp};
 use super::{Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
-use crate::esp::settings::{SesSettings, SmtpEspSettings};
-use crate::mail::{Outcome, Reply, Request};
+use crate::mail::headers::fields;
+use crate::mail::{Body, BodyFacts, Message, Outcome, Reply, Request, ReversePath, SesRequest};
+
+pub use account::judge as judge_account;
+
+/// Submission with STARTTLS.
+const SMTP_PORT: u16 = 587;
+/// What SES reads out of a header, and takes away.
+const SET_FIELD: &str = "X-SES-CONFIGURATION-SET";
+const TAGS_FIELD: &str = "X-SES-MESSAGE-TAGS";
 
 /// The ESP of `type = "ses"`.
 #[derive(Debug)]
 pub struct Ses {
-    /// It takes reports to senders.
-    pub reports: bool,
+    /// By the API, or by SMTP, or whichever fits.
+    doors: Doors,
+    /// Sent with each message.
+    configuration_set: Option<String>,
+    /// What goes by SMTP; it has the terms of both doors.
+    smtp: Smtp,
+}
+
+/// Which doors are open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doors {
+    Api,
+    Smtp,
+    Both,
 }
 
 impl Ses {
-    /// It, as configured.
-    pub fn new(_settings: &SesSettings, reports: bool) -> Self {
-        Ses { reports }
+    /// It, as configured; `reports`: reports to senders come from an address of the operator's own.
+    pub fn new(settings: &SesSettings, reports: bool) -> Self {
+        let doors = match (settings.access.transport, &settings.keys) {
+            (Transport::Smtp, Some(_)) => Doors::Smtp,
+            (Transport::Auto, Some(_)) => Doors::Both,
+            (Transport::Api, _) | (_, None) => Doors::Api,
+        };
+        let envelope_from = settings.access.envelope_from.clone().map(ReversePath::Mailbox);
+        Ses {
+            doors,
+            configuration_set: settings.configuration_set.clone(),
+            smtp: Smtp { envelope_from, reports },
+        }
     }
 
-    /// Its SMTP endpoint; `None` without keys of its own.
-    pub fn smtp(_settings: &SesSettings) -> Option<SmtpEspSettings> {
-        None
+    /// Its SMTP endpoint; `None` without keys of its own: the password is made of them.
+    pub fn smtp(settings: &SesSettings) -> Option<SmtpEspSettings> {
+        let (id, secret) = settings.keys.clone()?;
+        let vendors = SmtpEndpoint { host: Self::host(settings), port: SMTP_PORT, tls: SmtpTls::StartTls };
+        Some(settings.access.smtp(vendors, id, password::of(&secret, &settings.region)))
     }
 
     /// Its host, for people.
     pub fn host(settings: &SesSettings) -> String {
         format!("email-smtp.{}.amazonaws.com", settings.region)
     }
+
+    /// `SendEmail`. The From field stays the message's own: `FromEmailAddress` would replace it.
+    fn by_api(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
+        fits::api(parcel.message)?;
+        let Some(whole) = parcel.whole else {
+            return Err(Unfit(fits::too_large_for_memory(parcel.message)));
+        };
+        Ok(Request::Ses(SesRequest {
+            recipients: parcel.recipients.to_vec(),
+            data: whole.clone(),
+            tags: tags::of(parcel),
+            configuration_set: self.configuration_set.clone(),
+        }))
+    }
+
+    /// The same by SMTP: what the API has parameters for is in fields on top.
+    fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
+        if *self.smtp.sender(&parcel.message.envelope.sender) == ReversePath::Null {
+            return Err(Unfit(
+                "SES takes no mail without an envelope sender by SMTP; set envelope_from, or let it go by the API"
+                    .into(),
+            ));
+        }
+        let mut fields = tags::field(TAGS_FIELD, &tags::of(parcel));
+        if let Some(set) = &self.configuration_set {
+            fields.push_str(&format!("{SET_FIELD}: {set}\r\n"));
+        }
+        let message = self.without_replaced(parcel.message);
+        Ok(Request::Smtp(self.smtp.with_fields(Parcel { message: &message, ..parcel }, &fields)))
+    }
+
+    /// Without the app's own fields that ours say again: SES takes each once. Its tags are among ours.
+    fn without_replaced<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
+        let own = &message.body;
+        let goes: Vec<_> = fields(&own.head)
+            .filter(|field| field.is(TAGS_FIELD) || (field.is(SET_FIELD) && self.configuration_set.is_some()))
+            .map(|field| field.span())
+            .collect();
+        if goes.is_empty() {
+            return Cow::Borrowed(message);
+        }
+        let mut head = Vec::with_capacity(own.head.len());
+        let mut at = 0;
+        for span in &goes {
+            head.extend_from_slice(&own.head[at..span.start]);
+            at = span.end;
+        }
+        head.extend_from_slice(&own.head[at..]);
+        let size_octets = own.facts.size_octets - (own.head.len() - head.len()) as u64;
+        let facts = BodyFacts { size_octets, ..own.facts };
+        Cow::Owned(Message { body: Body { head: head.into(), facts, ..own.clone() }, ..message.clone() })
+    }
 }
 
 impl Esp for Ses {
-    fn compose(&self, _parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
-        Err(Unfit("not here yet".into()))
+    fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
+        fits::both(parcel, self.smtp.reports)?;
+        match self.doors {
+            Doors::Api => self.by_api(parcel),
+            Doors::Smtp => self.by_smtp(parcel),
+            Doors::Both => self.by_api(parcel).or_else(|api| {
+                self.by_smtp(parcel).map_err(|smtp| Unfit(format!("by its API: {}; {}", api.0, smtp.0)))
+            }),
+        }
     }
 
-    fn read(&self, parcel: Parcel<'_>, reply: &Reply, _now: Timestamp) -> Vec<Outcome> {
-        parcel.recipients.iter().map(|_| super::answers::without_words(reply)).collect()
+    fn wants_whole(&self, message: &Message) -> bool {
+        self.doors != Doors::Smtp && fits::api(message).is_ok()
+    }
+
+    fn recipients_max(&self) -> u32 {
+        fits::RECIPIENTS_MAX
+    }
+
+    fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
+        self.smtp.sender(own)
+    }
+
+    fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
+        match reply {
+            Reply::Http(http) => {
+                let outcome = read::http(parcel, http, now);
+                vec![outcome; parcel.recipients.len()]
+            }
+            _ => smtp::read(parcel, reply, now, |phase, answer| read::smtp(parcel, phase, answer)),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -172,30 +172,38 @@ impl Wire for HttpWire {
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {
-        Box::pin(async move {
-            let began = monotonic();
-            let probed = timeout(CHECK, self.probed()).await;
-            let took = monotonic().duration_since(began);
-            let blotted = |words: String| self.blot.out(&words).into_owned();
-            let step = |name, ok, told: &str| Step { name, ok, told: told.to_owned(), took };
-            let reached = format!("{} answers", self.settings.base);
-            match probed {
-                Err(_) => {
-                    let why = format!("no answer for {} s", CHECK.as_secs());
-                    Checked { steps: vec![step("connect", false, &why)], met: Err(why) }
-                }
-                Ok(Err((name, why))) => {
-                    let why = blotted(why);
-                    Checked { steps: vec![step(name, false, &why)], met: Err(why) }
-                }
-                Ok(Ok(reply)) => {
-                    let judged = (self.settings.probe.judge)(&reply).map(blotted).map_err(blotted);
-                    let told = judged.as_ref().unwrap_or_else(|why| why);
-                    let key = step("key", judged.is_ok(), told);
-                    Checked { steps: vec![step("connect", true, &reached), key], met: judged.map(drop) }
-                }
-            }
-        })
+        Box::pin(check(&self.settings.base, self.settings.probe.judge, &self.blot, self.probed()))
+    }
+}
+
+/// How far `probing` came, a request that shows whether the key is good: its answer, or the step that failed and why.
+pub(super) async fn check(
+    base: &str,
+    judge: fn(&HttpReply) -> Result<String, String>,
+    blot: &Blot,
+    probing: impl Future<Output = Result<HttpReply, (&'static str, String)>>,
+) -> Checked {
+    let began = monotonic();
+    let probed = timeout(CHECK, probing).await;
+    let took = monotonic().duration_since(began);
+    let blotted = |words: String| blot.out(&words).into_owned();
+    let step = |name, ok, told: &str| Step { name, ok, told: told.to_owned(), took };
+    match probed {
+        Err(_) => {
+            let why = format!("no answer for {} s", CHECK.as_secs());
+            Checked { steps: vec![step("connect", false, &why)], met: Err(why) }
+        }
+        Ok(Err((name, why))) => {
+            let why = blotted(why);
+            Checked { steps: vec![step(name, false, &why)], met: Err(why) }
+        }
+        Ok(Ok(reply)) => {
+            let judged = judge(&reply).map(blotted).map_err(blotted);
+            let told = judged.as_ref().unwrap_or_else(|why| why);
+            let reached = step("connect", true, &format!("{base} answers"));
+            let key = step("key", judged.is_ok(), told);
+            Checked { steps: vec![reached, key], met: judged.map(drop) }
+        }
     }
 }
 
@@ -256,7 +264,7 @@ async fn answered(
 }
 
 /// Reads an answer to its end, at most [`HttpReply::BODY_OCTETS_MAX`]; each piece within `patience`.
-async fn read(mut answer: reqwest::Response, within: Option<(&Watch, Duration)>) -> HttpReply {
+pub(super) async fn read(mut answer: reqwest::Response, within: Option<(&Watch, Duration)>) -> HttpReply {
     let status = answer.status().as_u16();
     let field = |(name, value): (&HeaderName, &HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -286,14 +294,19 @@ async fn read(mut answer: reqwest::Response, within: Option<(&Watch, Duration)>)
     HttpReply { status, headers, body: Bytes::from(body), cut }
 }
 
-fn lost(phase: Phase, handed_over: bool, said: String) -> Reply {
+pub(super) fn lost(phase: Phase, handed_over: bool, said: String) -> Reply {
     Reply::Lost { phase, handed_over, recipients: Vec::new(), said }
 }
 
-/// The error and what caused it, without the URL.
-fn told(error: &reqwest::Error) -> String {
+/// What caused the error, without the URL.
+pub(super) fn told(error: &reqwest::Error) -> String {
+    let words = causes(std::error::Error::source(error));
+    if words.is_empty() { "the request failed".to_owned() } else { words }
+}
+
+/// An error and what caused it, each once, in a few words.
+pub(super) fn causes(mut cause: Option<&dyn std::error::Error>) -> String {
     let mut words: Vec<String> = Vec::new();
-    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(error);
     while let Some(error) = cause.filter(|_| words.len() < CAUSES_MAX) {
         let text = error.to_string();
         if words.last() != Some(&text) {
@@ -301,7 +314,7 @@ fn told(error: &reqwest::Error) -> String {
         }
         cause = error.source();
     }
-    if words.is_empty() { "the request failed".to_owned() } else { words.join(": ") }
+    words.join(": ")
 }
 
 /// The HTTP client of one ESP, made at its first use: loading CAs takes time, and not every relay needs them.

@@ -1,0 +1,79 @@
+//! `EmailTags`: names and values that come back with SES's events. They have letters, digits, `_` and `-` alone.
+//!
+//! The attempt's id goes as [`ATTEMPT`], so that events find their attempt; the app's labels as `postroad-tag`,
+//! `postroad-tag-2` and so on, its pairs under their own keys, and what it wrote into `X-SES-MESSAGE-TAGS` as it stands
+//! there. What SES cannot say, or what has a name that is taken, stays here: the relay keeps it with the message, and
+//! the attempt's id leads to it.
+
+use crate::esp::Parcel;
+use crate::mail::Message;
+use crate::mail::headers::fields;
+
+/// The name of the attempt's id.
+pub(super) const ATTEMPT: &str = "postroad-attempt";
+/// Names that begin so are the relay's own.
+const OWN: &str = "postroad-";
+const LABEL: &str = "postroad-tag";
+/// A name or a value.
+const OCTETS_MAX: usize = 256;
+/// A line of a field, with room for its name.
+const LINE_OCTETS: usize = 900;
+
+/// The tags of one call.
+pub(super) fn of(parcel: Parcel<'_>) -> Vec<(String, String)> {
+    let message = parcel.message;
+    let mut tags = vec![(ATTEMPT.to_owned(), parcel.attempt.to_string())];
+    let labels = message.tags.iter().filter(|label| fits(label)).enumerate();
+    let label = |(n, value): (usize, &String)| match n {
+        0 => (LABEL.to_owned(), value.clone()),
+        n => (format!("{LABEL}-{}", n + 1), value.clone()),
+    };
+    tags.extend(labels.map(label));
+    for (name, value) in message.metadata.iter().cloned().chain(in_header(message)) {
+        let taken =
+            name.to_ascii_lowercase().starts_with(OWN) || tags.iter().any(|(known, _)| *known == name);
+        if !taken && fits(&name) && fits(&value) {
+            tags.push((name, value));
+        }
+    }
+    tags
+}
+
+/// What the app wrote for SES itself: `campaign=summer, kind=receipt`. The API would pass it over for ours.
+fn in_header(message: &Message) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for field in fields(&message.body.head).filter(|field| field.is(super::TAGS_FIELD)) {
+        let value = String::from_utf8_lossy(field.value()).into_owned();
+        let pairs = value.split([',', ';']).filter_map(|pair| pair.split_once('='));
+        found.extend(pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));
+    }
+    found
+}
+
+fn fits(text: &str) -> bool {
+    let known = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    (1..=OCTETS_MAX).contains(&text.len()) && text.bytes().all(known)
+}
+
+/// The same as a header field, folded where it is long.
+pub(super) fn field(name: &str, tags: &[(String, String)]) -> String {
+    let mut field = format!("{name}: ");
+    let mut line_octets = field.len();
+    for (n, (key, value)) in tags.iter().enumerate() {
+        let pair = format!("{key}={value}");
+        if n > 0 {
+            field.push(',');
+            match line_octets + pair.len() > LINE_OCTETS {
+                true => {
+                    field.push_str("\r\n ");
+                    line_octets = 0;
+                }
+                false => field.push(' '),
+            }
+        }
+        line_octets += pair.len() + 2;
+        field.push_str(&pair);
+    }
+    field.push_str("\r\n");
+    field
+}
