@@ -13,7 +13,7 @@ use super::units;
 use super::vendors;
 use super::written::{Table, Value};
 use crate::address::{Address, Grammar};
-use crate::esp::settings::{EspKind, EspSettings, LineSettings, SmtpEspSettings, SmtpTls};
+use crate::esp::settings::{EspKind, EspSettings, LineSettings, SmtpEspSettings, SmtpTls, Transport};
 use crate::mail::quota::{Limits, QuotaLimits, Rate};
 use crate::smtp::ListenerSettings;
 use crate::wire;
@@ -68,7 +68,7 @@ pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> V
         let limits = limits(&mut t);
         let recipients = t.read("recipients", kinds::list_of(kinds::parsed(recipient)), Vec::new());
         let domains = t.read("domains", kinds::list_of(kinds::parsed(domain)), Vec::new());
-        let kind = kind(t, listeners);
+        let kind = kind(t, listeners, limits.told);
         if let (Some(name), Some(kind)) = (name, kind) {
             esps.push(EspSettings { name, priority, weight, limits, recipients, domains, kind });
         }
@@ -102,22 +102,44 @@ pub(super) fn named(names: Option<Vec<String>>) -> impl Kind<String> {
 }
 
 fn limits(t: &mut TableReader<'_, '_>) -> Limits {
-    let rate = t.optional("rate", kinds::parsed(rate));
+    let (rate, told) = match t.optional("rate", kinds::parsed(pace)) {
+        Some(Pace::Written(rate)) => (Some(rate), false),
+        Some(Pace::Told) => (None, true),
+        None => (None, false),
+    };
     let mut limit = |key| Some(t.read(key, kinds::integer(0..=LIMIT_MAX), 0)).filter(|limit| *limit > 0);
     let windows = QuotaLimits {
         hourly: limit("hourly_limit"),
         daily: limit("daily_limit"),
         monthly: limit("monthly_limit"),
     };
-    Limits { windows, rate }
+    Limits { windows, rate, told }
 }
 
-fn rate(text: &str) -> Result<Rate, String> {
+/// `rate = …`
+enum Pace {
+    Written(Rate),
+    /// `"auto"`: the ESP tells it.
+    Told,
+}
+
+fn pace(text: &str) -> Result<Pace, String> {
     match text {
-        "auto" => {
-            Err("is for ESPs that tell their rate; an SMTP server does not: write one such as 14/s".into())
+        "auto" => Ok(Pace::Told),
+        text => units::rate(text).map(Pace::Written),
+    }
+}
+
+/// `rate = "auto"` is for an ESP that can be asked.
+fn check_told(t: &mut TableReader<'_, '_>, kind: &EspKind) {
+    match kind {
+        EspKind::Ses(ses) if ses.access.transport == Transport::Smtp => {
+            t.problem("rate", "\"auto\" asks the API, and transport is \"smtp\"; write a rate such as 14/s");
         }
-        text => units::rate(text),
+        EspKind::Ses(_) => {}
+        EspKind::Smtp(_) | EspKind::Sendgrid(_) | EspKind::Postmark(_) | EspKind::Sandbox { .. } => {
+            t.problem("rate", "\"auto\" is for type = \"ses\", which tells its rate; write one such as 14/s");
+        }
     }
 }
 
@@ -154,7 +176,7 @@ fn domain(text: &str) -> Result<String, String> {
 }
 
 /// Reads what belongs to the type, and ends the reading of the table.
-fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings]) -> Option<EspKind> {
+fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings], told: bool) -> Option<EspKind> {
     let parse = |text: &str| match TYPES.iter().find(|known| **known == text) {
         Some(known) => Ok(*known),
         None => Err(format!("is not one of {ALL_TYPES}{}", did_you_mean(text, TYPES))),
@@ -174,6 +196,9 @@ fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings]) -> Option<Es
             None
         }
     };
+    if let Some(kind) = kind.as_ref().filter(|_| told) {
+        check_told(&mut t, kind);
+    }
     let strangers = OF_TYPES.iter().flat_map(|(keys, case)| keys.iter().map(move |key| (*key, *case)));
     t.finish(&strangers.collect::<Vec<_>>());
     kind

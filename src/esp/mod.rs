@@ -18,6 +18,7 @@ use bytes::Bytes;
 
 use crate::address::Address;
 use crate::clock::Timestamp;
+use crate::mail::quota::Told;
 use crate::mail::{AttemptId, HttpReply, Message, Outcome, Reply, Request, ReversePath};
 use crate::secret::Secret;
 
@@ -66,6 +67,11 @@ pub trait Esp: Send + Sync + Debug {
     /// So many recipients fit into one call; a message for more goes in several.
     fn recipients_max(&self) -> u32 {
         u32::MAX
+    }
+
+    /// What the ESP says that it may be given, out of what it told of the account; or what is wrong with that.
+    fn told(&self, _account: &HttpReply) -> Result<Told, String> {
+        Err("this type of ESP tells no limits".to_owned())
     }
 
     /// The envelope sender that it is told for a message of that one.

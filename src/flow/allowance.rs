@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Timestamp;
 use crate::mail::StreamKind;
-use crate::mail::quota::Limits;
+use crate::mail::quota::{Limits, Told};
 use crate::router::quota::{Ask, Granted};
 use crate::router::{Lack, Pace, PassedOver, Quota};
 use crate::store::Store;
@@ -19,6 +19,11 @@ pub struct Allowance {
 /// The limits, and what is in hand under them.
 #[derive(Debug)]
 struct Book {
+    /// As they are written.
+    written: Limits,
+    /// What the ESP has told last, where it is to tell.
+    told: Option<Told>,
+    /// What holds of both.
     limits: Limits,
     quota: Quota,
     pace: Option<Pace>,
@@ -63,8 +68,11 @@ pub enum NoShare {
 
 impl Allowance {
     /// Under these limits. Whatever was allowed before this start and not used is spent.
-    pub fn new(esp: &str, limits: Limits, now: Timestamp) -> Self {
+    pub fn new(esp: &str, written: Limits, now: Timestamp) -> Self {
+        let limits = written.under(None);
         let book = Book {
+            written,
+            told: None,
             limits,
             quota: Quota::new(limits.windows),
             pace: limits.rate.map(|rate| Pace::new(rate, now)),
@@ -76,21 +84,49 @@ impl Allowance {
     /// Under other limits from now on. The moments that are given away stay so; what was in hand under other windows
     /// comes back, for [`Allowance::give_back`].
     #[must_use]
-    pub fn change(&self, limits: Limits, now: Timestamp) -> Option<(Timestamp, u64)> {
+    pub fn change(&self, written: Limits, now: Timestamp) -> Option<(Timestamp, u64)> {
         let mut book = self.book();
-        if limits.rate != book.limits.rate {
-            let at = |rate| book.pace.as_ref().map_or_else(|| Pace::new(rate, now), |pace| pace.at(rate));
-            book.pace = limits.rate.map(at);
+        book.written = written;
+        book.apply(now)
+    }
+
+    /// Whether the ESP itself is to tell its limits.
+    pub fn is_told(&self) -> bool {
+        self.book().written.told
+    }
+
+    /// The ESP has told: as [`Allowance::change`].
+    #[must_use]
+    pub fn tell(&self, told: Told, now: Timestamp) -> Option<(Timestamp, u64)> {
+        let mut book = self.book();
+        book.told = Some(told);
+        book.apply(now)
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Book {
+    /// What is written and told holds from now on.
+    fn apply(&mut self, now: Timestamp) -> Option<(Timestamp, u64)> {
+        let limits = self.written.under(self.told);
+        if limits.rate != self.limits.rate {
+            let at = |rate| self.pace.as_ref().map_or_else(|| Pace::new(rate, now), |pace| pace.at(rate));
+            self.pace = limits.rate.map(at);
         }
-        let windows_change = limits.windows != book.limits.windows;
-        book.limits = limits;
+        let windows_change = limits.windows != self.limits.windows;
+        self.limits = limits;
         if !windows_change {
             return None;
         }
-        book.edition += 1;
-        std::mem::replace(&mut book.quota, Quota::new(limits.windows)).give_up()
+        self.edition += 1;
+        std::mem::replace(&mut self.quota, Quota::new(limits.windows)).give_up()
     }
+}
 
+impl Allowance {
     /// So much, taken at that moment, goes back to the ledger.
     pub async fn give_back(&self, unused: Option<(Timestamp, u64)>, store: &Store) {
         if let Some((at, unused)) = unused {
@@ -200,10 +236,6 @@ impl Allowance {
         let held = self.book().quota.give_up();
         self.give_back(held, store).await;
     }
-
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]
@@ -251,5 +283,31 @@ mod tests {
         assert_eq!(allowance.change(daily(500), T0), Some((T0, 6)));
         assert_eq!(allowance.take(RECEIPT, T0), Err(NoShare::Soon), "nothing is used that was not asked for");
         assert_eq!(allowance.wants(T0).map(|ask| ask.recipients), Some(5));
+    }
+
+    #[test]
+    fn what_the_esp_tells_holds_over_a_reload_and_what_is_written_beside_it_too() {
+        let written = |daily| Limits {
+            windows: QuotaLimits { daily, ..QuotaLimits::default() },
+            rate: None,
+            told: true,
+        };
+        let allowance = Allowance::new("a", written(None), T0);
+        assert!(allowance.is_told() && allowance.remaining(T0).is_none());
+        let second = T0.plus(Duration::from_secs(1));
+        assert!(allowance.take(RECEIPT, second).is_ok());
+        assert!(
+            matches!(allowance.take(RECEIPT, second), Err(NoShare::At(_))),
+            "one a second until it tells"
+        );
+        let rate = Rate { recipients: 100, per: Duration::from_secs(1) };
+        let _ = allowance.tell(Told { rate, daily: Some(500), sent: 0 }, second);
+        assert_eq!(allowance.remaining(second), Some(500));
+        let _ = allowance.change(written(Some(20)), second);
+        assert_eq!(allowance.remaining(second), Some(20));
+        let _ = allowance.change(written(None), second);
+        assert_eq!(allowance.remaining(second), Some(500), "what was told is still known");
+        let _ = allowance.change(Limits::default(), second);
+        assert!(!allowance.is_told() && allowance.remaining(second).is_none());
     }
 }

@@ -10,6 +10,7 @@ use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::Flying;
 use super::setup::Carrier;
+use super::told;
 use crate::clock::{Timestamp, monotonic};
 use crate::journal;
 use crate::mail::{Reason, Watch};
@@ -46,11 +47,13 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
     let mut sweep = every(SWEEP_EVERY);
     let mut retain = every(RETAIN_EVERY);
     let mut alive = every(ALIVE_EVERY);
+    let mut accounts = every(told::ASK_EVERY);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ease.tick() => courier.setup().carriers.iter().for_each(|c| c.outlet.ease()),
             _ = gates.tick() => courier.look_at_gates(),
+            _ = accounts.tick() => courier.ask_accounts(),
             _ = sweep.tick() => { courier.sweep().await; courier.look_at_unfit().await; }
             _ = retain.tick() => courier.retain().await,
             // Where it cannot be noted the next start holds longer.

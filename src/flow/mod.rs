@@ -21,6 +21,7 @@ mod resend;
 mod rounds;
 pub mod setup;
 mod staging;
+mod told;
 
 pub use choice::Standing;
 pub use setup::Setup;

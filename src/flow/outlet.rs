@@ -14,6 +14,7 @@ use super::gatehouse::Gatehouse;
 use super::meter::Meter;
 use super::setup::Line;
 use crate::clock::{Clock, Timestamp};
+use crate::journal::Alert;
 use crate::mail::StreamKind;
 use crate::mail::from::Whose;
 use crate::mail::quota::Limits;
@@ -35,6 +36,8 @@ pub struct Outlet {
     pub gate: Gatehouse,
     /// How much it may be given.
     pub allowance: Allowance,
+    /// It is to tell how much, and did not.
+    pub untold: Alert,
     clock: Arc<dyn Clock>,
     /// Calls at a time; none: it is not configured any more.
     connections: AtomicUsize,
@@ -125,6 +128,7 @@ impl Outlet {
             meter: Meter::new(name),
             gate: Gatehouse::new(name, parts.connections, now),
             allowance: Allowance::new(name, parts.limits, now),
+            untold: Alert::new("limits_untold"),
             clock,
             connections: AtomicUsize::new(parts.connections),
             at_work: Mutex::default(),

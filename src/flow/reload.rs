@@ -68,6 +68,7 @@ impl Courier {
             self.retire(carrier, &setup).await;
         }
         self.ask_allowances().await;
+        self.ask_accounts();
         if setup.carriers.iter().any(|c| before.carrier(c.name()).is_none()) {
             self.stranded.clear("the ESPs have changed");
         }

@@ -46,6 +46,45 @@ pub struct Limits {
     pub windows: QuotaLimits,
     /// From one to the next.
     pub rate: Option<Rate>,
+    /// `rate = "auto"`: the ESP itself tells its limits, and these are beside them.
+    pub told: bool,
+}
+
+/// What an ESP says that it may be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// From one to the next.
+    pub rate: Rate,
+    /// In any 24 hours; `None`: without limit.
+    pub daily: Option<u64>,
+    /// What it has had in the last 24, from whomever.
+    pub sent: u64,
+}
+
+/// Where an ESP is to tell its rate and has not yet: what every account may send.
+const UNTOLD: Rate = Rate { recipients: 1, per: Duration::from_secs(1) };
+
+impl Limits {
+    /// These under what the ESP has told, where it is to tell: the lower of each holds.
+    #[must_use]
+    pub fn under(self, told: Option<Told>) -> Limits {
+        if !self.told {
+            return self;
+        }
+        let daily = self.windows.daily.into_iter().chain(told.and_then(|told| told.daily)).min();
+        let rate = Some(told.map_or(UNTOLD, |told| told.rate));
+        Limits { windows: QuotaLimits { daily, ..self.windows }, rate, ..self }
+    }
+}
+
+impl Told {
+    /// The same with a daily limit for the relay alone, which `ours` of that time are counted for already: what others
+    /// have sent from the same account is not there for it. At least 1: nought would never be asked about again.
+    #[must_use]
+    pub fn for_us(self, ours: u64) -> Told {
+        let of = |daily: u64| daily.min(daily.saturating_sub(self.sent).saturating_add(ours)).max(1);
+        Told { daily: self.daily.map(of), ..self }
+    }
 }
 
 impl Window {
@@ -123,6 +162,34 @@ impl QuotaLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_and_what_is_written_hold_both() {
+        let rate = Rate { recipients: 14, per: Duration::from_secs(1) };
+        let told = Told { rate, daily: Some(50_000), sent: 0 };
+        let written = |daily| Limits {
+            windows: QuotaLimits { daily, ..QuotaLimits::default() },
+            rate: None,
+            told: true,
+        };
+        assert_eq!(written(None).under(None), Limits { rate: Some(UNTOLD), ..written(None) });
+        assert_eq!(written(None).under(Some(told)), Limits { rate: Some(rate), ..written(Some(50_000)) });
+        assert_eq!(written(Some(10)).under(Some(told)).windows.daily, Some(10));
+        let unlimited = Told { daily: None, ..told };
+        assert_eq!(written(None).under(Some(unlimited)).windows.daily, None);
+        assert_eq!(Limits::default().under(Some(told)), Limits::default(), "nobody asked");
+    }
+
+    #[test]
+    fn what_others_have_sent_from_the_account_is_not_there_for_us() {
+        let rate = Rate { recipients: 14, per: Duration::from_secs(1) };
+        for (sent, ours, left) in
+            [(0, 0, 100), (30, 30, 100), (30, 0, 70), (30, 40, 100), (100, 0, 1), (120, 20, 20)]
+        {
+            let told = Told { rate, daily: Some(100), sent };
+            assert_eq!(told.for_us(ours).daily, Some(left), "{sent} {ours}");
+        }
+    }
 
     #[test]
     fn a_bucket_counts_for_a_whole_window_after_its_last_moment() {

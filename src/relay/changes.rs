@@ -204,7 +204,7 @@ fn esp(at: &str, old: &EspSettings, new: &EspSettings, out: &mut Vec<Change>) {
     };
     note(old.priority != *priority, "priority");
     note(old.weight != *weight, "weight");
-    note(old.limits.rate != limits.rate, "rate");
+    note((old.limits.rate, old.limits.told) != (limits.rate, limits.told), "rate");
     note(old.limits.windows.hourly != limits.windows.hourly, "hourly_limit");
     note(old.limits.windows.daily != limits.windows.daily, "daily_limit");
     note(old.limits.windows.monthly != limits.windows.monthly, "monthly_limit");

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::mail::{MessageId, Reply, Request, Watch};
+use crate::mail::{HttpReply, MessageId, Reply, Request, Watch};
 
 pub use http::HttpWire;
 pub use sandbox::SandboxWire;
@@ -33,6 +33,11 @@ pub trait Wire: Send + Sync + Debug {
     /// As [`Wire::check`], over every way that leads there: for people who ask. The gate asks for the first alone.
     fn check_all(&self) -> BoxFuture<'_, Checked> {
         self.check()
+    }
+
+    /// What the ESP says of the account, where it says anything. Bounded in time.
+    fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
+        Box::pin(std::future::ready(Err("this way out tells nothing of an account".to_owned())))
     }
 
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, join};
 
 use super::{Checked, Wire};
-use crate::mail::{Reply, Request, Watch};
+use crate::mail::{HttpReply, Reply, Request, Watch};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,6 +42,10 @@ impl Wire for Ways {
             let steps = api.steps.into_iter().chain(smtp.steps).collect();
             Checked { steps, met }
         })
+    }
+
+    fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
+        self.api.account()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

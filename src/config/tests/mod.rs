@@ -582,3 +582,16 @@ fn microsoft_s_logins_with_passwords_are_warned_of() {
     let loaded = Folder::with(&[("postroad.toml", toml)]).load().unwrap();
     assert!(loaded.warnings[0].to_string().contains("auth = \"oauth2\""), "{}", loaded.warnings[0]);
 }
+
+#[test]
+fn only_an_esp_that_can_be_asked_tells_its_own_rate() {
+    let ses =
+        "[[esp]]\nname = \"a\"\ntype = \"ses\"\nregion = \"eu-west-1\"\nrate = \"auto\"\ndaily_limit = 100\n";
+    let limits = read(ses).esps[0].limits;
+    assert_eq!((limits.told, limits.rate, limits.windows.daily), (true, None, Some(100)));
+    let keys = "access_key_id = \"AKIAEXAMPLE\"\nsecret_access_key = \"hunter2\"\ntransport = \"smtp\"\n";
+    assert!(wrong(&format!("{ses}{keys}")).contains("\"auto\" asks the API"));
+    let grid = "[[esp]]\nname = \"a\"\ntype = \"sendgrid\"\napi_key = \"hunter2\"\nrate = \"auto\"\n";
+    let told = wrong(grid);
+    assert!(told.contains("postroad.toml:5: esp[0].rate: \"auto\" is for type = \"ses\""), "{told}");
+}

@@ -1,9 +1,12 @@
 //! `GetAccount`: whether the key is good, and how much the account may send.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::read::Told;
 use crate::mail::HttpReply;
+use crate::mail::quota::{self, Rate};
 
 /// What SES says of the account, as far as it says it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,6 +62,31 @@ pub fn judge(reply: &HttpReply) -> Result<String, String> {
             Err(format!("{}: the credentials have expired, or this machine's clock is wrong", told.said(reply)))
         }
         _ => Err(told.said(reply)),
+    }
+}
+
+/// What it means for the relay: how fast, and how much in a day.
+pub(super) fn told(reply: &HttpReply) -> Result<quota::Told, String> {
+    let told = Told::of(reply);
+    if !(200..300).contains(&reply.status) {
+        return Err(told.said(reply));
+    }
+    let account = Account::of(told.body());
+    let (Some(rate), Some(daily), Some(sent)) = (account.rate.and_then(rate), account.daily, account.sent)
+    else {
+        return Err(format!("no quota in SES's answer to GetAccount: {reply}"));
+    };
+    let daily = (daily >= 0.0).then_some(daily as u64);
+    Ok(quota::Told { rate, daily, sent: sent.max(0.0) as u64 })
+}
+
+/// Whole recipients in a second, or one in several.
+fn rate(per_second: f64) -> Option<Rate> {
+    const SLOWEST: f64 = 1.0 / 86_400.0;
+    match per_second {
+        fast if fast >= 1.0 => Some(Rate { recipients: fast as u32, per: Duration::from_secs(1) }),
+        slow if slow >= SLOWEST => Some(Rate { recipients: 1, per: Duration::from_secs_f64(1.0 / slow) }),
+        _ => None,
     }
 }
 

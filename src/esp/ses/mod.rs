@@ -18,7 +18,8 @@ use super::smtp::{self, Smtp};
 use super::{Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::mail::headers::fields;
-use crate::mail::{Body, BodyFacts, Message, Outcome, Reply, Request, ReversePath, SesRequest};
+use crate::mail::quota::Told;
+use crate::mail::{Body, BodyFacts, HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
 
 pub use account::judge as judge_account;
 
@@ -146,6 +147,10 @@ impl Esp for Ses {
 
     fn recipients_max(&self) -> u32 {
         fits::RECIPIENTS_MAX
+    }
+
+    fn told(&self, account: &HttpReply) -> Result<Told, String> {
+        account::told(account)
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

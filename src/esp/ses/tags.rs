@@ -14,6 +14,8 @@ pub(super) const ATTEMPT: &str = "postroad-attempt";
 /// Names that begin so are the relay's own.
 const OWN: &str = "postroad-";
 const LABEL: &str = "postroad-tag";
+/// Of one message; what is over stays here.
+const TAGS_MAX: usize = 50;
 /// A name or a value.
 const OCTETS_MAX: usize = 256;
 /// A line of a field, with room for its name.
@@ -30,6 +32,9 @@ pub(super) fn of(parcel: Parcel<'_>) -> Vec<(String, String)> {
     };
     tags.extend(labels.map(label));
     for (name, value) in message.metadata.iter().cloned().chain(in_header(message)) {
+        if tags.len() >= TAGS_MAX {
+            break;
+        }
         let taken =
             name.to_ascii_lowercase().starts_with(OWN) || tags.iter().any(|(known, _)| *known == name);
         if !taken && fits(&name) && fits(&value) {

@@ -402,3 +402,18 @@ fn a_check_tells_what_the_account_may_do() {
         assert!(judge_account(&reply(403, name, said)).unwrap_err().contains(advice), "{name}");
     }
 }
+
+#[test]
+fn the_account_tells_rate_and_quota() {
+    let account = |quota: &str| reply(200, "", &format!(r#"{{"SendQuota":{quota}}}"#));
+    let told = |quota: &str| ses(Transport::Auto).told(&account(quota));
+    let full = told(r#"{"Max24HourSend":50000.0,"MaxSendRate":14.5,"SentLast24Hours":1234.0}"#).unwrap();
+    assert_eq!((full.rate.recipients, full.rate.per.as_secs()), (14, 1));
+    assert_eq!((full.daily, full.sent), (Some(50_000), 1_234));
+    let slow = told(r#"{"Max24HourSend":-1.0,"MaxSendRate":0.25,"SentLast24Hours":0.0}"#).unwrap();
+    assert_eq!((slow.rate.recipients, slow.rate.per.as_secs(), slow.daily), (1, 4, None));
+    assert!(told(r#"{"Max24HourSend":200.0,"MaxSendRate":0.0,"SentLast24Hours":0.0}"#).is_err());
+    assert!(told("{}").is_err());
+    let refused = reply(403, "AccessDeniedException", r#"{"message":"no"}"#);
+    assert!(ses(Transport::Auto).told(&refused).unwrap_err().contains("AccessDenied"));
+}

@@ -262,7 +262,7 @@ impl World {
 }
 
 fn desk(limits: QuotaLimits) -> Allowance {
-    Allowance::new(ESP, Limits { windows: limits, rate: None }, START)
+    Allowance::new(ESP, Limits { windows: limits, ..Limits::default() }, START)
 }
 
 fn run(limits: QuotaLimits, desks: usize, exact: bool, verbs: Vec<Verb>) {

@@ -138,7 +138,7 @@ impl SesWire {
     }
 
     /// What `GetAccount` says, or the step that failed and why.
-    async fn account(&self) -> Result<HttpReply, (&'static str, String)> {
+    async fn get_account(&self) -> Result<HttpReply, (&'static str, String)> {
         let ride = Ride::unwatched();
         let rides = ride.clone();
         let asking = self.client().await.get_account().customize();
@@ -171,9 +171,16 @@ impl Wire for SesWire {
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {
-        Box::pin(
-            async move { check(&self.base(), self.settings.judge_account, &self.blot, self.account()).await },
-        )
+        Box::pin(async move {
+            check(&self.base(), self.settings.judge_account, &self.blot, self.get_account()).await
+        })
+    }
+
+    fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
+        Box::pin(async move {
+            let asked = self.get_account().await;
+            asked.map_err(|(_, why)| self.blot.out(&why).into_owned())
+        })
     }
 }
 
