@@ -42,6 +42,7 @@ mod sandbox_keeps_mail;
 mod sendgrid;
 mod sendmail;
 mod sends_by_http;
+mod ses;
 mod speaks_json;
 mod splits;
 mod stalled_log;
