@@ -103,7 +103,7 @@ impl Line {
             (Ok(body), Ok(request)) => self.exchange(request, body, ride.as_ref()).await,
             (Err(why), _) | (_, Err(why)) => lost(Phase::Connect, false, why),
         };
-        let blot = Blot::of_keys(token.as_ref());
+        let blot = Blot::of_all(token.as_ref());
         let reply = reply.with_words(|words| blot.out(words));
         let answer = answer(&reply);
         if let Some(ride) = ride {

@@ -67,7 +67,7 @@ pub struct SesWire {
 impl SesWire {
     /// A wire to that API. Nothing is opened or loaded before the first exchange.
     pub fn new(settings: Settings) -> Self {
-        let blot = Blot::of_keys(settings.keys.iter().map(|(_, secret)| secret));
+        let blot = Blot::of_all(settings.keys.iter().map(|(_, secret)| secret));
         SesWire { settings, client: OnceCell::new(), blot }
     }
 
