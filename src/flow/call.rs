@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
-use super::intake::aside;
+use super::aside::aside;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;

@@ -5,11 +5,16 @@
 
 use std::time::{Duration, SystemTime};
 
-use lettre::message::header::{ContentType, HeaderName, HeaderValue};
-use lettre::message::{Attachment, Mailbox, MultiPart, SinglePart};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use lettre::message::header::{self, ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
+use lettre::message::{Attachment, Body, Mailbox, Mailboxes, MultiPart, SinglePart};
+use memchr::memchr2;
 
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
+use crate::mail::body::BodyFacts;
+use crate::mail::transfer::{ENCODED_LINE_OCTETS_MAX, quoted_printable};
 
 /// Header fields that a letter has by other means, or that are the relay's.
 const NOT_BY_NAME: [&str; 15] = [
@@ -149,20 +154,21 @@ impl Letter {
         if let Some(from) = mailbox("from".into(), &self.from) {
             builder = builder.from(from);
         }
-        for (n, person) in self.to.iter().enumerate() {
-            if let Some(to) = mailbox(format!("to[{n}]"), person) {
-                builder = builder.to(to);
-            }
+        // One list a field: lettre reads a field anew for each mailbox that is added to it.
+        let mut list = |field: &str, people: &[Person]| {
+            let named = people.iter().enumerate();
+            let mailboxes: Mailboxes =
+                named.filter_map(|(n, person)| mailbox(format!("{field}[{n}]"), person)).collect();
+            Some(mailboxes).filter(|_| !people.is_empty())
+        };
+        if let Some(to) = list("to", &self.to) {
+            builder = builder.mailbox(header::To::from(to));
         }
-        for (n, person) in self.cc.iter().enumerate() {
-            if let Some(cc) = mailbox(format!("cc[{n}]"), person) {
-                builder = builder.cc(cc);
-            }
+        if let Some(cc) = list("cc", &self.cc) {
+            builder = builder.mailbox(header::Cc::from(cc));
         }
-        for (n, person) in self.bcc.iter().enumerate() {
-            if let Some(bcc) = mailbox(format!("bcc[{n}]"), person) {
-                builder = builder.bcc(bcc);
-            }
+        if let Some(bcc) = list("bcc", &self.bcc) {
+            builder = builder.mailbox(header::Bcc::from(bcc));
         }
         if let Some(reply_to) = self.reply_to.as_ref().and_then(|p| mailbox("reply_to".into(), p)) {
             builder = builder.reply_to(reply_to);
@@ -197,10 +203,10 @@ impl Letter {
     fn content(&self, wrong: &mut Vec<Unfit>) -> Content {
         let mut content = match (&self.text, &self.html) {
             (Some(text), Some(html)) => {
-                Content::Many(MultiPart::alternative_plain_html(text.clone(), html.clone()))
+                Content::Many(MultiPart::alternative_plain_html(body_of(text), body_of(html)))
             }
-            (None, Some(html)) => Content::One(SinglePart::html(html.clone())),
-            (text, None) => Content::One(SinglePart::plain(text.clone().unwrap_or_default())),
+            (None, Some(html)) => Content::One(SinglePart::html(body_of(html))),
+            (text, None) => Content::One(SinglePart::plain(body_of(text.as_deref().unwrap_or_default()))),
         };
         let (mut shown, mut beside) = (Vec::new(), Vec::new());
         for (n, file) in self.files.iter().enumerate() {
@@ -274,14 +280,56 @@ fn part(file: &File) -> Result<SinglePart, (&'static str, String)> {
         return Err(("filename", "empty, or has control characters in it".into()));
     }
     let Some(id) = &file.content_id else {
-        return Ok(Attachment::new(file.filename.clone()).body(file.content.clone(), content_type));
+        return Ok(Attachment::new(file.filename.clone()).body(base64(&file.content), content_type));
     };
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"' | b'\\');
     if id.is_empty() || !id.bytes().all(plain) {
         return Err(("content_id", "write it as the HTML has it behind cid:, without <>".into()));
     }
     let inline = Attachment::new_inline_with_name(id.clone(), file.filename.clone());
-    Ok(inline.body(file.content.clone(), content_type))
+    Ok(inline.body(base64(&file.content), content_type))
+}
+
+/// A text, written as it is where that is short lines of ASCII, else in the shorter of the two encodings. Ours and not
+/// lettre's, whose time grows with the square of the lines.
+fn body_of(text: &str) -> Body {
+    let lines = with_crlf(text.as_bytes());
+    let plain = |b: &u8| matches!(b, b'\t' | b'\r' | b'\n' | b' '..=b'~');
+    let odd = lines.len() - lines.iter().filter(|b| plain(b)).count();
+    let short = BodyFacts::of(&lines).longest_line_octets <= ENCODED_LINE_OCTETS_MAX as u64;
+    match odd {
+        0 if short => Body::dangerous_pre_encoded(lines, ContentTransferEncoding::SevenBit),
+        _ if odd <= lines.len() / 3 => {
+            let mut encoded = Vec::with_capacity(lines.len() + lines.len() / 16 + 2 * odd);
+            quoted_printable(&lines, &mut encoded);
+            Body::dangerous_pre_encoded(encoded, ContentTransferEncoding::QuotedPrintable)
+        }
+        _ => base64(&lines),
+    }
+}
+
+/// LF, CR and CRLF all end a line of a text.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let ends = text.iter().filter(|b| matches!(b, b'\r' | b'\n')).count();
+    let (mut out, mut rest) = (Vec::with_capacity(text.len() + ends), text);
+    while let Some(at) = memchr2(b'\r', b'\n', rest) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(b"\r\n");
+        let octets = if rest[at..].starts_with(b"\r\n") { 2 } else { 1 };
+        rest = &rest[at + octets..];
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
+/// As base64, in lines.
+fn base64(octets: &[u8]) -> Body {
+    let mut encoded = String::with_capacity(octets.len() / 3 * 4 + octets.len() / 28 + 4);
+    for (n, line) in octets.chunks(ENCODED_LINE_OCTETS_MAX / 4 * 3).enumerate() {
+        encoded.push_str(if n == 0 { "" } else { "\r\n" });
+        STANDARD.encode_string(line, &mut encoded);
+    }
+    Body::dangerous_pre_encoded(encoded.into_bytes(), ContentTransferEncoding::Base64)
 }
 
 #[cfg(test)]
@@ -370,5 +418,80 @@ mod tests {
             write(&|l| l.files[1].content_id = Some("a>\r\nX: y".into())),
             ["attachments[1].content_id"]
         );
+    }
+
+    fn plain(text: &str) -> Letter {
+        let to = vec![read_person("jane@example.org").unwrap()];
+        let (cc, bcc, headers, files) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let from = read_person("shop@example.com").unwrap();
+        let text = Some(text.to_owned());
+        Letter { from, to, cc, bcc, reply_to: None, subject: "s".into(), text, html: None, headers, files }
+    }
+
+    #[test]
+    fn a_text_reads_back_whatever_ends_its_lines_and_is_encoded_where_it_must_be() {
+        for (text, encoding) in [
+            ("a\nb\r\nc\rd\n\n.\n", "7bit"),
+            (&*"x".repeat(1200), "quoted-printable"),
+            ("w\u{f6}rld and so on\r\nblank \n", "quoted-printable"),
+            ("nul\0 and more of it", "quoted-printable"),
+            ("\u{4f60}\u{597d}\n\u{4f60}\u{597d}", "base64"),
+        ] {
+            let written = plain(text).write(Timestamp::from_millis(0)).unwrap();
+            let shown = String::from_utf8(written.clone()).unwrap();
+            assert!(shown.is_ascii() && !shown.replace("\r\n", "").contains(['\r', '\n']), "{shown}");
+            assert!(
+                shown.contains(&format!("Content-Transfer-Encoding: {encoding}\r\n")),
+                "{text:?}: {shown}"
+            );
+            assert!(shown.lines().all(|line| line.len() <= 78), "{shown}");
+            let read = MessageParser::default().parse(&written).unwrap();
+            let wanted = text.replace("\r\n", "\n").replace('\r', "\n");
+            let got = read.body_text(0).unwrap().replace("\r\n", "\n");
+            assert_eq!(got.trim_end_matches('\n'), wanted.trim_end_matches('\n'));
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_file_are_its_own_and_end_none_of_the_message() {
+        let mut letter = plain("see the file\n");
+        let content = b"a\nb\r\n\rc\n".to_vec();
+        letter.files = vec![File {
+            filename: "a.txt".into(),
+            content_type: "text/plain".into(),
+            content: content.clone(),
+            content_id: None,
+        }];
+        let written = letter.write(Timestamp::from_millis(0)).unwrap();
+        let shown = String::from_utf8(written.clone()).unwrap();
+        assert!(!shown.replace("\r\n", "").contains(['\r', '\n']), "{shown}");
+        let read = MessageParser::default().parse(&written).unwrap();
+        assert_eq!(read.attachment(0).unwrap().contents(), content);
+    }
+
+    /// Ten times the size takes about ten times as long, not a hundred times.
+    fn grows_with_its_size(of: impl Fn(usize) -> Letter, octets: usize) {
+        let spent = |octets| {
+            let letter = of(octets);
+            let tries = (0..3).map(|_| {
+                let began = crate::clock::monotonic();
+                letter.write(Timestamp::from_millis(0)).unwrap();
+                began.elapsed()
+            });
+            tries.min().unwrap()
+        };
+        let (small, large) = (spent(octets), spent(10 * octets));
+        assert!(large < small * 40, "{small:?}, and for ten times as much {large:?}");
+    }
+
+    #[test]
+    fn the_time_to_write_a_letter_grows_with_its_size_and_not_with_its_square() {
+        grows_with_its_size(|octets| plain(&"\n".repeat(octets)), 40_000);
+        grows_with_its_size(|octets| plain(&"seventy\n".repeat(octets / 8)), 80_000);
+        let many = |count| {
+            let to = (0..count).map(|n| read_person(&format!("a{n}@example.org")).unwrap()).collect();
+            Letter { to, ..plain("t") }
+        };
+        grows_with_its_size(many, 60);
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metrics::{Counter, counter};
-use tokio::runtime::RuntimeFlavor;
 
+use super::aside::aside;
 use super::courier::Courier;
 use super::prepare::{self, NotPrepared, Prepared};
 use super::rates::Rates;
@@ -617,14 +617,6 @@ fn told(id: MessageId, prepared: Prepared) -> Body {
         journal::from_left(id, why);
     }
     prepared.body
-}
-
-/// Runs what takes a tenth of a second and more without holding up the other sessions of this thread.
-pub(super) fn aside<T>(work: impl FnOnce() -> T) -> T {
-    match tokio::runtime::Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
-        _ => work(),
-    }
 }
 
 /// The client names a sender that is not its own.

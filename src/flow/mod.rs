@@ -1,6 +1,7 @@
 //! Where facts, judgement and I/O meet: intake, courier, reports to senders, and the keeper's rounds.
 
 pub mod allowance;
+pub mod aside;
 pub mod bounce;
 pub mod call;
 mod choice;

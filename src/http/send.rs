@@ -20,6 +20,7 @@ use super::error::{ErrorBody, FieldProblem, Problem};
 use super::guard::Caller;
 use super::letters::{Mail, Wanted, read_json, read_message};
 use crate::address::Address;
+use crate::flow::aside::aside_over;
 use crate::journal;
 use crate::mail::asks::VALUE_OCTETS_MAX;
 use crate::mail::body::BodyFacts;
@@ -107,16 +108,17 @@ pub(super) async fn send(
     let permit = room(&app, length.and_then(|text| text.parse().ok()))?;
     let body = to_bytes(body, SEND_OCTETS_MAX).await.map_err(|error| unread(&error))?;
     let key = idempotency_key(&parts.headers)?;
-    let mut wanted = match raw {
-        true => read_message(&body, pairs(query)?, app.relay.clock.now())?,
-        false => {
-            if let Some((key, _)) = pairs(query)?.into_iter().next() {
+    let (query, now) = (pairs(query)?, app.relay.clock.now());
+    let mut wanted = aside_over(body.len(), || match raw {
+        true => read_message(&body, query, now),
+        false => match query.into_iter().next() {
+            Some((key, _)) => {
                 let advice = "parameters go with message/rfc822; with JSON they are fields of the body";
-                return Err(Problem::fields(vec![FieldProblem::new(key, advice)]));
+                Err(Problem::fields(vec![FieldProblem::new(key, advice)]))
             }
-            read_json(&body, app.relay.clock.now())?
-        }
-    };
+            None => read_json(&body, now),
+        },
+    })?;
     drop(body);
     let key = key.or(wanted.key.take()).map(|key| OnceKey::chosen(scope(caller.as_ref()), key));
     if let Some(key) = &key
@@ -252,7 +254,7 @@ async fn enter(
         return Err(problem);
     }
     let utf8 = taken.iter().chain([&wanted.sender]).any(Address::needs_smtputf8);
-    let facts = BodyFacts::of(&wanted.content);
+    let facts = aside_over(wanted.content.len(), || BodyFacts::of(&wanted.content));
     let submission = Submission {
         envelope: Envelope {
             sender: ReversePath::Mailbox(wanted.sender),
