@@ -34,13 +34,13 @@ struct Refusal {
     said: String,
 }
 
-const EX_USAGE: u8 = 64;
-const EX_DATAERR: u8 = 65;
+pub(super) const EX_USAGE: u8 = 64;
+pub(super) const EX_DATAERR: u8 = 65;
 const EX_NOUSER: u8 = 67;
 const EX_UNAVAILABLE: u8 = 69;
 const EX_SOFTWARE: u8 = 70;
 const EX_IOERR: u8 = 74;
-const EX_TEMPFAIL: u8 = 75;
+pub(super) const EX_TEMPFAIL: u8 = 75;
 const EX_NOPERM: u8 = 77;
 
 impl Refusal {
@@ -151,14 +151,76 @@ fn submit(options: &Options, host: String, port: u16) -> Result<(), Refusal> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(EX_SOFTWARE, format!("cannot start: {error}")))?;
     let to = format!("{host}:{port}");
-    let recipients = request.recipients.clone();
-    let reply = runtime.block_on(async {
+    runtime.block_on(async {
         let wire = SmtpWire::new(settings(host, port), Arc::new(NoChunks));
-        let reply = wire.exchange(Request::Smtp(request), &Watch::new(Abort::default())).await;
+        let told = hand_in(&wire, request, &to).await;
         wire.close().await;
-        reply
-    });
-    judge(reply, &recipients, &to)
+        told
+    })
+}
+
+/// Hands it in: whom the relay takes no more of in one transaction (RFC 5321 section 4.5.3.1.10) get one of their own.
+async fn hand_in(wire: &impl Wire, mut request: SmtpRequest, to: &str) -> Result<(), Refusal> {
+    let (mut taken, mut refused) = (false, Vec::new());
+    loop {
+        let (this, recipients) = (Request::Smtp(request.clone()), request.recipients.clone());
+        let reply = wire.exchange(this, &Watch::new(Abort::default())).await;
+        let Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: answers, .. }) = &reply else {
+            return ended(judge(reply, to), taken, &recipients, &refused);
+        };
+        if !last.positive() {
+            return ended(judge(reply, to), taken, &recipients, &refused);
+        }
+        taken = true;
+        let mut more = Vec::new();
+        for (address, answer) in recipients.into_iter().zip(answers) {
+            match answer {
+                answer if answer.positive() => {}
+                answer if is_too_many(answer) => more.push(address),
+                answer => refused.push((address, answer.clone())),
+            }
+        }
+        if more.is_empty() {
+            return ended(Ok(()), taken, &[], &refused);
+        }
+        request.recipients = more;
+    }
+}
+
+/// Everybody is told who was refused. The mail is on its way to others then, and a caller that tried again would send it
+/// to them twice: 0 where nobody else can be tried, 75 where somebody could be later.
+fn ended(
+    last: Result<(), Refusal>,
+    taken: bool,
+    left: &[Address],
+    refused: &[(Address, Answer)],
+) -> Result<(), Refusal> {
+    for (address, answer) in refused {
+        tell(&format!("<{address}> was refused: {answer}"));
+    }
+    let later = refused.iter().filter(|(_, answer)| !answer.lasting()).count();
+    match last {
+        Err(refusal) if !taken => Err(refusal),
+        Err(Refusal { code: EX_TEMPFAIL, said }) => {
+            left.iter().for_each(|address| tell(&format!("<{address}> was not taken: {said}")));
+            Err(Refusal::new(EX_TEMPFAIL, later_told(left.len() + later)))
+        }
+        Err(Refusal { said, .. }) => {
+            left.iter().for_each(|address| tell(&format!("<{address}> was refused: {said}")));
+            if later == 0 { Ok(()) } else { Err(Refusal::new(EX_TEMPFAIL, later_told(later))) }
+        }
+        Ok(()) if later > 0 => Err(Refusal::new(EX_TEMPFAIL, later_told(later))),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn later_told(count: usize) -> String {
+    format!("it was taken for the other recipients and not for {count}: send it again to those alone")
+}
+
+/// The relay takes more of them in another transaction.
+fn is_too_many(answer: &Answer) -> bool {
+    answer.code == 452 && answer.enhanced == Some([4, 5, 3])
 }
 
 /// What is handed in: the edited message, from the sender, to all recipients, each once.
@@ -241,17 +303,10 @@ fn settings(host: String, port: u16) -> Settings {
     }
 }
 
-/// What the relay's reply means for whoever called. Recipients that it refused beside others are told; the mail is on
-/// its way to the others then, and a caller that tried again would send it to them twice.
-fn judge(reply: Reply, recipients: &[Address], to: &str) -> Result<(), Refusal> {
+/// What the relay's reply means for whoever called.
+fn judge(reply: Reply, to: &str) -> Result<(), Refusal> {
     match reply {
-        Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: answers, .. }) if last.positive() => {
-            for (address, answer) in recipients.iter().zip(&answers).filter(|(_, answer)| !answer.positive())
-            {
-                tell(&format!("<{address}> was refused: {answer}"));
-            }
-            Ok(())
-        }
+        Reply::Smtp(SmtpReply { phase: Phase::Dot, last, .. }) if last.positive() => Ok(()),
         Reply::Smtp(SmtpReply { phase, last, recipients: answers, .. }) => {
             let refused = if answers.is_empty() { vec![last.clone()] } else { answers };
             let lasting = last.lasting() && (phase != Phase::Rcpt || refused.iter().all(Answer::lasting));
@@ -398,7 +453,6 @@ mod tests {
         let smtp = |phase, last: Answer, recipients| {
             Reply::Smtp(SmtpReply { phase, last, recipients, reports: false })
         };
-        let a = [Address::parse("a@x.example", Grammar::Strict).unwrap()];
         let ok = answer(250, None);
         let no = answer(550, Some([5, 1, 1]));
         let denied = answer(550, Some([5, 7, 1]));
@@ -423,7 +477,7 @@ mod tests {
             (Reply::Unfit { why: "too large".into() }, Some(EX_DATAERR)),
         ] {
             let told = format!("{reply:?}");
-            assert_eq!(judge(reply, &a, "h:25").err().map(|r| r.code), code, "{told}");
+            assert_eq!(judge(reply, "h:25").err().map(|r| r.code), code, "{told}");
         }
     }
 

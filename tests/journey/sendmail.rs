@@ -211,3 +211,22 @@ fn recipients_are_verified_without_a_mail_and_the_queue_is_tried() {
     assert_eq!(ended(&call("sendmail", &["-q1h"], &submit, b"")), (Some(0), String::new()));
     assert_eq!(ended(&call("sendmail", &["-I"], &submit, b"")), (Some(0), String::new()));
 }
+
+#[test]
+fn more_recipients_than_one_transaction_may_have_all_get_it() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "").listener("max_recipients = 2").start();
+    let submit = relay.listener(0).to_string();
+    let to: Vec<String> = (0..5).map(|n| format!("r{n}@example.com")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let output = call("sendmail", &to, &submit, b"Subject: s\n\nx\n");
+    assert_eq!(ended(&output), (Some(0), String::new()));
+    let got = || {
+        let mut got: Vec<String> = upstream.received().into_iter().flat_map(|mail| mail.to).collect();
+        got.sort_unstable();
+        got
+    };
+    wait_until("all have it", Duration::from_secs(20), || got().len() == 5);
+    let wanted: Vec<String> = to.iter().map(|to| format!("<{to}>")).collect();
+    assert_eq!(got(), wanted);
+}
