@@ -35,6 +35,7 @@ mod trust;
 pub use offline::open_offline;
 
 use failure::Failure;
+use sendmail::{EX_DATAERR, EX_TEMPFAIL, EX_USAGE};
 
 /// One local SMTP door to every email service provider.
 #[derive(Debug, Parser)]
@@ -253,7 +254,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         return match sendmail::run(name, rest) {
             sendmail::Done::Exit(code) => ExitCode::from(code),
             sendmail::Done::Queue(words) => {
-                run(std::iter::once("postroad".to_owned()).chain(words).map(OsString::from))
+                sysexit(run(std::iter::once("postroad".to_owned()).chain(words).map(OsString::from)))
             }
         };
     }
@@ -275,6 +276,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failed(&failure, json),
     }
+}
+
+/// The exit code of a command of the queue for who called it as sendmail, and knows the codes of sysexits.h.
+fn sysexit(code: ExitCode) -> ExitCode {
+    let codes = [(1, EX_TEMPFAIL), (2, EX_USAGE), (3, EX_DATAERR), (4, EX_TEMPFAIL)];
+    let known = codes.into_iter().find(|(ours, _)| code == ExitCode::from(*ours));
+    known.map_or(code, |(_, theirs)| ExitCode::from(theirs))
 }
 
 fn failed(failure: &Failure, json: bool) -> ExitCode {

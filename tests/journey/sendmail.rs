@@ -108,7 +108,7 @@ fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
     assert_eq!(ended(&call("newaliases", &[], &submit, b"")), (Some(0), String::new()));
     let (code, told) = ended(&call("mailq", &[], &submit, b""));
     assert!(
-        code == Some(4) && told.contains("no relay runs"),
+        code == Some(75) && told.contains("no relay runs"),
         "in a folder without a relay: {code:?} {told}"
     );
     let ran = relay.cli(&["sendmail", "--help"]);
@@ -207,7 +207,7 @@ fn recipients_are_verified_without_a_mail_and_the_queue_is_tried() {
     assert_eq!(relay.cli(&["queue", "list"]).out.lines().count(), 1, "only the head of the table");
 
     assert_eq!(relay.cli(&["sendmail", "-q"]).must(0).out, "0 deliveries due now\n");
-    relay.cli(&["sendmail", "-qI0000000000009"]).must(3);
+    relay.cli(&["sendmail", "-qI0000000000009"]).must(65);
     assert_eq!(ended(&call("sendmail", &["-q1h"], &submit, b"")), (Some(0), String::new()));
     assert_eq!(ended(&call("sendmail", &["-I"], &submit, b"")), (Some(0), String::new()));
 }
