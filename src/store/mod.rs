@@ -37,7 +37,7 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -106,6 +106,8 @@ struct Shared {
     report_owed: tokio::sync::Notify,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
+    /// Pages were given back, which the file itself hears of at the next checkpoint.
+    pages_gone: AtomicBool,
     /// See [`Shared::may_have_been_sent`]; below zero: sending goes on.
     restored_to: AtomicI64,
     /// One backup at a time.
@@ -146,6 +148,7 @@ impl Store {
             verdicts: AtomicU64::new(0),
             report_owed: tokio::sync::Notify::new(),
             body_octets: AtomicI64::new(-1),
+            pages_gone: AtomicBool::new(false),
             restored_to: AtomicI64::new(-1),
             backup: tokio::sync::Mutex::default(),
         });

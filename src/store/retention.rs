@@ -329,5 +329,6 @@ pub(super) fn give_back(tx: &mut Tx<'_, '_>, pages: i64) -> rusqlite::Result<u64
     let mut statement = tx.conn.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
+    tx.shared.pages_gone.store(true, Ordering::Relaxed);
     Ok(pages.unsigned_abs())
 }

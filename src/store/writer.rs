@@ -274,7 +274,9 @@ impl<'c> Writer<'c> {
                 continue;
             }
             let now = monotonic();
-            let idle = (self.log_pages() >= IDLE_CHECKPOINT_PAGES).then_some(IDLE);
+            let worth_it =
+                self.log_pages() >= IDLE_CHECKPOINT_PAGES || self.shared.pages_gone.load(Ordering::Relaxed);
+            let idle = worth_it.then_some(IDLE);
             let due = [self.kept_due, self.look_due()].into_iter().flatten().min();
             let due = due.map(|at| at.saturating_duration_since(now));
             if due.is_some_and(|wait| wait.is_zero()) {
@@ -565,6 +567,7 @@ impl<'c> Writer<'c> {
         match done {
             // The next commit starts the log over and tells its length.
             Ok((log, done)) if log == done => {
+                self.shared.pages_gone.store(false, Ordering::Relaxed);
                 self.log_pages.store(0, Ordering::Relaxed);
                 self.checkpoint_at = self.log_bound;
             }

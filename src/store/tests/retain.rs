@@ -127,6 +127,31 @@ async fn the_file_shrinks() {
 }
 
 #[tokio::test]
+async fn the_file_shrinks_though_no_mail_comes_any_more() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for _ in 0..12 {
+        sent(&store, &bench, 1_000_000).await;
+    }
+    let octets = || std::fs::metadata(bench.settings().data_dir.join("postroad.db")).unwrap().len();
+    let until = crate::clock::monotonic() + Duration::from_secs(20);
+    while octets() < 12_000_000 && crate::clock::monotonic() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = octets();
+    bench.clock.advance(Duration::from_secs(86_400));
+    // Few pages go, as in most rounds of a quiet relay: too few for a checkpoint of their own.
+    let gone = store.retain(bench.now()).await.unwrap();
+    assert!(gone.pages > 0, "{gone:?}");
+    let until = crate::clock::monotonic() + Duration::from_secs(20);
+    while octets() + gone.pages * 4096 > before {
+        assert!(crate::clock::monotonic() < until, "{before} before, {} now, {gone:?}", octets());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_start_finds_what_is_out_also_below_the_mark() {
     let bench = Bench::new();
     let store = bench.open();
