@@ -266,6 +266,7 @@ fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Opt
         said: &owed.said,
         remote: owed.esp.as_ref().and_then(|esp| settings.hosts.get(esp)).map(String::as_str),
         at: owed.at,
+        attempted: owed.esp.is_some(),
     })
 }
 

@@ -92,6 +92,8 @@ pub struct Fate<'a> {
     pub remote: Option<&'a str>,
     /// When.
     pub at: Timestamp,
+    /// Whether an attempt was made at all.
+    pub attempted: bool,
 }
 
 /// One report.
@@ -229,7 +231,9 @@ impl Report<'_> {
             let said: String = fate.said.chars().map(ascii_printable).collect();
             field(out, "Diagnostic-Code", &format!("{kind}; {said}"));
         }
-        field(out, "Last-Attempt-Date", &fate.at.rfc5322());
+        if fate.attempted {
+            field(out, "Last-Attempt-Date", &fate.at.rfc5322());
+        }
         if fate.cause == Cause::Late {
             field(out, "Will-Retry-Until", &self.message.expires_at.rfc5322());
         }

@@ -44,7 +44,7 @@ fn message(content: impl Into<Vec<u8>>, asks: Option<Asks>) -> Message {
 }
 
 fn fate<'a>(to: &'a Address, cause: Cause, said: &'a str) -> Fate<'a> {
-    Fate { to, ask: None, cause, status: None, said, remote: Some("mx.example.net"), at: AT }
+    Fate { to, ask: None, cause, status: None, said, remote: Some("mx.example.net"), at: AT, attempted: true }
 }
 
 fn written(message: &Message, fates: Vec<Fate<'_>>) -> Vec<u8> {
@@ -108,6 +108,16 @@ fn each_cause_has_its_action_and_its_status() {
         let text = lossy(&written(&message("A: b\r\n\r\n", None), vec![fate]));
         assert!(text.contains(&format!("Action: {action}\r\nStatus: {status}\r\n")), "{said}: {text}");
         assert_eq!(text.contains("Will-Retry-Until:"), cause == Cause::Late);
+    }
+}
+
+#[test]
+fn what_was_never_tried_has_no_date_of_a_last_attempt() {
+    let to = address("a@example.com");
+    for attempted in [true, false] {
+        let fate = Fate { attempted, ..fate(&to, Cause::Expired, "") };
+        let text = lossy(&written(&message("A: b\r\n\r\n", None), vec![fate]));
+        assert_eq!(text.contains("Last-Attempt-Date:"), attempted, "{text}");
     }
 }
 
