@@ -7,11 +7,11 @@ use super::reader::{Item, Kind, TableReader};
 use super::{esps, kinds, units};
 use crate::address::{Address, Grammar};
 use crate::mail::Terms;
-use crate::mail::terms::{Names, Rewrites};
+use crate::mail::terms::{Lifts, Names, Rewrites};
 
 /// Those of a `[[listener]]`.
 pub(super) fn of_listener(t: &mut TableReader<'_, '_>) -> Terms {
-    terms(t, Names::default())
+    Terms { lifts: Lifts::default(), ..terms(t, Names::default()) }
 }
 
 /// Those of a `[[credential]]`: these, and whom its clients are and how much they may send.
@@ -35,7 +35,13 @@ fn terms(t: &mut TableReader<'_, '_>, senders: Names) -> Terms {
     let only_to = t.read("only_to", names(), Names::default());
     let redirect_to = t.optional("redirect_to", kinds::parsed(ascii_address));
     let dedupe = t.optional("dedupe", kinds::parsed(time_to_dedupe));
-    Terms { senders, from_rewrite, only_to, redirect_to, dedupe, ..Terms::default() }
+    let lifts = Lifts {
+        from_rewrite: t.is_written("from_rewrite") && from_rewrite.is_empty(),
+        only_to: t.is_written("only_to") && only_to.is_empty(),
+        redirect_to: t.is_written("redirect_to") && redirect_to.is_none(),
+        dedupe: t.is_written("dedupe") && dedupe.is_none(),
+    };
+    Terms { senders, from_rewrite, only_to, redirect_to, dedupe, lifts, ..Terms::default() }
 }
 
 /// A list of addresses and of domains such as `@example.com`.

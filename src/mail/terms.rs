@@ -21,18 +21,40 @@ pub struct Terms {
     pub redirect_to: Option<Address>,
     /// For how long the same mail again is taken for the first.
     pub dedupe: Option<Duration>,
+    /// What is written empty here: a listener's does not hold.
+    pub lifts: Lifts,
+}
+
+/// Which of a listener's terms a login is free of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lifts {
+    /// `from_rewrite = {}`
+    pub from_rewrite: bool,
+    /// `only_to = []`
+    pub only_to: bool,
+    /// `redirect_to = ""`
+    pub redirect_to: bool,
+    /// `dedupe = ""`
+    pub dedupe: bool,
 }
 
 impl Terms {
     /// These where they say something, else what `general` says.
     pub fn over(&self, general: &Terms) -> Terms {
+        let Lifts { from_rewrite, only_to, redirect_to, dedupe } = self.lifts;
+        let redirected = if redirect_to { None } else { general.redirect_to.clone() };
         Terms {
             senders: self.senders.or(&general.senders),
             rate: self.rate.or(general.rate),
-            from_rewrite: self.from_rewrite.or(&general.from_rewrite),
-            only_to: self.only_to.or(&general.only_to),
-            redirect_to: self.redirect_to.clone().or_else(|| general.redirect_to.clone()),
-            dedupe: self.dedupe.or(general.dedupe),
+            from_rewrite: if from_rewrite {
+                Rewrites::default()
+            } else {
+                self.from_rewrite.or(&general.from_rewrite)
+            },
+            only_to: if only_to { Names::default() } else { self.only_to.or(&general.only_to) },
+            redirect_to: self.redirect_to.clone().or(redirected),
+            dedupe: self.dedupe.or(if dedupe { None } else { general.dedupe }),
+            lifts: Lifts::default(),
         }
     }
 
@@ -155,6 +177,7 @@ mod tests {
             only_to: Names::of(vec!["@b.example".into()]),
             redirect_to: Some(address),
             dedupe: Some(Duration::from_secs(600)),
+            lifts: Lifts::default(),
         };
         let own = Terms { rate: rate(7), ..Terms::default() };
         assert_eq!(own.over(&general), Terms { rate: rate(7), ..general.clone() });

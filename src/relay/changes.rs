@@ -175,9 +175,20 @@ fn note_terms(at: &str, old: &Terms, new: &Terms, out: &mut Vec<Change>) {
             only_to => "only_to",
             redirect_to => "redirect_to",
             dedupe => "dedupe",
-        },
+        } apart { lifts },
         at, old, new, out
     );
+    let (was, is) = (old.lifts, new.lifts);
+    for (key, was, is, told) in [
+        ("from_rewrite", was.from_rewrite, is.from_rewrite, old.from_rewrite != new.from_rewrite),
+        ("only_to", was.only_to, is.only_to, old.only_to != new.only_to),
+        ("redirect_to", was.redirect_to, is.redirect_to, old.redirect_to != new.redirect_to),
+        ("dedupe", was.dedupe, is.dedupe, old.dedupe != new.dedupe),
+    ] {
+        if was != is && !told {
+            out.push(Change::new(format!("{at}.{key}"), CHANGED));
+        }
+    }
 }
 
 fn stream(at: &str, old: &StreamSettings, new: &StreamSettings, out: &mut Vec<Change>) {

@@ -377,7 +377,9 @@ fn a_wrong_twin_is_named_by_its_variable() {
 #[test]
 fn no_listener_stands_in_the_way_of_another_or_of_the_side_port() {
     let at = |listener: &str, http: &str| {
-        format!("[[listener]]\nallow = []\naddress = \"{listener}\"\n[http]\nadmin_token = \"t\"\n{http}")
+        format!(
+            "[[listener]]\nallow = []\naddress = \"{listener}\"\n[http]\nadmin_token = \"t\"\n{http}"
+        )
     };
     read(&at("127.0.0.1:0", "address = \"127.0.0.1:0\""));
     read(&at("127.0.0.2:99", "address = \"127.0.0.1:99\""));
@@ -594,4 +596,18 @@ fn only_an_esp_that_can_be_asked_tells_its_own_rate() {
     let grid = "[[esp]]\nname = \"a\"\ntype = \"sendgrid\"\napi_key = \"hunter2\"\nrate = \"auto\"\n";
     let told = wrong(grid);
     assert!(told.contains("postroad.toml:5: esp[0].rate: \"auto\" is for type = \"ses\""), "{told}");
+}
+
+#[test]
+fn what_a_login_has_written_empty_lifts_what_the_listener_says() {
+    let general = "from_rewrite = { \"root\" = \"a@b.example\" }\nonly_to = [\"@b.example\"]\nredirect_to = \"q@b.example\"\n\
+                   dedupe = \"10m\"\n";
+    let login = "[[credential]]\nusername = \"u\"\npassword = \"p4ss-word_1\"\n";
+    let empty = "from_rewrite = {}\nonly_to = []\nredirect_to = \"\"\ndedupe = \"\"\n";
+    for (own, lifted) in [("", false), (empty, true)] {
+        let c = read(&format!("[[listener]]\nauth = \"optional\"\n{general}{login}{own}"));
+        let terms = c.credentials[0].terms.over(&c.listeners[0].terms);
+        let left = (terms.from_rewrite.is_empty(), terms.is_unguarded(), terms.dedupe.is_none());
+        assert_eq!(left, (lifted, lifted, lifted), "{own}");
+    }
 }
