@@ -64,6 +64,9 @@ pub(super) fn data_dir(t: &mut TableReader<'_, '_>) -> PathBuf {
     t.read("data_dir", kinds::path, PathBuf::from("data"))
 }
 
+/// Off loopback anybody may try tokens.
+const TOKEN_OCTETS_MIN: usize = 16;
+
 /// `[http]`.
 pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
     let mut t = reader.one("http");
@@ -74,6 +77,20 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
             "address",
             "others than this host can reach it: set admin_token, such as \"env:POSTROAD_ADMIN_TOKEN\"",
         );
+    }
+    if let Some(token) = &admin_token {
+        if !token.expose().bytes().all(|b| b.is_ascii_graphic()) {
+            t.problem(
+                "admin_token",
+                "an HTTP header cannot carry it: take letters, digits and signs of ASCII, no blank",
+            );
+        } else if !address.ip().is_loopback() && token.expose().len() < TOKEN_OCTETS_MIN {
+            let what = format!(
+                "others than this host can reach the port, and it is short enough to be guessed: take at least \
+                 {TOKEN_OCTETS_MIN} characters at random"
+            );
+            t.problem("admin_token", what);
+        }
     }
     let certificate = certificate(&mut t);
     t.finish(&[]);

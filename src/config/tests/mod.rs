@@ -179,7 +179,7 @@ fn every_key_says_what_it_means() {
         "#,
         ),
         (".env", "SHOP=pa#ss$w%rd"),
-        ("token", "t0ken\r\n"),
+        ("token", "t0ken-of-16-signs\r\n"),
     ])
     .certificate("tls.crt", "tls.key")
     .certificate("ca.pem", "ca.key");
@@ -223,7 +223,7 @@ fn every_key_says_what_it_means() {
     );
     assert_eq!((c.esps[0].priority, c.esps[0].weight), (2, 50));
     assert_eq!(c.esps[1].kind, EspKind::Sandbox { keep: 5 });
-    assert_eq!(c.http.admin_token, Some(Secret::new("t0ken")));
+    assert_eq!(c.http.admin_token, Some(Secret::new("t0ken-of-16-signs")));
     assert_eq!(
         (c.memory_octets, c.store.queue_octets_max, c.store.min_free_octets),
         (64_000_000, 1_000_000_000, 0)
@@ -378,7 +378,7 @@ fn a_wrong_twin_is_named_by_its_variable() {
 fn no_listener_stands_in_the_way_of_another_or_of_the_side_port() {
     let at = |listener: &str, http: &str| {
         format!(
-            "[[listener]]\nallow = []\naddress = \"{listener}\"\n[http]\nadmin_token = \"t\"\n{http}"
+            "[[listener]]\nallow = []\naddress = \"{listener}\"\n[http]\nadmin_token = \"a-token-that-is-long\"\n{http}"
         )
     };
     read(&at("127.0.0.1:0", "address = \"127.0.0.1:0\""));
@@ -610,4 +610,15 @@ fn what_a_login_has_written_empty_lifts_what_the_listener_says() {
         let left = (terms.from_rewrite.is_empty(), terms.is_unguarded(), terms.dedupe.is_none());
         assert_eq!(left, (lifted, lifted, lifted), "{own}");
     }
+}
+
+#[test]
+fn an_admin_token_is_one_that_a_header_can_carry_and_nobody_guesses() {
+    for (token, told) in [("   ", "cannot carry"), ("a\\tb", "cannot carry"), ("tök", "cannot carry")] {
+        let said = wrong(&format!("[http]\nadmin_token = \"{token}\"\n"));
+        assert!(said.contains("http.admin_token") && said.contains(told), "{token:?}: {said}");
+    }
+    let short = wrong("[http]\naddress = \"0.0.0.0:8025\"\nadmin_token = \"short\"\n");
+    assert!(short.contains("guessed"), "{short}");
+    read("[http]\nadmin_token = \"short\"\n");
 }
