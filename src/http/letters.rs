@@ -16,10 +16,6 @@ use crate::mail::asks::{self, Asks};
 
 /// Of To, Cc and Bcc together; as an SMTP listener takes by default.
 pub const RECIPIENTS_MAX: usize = 1000;
-/// Tags of one message, and pairs of metadata.
-const LABELS_MAX: usize = 50;
-/// A tag, or one side of a pair.
-const LABEL_CHARACTERS_MAX: usize = 200;
 const EXAMPLE: &str =
     "{\"from\":\"a@example.com\",\"to\":[\"b@example.net\"],\"subject\":\"…\",\"text\":\"…\"}";
 
@@ -58,10 +54,10 @@ pub struct Mail {
     /// As `[[stream]]` names it; absent: transactional.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stream: Option<String>,
-    /// Labels of the app's own.
+    /// Labels of the app's own: at most 10, each of at most 255 octets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// Pairs of the app's own.
+    /// Pairs of the app's own: at most 20; a key has 1 to 40 letters, digits, _ and -, a value at most 255 octets.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub metadata: std::collections::BTreeMap<String, String>,
     /// The one ESP that may carry it.
@@ -277,28 +273,28 @@ fn files(fields: &mut Fields) -> Vec<File> {
 }
 
 fn labels(fields: &mut Fields) -> (Vec<String>, Vec<(String, String)>) {
-    let fits = |text: &str| {
-        !text.is_empty()
-            && text.chars().count() <= LABEL_CHARACTERS_MAX
-            && !text.chars().any(char::is_control)
-    };
-    let advice = format!("1 to {LABEL_CHARACTERS_MAX} characters, none of them a control character");
     let mut tags = Vec::new();
     for (n, value) in fields.list("tags").into_iter().enumerate() {
-        match value {
-            Value::String(tag) if fits(&tag) => tags.push(tag),
-            _ => fields.wrong(&format!("tags[{n}]"), format!("not a text of {advice}")),
+        let tag = match value {
+            Value::String(tag) => asks::value_fits(&tag).map(|()| tag),
+            _ => Err("not a text".to_owned()),
+        };
+        match tag {
+            Ok(tag) => tags.push(tag),
+            Err(what) => fields.wrong(&format!("tags[{n}]"), what),
         }
     }
     let metadata = fields.pairs("metadata");
     for (key, value) in &metadata {
-        if !fits(key) || !fits(value) {
-            fields.wrong(&format!("metadata.{key}"), format!("key and value have {advice}"));
+        if let Err(what) = asks::key_fits(key).and_then(|()| asks::value_fits(value)) {
+            fields.wrong(&format!("metadata.{key}"), what);
         }
     }
-    for (key, count) in [("tags", tags.len()), ("metadata", metadata.len())] {
-        if count > LABELS_MAX {
-            fields.wrong(key, format!("more than {LABELS_MAX}"));
+    for (key, count, most) in
+        [("tags", tags.len(), asks::TAGS_MAX), ("metadata", metadata.len(), asks::METADATA_MAX)]
+    {
+        if count > most {
+            fields.wrong(key, format!("at most {most} in a message"));
         }
     }
     (tags, metadata)

@@ -101,10 +101,7 @@ impl Asks {
     }
 
     fn pair(&mut self, key: &str, value: &[u8]) -> Result<(), String> {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
-        if key.is_empty() || key.len() > KEY_OCTETS_MAX || !key.bytes().all(fits) {
-            return Err(format!("a key has 1 to {KEY_OCTETS_MAX} letters, digits, _ and -"));
-        }
+        key_fits(key)?;
         if self.metadata.iter().any(|(known, _)| known == key) {
             return Err("stands there twice".into());
         }
@@ -138,6 +135,25 @@ fn text(value: &[u8]) -> Result<String, String> {
     let text = std::str::from_utf8(value).map_err(|_| "is not UTF-8".to_owned())?;
     let text = text.replace("\r\n", "");
     let text = text.trim();
+    value_fits(text)?;
+    Ok(text.to_owned())
+}
+
+/// Whether the key of a pair is one, by whatever way it came.
+///
+/// Errors: what is wrong.
+pub fn key_fits(key: &str) -> Result<(), String> {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    match (1..=KEY_OCTETS_MAX).contains(&key.len()) && key.bytes().all(fits) {
+        true => Ok(()),
+        false => Err(format!("a key has 1 to {KEY_OCTETS_MAX} letters, digits, _ and -")),
+    }
+}
+
+/// Whether a value, a tag or that of a pair, is one.
+///
+/// Errors: what is wrong.
+pub fn value_fits(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("is empty".into());
     }
@@ -147,7 +163,7 @@ fn text(value: &[u8]) -> Result<String, String> {
     if text.chars().any(|c| c.is_control() && c != '\t') {
         return Err("has control characters".into());
     }
-    Ok(text.to_owned())
+    Ok(())
 }
 
 /// RFC 3339 or RFC 5322; what is past means now. `Err` says what is wrong and what to write.

@@ -202,3 +202,27 @@ async fn who_sends_a_key_again_gets_the_first_answer_whatever_is_thought_of_it_b
     assert_eq!((status, &again["id"]), (StatusCode::ACCEPTED, &json!(id(9).to_string())), "{again}");
     assert_eq!(port.queue.submitted.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn labels_have_the_bounds_that_they_have_by_smtp() {
+    let port = Port::open().await;
+    let tags = |n: usize| json!((0..n).map(|n| n.to_string()).collect::<Vec<_>>());
+    let pairs =
+        |n: usize| json!((0..n).map(|n| (n.to_string(), "v")).collect::<std::collections::BTreeMap<_, _>>());
+    for (field, value, wrong) in [
+        ("tags", tags(10), None),
+        ("tags", tags(11), Some("tags")),
+        ("tags", json!(["t".repeat(256)]), Some("tags[0]")),
+        ("metadata", pairs(20), None),
+        ("metadata", pairs(21), Some("metadata")),
+        ("metadata", json!({"or der": "7"}), Some("metadata.or der")),
+    ] {
+        let mut mail = mail();
+        mail[field] = value;
+        let (status, body) = port.send(&mail).await;
+        match wrong {
+            None => assert_eq!(status, StatusCode::ACCEPTED, "{body}"),
+            Some(wrong) => assert_eq!(fields(&body), [wrong]),
+        }
+    }
+}
