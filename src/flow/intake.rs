@@ -1,6 +1,6 @@
 //! Intake: the door's questions answered, and the one moment at which mail becomes ours.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -102,7 +102,7 @@ impl Intake {
     /// Takes a submission in. `Ok` means: committed.
     pub async fn submit(&self, mut submission: Submission) -> Result<MessageId, Reply> {
         let key = submission.key.take();
-        if let Some(first) = self.taken_before(key.as_ref(), &submission.source)? {
+        if let Some(first) = self.taken_before(key.as_ref(), &submission).await? {
             if let Some(rest) = submission.raw.rest {
                 Gatekeeper::discard(self, rest.message).await;
             }
@@ -156,13 +156,37 @@ impl Intake {
 
     /// The message that had this key first. Looked for before anything is judged: who only did not hear the first 250
     /// is not told that there is no room, or that the content is refused.
-    fn taken_before(&self, key: Option<&OnceKey>, source: &Source) -> Result<Option<MessageId>, Reply> {
+    async fn taken_before(
+        &self,
+        key: Option<&OnceKey>,
+        submission: &Submission,
+    ) -> Result<Option<MessageId>, Reply> {
         let Some(key) = key else { return Ok(None) };
-        let first = self.known(key)?;
-        if let Some(first) = first {
-            journal::repeated(first, &source.listener);
+        let Some(first) = self.known(key)? else { return Ok(None) };
+        self.repeated(first, &submission.envelope.recipients, &submission.source).await?;
+        Ok(Some(first))
+    }
+
+    /// A repeat is answered as the first was; not for somebody who did not get that one, and would get nothing.
+    async fn repeated(&self, first: MessageId, to: &[Address], source: &Source) -> Result<(), Reply> {
+        // After its retention nothing is known of it but that it was taken.
+        if let Some(view) = self.store.show(first).await.map_err(|error| self.not_taken(&error))? {
+            let had: HashSet<String> = view.message.envelope.recipients.iter().map(Address::key).collect();
+            let mut others = to.iter().filter(|to| !had.contains(&to.key()));
+            if let Some(other) = others.next() {
+                let more = match others.count() {
+                    0 => String::new(),
+                    n => format!(", nor are {n} others"),
+                };
+                let text = format!(
+                    "<{other}> is not among the recipients when its key came first{more}: nothing was sent now; give \
+                     other mail another key"
+                );
+                return Err(Reply::told(550, (5, 7, 1), text));
+            }
         }
-        Ok(first)
+        journal::repeated(first, &source.listener);
+        Ok(())
     }
 
     /// The message that had this key first, while it is remembered.
@@ -209,7 +233,7 @@ impl Intake {
                 if let Some(planned) = planned {
                     self.courier.give_up(planned);
                 }
-                journal::repeated(first, &message.source.listener);
+                self.repeated(first, &message.envelope.recipients, &message.source).await?;
                 return Ok(first);
             }
             Err(error) => {
@@ -340,12 +364,12 @@ struct Asked {
 
 impl Intake {
     /// Reads what the message asks for in its header, and refuses what is wrong or not this client's to choose. The
-    /// stream: first what the credential binds, then the header, then the listener.
+    /// stream: what the credential binds, else what the listener does, else the header's.
     fn asked(&self, client: &Client, body: &Body) -> Result<Asked, Reply> {
         let wrong = |bad: BadAsk| Reply::told(550, (5, 6, 0), bad.to_string());
         let asks = Asks::read(&body.head, self.clock.now()).map_err(wrong)?;
         let bound = client.credential.as_ref();
-        let bound_stream = bound.and_then(|c| c.stream.as_ref()).map(StreamName::as_str);
+        let bound_stream = asked_stream(client).map(StreamName::as_str);
         let stream = chosen("X-Postroad-Stream", "stream", bound_stream, asks.stream)?;
         if let Some(name) = &stream
             && self.setup.stream_named(&StreamName::new(name)).is_none()
@@ -359,7 +383,7 @@ impl Intake {
             return Err(unknown("X-Postroad-Esp", "ESP", name, &self.setup.names()));
         }
         Ok(Asked {
-            stream: stream.map(|name| StreamName::new(&name)).or_else(|| client.listener_stream.clone()),
+            stream: stream.map(|name| StreamName::new(&name)),
             tags: asks.tags,
             metadata: asks.metadata,
             esp,
@@ -479,7 +503,7 @@ fn scope(client: &Client) -> String {
     }
 }
 
-/// What the credential binds; else what the message asks for.
+/// What the credential or the listener binds; else what the message asks for.
 fn chosen(
     field: &str,
     what: &str,
@@ -488,7 +512,7 @@ fn chosen(
 ) -> Result<Option<String>, Reply> {
     match (bound, asked) {
         (Some(bound), Some(asked)) if asked != bound => {
-            let text = format!("{field}: {asked} is not this user's to choose; its {what} is {bound}");
+            let text = format!("{field}: {asked} is not this client's to choose; its {what} is {bound}");
             Err(Reply::told(550, (5, 7, 1), text))
         }
         (Some(bound), _) => Ok(Some(bound.to_owned())),

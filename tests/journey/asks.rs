@@ -259,3 +259,33 @@ fn where_the_header_chooses_a_stream_on_which_nobody_may_be_mailed_the_message_i
     assert_eq!(b.received()[1].to, ["<ok@example.com>"]);
     a.wait_for(1);
 }
+
+#[test]
+fn a_key_that_came_with_other_recipients_sends_nothing_and_says_so() {
+    let (a, _b, relay) = two("");
+    let keyed = mail("X-Postroad-Idempotency-Key: order-12\r\n");
+    let id = relay.submit("app@example.org", &["ok@example.com", "two@example.com"], &keyed);
+    let mut client = relay.client();
+    client.begin("app@example.org", &["two@example.com"]);
+    client.raw(&[&keyed[..], b".\r\n"].concat());
+    assert!(client.expect("250").text().contains(&id));
+    client.begin("app@example.org", &["ok@example.com", "new@example.com"]);
+    client.raw(&[&keyed[..], b".\r\n"].concat());
+    let said = client.expect("550").text();
+    assert!(said.contains("<new@example.com> is not among the recipients when its key came first"), "{said}");
+    wait_until("the first goes out", Duration::from_secs(10), || a.count() >= 1);
+    assert!(a.received().iter().all(|mail| mail.to.iter().all(|to| to != "<new@example.com>")));
+}
+
+#[test]
+fn a_listener_with_a_stream_takes_no_other() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    let setup = Relay::setup().listener("stream = \"news\"").upstream(&a, "").upstream(&b, "");
+    let relay = setup.tables(NEWS).start();
+    let mut client = Client::hello(relay.listener(0));
+    let said = refused(&mut client, "X-Postroad-Stream: transactional\r\n");
+    assert!(said.contains("X-Postroad-Stream") && said.contains("its stream is news"), "{said}");
+    client.begin("app@example.org", &["ok@example.com"]);
+    client.raw(&[&mail("X-Postroad-Stream: news\r\n")[..], b".\r\n"].concat());
+    client.expect("250");
+}
