@@ -92,7 +92,8 @@ impl Problem {
     pub fn too_often(wait: Duration) -> Self {
         let message = "asked too often; come again after the seconds that Retry-After names";
         let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_often", message);
-        problem.retry_after_secs = Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX));
+        problem.retry_after_secs =
+            Some(u32::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1));
         problem
     }
 
