@@ -23,6 +23,8 @@ use crate::store::Filter;
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// Longer than the relay's own limit, whose answer says more.
 const ANSWER_MAX: Duration = Duration::from_secs(40);
+/// What the answer to a mail may take: the relay waits for its disk, and the mail has to get there.
+const MAIL_MAX: Duration = Duration::from_secs(600);
 /// A relay that starts has the lock before it has its HTTP port.
 const START_MAX: Duration = Duration::from_secs(5);
 /// A process that takes the lock has all of it by then.
@@ -195,7 +197,7 @@ impl Client {
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_MAX)
-            .read_timeout(ANSWER_MAX)
+            .read_timeout(MAIL_MAX)
             .build()
             .map_err(|e| Failure::Failed(reasons(&e)))?;
         Ok(Client { base: base.trim_end_matches('/').to_owned(), token, http })
@@ -229,26 +231,71 @@ impl Client {
         self.send(self.http.request(Method::DELETE, format!("{}{path}", self.base))).await.map(|_| ())
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
-        let response = request.bearer_auth(self.token.expose()).send().await.map_err(|e| self.silent(&e))?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
+    /// Posts JSON under a key under which it is done once. Where it is not known what became of it, the key is told.
+    pub(super) async fn post_once<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        key: &str,
+    ) -> Result<T, Failure> {
+        let request = self.http.request(Method::POST, format!("{}{path}", self.base)).json(body);
+        let request = request.bearer_auth(self.token.expose()).header("Idempotency-Key", key);
+        let unsure = |said: String| {
+            Failure::Failed(format!(
+                "{said}; it may have been taken: the same command with --key {key} sends it only where it was not"
+            ))
+        };
+        let lost = |error: reqwest::Error| match error.is_connect() || error.is_builder() {
+            true => self.silent(&error),
+            false => unsure(format!("no answer from {}: {}", self.base, reasons(&error))),
+        };
+        let response = request.send().await.map_err(lost)?;
+        match response.status() {
+            status if status.is_success() => {
+                let body = response.bytes().await.map_err(lost)?;
+                serde_json::from_slice(&body)
+                    .map_err(|e| unsure(format!("{} answered what this version cannot read: {e}", self.base)))
+            }
+            status => match self.refused(response).await {
+                Failure::Failed(said) if status.is_server_error() => Err(unsure(said)),
+                Failure::NoRelay(said) => Err(unsure(said)),
+                failure => Err(failure),
+            },
         }
-        let body = response.bytes().await.map_err(|e| self.silent(&e))?;
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
+        let answer = request.bearer_auth(self.token.expose()).send();
+        let response = match tokio::time::timeout(ANSWER_MAX, answer).await {
+            Ok(response) => response.map_err(|e| self.silent(&e))?,
+            Err(_) => {
+                let said = format!("no answer from {} within {} s", self.base, ANSWER_MAX.as_secs());
+                return Err(Failure::NoRelay(said));
+            }
+        };
+        match response.status().is_success() {
+            true => Ok(response),
+            false => Err(self.refused(response).await),
+        }
+    }
+
+    /// What an answer that is none of success says.
+    async fn refused(&self, response: reqwest::Response) -> Failure {
+        let status = response.status();
+        let body = match response.bytes().await {
+            Ok(body) => body,
+            Err(error) => return self.silent(&error),
+        };
         let Ok(ErrorBody { error }) = serde_json::from_slice(&body) else {
-            return Err(Failure::Failed(format!(
-                "{} answered {status}, and not as Postroad does",
-                self.base
-            )));
+            return Failure::Failed(format!("{} answered {status}, and not as Postroad does", self.base));
         };
         let message = error.whole();
-        Err(match status {
+        match status {
             StatusCode::UNPROCESSABLE_ENTITY if error.code == "configuration" => Failure::Refused(error),
             StatusCode::NOT_FOUND | StatusCode::GONE => Failure::NotFound(message),
             StatusCode::BAD_REQUEST => Failure::Usage(message),
             _ => Failure::Failed(message),
-        })
+        }
     }
 
     async fn read<T: DeserializeOwned>(&self, response: reqwest::Response) -> Result<T, Failure> {

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::Args;
 use serde_json::json;
 
@@ -47,6 +47,9 @@ pub(super) struct Letter {
     /// A header field, such as "X-Order: 7"; may be given several times
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// Taken once: a repeat with the same key within 24 h is the same mail [default: a new one]
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -56,8 +59,12 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 /// `send`
 pub(super) async fn send(common: &Common, letter: Letter, out: &mut impl Write) -> Result<(), Failure> {
+    let key = match &letter.key {
+        Some(key) => key.clone(),
+        None => new_key()?,
+    };
     let mail = mail(letter, std::io::stdin())?;
-    let sent: Sent = reach::relay(common).await?.post("/v1/send", &mail).await?;
+    let sent: Sent = reach::relay(common).await?.post_once("/v1/send", &mail, &key).await?;
     if common.json {
         return Ok(json_line(out, &json!(sent))?);
     }
@@ -66,6 +73,14 @@ pub(super) async fn send(common: &Common, letter: Letter, out: &mut impl Write) 
         writeln!(out, "not to {}: {} {}", shown(&to.address), to.code, shown(&to.said))?;
     }
     Ok(())
+}
+
+/// One that nobody had before.
+fn new_key() -> Result<String, Failure> {
+    let mut octets = [0; 16];
+    aws_lc_rs::rand::fill(&mut octets)
+        .map_err(|_| Failure::Failed("the system gives no random numbers; try again".into()))?;
+    Ok(URL_SAFE_NO_PAD.encode(octets))
 }
 
 fn mail(letter: Letter, stdin: impl Read + IsTerminal) -> Result<Mail, Failure> {

@@ -284,7 +284,12 @@ impl Post for Fake {
             "busy" => Reply::new(451, (4, 3, 0), "try again"),
             _ => Reply::new(250, (2, 1, 5), "recipient ok"),
         };
-        std::future::ready(reply).boxed()
+        let wait = Duration::from_secs(if recipient.local() == "slow-judge" { 100 } else { 0 });
+        async move {
+            tokio::time::sleep(wait).await;
+            reply
+        }
+        .boxed()
     }
 
     fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply> {
@@ -293,8 +298,13 @@ impl Post for Fake {
     }
 
     fn submit(&self, submission: Submission) -> BoxFuture<'_, Result<MessageId, Reply>> {
+        let slow = submission.envelope.recipients.iter().any(|to| to.local() == "slow-disk");
         self.submitted.lock().unwrap().push(submission);
-        std::future::ready(Ok(id(9))).boxed()
+        async move {
+            tokio::time::sleep(Duration::from_secs(if slow { 1000 } else { 0 })).await;
+            Ok(id(9))
+        }
+        .boxed()
     }
 }
 

@@ -14,17 +14,15 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
 use super::error::Problem;
+use super::pace::{Pace, Paced};
 use super::rate::Whose;
 use super::scope::{Scope, Scopes};
-use super::send::Peer;
+use super::send::{Peer, SEND_PATH};
 use super::{App, tokens};
 use crate::clock::monotonic;
 use crate::journal;
 use crate::metrics::HTTP_REQUESTS;
 use crate::store::Token;
-
-/// From the request's head to the answer's.
-const REQUEST_MAX: Duration = Duration::from_secs(30);
 
 /// A token's last use is noted so often.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(600);
@@ -42,18 +40,23 @@ const HEADERS: [(HeaderName, HeaderValue); 5] = [
 /// Around everything.
 pub(super) async fn every_request(request: Request, next: Next) -> Response {
     let name = NEXT_REQUEST.fetch_add(1, Ordering::Relaxed).to_string();
+    let pace = Pace::new();
+    let (mut parts, body) = request.into_parts();
+    parts.extensions.insert(Arc::clone(&pace));
+    let certain = parts.uri.path() == SEND_PATH;
+    let request = Request::from_parts(parts, Paced::body(body, Arc::clone(&pace)));
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let mut response = match tokio::time::timeout(REQUEST_MAX, answer).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_)) => {
-            tracing::error!(target: "postroad", request = %name, "a request ended in a panic");
-            let message = format!("a fault in Postroad; the log has a line for request {name}");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", message).into_response()
-        }
-        Err(_) => {
-            let message = "no answer within 30 s; the relay is busy or its disk is";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", message).into_response()
-        }
+    let mut response = tokio::select! {
+        biased;
+        answer = answer => match answer {
+            Ok(response) => response,
+            Err(_) => {
+                tracing::error!(target: "postroad", request = %name, "a request ended in a panic");
+                let message = format!("a fault in Postroad; the log has a line for request {name}");
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "fault", message).into_response()
+            }
+        },
+        late = pace.over() => late.problem(certain).into_response(),
     };
     let class = match response.status().as_u16() {
         ..400 => "2xx",

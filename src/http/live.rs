@@ -184,7 +184,9 @@ impl Post for LivePost {
         // On a task of its own: a client that hangs up does not stop half-way what is being committed.
         let intake = Arc::clone(&self.0);
         let task = tokio::spawn(async move { intake.submit_whole(submission).await });
-        let ended = |_| Reply::new(451, (4, 3, 0), "a fault in Postroad; try again, its log says why");
+        let said = "a fault in Postroad, its log says why; whether the mail was taken is not known, so look for it before \
+             trying again, or give the Idempotency-Key that it had";
+        let ended = |_| Reply::new(451, (4, 3, 0), said);
         async move { task.await.unwrap_or_else(|error| Err(ended(error))) }.boxed()
     }
 }

@@ -42,6 +42,7 @@ mod health;
 pub mod letters;
 pub mod live;
 pub mod messages;
+mod pace;
 mod probe;
 mod rate;
 pub mod reload;

@@ -19,6 +19,7 @@ use super::body::{Pairs, pairs};
 use super::error::{ErrorBody, FieldProblem, Problem};
 use super::guard::Caller;
 use super::letters::{Mail, Wanted, read_json, read_message};
+use super::pace::Pace;
 use crate::address::Address;
 use crate::flow::aside::aside_over;
 use crate::journal;
@@ -32,6 +33,8 @@ use crate::smtp::{Client, Granted, Reply};
 
 /// The whole request: as an SMTP listener's SIZE.
 pub const SEND_OCTETS_MAX: usize = 25_000_000;
+/// The route.
+pub(super) const SEND_PATH: &str = "/v1/send";
 /// JSON as text, as values, as files and as the message written from them lie in memory together.
 const TIMES_IN_MEMORY: usize = 4;
 /// What the listener's label and field say of mail that came this way.
@@ -90,7 +93,9 @@ pub struct SentTo {
     request_body(content((Mail = "application/json"), (String = "message/rfc822"))),
     responses(
         (status = 202, description = "Committed: for those recipients that are taken", body = Sent),
+        (status = 408, description = "The body came too slowly; nothing was taken", body = ErrorBody),
         (status = 413, description = "Over 25 MB, or more than `[limits] memory` could ever hold", body = ErrorBody),
+        (status = 503, description = "Nothing was taken; try again", body = ErrorBody),
         (status = 422, description = "No recipient may be mailed, or the content is refused", body = ErrorBody),
     )
 )]
@@ -127,7 +132,8 @@ pub(super) async fn send(
         return Ok((StatusCode::ACCEPTED, Json(repeated(&app, first, &wanted).await?)));
     }
     let name = caller.map_or_else(String::new, |caller| caller.name);
-    let sent = enter(&app, wanted, key, client_of(name, peer), permit).await?;
+    let pace = parts.extensions.get::<Arc<Pace>>().cloned();
+    let sent = enter(&app, wanted, key, client_of(name, peer), (permit, pace)).await?;
     Ok((StatusCode::ACCEPTED, Json(sent)))
 }
 
@@ -222,7 +228,7 @@ async fn enter(
     wanted: Wanted,
     key: Option<OnceKey>,
     mut client: Client,
-    permit: Permit,
+    (permit, pace): (Permit, Option<Arc<Pace>>),
 ) -> Result<Sent, Problem> {
     let stream = wanted.stream.as_deref().map(StreamName::new);
     if let Some(granted) = &mut client.credential {
@@ -280,6 +286,10 @@ async fn enter(
         terms: client.terms,
         on_top: String::new(),
     };
+    // Whoever is told that it was not taken sends it again: from here on nobody is told so but by the store.
+    if let Some(pace) = pace {
+        pace.given();
+    }
     let id = post.submit(submission).await.map_err(|reply| problem_of(&reply))?;
     Ok(Sent { id: id.to_string(), recipients })
 }

@@ -29,8 +29,8 @@ const HEAD_MAX: Duration = Duration::from_secs(10);
 const HEAD_OCTETS_MAX: usize = 64 * 1024;
 /// Then a connection ends after its present request, so that slow readers do not hold places for ever.
 const CONNECTION_MAX: Duration = Duration::from_secs(300);
-/// What that last request may take.
-const LAST_REQUEST_MAX: Duration = Duration::from_secs(35);
+/// What that last request may take: the largest body at the slowest pace, and the work on it.
+const LAST_REQUEST_MAX: Duration = Duration::from_secs(460);
 /// What requests under way may take when the relay stops.
 const STOP_MAX: Duration = Duration::from_secs(5);
 /// After an accept that failed (no descriptors left): it would fail again at once.

@@ -203,6 +203,48 @@ async fn who_sends_a_key_again_gets_the_first_answer_whatever_is_thought_of_it_b
     assert_eq!(port.queue.submitted.lock().unwrap().len(), 1);
 }
 
+/// Asks without a socket, so that hours pass in a moment.
+async fn ask_without_waiting(queue: &Arc<Fake>, body: axum::body::Body) -> (StatusCode, Value) {
+    use hyper::service::Service;
+    let app =
+        hyper_util::service::TowerToHyperService::new(router(fake::relay(Arc::clone(queue), Vec::new())));
+    let request = axum::http::Request::post("/v1/send").header(header::HOST, "x");
+    let request = request.header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
+    let request = request.header(header::CONTENT_LENGTH, "200");
+    let response = app.call(request.body(body).unwrap()).await.unwrap();
+    let status = response.status();
+    let body = axum::body::to_bytes(response.into_body(), 100_000).await.unwrap();
+    (status, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_as_not_taken_is_not_taken_and_a_slow_disk_is_waited_for() {
+    let queue = Arc::new(Fake::with_three());
+    let mut mail = mail();
+    mail["to"] = json!(["slow-judge@example.org"]);
+    let (status, body) = ask_without_waiting(&queue, mail.to_string().into()).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("timeout")));
+    assert!(body["error"]["message"].as_str().unwrap().contains("nothing was taken"), "{body}");
+    assert!(queue.submitted.lock().unwrap().is_empty());
+
+    mail["to"] = json!(["slow-disk@example.org"]);
+    let (status, body) = ask_without_waiting(&queue, mail.to_string().into()).await;
+    assert_eq!((status, &body["id"]), (StatusCode::ACCEPTED, &json!(id(9).to_string())), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_408_and_told_as_the_clients_fault() {
+    let queue = Arc::new(Fake::with_three());
+    let never = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+    let (status, body) = ask_without_waiting(&queue, axum::body::Body::from_stream(never)).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (StatusCode::REQUEST_TIMEOUT, &json!("slow_body")),
+        "{body}"
+    );
+    assert!(body["error"]["message"].as_str().unwrap().contains("body"), "{body}");
+}
+
 #[tokio::test]
 async fn labels_have_the_bounds_that_they_have_by_smtp() {
     let port = Port::open().await;
