@@ -13,6 +13,7 @@ use utoipa::OpenApi;
 
 use super::App;
 use super::error::{ErrorBody, ErrorDetail, FieldProblem};
+use super::guard::KEYLESS;
 use super::scope::{SCOPES, Scope};
 
 /// The methods of OpenAPI that we have.
@@ -127,6 +128,10 @@ fn complete(document: &mut Value, lines: &[Line]) {
         operation["operationId"] = json!(operation_id(line));
         let responses = &mut operation["responses"];
         responses["default"] = error("It was not done; code and message say why");
+        if line.method == "POST" && KEYLESS.contains(&line.path.as_str()) {
+            responses["400"] =
+                error("Wrong; or with an Idempotency-Key, which is not known here: a repeat does it again");
+        }
         if let Some(scope) = line.scope {
             responses["401"] = error("No token, or one that is not known");
             responses["429"] = error("Asked too often; Retry-After says when to come again");

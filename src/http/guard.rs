@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
-use super::error::Problem;
+use super::error::{FieldProblem, Problem};
 use super::pace::{Pace, Paced};
 use super::rate::Whose;
 use super::scope::{Scope, Scopes};
-use super::send::{Peer, SEND_PATH};
+use super::send::{KEY_HEADER, Peer, SEND_PATH};
 use super::{App, tokens};
 use crate::clock::monotonic;
 use crate::journal;
@@ -26,6 +26,9 @@ use crate::store::Token;
 
 /// A token's last use is noted so often.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(600);
+
+/// What is done once more by a repeat, and takes no `Idempotency-Key` that would keep it from that.
+pub(super) const KEYLESS: [&str; 3] = ["/v1/tokens", "/v1/queue/requeue", "/v1/backup"];
 
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
@@ -45,7 +48,17 @@ pub(super) async fn every_request(request: Request, next: Next) -> Response {
     parts.extensions.insert(Arc::clone(&pace));
     let certain = parts.uri.path() == SEND_PATH;
     let request = Request::from_parts(parts, Paced::body(body, Arc::clone(&pace)));
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let wrong = hosts_are_wrong(&request);
+    let answer = async move {
+        match wrong {
+            true => {
+                let message = "a request has one Host field";
+                Problem::new(StatusCode::BAD_REQUEST, "bad_host", message).into_response()
+            }
+            false => next.run(request).await,
+        }
+    };
+    let answer = AssertUnwindSafe(answer).catch_unwind();
     let mut response = tokio::select! {
         biased;
         answer = answer => match answer {
@@ -100,12 +113,29 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
     }
     let peer = request.extensions().get::<Peer>().map(|peer| Whose::stranger(peer.0));
     match known(&app, request.headers(), peer).await.and_then(|caller| allowed(&wanted, caller)) {
+        Ok(_) if key_is_unknown_here(&request) => {
+            let message = "this route does not know the key: a repeat does it again. Ask without the key, and after a lost \
+                           answer look before asking again";
+            Problem::fields(vec![FieldProblem::new("Idempotency-Key", message)]).into_response()
+        }
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Who gives a key trusts in it.
+fn key_is_unknown_here(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
+    request.method() == Method::POST && KEYLESS.contains(&path) && request.headers().contains_key(KEY_HEADER)
+}
+
+/// RFC 9112 section 3.2.
+fn hosts_are_wrong(request: &Request) -> bool {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11)
 }
 
 fn wanted(app: &App, request: &Request) -> Wanted {

@@ -16,6 +16,7 @@ use crate::mail::asks::{self, Asks};
 
 /// Of To, Cc and Bcc together; as an SMTP listener takes by default.
 pub const RECIPIENTS_MAX: usize = 1000;
+const TWICE: &str = "is given twice; a mail has one";
 const EXAMPLE: &str =
     "{\"from\":\"a@example.com\",\"to\":[\"b@example.net\"],\"subject\":\"…\",\"text\":\"…\"}";
 
@@ -307,6 +308,9 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs, now: Timestamp) -> Result<
     let (mut from, mut to, mut stream, mut esp, mut wrong) = (None, Vec::new(), None, None, Vec::new());
     for (key, value) in pairs {
         match key.as_str() {
+            "from" if from.is_some() => wrong.push(FieldProblem::new(key, TWICE)),
+            "stream" if stream.is_some() => wrong.push(FieldProblem::new(key, TWICE)),
+            "esp" if esp.is_some() => wrong.push(FieldProblem::new(key, TWICE)),
             "from" => from = Some(("from".to_owned(), value)),
             "to" => to.push((format!("to[{}]", to.len()), value)),
             "stream" => stream = Some(value),

@@ -35,6 +35,8 @@ use crate::smtp::{Client, Granted, Reply};
 pub const SEND_OCTETS_MAX: usize = 25_000_000;
 /// The route.
 pub(super) const SEND_PATH: &str = "/v1/send";
+/// Under what it is done once.
+pub(super) const KEY_HEADER: &str = "idempotency-key";
 /// JSON as text, as values, as files and as the message written from them lie in memory together.
 const TIMES_IN_MEMORY: usize = 4;
 /// What the listener's label and field say of mail that came this way.
@@ -139,7 +141,12 @@ pub(super) async fn send(
 
 /// `Idempotency-Key`, as most APIs of the kind take it.
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let mut given = headers.get_all(KEY_HEADER).iter();
+    let Some(value) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        let twice = FieldProblem::new("Idempotency-Key", "is given twice; a mail has one key");
+        return Err(Problem::fields(vec![twice]));
+    }
     match value.to_str().map(str::trim) {
         Ok(key) if (1..=VALUE_OCTETS_MAX).contains(&key.len()) => Ok(Some(key.to_owned())),
         Ok(_) | Err(_) => {

@@ -246,6 +246,50 @@ async fn a_body_that_does_not_come_is_408_and_told_as_the_clients_fault() {
 }
 
 #[tokio::test]
+async fn a_key_is_refused_where_it_would_keep_nothing_from_being_done_twice() {
+    let port = Port::open().await;
+    let ask = async |path: &str, keys: &[&str], body: &str| {
+        let mut request = port.client.post(format!("{}{path}", port.base)).bearer_auth(TOKEN);
+        for key in keys {
+            request = request.header("Idempotency-Key", *key);
+        }
+        let response = request.body(body.to_owned()).send().await.unwrap();
+        (response.status(), response.json::<Value>().await.unwrap())
+    };
+    let token = r#"{"name":"a","scopes":["read"]}"#;
+    for (path, body) in [("/v1/tokens", token), ("/v1/queue/requeue", r#"{"ids":[]}"#), ("/v1/backup", "{}")]
+    {
+        let (status, answer) = ask(path, &["k"], body).await;
+        assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["Idempotency-Key"]), "{path}");
+    }
+    assert!(port.queue.tokens.lock().unwrap().is_empty());
+    let (_, answer) = ask("/v1/queue/flush", &["k"], "{}").await;
+    assert!(!answer.to_string().contains("Idempotency-Key"), "a repeat is harmless: {answer}");
+    let (status, answer) = ask("/v1/send", &["k", "l"], &mail().to_string()).await;
+    assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["Idempotency-Key"]));
+    let query = "?from=a@example.com&from=b@example.com&to=c@example.org&esp=a&esp=b";
+    let (status, answer) = port.send_raw(query, "From: a@example.com\r\n\r\nx\r\n").await;
+    assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["from", "esp"]), "{answer}");
+}
+
+#[tokio::test]
+async fn a_request_names_its_host_once() {
+    let port = Port::open().await;
+    for (head, status) in [
+        ("GET /healthz HTTP/1.1\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\n", "200"),
+        ("GET /healthz HTTP/1.0\r\n", "200"),
+    ] {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{head}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn labels_have_the_bounds_that_they_have_by_smtp() {
     let port = Port::open().await;
     let tags = |n: usize| json!((0..n).map(|n| n.to_string()).collect::<Vec<_>>());
