@@ -16,11 +16,12 @@ use postroad::esp::settings::{
 };
 use postroad::esp::{Esp, Parcel};
 use postroad::mail::{
-    Abort, AttemptId, Body, Envelope, Message, MessageId, Outcome, Protocol, ReversePath, Source, StreamKind,
+    Abort, AttemptId, Body, Envelope, Grant, Message, MessageId, Outcome, Protocol, ReversePath, Source, StreamKind,
     StreamName, Watch,
 };
 use postroad::relay::doors::{House, open};
 use postroad::secret::Secret;
+use postroad::wire::smtp::Tokens;
 use postroad::wire::{NoChunks, Wire};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,7 +52,13 @@ fn main() -> Result<(), Failure> {
         if !wanted.is_empty() && !wanted.iter().any(|w| w == name) {
             continue;
         }
-        let house = House { hostname: "bench.example", own_reports: false, chunks: Arc::new(NoChunks) };
+        let tokens = |grant: &Grant| Arc::new(Tokens::new(grant.clone()));
+        let house = House {
+            hostname: "bench.example",
+            own_reports: false,
+            chunks: Arc::new(NoChunks),
+            tokens: &tokens,
+        };
         let (esp, wire) = open(&kind, &house);
         let line = Arc::new((esp, wire));
         runtime.block_on(run(&line, &message, MESSAGES / 10))?;
@@ -121,8 +128,7 @@ fn kinds(smtp: SocketAddr, http: SocketAddr) -> Vec<(&'static str, EspKind)> {
     };
     let endpoint = SmtpEndpoint { host: smtp.ip().to_string(), port: smtp.port(), tls: SmtpTls::Off };
     let by_smtp = SmtpEspSettings {
-        username: None,
-        password: None,
+        login: None,
         ..Access { smtp_endpoint: Some(endpoint.clone()), ..access.clone() }.smtp(
             endpoint,
             String::new(),

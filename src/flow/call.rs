@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::aside::aside;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
-use super::aside::aside;
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;

@@ -199,8 +199,9 @@ fn mail_without_a_sender_goes_by_the_api_alone() {
 fn its_smtp_endpoint_has_the_password_of_its_region() {
     let smtp = Ses::smtp(&settings(Transport::Auto, true)).unwrap();
     assert_eq!((smtp.host.as_str(), smtp.port), ("email-smtp.eu-west-1.amazonaws.com", 587));
-    assert_eq!(smtp.username.as_deref(), Some("AKIAEXAMPLE"));
-    assert_eq!(smtp.password.unwrap().expose(), "BMW5RDrXmmVs0lV7GpI4oLkHXpZ4stDsk6q91z1g38Pk");
+    let login = smtp.login.unwrap();
+    let password = SmtpProof::Password(Secret::new("BMW5RDrXmmVs0lV7GpI4oLkHXpZ4stDsk6q91z1g38Pk"));
+    assert_eq!((login.username.as_str(), login.proof), ("AKIAEXAMPLE", password));
 }
 
 fn reply(status: u16, name: &str, body: &str) -> HttpReply {
