@@ -52,6 +52,14 @@ pub(super) fn both(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
     if let Some(name) = twice(&message.body.head) {
         return no(format!("SES takes a message with one {name} field, and this one has several"));
     }
+    if !fields(&message.body.head).any(|field| field.is("From")) {
+        return no("SES takes no message without a From field".into());
+    }
+    if let Some(field) = fields(&message.body.head).find(|field| !field.name.iter().all(u8::is_ascii_graphic))
+    {
+        let name = String::from_utf8_lossy(field.name).escape_debug().to_string();
+        return no(format!("SES takes field names in ASCII alone, and {name} is none"));
+    }
     if let Some(name) = beyond_ascii(&message.body.head) {
         return no(format!("SES takes addresses in ASCII alone, and {name} has other octets"));
     }

@@ -101,7 +101,7 @@ fn the_message_goes_as_it_is_to_exactly_these_recipients() {
 
 #[test]
 fn labels_and_pairs_go_where_ses_can_say_them_and_none_takes_anothers_place() {
-    let content = format!("X-SES-MESSAGE-TAGS: campaign=spring, kind=receipt;\r\n {PLAIN}");
+    let content = format!("X-SES-MESSAGE-TAGS: campaign=spring, kind=receipt;\r\n{PLAIN}");
     let mut message = message(&content);
     message.tags = ["welcome", "two words", "b"].map(str::to_owned).to_vec();
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
@@ -156,6 +156,11 @@ fn what_ses_cannot_carry_is_named_before_anything_is_sent() {
             .contains("Content-Type")
     );
     assert!(unfit(PLAIN, "gr\u{fc}n@example.com").contains("not ASCII"));
+    assert!(unfit("To: ok@example.com\r\n\r\nhello\r\n", "ok@example.com").contains("without a From"));
+    assert!(
+        unfit(&format!("X-Gr\u{f6}\u{df}e: 1\r\n{PLAIN}"), "ok@example.com")
+            .contains("X-Gr\u{f6}\u{df}e is none")
+    );
     assert!(unfit("From: J\u{fc}rgen <a@example.org>\r\n\r\n", "ok@example.com").contains("From has other"));
     assert!(unfit(&format!("{PLAIN}{}\r\n", "x".repeat(999)), "ok@example.com").contains("999 octets"));
     let crowd: Vec<Address> = (0..51).map(|n| address(&format!("r{n}@example.com"))).collect();
@@ -167,7 +172,12 @@ fn what_ses_cannot_carry_is_named_before_anything_is_sent() {
     assert!(compose(&ses, &report, &crowd[..1]).unwrap_err().contains("dsn_from"));
     assert!(compose(&Ses::new(&settings(Transport::Auto, true), true), &report, &crowd[..1]).is_ok());
     assert!(
-        compose(&ses, &message("Received: a\r\nReceived: b\r\nTo: a\r\nTo: b\r\n\r\n"), &crowd[..1]).is_ok()
+        compose(
+            &ses,
+            &message("Received: a\r\nReceived: b\r\nFrom: a@example.org\r\nTo: a\r\nTo: b\r\n\r\n"),
+            &crowd[..1]
+        )
+        .is_ok()
     );
 }
 
