@@ -22,6 +22,7 @@ mod files_to_start_from;
 mod graceful_stop;
 mod half_requests;
 mod https;
+mod judges;
 mod keeps_its_contract;
 mod limits;
 mod limits_of_esps;

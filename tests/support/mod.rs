@@ -1,7 +1,9 @@
 //! What the tests stand on: the relay as a process, its clients, its upstreams, the ESPs, mail to send, time to wait.
 
+pub mod corpus;
 pub mod esps;
 pub mod http;
+pub mod judges;
 pub mod line;
 pub mod mailgen;
 pub mod port;
