@@ -11,7 +11,7 @@ use postroad::address::{Address, Grammar};
 use serde_json::Value;
 
 use crate::support::corpus::{HIDDEN, Letter, letters};
-use crate::support::esps::{Postmark, postmark};
+use crate::support::esps::{Postmark, Sendgrid, postmark};
 use crate::support::judges::{Judge, Passed, Tap};
 use crate::support::{Client, Relay, http, skip, wait_until};
 use seen::Seen;
@@ -43,6 +43,15 @@ const POSTMARK: Vendor = Vendor {
     path: "/email",
     key: ("X-Postmark-Server-Token", postmark::TOKEN),
     read: seen::of_postmark,
+    fit_min: 60,
+};
+
+const SENDGRID: Vendor = Vendor {
+    name: "sendgrid",
+    keys: "api_key = \"SG.standin.0123456789abcdefghijklmnopqrstuv\"",
+    path: "/v3/mail/send",
+    key: ("Authorization", "Bearer SG.standin.0123456789abcdefghijklmnopqrstuv"),
+    read: seen::of_sendgrid,
     fit_min: 60,
 };
 
@@ -177,6 +186,23 @@ fn status(at: SocketAddr, vendor: &Vendor, keys: &[(&str, &str)], body: &str) ->
 }
 
 #[test]
+fn sendgrids_own_description_finds_nothing_wrong() {
+    let prism = match Judge::prism("sendgrid-mail.json") {
+        Ok(prism) => prism,
+        Err(why) => return skip("SendGrid's description as judge", &why),
+    };
+    let at = prism.address();
+    assert_eq!(status(at, &SENDGRID, &[SENDGRID.key], "{}"), 400, "it judges bodies");
+    let whole = r#"{"personalizations":[{"to":[{"email":"a@example.com"}]}],"from":{"email":"b@example.org"},
+        "subject":"s","content":[{"type":"text/plain","value":"x"}]}"#;
+    assert_eq!(status(at, &SENDGRID, &[SENDGRID.key], whole), 202);
+    assert_eq!(status(at, &SENDGRID, &[], whole), 401, "it judges keys");
+    assert_eq!(status(at, &SENDGRID, &[("Authorization", "Basic eDp5")], whole), 401);
+    let letters = letters();
+    taken_or_unfit(&SENDGRID, at, &letters);
+}
+
+#[test]
 fn postmarks_own_description_finds_nothing_wrong() {
     let prism = match Judge::prism("postmark-server.yml") {
         Ok(prism) => prism,
@@ -197,6 +223,15 @@ fn postmark_is_handed_what_was_sent() {
     assert_eq!(status(mark.address(), &POSTMARK, &[(POSTMARK.key.0, "wrong")], "{}"), 401);
     handed_what_was_sent(&POSTMARK, mark.address());
     nobody_is_shown_to_another(&POSTMARK, mark.address());
+}
+
+#[test]
+fn sendgrid_is_handed_what_was_sent() {
+    let grid = Sendgrid::start();
+    assert_eq!(status(grid.address(), &SENDGRID, &[SENDGRID.key], "{}"), 400);
+    assert_eq!(status(grid.address(), &SENDGRID, &[("Authorization", "Bearer wrong")], "{}"), 401);
+    handed_what_was_sent(&SENDGRID, grid.address());
+    nobody_is_shown_to_another(&SENDGRID, grid.address());
 }
 
 /// Each request of the API, read again, says what another reader sees in the original, and names the envelope alone.

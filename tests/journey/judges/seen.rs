@@ -209,3 +209,34 @@ pub fn of_postmark(json: &Value) -> Seen {
             .collect(),
     }
 }
+
+/// `POST /v3/mail/send` of SendGrid.
+pub fn of_sendgrid(json: &Value) -> Seen {
+    let one = |value: &Value| {
+        person(value["name"].as_str().unwrap_or_default(), value["email"].as_str().unwrap_or_default())
+    };
+    let people = |value: &Value| -> Vec<Person> { value.as_array().into_iter().flatten().map(one).collect() };
+    let all = json["personalizations"].as_array().unwrap();
+    assert_eq!(all.len(), 1, "one message, one personalization");
+    let content = |kind: &str| {
+        let all = json["content"].as_array().into_iter().flatten();
+        let of_kind = |c: &&Value| c["type"].as_str().is_some_and(|t| t.split(';').next() == Some(kind));
+        all.filter(of_kind).filter_map(|c| c["value"].as_str()).collect::<String>()
+    };
+    let files = json["attachments"].as_array().into_iter().flatten();
+    let mut reply_to = people(&json["reply_to_list"]);
+    reply_to.extend(json["reply_to"].is_object().then(|| one(&json["reply_to"])));
+    Seen {
+        subject: json["subject"].as_str().unwrap_or_default().to_owned(),
+        from: vec![one(&json["from"])],
+        reply_to,
+        to: people(&all[0]["to"]),
+        cc: people(&all[0]["cc"]),
+        bcc: people(&all[0]["bcc"]),
+        text: content("text/plain"),
+        html: content("text/html"),
+        files: files
+            .map(|f| handed_file(&f["filename"], &f["type"], &f["content_id"], &f["content"]))
+            .collect(),
+    }
+}
