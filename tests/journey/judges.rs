@@ -2,6 +2,7 @@
 //! program that nobody here wrote, or read again beside the original by a reader that shares nothing with us.
 
 mod seen;
+mod ses;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

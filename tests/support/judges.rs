@@ -38,6 +38,20 @@ impl Judge {
         Ok(Judge::start(command, port))
     }
 
+    /// ministack as SES.
+    pub fn ministack() -> Result<Judge, String> {
+        let program = named("POSTROAD_MINISTACK")
+            .ok_or("ministack is not installed (POSTROAD_MINISTACK=its program)")?;
+        let port = free_port();
+        let mut command = Command::new(program);
+        command
+            .env("BIND_HOST", "127.0.0.1")
+            .env("GATEWAY_PORT", port.to_string())
+            .env("SERVICES", "ses")
+            .env("DOCKER_HOST", "unix:///nonexistent");
+        Ok(Judge::start(command, port))
+    }
+
     fn start(mut command: Command, port: u16) -> Judge {
         let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));

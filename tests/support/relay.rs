@@ -391,6 +391,19 @@ impl Relay {
         Ran::new(output)
     }
 
+    /// What `queue show ID --raw` prints: the message as it is sent, octet for octet.
+    #[track_caller]
+    pub fn show_raw(&self, id: &str) -> Vec<u8> {
+        let output = Command::new(binary())
+            .args(["queue", "show", id, "--raw"])
+            .env("POSTROAD_CONFIG", self.folder().join("postroad.toml"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder().join("relay.log")).unwrap_or_default()
     }
