@@ -14,29 +14,29 @@ use crate::support::{Fault, Point, Relay, Upstream};
 /// A fate is `FAULT@PHASE>NEXT` as the attempt is told in the message's life. `elsewhere` is the other next hop at once
 /// and, without one, a later try; `later` is a later try at the same one; `held` waits for word of what arrived.
 const TABLE: &str = "
-    connect   | refuse hang                                          | path@connect>elsewhere
-    banner    | reset close 4xx 421 5xx garbage half half-stall hang | path@banner>elsewhere
-    ehlo      | reset close 4xx 421 5xx garbage half half-stall hang | path@ehlo>elsewhere
-    starttls  | reset close 4xx 421 5xx garbage half half-stall hang | path@tls>elsewhere
-    handshake | reset close garbage half half-stall hang             | path@tls>elsewhere
-    auth      | reset close 4xx 421 garbage half half-stall hang     | path@auth>elsewhere
-    auth      | 5xx                                                  | account@auth>elsewhere
-    mail      | reset close 4xx 421 garbage half half-stall hang     | path@mail>elsewhere
-    mail      | 5xx                                                  | sender@mail>elsewhere
-    rcpt-1    | reset close 421 garbage half half-stall hang         | path@rcpt>elsewhere
-    rcpt-1    | 4xx                                                  | recipient@rcpt>elsewhere | accepted@dot>sent
-    rcpt-1    | 5xx                                                  | recipient@rcpt>bounced   | accepted@dot>sent
-    rcpt-2    | reset close 421 garbage half half-stall hang         | path@rcpt>elsewhere
-    rcpt-2    | 4xx                                                  | accepted@dot>sent | recipient@rcpt>elsewhere
-    rcpt-2    | 5xx                                                  | accepted@dot>sent | recipient@rcpt>bounced
-    data      | reset close 4xx 421 garbage half half-stall hang     | path@data>elsewhere
-    data      | 5xx                                                  | message@data>bounced
-    body      | reset close 4xx 421 garbage half half-stall hang     | path@body>elsewhere
-    body      | 5xx                                                  | message@body>bounced
-    dot       | reset close garbage half half-stall hang             | unsure@dot>held
-    dot       | 4xx 421                                              | path@dot>elsewhere
-    dot       | content                                              | message@dot>later
-    dot       | 5xx                                                  | message@dot>bounced
+    connect   | refuse hang                                                | path@connect>elsewhere
+    banner    | reset close 4xx 421 5xx garbage mixed half half-stall hang | path@banner>elsewhere
+    ehlo      | reset close 4xx 421 5xx garbage mixed half half-stall hang | path@ehlo>elsewhere
+    starttls  | reset close 4xx 421 5xx garbage mixed half half-stall hang | path@tls>elsewhere
+    handshake | reset close garbage half half-stall hang                   | path@tls>elsewhere
+    auth      | reset close 4xx 421 garbage mixed half half-stall hang     | path@auth>elsewhere
+    auth      | 5xx                                                        | account@auth>elsewhere
+    mail      | reset close 4xx 421 garbage mixed half half-stall hang     | path@mail>elsewhere
+    mail      | 5xx                                                        | sender@mail>elsewhere
+    rcpt-1    | reset close 421 garbage mixed half half-stall hang         | path@rcpt>elsewhere
+    rcpt-1    | 4xx                                                        | recipient@rcpt>elsewhere | accepted@dot>sent
+    rcpt-1    | 5xx                                                        | recipient@rcpt>bounced   | accepted@dot>sent
+    rcpt-2    | reset close 421 garbage mixed half half-stall hang         | path@rcpt>elsewhere
+    rcpt-2    | 4xx                                                        | accepted@dot>sent | recipient@rcpt>elsewhere
+    rcpt-2    | 5xx                                                        | accepted@dot>sent | recipient@rcpt>bounced
+    data      | reset close 4xx 421 garbage mixed half half-stall hang     | path@data>elsewhere
+    data      | 5xx                                                        | message@data>bounced
+    body      | reset close 4xx 421 garbage mixed half half-stall hang     | path@body>elsewhere
+    body      | 5xx                                                        | message@body>bounced
+    dot       | reset close garbage mixed half half-stall hang             | unsure@dot>held
+    dot       | 4xx 421                                                    | path@dot>elsewhere
+    dot       | content                                                    | message@dot>later
+    dot       | 5xx                                                        | message@dot>bounced
     banner    | slow | accepted@dot>sent
     ehlo      | slow | accepted@dot>sent
     starttls  | slow | accepted@dot>sent
@@ -138,6 +138,7 @@ fn fault(point: &str, way: &str) -> Fault {
         (_, "5xx") => Fault::Reply("554 5.7.1 no"),
         (_, "content") => Fault::Reply("451 4.6.0 the content cannot be looked at now"),
         (_, "garbage") => Fault::Garbage,
+        (_, "mixed") => Fault::Mixed,
         (_, "half") => Fault::Half,
         (_, "half-stall") => Fault::HalfStall,
         (_, "slow") => Fault::Slow(SLOW),

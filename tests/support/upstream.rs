@@ -50,6 +50,8 @@ pub enum Fault {
     /// This reply instead (421 also closes).
     Reply(&'static str),
     Garbage,
+    /// A reply whose lines have different codes.
+    Mixed,
     /// Two digits of the reply, then an end.
     Half,
     /// Two digits of the reply, then nothing, and nothing is read either.
@@ -751,6 +753,10 @@ impl Session {
             }
             Fault::Garbage => {
                 self.line.write(b"\xff\xfe\0 no reply at all\r\n")?;
+                Ok(true)
+            }
+            Fault::Mixed => {
+                self.line.write(b"250-fine\r\n550 5.1.1 no\r\n")?;
                 Ok(true)
             }
             Fault::Half => {

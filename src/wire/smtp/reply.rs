@@ -10,7 +10,7 @@ const EXCERPT_CHARS_MAX: usize = 100;
 /// A whole reply at the start of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Whole {
-    /// The code of its last line.
+    /// The code of each of its lines.
     pub code: u16,
     /// Its octets, all lines.
     pub octets: usize,
@@ -20,13 +20,19 @@ pub(super) struct Whole {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Garbage(pub String);
 
-/// Looks for a whole reply at the start of `input`; `None` when more has to come.
+/// Looks for a whole reply at the start of `input`; `None` when more has to come. Lines of one reply have the same code
+/// (RFC 5321 section 4.2.1): where they have not, nobody can say which one is meant, or whether the later line answers
+/// another command.
 pub(super) fn whole(input: &[u8]) -> Result<Option<Whole>, Garbage> {
     let bounded = &input[..input.len().min(REPLY_OCTETS_MAX)];
     let mut at = 0;
+    let mut of_first = None;
     while let Some(end) = memchr::memchr(b'\n', &bounded[at..]) {
         let line = trim(&input[at..at + end]);
         let code = code(line).ok_or_else(|| garbage(&input[at..]))?;
+        if *of_first.get_or_insert(code) != code {
+            return Err(garbage(input));
+        }
         at += end + 1;
         if line.get(3) != Some(&b'-') {
             return Ok(Some(Whole { code, octets: at }));
@@ -132,8 +138,19 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_is_garbage_and_what_is_unfinished_waits() {
-        for bad in ["HTTP/1.1 400 Bad\r\n", "25 x\r\n", "999 x\r\n", "2500 x\r\n", "\r\n", "250-a\r\nxyz\r\n"]
-        {
+        for bad in [
+            "HTTP/1.1 400 Bad\r\n",
+            "25 x\r\n",
+            "999 x\r\n",
+            "2500 x\r\n",
+            "\r\n",
+            "250-a\r\nxyz\r\n",
+            "250-fine\r\n550 5.1.1 no\r\n",
+            "550-no\r\n250 ok\r\n",
+            "250-a\r\n550-b\r\n250 c\r\n",
+            "250-a\r\n251-b\r\n",
+            "250-never\r\n354 the next reply\r\n",
+        ] {
             assert!(whole(bad.as_bytes()).is_err(), "{bad:?} was taken");
         }
         for open in ["", "2", "250 ok", "250-a\r\n", "250-a\r\n250"] {
