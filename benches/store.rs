@@ -181,6 +181,7 @@ fn begun(message: &Arc<Message>) -> (Accept, Settle) {
         outcome: Outcome::Accepted { remote_id: None, said: "250 2.0.0 Ok: queued as 4FzXyZ1234".into() },
         phase: None,
         step: Step::Done,
+        hold: Duration::ZERO,
         spent: None,
         choice: None,
         relayed: false,

@@ -315,6 +315,7 @@ impl Courier {
     ) -> Vec<Settle> {
         let mut settles = Vec::with_capacity(answers.len());
         let mut situation = None;
+        let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
         for ((passenger, (outcome, phase)), systemic) in call.passengers.iter().zip(answers).zip(systemic) {
             let step = match outcome {
                 Outcome::Accepted { .. } => Step::Done,
@@ -342,6 +343,7 @@ impl Courier {
                 outcome,
                 phase,
                 step,
+                hold,
                 spent: call.room.share.spent,
                 choice: call.told.clone(),
                 relayed: false,
@@ -393,7 +395,7 @@ impl Courier {
         let for_recipient = settles.iter().any(|s| {
             matches!(s.outcome, Outcome::Refused { fault: Fault::Recipient, .. }) && s.step == Step::Elsewhere
         });
-        let order: Vec<DeliveryId> = settles.iter().map(|s| s.delivery).collect();
+        let order: Vec<(DeliveryId, Step)> = settles.iter().map(|s| (s.delivery, s.step)).collect();
         let settling = self.store.settle(settles);
         if gives_back {
             // Once it is on its way to the ledger: who asks from now on is answered after it.
@@ -406,10 +408,13 @@ impl Courier {
         self.tasks.spawn(async move {
             // Stopping: the next start judges it.
             let Ok(settled) = settling.await else { return };
-            if let Some(at) = next_look {
+            // What is bound may be due before its step says so.
+            let ends = order.iter().zip(&settled).filter_map(|((_, step), settled)| ends_at(*step, *settled));
+            if let Some(at) = ends.chain(next_look).min() {
                 courier.look_at(at);
             }
-            let moved = order.into_iter().zip(settled).filter(|(id, _)| elsewhere.contains(id));
+            let moved = order.into_iter().map(|(id, _)| id).zip(settled);
+            let moved = moved.filter(|(id, _)| elsewhere.contains(id));
             courier.go_elsewhere(&call, moved, for_recipient);
             if let Some(recipient) = stranded {
                 courier.tell_stranded(&call, recipient).await;
@@ -535,6 +540,14 @@ fn looked_at(step: Step) -> Option<Timestamp> {
     match step {
         Step::Later(at) | Step::Hold(at) | Step::Assume(at) => Some(at),
         Step::Done | Step::Bounce | Step::Elsewhere => None,
+    }
+}
+
+/// The end of the hold that it came to.
+fn ends_at(step: Step, settled: Settled) -> Option<Timestamp> {
+    match (looked_at(step), settled) {
+        (Some(_), Settled::Moved(QueueState::Unsure { until, .. })) => Some(until),
+        _ => None,
     }
 }
 

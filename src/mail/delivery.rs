@@ -287,8 +287,9 @@ impl Delivery {
 
     /// Moves the queue after an answer to `attempt`; `false` when the queue stands elsewhere by now and only the
     /// attempt's row took it (rule 5). `open` is counted after that row has its answer: a second one that was seen to
-    /// be lost ends it (rule 11), by the journal and not by what the call knew when it began.
-    pub fn settle(&mut self, attempt: AttemptId, step: Step, now: Timestamp) -> bool {
+    /// be lost ends it (rule 11), by the journal and not by what the call knew when it began. `hold`: its stream's; what
+    /// is bound waits for no step of the retry schedule beyond its second hold (rule 10).
+    pub fn settle(&mut self, attempt: AttemptId, step: Step, now: Timestamp, hold: Duration) -> bool {
         if step == Step::Done {
             self.known = self.known.max(Known::Handed);
         }
@@ -303,8 +304,8 @@ impl Delivery {
         match step {
             Step::Done => {}
             Step::Bounce => self.end(Reason::Refused),
-            Step::Elsewhere => self.wait(Timestamp::from_millis(0), now),
-            Step::Later(due) => self.wait(due, now),
+            Step::Elsewhere => self.wait(Timestamp::from_millis(0), now, hold),
+            Step::Later(due) => self.wait(due, now, hold),
             Step::Hold(_) | Step::Assume(_) if self.open.seen > 1 => self.end(Reason::Assumed),
             Step::Hold(until) | Step::Assume(until) => self.hold(attempt, until),
         }
@@ -509,11 +510,13 @@ impl Delivery {
         self.mark = Mark::None;
     }
 
-    /// Waits until `due`; a bound one is held until then, for its ESP did not take it (rules 9, 10).
-    fn wait(&mut self, due: Timestamp, now: Timestamp) {
-        if self.is_bound() {
-            self.unable_since.get_or_insert(now);
-        }
+    /// Waits until `due`; a bound one is held until then, for its ESP did not take it (rule 9), and no longer than until
+    /// another hold is over: then [`Delivery::unable`] has to judge it (rule 10).
+    fn wait(&mut self, due: Timestamp, now: Timestamp, hold: Duration) {
+        let due = match self.is_bound() {
+            true => due.min(self.unable_since.get_or_insert(now).plus(hold)),
+            false => due,
+        };
         self.leave(QueueState::Waiting { due });
     }
 

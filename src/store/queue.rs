@@ -244,7 +244,7 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     }
     let mut after = before.clone();
     after.delivery.open = tx.open(&before)?;
-    let moved = after.delivery.settle(settle.attempt, settle.step, tx.now);
+    let moved = after.delivery.settle(settle.attempt, settle.step, tx.now, settle.hold);
     // A late yes to an earlier attempt, while another is out that need not start.
     tx.delta.verdict |= !moved && after.delivery.known > before.delivery.known;
     if moved && matches!(settle.step, Step::Later(_)) {

@@ -175,6 +175,8 @@ pub struct Settle {
     pub phase: Option<Phase>,
     /// What follows.
     pub step: Step,
+    /// Its stream's hold: see [`crate::mail::delivery::Delivery::settle`].
+    pub hold: Duration,
     /// From which moment's buckets of the ledger its ESP's allowance was taken; a definite no gives it back.
     pub spent: Option<Timestamp>,
     /// Which ESPs came before and after this one, and why.

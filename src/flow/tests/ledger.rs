@@ -206,6 +206,7 @@ impl World {
             outcome: Outcome::Refused { fault: Fault::Path, lasting: false, wait: None, said: "451".into() },
             phase: None,
             step: Step::Later(now),
+            hold: Duration::ZERO,
             spent: begun.share.spent,
             choice: None,
             relayed: false,

@@ -39,10 +39,10 @@ fn what_is_known_and_what_is_suppressed_is_never_begun() {
 #[test]
 fn a_late_answer_moves_the_queue_only_where_it_still_stands_at_that_attempt() {
     let mut d = out(A1);
-    assert!(d.settle(A1, Step::Later(LATER), NOW));
-    assert!(!d.settle(A1, Step::Bounce, NOW));
+    assert!(d.settle(A1, Step::Later(LATER), NOW, HOLD));
+    assert!(!d.settle(A1, Step::Bounce, NOW, HOLD));
     assert_eq!(d.state, QueueState::Waiting { due: LATER });
-    assert!(!d.settle(A1, Step::Done, NOW), "a late yes ends what waits");
+    assert!(!d.settle(A1, Step::Done, NOW, HOLD), "a late yes ends what waits");
     assert_eq!((d.state, d.known), (QueueState::Done, Known::Handed));
 }
 
@@ -52,7 +52,7 @@ fn a_crash_leaves_what_was_begun_unsure_and_its_end_is_assumed() {
     assert!(d.crashed(LATER));
     assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
     assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
-    d.settle(A2, Step::Later(LATER), NOW);
+    d.settle(A2, Step::Later(LATER), NOW, HOLD);
     assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER }, "the open one is waited for");
     assert_eq!(d.expire(), Some(Reason::Assumed));
 }
@@ -115,7 +115,7 @@ fn what_an_esp_has_is_done_whatever_an_operator_wished() {
 fn an_operator_s_wish_for_what_is_out_is_carried_out_by_its_settle() {
     let mut d = out(A1);
     assert!(d.pause());
-    d.settle(A1, Step::Hold(LATER), NOW);
+    d.settle(A1, Step::Hold(LATER), NOW, HOLD);
     assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Unsure { attempt: A1, until: LATER } });
     assert!(d.release(NOW));
     assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
@@ -124,7 +124,7 @@ fn an_operator_s_wish_for_what_is_out_is_carried_out_by_its_settle() {
 
     let mut d = out(A1);
     assert!(d.remove());
-    d.settle(A1, Step::Done, NOW);
+    d.settle(A1, Step::Done, NOW, HOLD);
     assert_eq!((d.reason, d.known), (None, Known::Handed), "it had left already");
 }
 
@@ -133,13 +133,13 @@ fn what_was_paused_stays_paused_when_its_late_answer_comes() {
     let mut d = bound();
     assert!(d.pause());
     d.open = Open::default();
-    assert!(d.settle(A1, Step::Elsewhere, NOW));
+    assert!(d.settle(A1, Step::Elsewhere, NOW, HOLD));
     assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Waiting }, "nothing is open any more");
     let mut d = bound();
     assert!(d.pause());
-    d.settle(A1, Step::Hold(LATER), NOW);
+    d.settle(A1, Step::Hold(LATER), NOW, HOLD);
     assert_eq!(d.state, QueueState::Paused { from: PausedFrom::Unsure { attempt: A1, until: LATER } });
-    d.settle(A1, Step::Bounce, NOW);
+    d.settle(A1, Step::Bounce, NOW, HOLD);
     assert_eq!(d.reason, Some(Reason::Refused));
 }
 
@@ -153,7 +153,7 @@ fn an_unbegun_delivery_waits_again_or_returns_to_its_hold() {
     assert!(d.unbegin(A2, LATER));
     assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: LATER });
     d.begin(d.state, ME, A2, false);
-    d.settle(A1, Step::Done, NOW);
+    d.settle(A1, Step::Done, NOW, HOLD);
     assert!(d.remove() && d.unbegin(A2, LATER));
     assert_eq!((d.state, d.reason), (QueueState::Done, None), "the first was taken meanwhile");
 }
@@ -161,7 +161,7 @@ fn an_unbegun_delivery_waits_again_or_returns_to_its_hold() {
 /// One whose loss was seen; its hold is over.
 fn bound() -> Delivery {
     let mut d = out(A1);
-    d.settle(A1, Step::Hold(NOW), NOW);
+    d.settle(A1, Step::Hold(NOW), NOW, HOLD);
     d.open = Open { count: 1, seen: 1, latest: Some(A1) };
     d
 }
@@ -178,7 +178,7 @@ fn an_esp_that_stays_unable_loses_what_is_bound_to_it_after_another_hold() {
     assert_eq!(d.unable(over, HOLD, SECOND, UnsureThen::RetryAny), Unable::RetriesAny);
     assert!(!d.is_bound());
     assert_eq!(d.begin(d.state, ME, A2, false), Begin::Begun { twice: true });
-    d.settle(A2, Step::Later(LATER), over);
+    d.settle(A2, Step::Later(LATER), over, HOLD);
     assert_eq!(d.state, QueueState::Waiting { due: LATER }, "it is bound no more");
 
     let mut d = bound();
@@ -195,10 +195,10 @@ fn a_second_one_is_taken_as_sent_only_while_the_first_is_open() {
         d
     };
     let mut d = Delivery { open: Open { count: 2, seen: 2, latest: Some(A2) }, ..repeated() };
-    d.settle(A2, Step::Assume(LATER), NOW);
+    d.settle(A2, Step::Assume(LATER), NOW, HOLD);
     assert_eq!(d.reason, Some(Reason::Assumed));
     let mut d = Delivery { open: Open { count: 1, seen: 1, latest: Some(A2) }, ..repeated() };
-    d.settle(A2, Step::Assume(LATER), NOW);
+    d.settle(A2, Step::Assume(LATER), NOW, HOLD);
     assert_eq!(d.state, QueueState::Unsure { attempt: A2, until: LATER }, "the first was refused meanwhile");
 }
 
@@ -214,9 +214,29 @@ fn what_only_a_crash_left_open_is_not_taken_as_sent() {
 fn a_repeat_that_is_refused_is_held_for_the_open_answer_and_counts_as_unable() {
     let mut d = bound();
     d.begin(d.state, ME, A2, false);
-    d.settle(A2, Step::Elsewhere, NOW);
+    d.settle(A2, Step::Elsewhere, NOW, HOLD);
     assert!(matches!(d.state, QueueState::Unsure { attempt: A1, .. }), "{d:?}");
     assert_eq!(d.unable(NOW.plus(HOLD), HOLD, SECOND, UnsureThen::RetryAny), Unable::RetriesAny);
+}
+
+#[test]
+fn no_step_of_the_retry_schedule_goes_past_the_second_hold() {
+    let far = Step::Later(NOW.plus(HOLD * 50));
+    let over = NOW.plus(HOLD);
+    let mut d = bound();
+    d.begin(d.state, ME, A2, false);
+    d.settle(A2, far, NOW, HOLD);
+    assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: over });
+    // A second try within it does not put it off.
+    let mut again = d;
+    again.begin(again.state, ME, A2, false);
+    again.settle(A2, far, NOW.plus(SECOND * 4), HOLD);
+    assert_eq!(again.state, QueueState::Unsure { attempt: A1, until: over });
+    assert_eq!(d.unable(over, HOLD, SECOND, UnsureThen::RetryAny), Unable::RetriesAny);
+
+    let mut free = out(A1);
+    free.settle(A1, far, NOW, HOLD);
+    assert_eq!(free.state, QueueState::Waiting { due: NOW.plus(HOLD * 50) }, "nothing binds it");
 }
 
 #[test]
@@ -239,7 +259,7 @@ fn what_is_known_is_the_highest_but_delivered_beats_bounced() {
 #[test]
 fn flush_leaves_holds_alone() {
     let mut d = out(A1);
-    d.settle(A1, Step::Hold(LATER), NOW);
+    d.settle(A1, Step::Hold(LATER), NOW, HOLD);
     assert!(!d.flush(NOW));
     assert!(d.release(NOW), "release ends the hold, still bound");
     assert_eq!(d.state, QueueState::Unsure { attempt: A1, until: NOW });

@@ -4,7 +4,7 @@ use std::mem::discriminant;
 
 use super::moves::Move;
 use super::world::{
-    ATTEMPTS_MAX, Attempt, EVERYBODY, Fate, Kind, RECIPIENTS, Stage, Word, World, event, recipients,
+    ATTEMPTS_MAX, Attempt, EVERYBODY, Fate, Kind, Next, RECIPIENTS, Stage, Word, World, event, recipients,
 };
 use super::{Model, Setting};
 use crate::mail::delivery::{Known, Mark, Reason};
@@ -82,7 +82,7 @@ pub fn step(model: &Model, before: &World, mv: Move, after: &World) -> Verdict {
         }
     }
     match mv {
-        Move::CommitHold(attempt) | Move::CommitAnswer(attempt) => settled(before, mv, after, attempt),
+        Move::CommitHold(attempt) | Move::CommitAnswer(attempt) => settled(model, before, mv, after, attempt),
         Move::Answer(attempt) => answered(before, after, usize::from(attempt)),
         _ => Ok(()),
     }
@@ -201,7 +201,7 @@ fn answered(before: &World, after: &World, attempt: usize) -> Verdict {
     Ok(())
 }
 
-fn settled(before: &World, mv: Move, after: &World, attempt: u8) -> Verdict {
+fn settled(model: &Model, before: &World, mv: Move, after: &World, attempt: u8) -> Verdict {
     let call = &before.calls[usize::from(attempt)];
     let settle = if matches!(mv, Move::CommitHold(_)) { call.hold } else { call.answer };
     let Some(settle) = settle else { return Ok(()) };
@@ -211,6 +211,11 @@ fn settled(before: &World, mv: Move, after: &World, attempt: u8) -> Verdict {
             && matches!(b.place.kind, Kind::Out | Kind::Unsure | Kind::PausedUnsure);
         let ends = a.place.kind == Kind::Done && handed(a.known);
         holds("5: moved by an answer to another attempt", r, named || ends || a.place == b.place)?;
+        let put_off = matches!(settle.step[r], Next::Later(_) | Next::Elsewhere) && a.place != b.place;
+        if put_off && matches!(a.place.kind, Kind::Unsure | Kind::PausedUnsure) {
+            let over = a.unable_for.is_some_and(|n| n + a.place.at <= model.setting.hold);
+            holds("10: not looked at when another hold is over", r, over)?;
+        }
         if settle.word[r] == Word::Accepted {
             holds("5: accepted, and nobody knows", r, handed(a.known))?;
         }

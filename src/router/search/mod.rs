@@ -38,6 +38,8 @@ struct Setting {
     attempts: u8,
     /// How long a hold is, in ticks.
     hold: u8,
+    /// And the next step of the retry schedule.
+    retry: u8,
     fates: &'static [Fate],
     /// The ESP that addresses by header.
     header: usize,
@@ -161,6 +163,7 @@ const PLAIN: Setting = Setting {
     then: UnsureThen::RetryAny,
     attempts: 3,
     hold: 1,
+    retry: 1,
     fates: TAKEN_OR_NOT,
     header: 1,
     unplanted: 2,
@@ -233,6 +236,8 @@ fn worlds() -> Vec<Setting> {
         },
         Setting { turns: 2, crashes: 1, ages: true, ..broadcast("broadcast") },
         Setting { hold: 2, turns: 2, attempts: 4, ..broadcast("long hold") },
+        Setting { name: "long retry", retry: 3, loses: true, holds_pass: true, ..PLAIN },
+        Setting { retry: 3, crashes: 1, ..broadcast("long retry of a campaign") },
     ]
 }
 

@@ -364,7 +364,8 @@ impl Model {
                 another_left,
                 systemic: false,
                 moved_for_recipient: call.moved_for_recipient,
-                retry_in: if !self.on(Rule::AlikeStayAlike) && r == 1 { TICK * 2 } else { TICK },
+                retry_in: TICK
+                    * u32::from(self.setting.retry + u8::from(r == 1 && !self.on(Rule::AlikeStayAlike))),
                 hold: if hold_is_over { Duration::ZERO } else { self.hold() },
                 bound: call.bound,
                 seen_unsure: if self.on(Rule::SecondUnsureIsAssumed) { seen_unsure } else { 0 },

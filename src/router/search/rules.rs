@@ -28,6 +28,7 @@ pub enum Rule {
     CrashedIsHeld,
     HoldIsWaitedFor,
     AnotherHoldIsWaitedFor,
+    SecondHoldEnds,
     UnableUnbinds,
     UnfitIsUnable,
     SecondUnsureIsAssumed,
@@ -46,7 +47,7 @@ pub enum Rule {
 
 impl Rule {
     /// Each with its number, and a world in which it is missed.
-    pub const ALL: [(Rule, u8, &str); 39] = [
+    pub const ALL: [(Rule, u8, &str); 40] = [
         (Rule::BeginNamesItsState, 1, "race"),
         (Rule::BeginLooksAtKnown, 2, "events"),
         (Rule::StepLooksAtKnown, 2, "operator"),
@@ -72,6 +73,7 @@ impl Rule {
         (Rule::CrashedIsHeld, 9, "crash"),
         (Rule::HoldIsWaitedFor, 10, "lost"),
         (Rule::AnotherHoldIsWaitedFor, 10, "lost"),
+        (Rule::SecondHoldEnds, 10, "long retry"),
         (Rule::UnableUnbinds, 10, "lost"),
         (Rule::UnfitIsUnable, 10, "unfit"),
         (Rule::SecondUnsureIsAssumed, 11, "lost"),

@@ -148,7 +148,8 @@ impl Model {
         if !self.on(Rule::SecondUnsureIsAssumed) {
             d.open.seen = d.open.seen.min(1);
         }
-        let moved = d.settle(id, step, NOW);
+        let hold = if self.on(Rule::SecondHoldEnds) { self.hold() } else { super::world::TICK * 100 };
+        let moved = d.settle(id, step, NOW, hold);
         self.undo_in_settle(&before, &mut d, step, moved);
         if !self.on(Rule::StepLooksAtKnown) {
             d.known = before.known.max(d.known);

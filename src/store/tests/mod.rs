@@ -131,6 +131,7 @@ impl Bench {
             outcome,
             phase: None,
             step,
+            hold: HOLD,
             spent: None,
             choice: None,
             relayed: false,

@@ -219,7 +219,7 @@ impl World {
         let now = self.bench.now();
         let told = m.answer(b.attempt, outcome.word());
         m.delivery.open = m.open_now();
-        let expected = match told && m.delivery.settle(b.attempt, step, now) {
+        let expected = match told && m.delivery.settle(b.attempt, step, now, HOLD) {
             true => Settled::Moved(m.delivery.state),
             false => Settled::RowOnly,
         };
@@ -343,7 +343,7 @@ fn the_hot_settle_is_the_state_function_for_every_row() {
                 let row = conn.query_row(&sql, [n], Queued::read).unwrap();
                 assert_eq!(hit == 1, at == a);
                 if hit == 1 {
-                    assert!(modelled.settle(a, Step::Done, START));
+                    assert!(modelled.settle(a, Step::Done, START, HOLD));
                     let at: i64 = conn
                         .query_row("SELECT at FROM email_sends WHERE recipient = ?1", [n], |r| r.get(0))
                         .unwrap();
