@@ -320,7 +320,8 @@ impl Courier {
             let step = match outcome {
                 Outcome::Accepted { .. } => Step::Done,
                 _ => {
-                    let common = *situation.get_or_insert_with(|| self.situation(call, times));
+                    let shut = || outlet.gate.why_shut().is_some();
+                    let common = *situation.get_or_insert_with(|| self.situation(call, times, shut()));
                     next_step(&outcome, &self.of(passenger, call, *systemic, common))
                 }
             };
@@ -393,7 +394,9 @@ impl Courier {
         let elsewhere: Vec<DeliveryId> =
             settles.iter().filter(|s| s.step == Step::Elsewhere).map(|s| s.delivery).collect();
         let for_recipient = settles.iter().any(|s| {
-            matches!(s.outcome, Outcome::Refused { fault: Fault::Recipient, .. }) && s.step == Step::Elsewhere
+            // One that refuses everybody is left for its own sake.
+            matches!(s.outcome, Outcome::Refused { fault: Fault::Recipient, lasting: false, .. })
+                && s.step == Step::Elsewhere
         });
         let order: Vec<(DeliveryId, Step)> = settles.iter().map(|s| (s.delivery, s.step)).collect();
         let settling = self.store.settle(settles);
@@ -450,7 +453,7 @@ impl Courier {
     }
 
     /// What the next step depends on, alike for all of a call.
-    fn situation(&self, call: &Call, times: Times) -> Situation {
+    fn situation(&self, call: &Call, times: Times, shut: bool) -> Situation {
         let rules = self.rules(&call.message.stream, call.message.kind);
         let wish = Wish {
             message: &call.message,
@@ -464,6 +467,7 @@ impl Courier {
             now: times.answered,
             another_left: self.another_left(&wish, times.answered),
             systemic: false,
+            shut,
             moved_for_recipient: call.moved_for_recipient,
             retry_in: Duration::ZERO,
             hold: rules.unsure_hold.saturating_sub(times.handed_over.unwrap_or_default()),

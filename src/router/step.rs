@@ -4,7 +4,7 @@
 //! |---|---|
 //! | Accepted | Done |
 //! | Unfit | Elsewhere; none left: Later |
-//! | Refused Recipient, lasting | Bounce; where the systemic guard is up: Later, in a minute |
+//! | Refused Recipient, lasting | Bounce; where the systemic guard is up: Later, in a minute, and where the gate is shut too: Elsewhere, else that Later |
 //! | Refused Recipient, passing | Elsewhere once a dispatch, else Later |
 //! | Refused Message, lasting | Bounce; passing: Later |
 //! | Refused Sender, Account, Path | Elsewhere, else Later |
@@ -35,6 +35,8 @@ pub struct Situation {
     pub another_left: bool,
     /// The ESP refuses one recipient after the other: see `guard`.
     pub systemic: bool,
+    /// Its gate is not open: shut, or this was its probe.
+    pub shut: bool,
     /// A passing refusal of the recipient has gone elsewhere in this dispatch already.
     pub moved_for_recipient: bool,
     /// The next wait of the stream's retry schedule, with jitter.
@@ -58,6 +60,7 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
         Outcome::Unsure { .. } if at.seen_unsure > 0 => Step::Assume(at.now.plus(at.hold)),
         Outcome::Unsure { .. } => Step::Hold(at.now.plus(at.hold)),
         Outcome::Refused { fault, lasting, wait, said: _ } => match (fault, lasting) {
+            (Fault::Recipient, true) if at.systemic && at.shut && at.may_leave() => Step::Elsewhere,
             (Fault::Recipient, true) if at.systemic => Step::Later(at.not_past_end(GUARD_WAIT)),
             (Fault::Recipient | Fault::Message, true) => Step::Bounce,
             (Fault::Recipient, false) if at.moved_for_recipient => at.later(*wait),
@@ -71,7 +74,11 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
 
 impl Situation {
     fn elsewhere_or_later(&self, wait: Option<Duration>) -> Step {
-        if self.another_left && !self.bound { Step::Elsewhere } else { self.later(wait) }
+        if self.may_leave() { Step::Elsewhere } else { self.later(wait) }
+    }
+
+    fn may_leave(&self) -> bool {
+        self.another_left && !self.bound
     }
 
     fn later(&self, wait: Option<Duration>) -> Step {
@@ -88,7 +95,7 @@ impl Situation {
             Throttle::Rate => wait.unwrap_or(self.retry_in.min(Duration::from_secs(1))),
             Throttle::Window(until) => wait.unwrap_or(Duration::ZERO).max(until.since(self.now)),
         };
-        if self.another_left && !self.bound && overflows(self.kind, wait) {
+        if self.may_leave() && overflows(self.kind, wait) {
             Step::Elsewhere
         } else {
             Step::Later(self.not_past_end(wait))
@@ -110,6 +117,7 @@ mod tests {
             now: NOW,
             another_left: true,
             systemic: false,
+            shut: false,
             moved_for_recipient: false,
             retry_in: MINUTE,
             hold: MINUTE * 2,
@@ -147,6 +155,22 @@ mod tests {
                 Situation { systemic: true, ..situation() },
                 Step::Later(NOW.plus(GUARD_WAIT)),
             ),
+            (
+                refused(Fault::Recipient, true, None),
+                Situation { systemic: true, shut: true, ..situation() },
+                Step::Elsewhere,
+            ),
+            (
+                refused(Fault::Recipient, true, None),
+                Situation { systemic: true, shut: true, ..alone },
+                Step::Later(NOW.plus(GUARD_WAIT)),
+            ),
+            (
+                refused(Fault::Recipient, true, None),
+                Situation { systemic: true, shut: true, bound: true, ..situation() },
+                Step::Later(NOW.plus(GUARD_WAIT)),
+            ),
+            (refused(Fault::Recipient, true, None), Situation { shut: true, ..situation() }, Step::Bounce),
             (refused(Fault::Message, true, None), situation(), Step::Bounce),
             (refused(Fault::Message, false, None), situation(), later),
             (refused(Fault::Sender(Named::Envelope), true, None), situation(), Step::Elsewhere),

@@ -363,6 +363,7 @@ impl Model {
                 now: NOW,
                 another_left,
                 systemic: false,
+                shut: false,
                 moved_for_recipient: call.moved_for_recipient,
                 retry_in: TICK
                     * u32::from(self.setting.retry + u8::from(r == 1 && !self.on(Rule::AlikeStayAlike))),
