@@ -16,8 +16,8 @@ use postroad::esp::settings::{
 };
 use postroad::esp::{Esp, Parcel};
 use postroad::mail::{
-    Abort, AttemptId, Body, Envelope, Grant, Message, MessageId, Outcome, Protocol, ReversePath, Source, StreamKind,
-    StreamName, Watch,
+    Abort, AttemptId, Body, Envelope, Grant, Message, MessageId, Outcome, Protocol, ReversePath, Source,
+    StreamKind, StreamName, Watch,
 };
 use postroad::relay::doors::{House, open};
 use postroad::secret::Secret;

@@ -27,6 +27,7 @@ mod keeps_its_contract;
 mod limits;
 mod limits_of_esps;
 mod loops;
+mod mix_of_esps;
 mod next_hop;
 mod oauth;
 mod odd_next_hops;

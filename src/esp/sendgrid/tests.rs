@@ -562,7 +562,7 @@ fn each_region_has_its_hosts_and_no_key_is_shown() {
         let (door, endpoint) = (Sendgrid::api(&settings), Sendgrid::smtp(&settings));
         assert_eq!((door.base.as_str(), endpoint.host.as_str(), endpoint.port), (api, smtp, 587));
         assert_eq!(
-            (endpoint.login.map(|login| login.username).as_deref(), endpoint.tls),
+            (endpoint.login.as_ref().map(|login| login.username.as_str()), endpoint.tls),
             (Some("apikey"), SmtpTls::StartTls)
         );
         let shown = format!("{settings:?} {door:?} {endpoint:?} {:?}", Sendgrid::new(&settings, false));

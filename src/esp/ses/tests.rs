@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::address::{Address, Grammar};
-use crate::esp::settings::{Access, LineSettings};
+use crate::esp::settings::{Access, LineSettings, SmtpProof};
 use crate::mail::{
     Answer, AttemptId, BodyKind, Envelope, Fault, HttpReply, MessageId, Named, Phase, Protocol, SmtpReply,
     SmtpRequest, Source, StreamKind, StreamName, Throttle,

@@ -294,7 +294,7 @@ fn a_new_round_over_an_open_attempt_may_arrive_twice_however_it_was_done() {
     };
     let mut removed = out(A1);
     removed.open = Open { count: 1, seen: 1, latest: Some(A1) };
-    removed.settle(A1, Step::Hold(LATER), NOW);
+    removed.settle(A1, Step::Hold(LATER), NOW, HOLD);
     assert!(removed.remove());
     assert_eq!(requeued(removed), Requeue::Again { twice: true });
     let mut marked = out(A1);
@@ -304,7 +304,7 @@ fn a_new_round_over_an_open_attempt_may_arrive_twice_however_it_was_done() {
     assert_eq!(requeued(marked), Requeue::Again { twice: true });
     let mut answered = out(A1);
     assert!(answered.remove());
-    answered.settle(A1, Step::Later(LATER), NOW);
+    answered.settle(A1, Step::Later(LATER), NOW, HOLD);
     assert_eq!(requeued(answered), Requeue::Again { twice: false });
     let assumed =
         Delivery { state: QueueState::Done, reason: Some(Reason::Assumed), ..Delivery::waiting(NOW) };
