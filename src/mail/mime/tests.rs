@@ -342,7 +342,12 @@ proptest! {
         match shortened(message.as_bytes()) {
             Ok(out) => {
                 prop_assert!(longest(&out) <= LINE_OCTETS_MAX);
-                prop_assert!(decoded(&out) == decoded(message.as_bytes()));
+                // Where nothing closes the last part, mail-parser may or may not count its last line end.
+                let read = |octets: &[u8]| match closed {
+                    true => decoded(octets),
+                    false => decoded(octets).iter().map(|part| part.trim_end().to_owned()).collect(),
+                };
+                prop_assert!(read(&out) == read(message.as_bytes()));
             }
             Err(error) => prop_assert_eq!(error.why, Why::TooManyParts),
         }
