@@ -80,7 +80,8 @@ fn a_message_arrives_as_it_was_with_its_own_envelope_and_the_attempt_in_its_tags
 #[test]
 fn by_smtp_it_arrives_with_the_same_tags_in_its_header() {
     let amazon = Ses::start();
-    let relay = to(&amazon, "transport = \"smtp\"\nconfiguration_set = \"events\"").start();
+    let lines = "transport = \"smtp\"\nconfiguration_set = \"events\"";
+    let relay = to(&amazon, lines).server("allow_vendor_headers = true").start();
     let raw = mail("by smtp", "X-Postroad-Tag: spring\r\nX-SES-MESSAGE-TAGS: kind=receipt\r\n");
     let id = relay.submit("bounces@example.org", &["ok@example.com", "hidden@example.net"], &raw);
     let taken = amazon.wait_for(1).remove(0);
