@@ -2,7 +2,7 @@
 //! limits, tests.
 //!
 //! One message a call, never its batch: one lost answer would leave 500 deliveries unsure. The API addresses by header
-//! and builds the message anew, so it carries only what [`take_apart`] finds nothing lost of; the SMTP endpoint takes
+//! and builds the message anew, so it carries only what [`crate::mail::parts`] finds nothing lost of; the SMTP endpoint takes
 //! what the API cannot, but re-assembles it too: what is signed or encrypted as MIME goes by neither.
 
 mod compose;

@@ -1,7 +1,7 @@
 //! HTTP towards an ESP's API: one exchange is one POST, over HTTP/1.1.
 //!
 //! Promise: `Lost { handed_over: false }` means that the last octets of the body were never given to the connection
-//! (see [`hand_over`]). A kept connection is used again only if it was idle for less than [`REUSED_WITHIN`]: a server
+//! (see `hand_over`). A kept connection is used again only if it was idle for less than [`REUSED_WITHIN`]: a server
 //! that closes it at that instant cannot be told from a lost answer. Nothing is sent twice, no redirect is followed and
 //! no proxy is asked.
 
