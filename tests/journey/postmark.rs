@@ -169,6 +169,22 @@ fn inactive_recipients_are_refused_and_the_others_are_not() {
 }
 
 #[test]
+fn more_recipients_than_it_takes_at_a_time_go_in_several_calls() {
+    let mark = Postmark::start();
+    let smtp = mark.smtp().address();
+    let relay = Relay::setup()
+        .tables(&esp(&mark, &format!("smtp_endpoint = \"smtp://{smtp}\"")))
+        .tables(FAST)
+        .start();
+    let people: Vec<String> = (0..60).map(|n| format!("p{n:02}@example.com")).collect();
+    let to: Vec<&str> = people.iter().map(String::as_str).collect();
+    let id = relay.submit("shop@example.org", &to, &mail("crowd", ""));
+    done(&relay, &id);
+    assert_eq!(mark.copies(), people, "each once");
+    assert_eq!(mark.count(), 2);
+}
+
+#[test]
 fn what_its_api_cannot_carry_goes_to_its_smtp_endpoint() {
     let mark = Postmark::start();
     let smtp = mark.smtp().address();

@@ -19,7 +19,7 @@ use crate::mail::{HttpRequest, Message, Outcome, Protocol, Reply, Request, Rever
 /// Where its API is.
 const BASE: &str = "https://api.postmarkapp.com";
 /// To, Cc and Bcc together.
-const RECIPIENTS_MAX: usize = 50;
+const RECIPIENTS_MAX: u32 = 50;
 /// The whole message.
 const MESSAGE_OCTETS_MAX: u64 = 10 * 1024 * 1024;
 
@@ -99,6 +99,10 @@ impl Esp for Postmark {
         }
     }
 
+    fn recipients_max(&self) -> u32 {
+        RECIPIENTS_MAX
+    }
+
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= MESSAGE_OCTETS_MAX
     }
@@ -121,7 +125,7 @@ fn fits(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
     if octets > MESSAGE_OCTETS_MAX {
         return Err(Unfit(format!("it has {octets} octets; Postmark takes {MESSAGE_OCTETS_MAX}")));
     }
-    if parcel.recipients.len() > RECIPIENTS_MAX {
+    if parcel.recipients.len() > RECIPIENTS_MAX as usize {
         return Err(Unfit(format!(
             "{} recipients; Postmark takes {RECIPIENTS_MAX}",
             parcel.recipients.len()

@@ -11,7 +11,7 @@ use crate::mail::HttpRequest;
 use crate::mail::parts::{Addressed, Alternative, File, Header, Lossy, Mailbox, Parts, take_apart};
 
 /// "The total number of recipients must be no more than 1000."
-const RECIPIENTS_MAX: usize = 1000;
+pub(super) const RECIPIENTS_MAX: u32 = 1000;
 /// Nothing tells that longer values are folded, and a line has 998 octets at most.
 const HEADER_VALUE_OCTETS_MAX: usize = 900;
 /// Of the JSON beside texts, files and recipients.
@@ -76,7 +76,7 @@ fn lost(lossy: Lossy) -> Unfit {
 
 /// The recipients by the field that names them.
 fn addressed(parts: &Parts<'_>, parcel: Parcel<'_>) -> Result<Addressed, Unfit> {
-    if parcel.recipients.len() > RECIPIENTS_MAX {
+    if parcel.recipients.len() > RECIPIENTS_MAX as usize {
         return Err(unfit(format_args!(
             "{} recipients; a call takes {RECIPIENTS_MAX}",
             parcel.recipients.len()

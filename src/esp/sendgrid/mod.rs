@@ -115,6 +115,10 @@ impl Esp for Sendgrid {
         }
     }
 
+    fn recipients_max(&self) -> u32 {
+        mail::RECIPIENTS_MAX
+    }
+
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= REQUEST_OCTETS_MAX as u64
     }

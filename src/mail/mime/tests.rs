@@ -328,6 +328,8 @@ proptest! {
         before in 0..3_usize, between in 0..3_usize, behind in 0..3_usize,
         off in 0..5_usize, closed: bool,
     ) {
+        // mail-parser loses its place in an attached message that nothing closes; Python's email does not.
+        prop_assume!(closed || few.iter().all(|tree| !tree.contains("message/rfc822")));
         let filler = "--outermostone\r\n\r\nx\r\n";
         let near = PARTS_MAX - 2 + off;
         let count = |share: usize| near * share / (before + between + behind).max(1);
@@ -342,12 +344,7 @@ proptest! {
         match shortened(message.as_bytes()) {
             Ok(out) => {
                 prop_assert!(longest(&out) <= LINE_OCTETS_MAX);
-                // Where nothing closes the last part, mail-parser may or may not count its last line end.
-                let read = |octets: &[u8]| match closed {
-                    true => decoded(octets),
-                    false => decoded(octets).iter().map(|part| part.trim_end().to_owned()).collect(),
-                };
-                prop_assert!(read(&out) == read(message.as_bytes()));
+                prop_assert!(decoded(&out) == decoded(message.as_bytes()));
             }
             Err(error) => prop_assert_eq!(error.why, Why::TooManyParts),
         }
