@@ -85,11 +85,12 @@ impl Courier {
         if !self.reaches_its_moment(&call).await {
             return self.take_back(&[call]).await;
         }
-        let Some(call) = self.judged_again(call).await else { return };
+        // Before the last judgement: to wait for memory takes time, in which somebody may be suppressed.
         let whole = self.whole(&call).await;
         if matches!(whole, Whole::NotNow) {
             return self.take_back(&[call]).await;
         }
+        let Some(call) = self.judged_again(call).await else { return };
         let recipients = call.recipients();
         let parcel = call.parcel(&recipients, whole.octets());
         let started = self.clock.now();
