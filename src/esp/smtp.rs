@@ -145,7 +145,7 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
         if let Reply::Lost { recipients, .. } = reply
             && let Some(own) = recipients.get(n).filter(|own| !own.positive())
         {
-            return self.refused(Phase::Rcpt, own);
+            return self.not_taken(own, recipients);
         }
         match reply {
             Reply::Smtp(smtp) => self.answered(smtp, n),
@@ -156,7 +156,7 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
     /// A recipient's own refusal counts for it, whatever became of the rest.
     fn answered(&self, smtp: &SmtpReply, n: usize) -> Outcome {
         match smtp.recipients.get(n) {
-            Some(own) if !own.positive() => self.refused(Phase::Rcpt, own),
+            Some(own) if !own.positive() => self.not_taken(own, &smtp.recipients),
             _ if smtp.phase == Phase::Dot && smtp.last.positive() => {
                 Outcome::Accepted { remote_id: remote_id(&smtp.last.text), said: smtp.last.to_string() }
             }
@@ -164,6 +164,15 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
             Some(_) if smtp.phase == Phase::Rcpt => self.refused(Phase::Ehlo, &smtp.last),
             _ => self.refused(smtp.phase, &smtp.last),
         }
+    }
+
+    /// A refusal at RCPT. Beside one that was taken, "too many" speaks of this transaction alone.
+    fn not_taken(&self, own: &Answer, all: &[Answer]) -> Outcome {
+        if too_many_recipients(own) && all.iter().any(Answer::positive) {
+            let fault = Fault::Throttled(Throttle::Transaction);
+            return Outcome::Refused { fault, lasting: false, wait: None, said: own.to_string() };
+        }
+        self.refused(Phase::Rcpt, own)
     }
 
     fn refused(&self, phase: Phase, answer: &Answer) -> Outcome {
@@ -183,10 +192,17 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
     }
 }
 
-/// What is 452 by today's rules was 552 by older ones (RFC 5321 section 4.5.3.1.10).
+/// More recipients than a transaction may have. What is 452 by today's rules was 552 by older ones (RFC 5321 section
+/// 4.5.3.1.10); SendGrid's "452 Too many recipients received this hour" speaks of a time's sending.
 fn too_many_recipients(answer: &Answer) -> bool {
-    let told = answer.enhanced == Some([5, 5, 3]);
-    answer.code == 552 && (told || answer.text.to_ascii_lowercase().contains("too many recipients"))
+    let told = matches!(answer.enhanced, Some([4 | 5, 5, 3]));
+    let text = answer.text.to_ascii_lowercase();
+    let of_a_time = ["hour", "day", "minute", "second"].iter().any(|time| text.contains(time));
+    match answer.code {
+        0 => true,
+        452 | 552 => (told || text.contains("too many recipients")) && !of_a_time,
+        _ => false,
+    }
 }
 
 /// Whose fault a refusal is; `None`: nobody's, the message does not fit. The first row that applies counts.

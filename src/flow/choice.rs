@@ -123,7 +123,7 @@ impl<'a> Wish<'a> {
 
 /// Room for such a load, or for as many of its recipients as fit into one call.
 fn room(outlet: &Arc<Outlet>, line: &Line, load: Load<'_>, now: Timestamp) -> Result<Room, Full> {
-    let most = line.esp.recipients_max();
+    let most = line.esp.recipients_max().min(outlet.gate.recipients_max());
     match load.whole && load.recipients > most {
         true => Err(Full::Part),
         false => outlet.room(Load { recipients: load.recipients.min(most), ..load }, now),

@@ -2,7 +2,7 @@
 //! suspension; the pause it asked for; the envelope senders and From domains that it refused. And what is in flight, watched for a hang.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,8 +19,11 @@ use crate::store::Suspension;
 const HANG_AFTER_MIN: Duration = Duration::from_secs(3);
 /// …but not before so many times what an answer usually takes.
 const HANG_TIMES_USUAL: f64 = 4.0;
-/// A pause that an ESP asked for without saying how long.
+/// The pause after an ESP asked for one without saying how long, or said less than this. It doubles with each that
+/// follows before the ESP took anything: a header that names the present must not have it asked again at once.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often that pause doubles at most: to 64 s.
+const PAUSE_DOUBLED_MAX: u32 = 6;
 /// A sender that an ESP refused is tried there again after so long: somebody may have set it up meanwhile.
 const SENDER_CLOSED_FOR: Duration = Duration::from_secs(600);
 /// Refused senders of either sort that are remembered of one ESP. One more is asked about each time.
@@ -35,6 +38,9 @@ pub struct Gatehouse {
     stops: Mutex<Stops>,
     /// Some of `stops` is there: most look-ups need no lock.
     any_stop: AtomicBool,
+    /// The most recipients that it took in one transaction of those that had more than it takes: what has more is asked
+    /// for in parts from then on. A limit that is raised later costs no more than a few transactions.
+    recipients_max: AtomicU32,
     shut: Alert,
     systemic: Alert,
 }
@@ -47,6 +53,8 @@ struct Stops {
     all: Option<Suspension>,
     /// Until when, and its words.
     pause: Option<(Timestamp, String)>,
+    /// Pauses without a length since it last took anything.
+    pauses: u32,
     /// Envelope senders as they stand between the angle brackets, and until when.
     envelopes: HashMap<String, Timestamp>,
     /// From domains, and until when.
@@ -117,8 +125,26 @@ impl Gatehouse {
             }),
             stops: Mutex::default(),
             any_stop: AtomicBool::new(false),
+            recipients_max: AtomicU32::new(u32::MAX),
             shut: Alert::new("esp_shut"),
             systemic: Alert::new("esp_refuses_everybody"),
+        }
+    }
+
+    /// So many recipients it takes in one transaction, as far as it has told.
+    pub fn recipients_max(&self) -> u32 {
+        self.recipients_max.load(Ordering::Relaxed)
+    }
+
+    /// Learns from those for whom a transaction had no place any more.
+    fn note_recipients(&self, outcomes: &[Outcome]) {
+        let full = |outcome: &&Outcome| {
+            matches!(outcome, Outcome::Refused { fault: Fault::Throttled(Throttle::Transaction), .. })
+        };
+        let left_out = outcomes.iter().filter(full).count();
+        let taken = u32::try_from(outcomes.len() - left_out).unwrap_or(u32::MAX);
+        if left_out > 0 && taken > 0 {
+            self.recipients_max.store(taken, Ordering::Relaxed);
         }
     }
 
@@ -247,6 +273,7 @@ impl Gatehouse {
     /// A call has ended after so long. Where its settings are `current` no more, its failure says nothing of the gate:
     /// a password that was changed is no fault of the ESP.
     pub fn returns(&self, met: &Met<'_>, took: Duration, now: Timestamp, current: bool) -> Judged {
+        self.note_recipients(met.outcomes);
         let mut judged = self.note_stops(met, now);
         let sign = sign(met.outcomes, &judged.systemic).map(|(sign, said)| match sign {
             Sign::Fault if met.given_up => (Sign::Stray, said),
@@ -324,6 +351,9 @@ impl Gatehouse {
         }
         let mut stops = self.stops();
         stops.forget(now);
+        if met.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted { .. })) {
+            stops.pauses = 0;
+        }
         for (n, outcome) in met.outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Accepted { .. } if stops.guard.accepted() => {
@@ -338,6 +368,7 @@ impl Gatehouse {
                     }
                     judged.systemic[n] = stops.guard.is_up();
                 }
+                Outcome::Refused { fault: Fault::Throttled(Throttle::Transaction), .. } => {}
                 Outcome::Refused { fault: Fault::Throttled(throttle), wait, said, .. } => {
                     stops.pause(*throttle, *wait, said, now);
                 }
@@ -376,6 +407,7 @@ impl Stops {
         self.suspension.is_some()
             || self.all.is_some()
             || self.pause.is_some()
+            || self.pauses > 0
             || !self.envelopes.is_empty()
             || !self.from_domains.is_empty()
             || !self.guard.is_clear()
@@ -417,14 +449,23 @@ impl Stops {
     }
 
     fn pause(&mut self, throttle: Throttle, wait: Option<Duration>, said: &str, now: Timestamp) {
-        let asked = now.plus(wait.unwrap_or(PAUSE));
+        let wait = wait.filter(|wait| *wait >= PAUSE).unwrap_or_else(|| self.own_pause());
+        let asked = now.plus(wait);
         let until = match throttle {
-            Throttle::Rate => asked,
+            Throttle::Rate | Throttle::Transaction => asked,
             Throttle::Window(until) => asked.max(until),
         };
         if self.pause.as_ref().is_none_or(|(known, _)| *known < until) {
             self.pause = Some((until, said.to_owned()));
         }
+    }
+
+    /// What is under way side by side is answered alike: while one pause lasts, that is no further one.
+    fn own_pause(&mut self) -> Duration {
+        if self.pause.is_none() {
+            self.pauses = self.pauses.saturating_add(1);
+        }
+        PAUSE * 2_u32.pow(self.pauses.saturating_sub(1).min(PAUSE_DOUBLED_MAX))
     }
 
     /// Keeps mail of exactly that sender away. What it refuses, in words, where that is news.
@@ -486,6 +527,8 @@ fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str
         Outcome::Unsure { .. } => Some(Sign::Fault),
         Outcome::Refused { fault: Fault::Account, .. } => Some(Sign::Account),
         Outcome::Refused { fault: Fault::Path, .. } => Some(Sign::Fault),
+        // Perhaps not even asked for.
+        Outcome::Refused { fault: Fault::Throttled(Throttle::Transaction), .. } => None,
         Outcome::Refused {
             fault: Fault::Recipient | Fault::Message | Fault::Sender(_) | Fault::Throttled(_),
             ..

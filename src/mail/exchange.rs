@@ -117,7 +117,7 @@ impl Phase {
 /// One SMTP reply.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// Three digits.
+    /// Three digits; 0 where the words are the relay's own: the next hop was not asked.
     pub code: u16,
     /// RFC 3463, where it was told.
     pub enhanced: Option<[u8; 3]>,
@@ -128,6 +128,11 @@ pub struct Answer {
 impl Answer {
     /// More of an upstream's words than this is cut off.
     pub const TEXT_OCTETS_MAX: usize = 1024;
+
+    /// No reply: what the relay has to say of a recipient that it did not name.
+    pub fn own(text: String) -> Answer {
+        Answer { code: 0, enhanced: None, text }
+    }
 
     /// 2xx.
     pub fn positive(&self) -> bool {
@@ -142,6 +147,9 @@ impl Answer {
 
 impl std::fmt::Display for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.code == 0 {
+            return f.write_str(&self.text);
+        }
         write!(f, "{}", self.code)?;
         if let Some([a, b, c]) = self.enhanced {
             write!(f, " {a}.{b}.{c}")?;

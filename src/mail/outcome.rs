@@ -70,6 +70,8 @@ pub enum Throttle {
     Rate,
     /// A quota is spent until then.
     Window(Timestamp),
+    /// This transaction has as many recipients as it may have: the next one has room (RFC 5321 section 4.5.3.1.10).
+    Transaction,
 }
 
 impl Fault {

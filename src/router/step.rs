@@ -8,6 +8,7 @@
 //! | Refused Recipient, passing | Elsewhere once a dispatch, else Later |
 //! | Refused Message, lasting | Bounce; passing: Later |
 //! | Refused Sender, Account, Path | Elsewhere, else Later |
+//! | Refused Throttled, for the transaction's number of recipients | Later, at once: in the next transaction |
 //! | Refused Throttled | transactional: Elsewhere, else Later; broadcast: Later where the wait is under a minute, else Elsewhere |
 //! | Unsure | Hold; a second one seen: Assume |
 //!
@@ -20,6 +21,9 @@ use super::choose::overflows;
 use crate::clock::Timestamp;
 use crate::mail::outcome::Throttle;
 use crate::mail::{Fault, Outcome, Step, StreamKind};
+
+/// The least wait after a throttle: an ESP that names the present, or the past, is not asked again at once.
+const THROTTLED_WAIT_MIN: Duration = Duration::from_secs(1);
 
 /// How long a refused recipient waits while the systemic guard is up.
 const GUARD_WAIT: Duration = Duration::from_secs(60);
@@ -67,7 +71,12 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
             (Fault::Recipient, false) => at.elsewhere_or_later(*wait),
             (Fault::Message, false) => at.later(*wait),
             (Fault::Sender(_) | Fault::Account | Fault::Path, true | false) => at.elsewhere_or_later(*wait),
-            (Fault::Throttled(throttle), true | false) => at.throttled(*throttle, *wait),
+            // Each call settles those whom it named, so that it ends.
+            (Fault::Throttled(Throttle::Transaction), true | false) => Step::Later(at.now),
+            (Fault::Throttled(Throttle::Rate), true | false) => at.throttled(wait.unwrap_or_default()),
+            (Fault::Throttled(Throttle::Window(until)), true | false) => {
+                at.throttled(wait.unwrap_or_default().max(until.since(at.now)))
+            }
         },
     }
 }
@@ -90,11 +99,8 @@ impl Situation {
         self.now.plus(wait).min(self.expires_at)
     }
 
-    fn throttled(&self, throttle: Throttle, wait: Option<Duration>) -> Step {
-        let wait = match throttle {
-            Throttle::Rate => wait.unwrap_or(self.retry_in.min(Duration::from_secs(1))),
-            Throttle::Window(until) => wait.unwrap_or(Duration::ZERO).max(until.since(self.now)),
-        };
+    fn throttled(&self, told: Duration) -> Step {
+        let wait = told.max(self.retry_in.min(THROTTLED_WAIT_MIN));
         if self.may_leave() && overflows(self.kind, wait) {
             Step::Elsewhere
         } else {
@@ -138,6 +144,8 @@ mod tests {
         let unfit = Outcome::Unfit { why: "size".into() };
         let rate = Fault::Throttled(Throttle::Rate);
         let spent = Fault::Throttled(Throttle::Window(NOW.plus(MINUTE * 10)));
+        let full = Fault::Throttled(Throttle::Transaction);
+        let past = Fault::Throttled(Throttle::Window(NOW));
         let news = Situation { kind: StreamKind::Broadcast, ..situation() };
         for (outcome, at, next) in [
             (Outcome::Accepted { remote_id: None, said: String::new() }, situation(), Step::Done),
@@ -178,6 +186,9 @@ mod tests {
             (refused(Fault::Path, false, Some(MINUTE * 5)), alone, Step::Later(NOW.plus(MINUTE * 5))),
             (refused(rate, false, None), situation(), Step::Elsewhere),
             (refused(rate, false, None), news, Step::Later(NOW.plus(Duration::from_secs(1)))),
+            (refused(rate, false, Some(Duration::ZERO)), alone, Step::Later(NOW.plus(THROTTLED_WAIT_MIN))),
+            (refused(past, false, Some(Duration::ZERO)), alone, Step::Later(NOW.plus(THROTTLED_WAIT_MIN))),
+            (refused(full, false, None), situation(), Step::Later(NOW)),
             (refused(spent, false, None), news, Step::Elsewhere),
             (refused(spent, false, None), alone, Step::Later(NOW.plus(MINUTE * 10))),
             (Outcome::Unsure { said: String::new() }, situation(), Step::Hold(NOW.plus(MINUTE * 2))),

@@ -27,6 +27,7 @@ mod keeps_its_contract;
 mod limits;
 mod limits_of_esps;
 mod loops;
+mod many_recipients;
 mod mix_of_esps;
 mod next_hop;
 mod oauth;

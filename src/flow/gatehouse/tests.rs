@@ -139,6 +139,39 @@ fn a_pause_it_asked_for_keeps_mail_from_it_for_a_time() {
     assert!(!house.any_stop.load(Ordering::Acquire), "what is over costs no look-up");
 }
 
+#[test]
+fn a_pause_of_no_length_grows_until_it_takes_something() {
+    let house = Gatehouse::new("a", 1, T0);
+    let mut now = T0;
+    for seconds in [1, 2, 4, 8, 16, 32, 64, 64] {
+        for wait in [Some(Duration::ZERO), None] {
+            // The second is answered beside the first, and asks for no more.
+            house.returns(
+                &met(&[refused(Fault::Throttled(Throttle::Rate), wait)]),
+                Duration::ZERO,
+                now,
+                true,
+            );
+        }
+        let pause = Duration::from_secs(seconds);
+        assert!(house.hindrance(Whose::default(), now.plus(pause - Duration::from_millis(1))).is_some());
+        now = now.plus(pause);
+        assert_eq!(house.hindrance(Whose::default(), now), None, "{seconds} s");
+    }
+    house.returns(&met(&[accepted()]), Duration::ZERO, now, true);
+    house.returns(&met(&[refused(Fault::Throttled(Throttle::Rate), None)]), Duration::ZERO, now, true);
+    assert_eq!(house.hindrance(Whose::default(), now.plus(PAUSE)), None, "from the beginning");
+}
+
+#[test]
+fn it_learns_how_many_recipients_a_transaction_takes() {
+    let house = Gatehouse::new("a", 1, T0);
+    let full = || refused(Fault::Throttled(Throttle::Transaction), None);
+    house.returns(&met(&[accepted(), accepted(), full(), full(), full()]), Duration::ZERO, T0, true);
+    assert_eq!(house.recipients_max(), 2);
+    assert_eq!(house.hindrance(Whose::default(), T0), None, "that is no pause");
+}
+
 fn sender(text: &str) -> ReversePath {
     ReversePath::Mailbox(Address::parse(text, Grammar::Strict).unwrap())
 }

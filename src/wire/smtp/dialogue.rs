@@ -247,13 +247,14 @@ impl<'a> Transaction<'a> {
             return Err(self.ended(Phase::Mail, last, !go));
         }
         if self.gone && self.data.is_none() {
-            let last = self.recipients.last().cloned().unwrap_or_else(too_many);
+            let last = self.recipients.last().cloned().unwrap_or_else(|| not_named(self.named));
             self.recipients.resize(self.request.recipients.len(), last.clone());
             return Err(self.ended(Phase::Rcpt, last, false));
         }
         let nobody = self.nobody();
-        let last_rcpt = self.recipients.last().cloned().unwrap_or_else(too_many);
-        self.recipients.resize_with(self.request.recipients.len(), too_many);
+        let named = self.named;
+        let last_rcpt = self.recipients.last().cloned().unwrap_or_else(|| not_named(named));
+        self.recipients.resize_with(self.request.recipients.len(), || not_named(named));
         if nobody {
             let in_step = !go || empty_message(&mut self.connection.line).await;
             return Err(self.ended(Phase::Rcpt, last_rcpt, in_step));
@@ -340,9 +341,8 @@ fn about_the_connection(answer: &Answer) -> bool {
 }
 
 /// For a recipient that the next hop, by its own limit, would not take in this transaction.
-fn too_many() -> Answer {
-    let text = "not sent: more recipients than the server's LIMITS RCPTMAX".into();
-    Answer { code: 452, enhanced: Some([4, 5, 3]), text }
+fn not_named(max: usize) -> Answer {
+    Answer::own(format!("not named yet: the server takes {max} recipients at a time (LIMITS RCPTMAX)"))
 }
 
 /// DATA was taken although no recipient was: content of nothing ends it (RFC 2920 section 3.1).

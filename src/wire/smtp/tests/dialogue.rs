@@ -68,8 +68,8 @@ async fn recipients_past_the_server_s_limit_wait_for_a_later_call() {
     let lowered = "S: 220 mx\nC: EHLO\nS: 250-mx\nS: 250 Limits RcptMax=1\nC: MAIL\nS: 250 ok\nC: RCPT\nS: 250 ok\nC: DATA\nS: 354 go\n.\nS: 250 ok\n";
     let (reply, _) = sent(&[lowered], request(&["a@x.com", "b@x.com"], "x\r\n")).await;
     let reply = smtp(reply);
-    assert_eq!(reply.recipients[1].code, 452);
-    assert_eq!(reply.recipients[1].enhanced, Some([4, 5, 3]));
+    let own = "not named yet: the server takes 1 recipients at a time (LIMITS RCPTMAX)";
+    assert_eq!(reply.recipients[1].to_string(), own);
     assert!(reply.recipients[0].positive() && reply.last.positive());
 }
 
