@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use memchr::{memchr, memmem};
 
+use super::signed::covers;
 use super::splice::{Replacement, Splice, in_order};
 
 /// RFC 5322 section 2.1.1: a line without its CRLF.
@@ -140,10 +141,10 @@ pub struct Head {
     pub received: usize,
     /// One of them bears this relay's own token.
     pub passed_here: bool,
-    /// `Date` is there.
-    pub has_date: bool,
-    /// `Message-ID` is there.
-    pub has_message_id: bool,
+    /// `Date` is there, or a signature covers that there is none: adding it would break that one.
+    pub date_settled: bool,
+    /// The same of `Message-ID`.
+    pub message_id_settled: bool,
     /// What has to go: `Bcc`, `Resent-Bcc`, `Return-Path`, `X-Postroad-*`.
     pub removals: Vec<Removal>,
     /// The block ended at a line that is no field, and a `Bcc` line stands between it and the next empty line: it was
@@ -175,8 +176,8 @@ impl Head {
             mailbox_line,
             received: 0,
             passed_here: false,
-            has_date: false,
-            has_message_id: false,
+            date_settled: false,
+            message_id_settled: false,
             removals: Vec::new(),
             bcc_in_body: false,
         };
@@ -195,12 +196,15 @@ impl Head {
             self.received += 1;
             self.passed_here |= !token.is_empty() && memmem::find(field.value(), token.as_bytes()).is_some();
         } else if field.is("Date") {
-            self.has_date = true;
+            self.date_settled = true;
         } else if field.is("Message-ID") {
-            self.has_message_id = true;
+            self.message_id_settled = true;
         } else if must_go(field) || goes(field) {
             let name = String::from_utf8_lossy(field.name).into_owned();
             self.removals.push(Removal { name, span: field.span() });
+        } else {
+            self.date_settled |= covers(field, "Date");
+            self.message_id_settled |= covers(field, "Message-ID");
         }
     }
 

@@ -38,10 +38,10 @@ impl Trace<'_> {
         let date = self.at.rfc5322();
         let mut out = String::with_capacity(512);
         self.received(&date, &mut out);
-        if !head.has_date {
+        if !head.date_settled {
             let _ = write!(out, "Date: {date}\r\n");
         }
-        if !head.has_message_id {
+        if !head.message_id_settled {
             let _ = write!(out, "Message-ID: <{}@{}>\r\n", self.id, self.hostname);
         }
         out
@@ -141,6 +141,19 @@ mod tests {
         ));
         let date = traced("a", "::1", &["a@x.org"], false, b"MESSAGE-ID : \r\n\r\n");
         assert!(date.contains("\r\nDate:") && !date.contains("Message-ID"));
+    }
+
+    #[test]
+    fn what_a_signature_covers_as_missing_stays_missing() {
+        let signed = |names: &str| format!("DKIM-Signature: v=1; h=from:\r\n\t{names}; b=x\r\n");
+        let added = |head: &str| {
+            let out = traced("a", "::1", &["a@x.org"], false, head.as_bytes());
+            (out.contains("\r\nDate:"), out.contains("\r\nMessage-ID:"))
+        };
+        assert_eq!(added(&signed("to")), (true, true));
+        assert_eq!(added(&signed("Date:date")), (false, true));
+        assert_eq!(added(&signed("to : message-id")), (true, false));
+        assert_eq!(added(&[signed("to"), signed("date"), signed("message-id")].concat()), (false, false));
     }
 
     #[test]
