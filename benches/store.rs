@@ -113,6 +113,7 @@ impl Bench {
             spread_log: true,
             keep_bodies: Duration::MAX,
             keep_bodies_octets: 1 << 40,
+            sandboxes: Vec::new(),
             keep_messages: Duration::MAX,
             keep_attempts: Duration::MAX,
             keep_events: Duration::MAX,

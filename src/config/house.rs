@@ -8,6 +8,7 @@ use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
 use super::{clients, kinds};
 use crate::address::{Address, Grammar, domain_ok};
+use crate::esp::settings::{EspKind, EspSettings};
 use crate::http::settings::HttpSettings;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
 use crate::smtp::{CertificateFiles, ListenerSettings};
@@ -131,6 +132,7 @@ pub(super) fn limits(
     reader: &mut Reader<'_>,
     server: &ServerSettings,
     listeners: &[ListenerSettings],
+    esps: &[EspSettings],
 ) -> (u64, store::Settings) {
     let mut t = reader.one("limits");
     let memory_octets = t.read("memory", kinds::size_from(MEMORY_OCTETS_MIN, "1MB"), 256_000_000);
@@ -151,9 +153,18 @@ pub(super) fn limits(
         keep_messages: t.read("messages", kinds::duration(), 30 * DAY),
         keep_attempts: t.read("attempts", kinds::duration(), 30 * DAY),
         keep_events: t.read("events", kinds::duration(), 90 * DAY),
+        sandboxes: sandboxes(esps),
     };
     t.finish(&[]);
     (memory_octets, settings)
+}
+
+fn sandboxes(esps: &[EspSettings]) -> Vec<store::Sandboxed> {
+    let kept = |esp: &EspSettings| match esp.kind {
+        EspKind::Sandbox { keep } => Some(store::Sandboxed { esp: esp.name.clone(), messages_max: keep }),
+        _ => None,
+    };
+    esps.iter().filter_map(kept).collect()
 }
 
 /// What a listener takes and the memory cannot mend is refused: better told here than to the first client.

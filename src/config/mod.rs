@@ -171,7 +171,7 @@ impl Config {
         let http = house::http(reader);
         house::check_http(reader, &http);
         clients::check_side_port(reader, &listeners, http.address);
-        let (memory_octets, store) = house::limits(reader, &server, &listeners);
+        let (memory_octets, store) = house::limits(reader, &server, &listeners, &esps);
         later::check(reader);
         Config { server, listeners, credentials, streams, esps, http, memory_octets, store }
     }

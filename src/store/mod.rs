@@ -23,6 +23,7 @@ mod requeue;
 mod reserve;
 mod retention;
 mod row;
+mod sandboxed;
 mod schema;
 mod shortage;
 mod space;
@@ -110,6 +111,8 @@ struct Shared {
     pages_gone: AtomicBool,
     /// See [`Shared::may_have_been_sent`]; below zero: sending goes on.
     restored_to: AtomicI64,
+    /// See [`Store::retain`]: how far the look at what sandboxes keep has come.
+    sandboxed: Mutex<sandboxed::Walk>,
     /// One backup at a time.
     backup: tokio::sync::Mutex<()>,
 }
@@ -150,6 +153,7 @@ impl Store {
             body_octets: AtomicI64::new(-1),
             pages_gone: AtomicBool::new(false),
             restored_to: AtomicI64::new(-1),
+            sandboxed: Mutex::default(),
             backup: tokio::sync::Mutex::default(),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;

@@ -22,7 +22,7 @@ const MESSAGES_CHUNK: usize = 100;
 /// Events looked at in one piece of work.
 pub(super) const EVENTS_CHUNK: usize = 500;
 /// Rows looked at by one read.
-const LOOKED_AT: usize = 2_000;
+pub(super) const LOOKED_AT: usize = 2_000;
 /// Pages given back in one piece of work, and pieces a round.
 const VACUUM_PAGES: u32 = 256;
 pub(super) const VACUUM_PIECES: u32 = 64;
@@ -43,13 +43,14 @@ pub(super) struct Finished {
 
 impl Store {
     /// One round: bodies `keep_bodies` after their last recipient is done, and the oldest of what is over
-    /// `keep_bodies_octets`; attempts, messages and events after their times; then free pages go back to the disk.
+    /// `keep_bodies_octets` or of what a sandbox keeps; attempts, messages and events after their times; then free pages go back to the disk.
     /// What is not done is never touched.
     ///
     /// Errors: [`StoreError::Full`], [`StoreError::Failed`], [`StoreError::Stopping`]; what went until then is gone.
     /// May be run again.
     pub async fn retain(&self, now: Timestamp) -> Result<Retained, StoreError> {
         let mut gone = Retained { bodies: self.bodies(now).await?, ..Retained::default() };
+        gone.bodies += self.sandboxed().await?;
         gone.attempts = self.attempts(now).await?;
         gone.messages = self.messages(now).await?;
         gone.events = self.events(now).await?;

@@ -30,8 +30,19 @@ pub struct Settings {
     pub keep_attempts: Duration,
     /// How long events stay.
     pub keep_events: Duration,
+    /// How much finished mail of each sandbox keeps its body.
+    pub sandboxes: Vec<Sandboxed>,
     /// Whether the log takes its full length at the start, on a disk with plenty of room.
     pub spread_log: bool,
+}
+
+/// The mail that a sandbox was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandboxed {
+    /// The ESP's name.
+    pub esp: String,
+    /// So many of it keep their bodies; the oldest lose theirs first.
+    pub messages_max: usize,
 }
 
 impl Settings {
@@ -47,6 +58,7 @@ impl Settings {
             keep_messages: always,
             keep_attempts: always,
             keep_events: always,
+            sandboxes: Vec::new(),
             spread_log: false,
         }
     }

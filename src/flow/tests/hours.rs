@@ -187,6 +187,7 @@ pub(super) fn settings(dir: &Path) -> Settings {
         spread_log: false,
         keep_bodies: day,
         keep_bodies_octets: 1 << 30,
+        sandboxes: Vec::new(),
         keep_messages: day,
         keep_attempts: day,
         keep_events: day,

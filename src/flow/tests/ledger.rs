@@ -103,6 +103,7 @@ fn open(dir: &Path, boots: i64, clock: &Arc<Manual>) -> Store {
         spread_log: false,
         keep_bodies: HOUR,
         keep_bodies_octets: 1 << 30,
+        sandboxes: Vec::new(),
         keep_messages: DAY,
         keep_attempts: DAY,
         keep_events: DAY,

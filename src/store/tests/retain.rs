@@ -82,6 +82,35 @@ async fn over_the_octets_the_oldest_bodies_go() {
 }
 
 #[tokio::test]
+async fn a_sandbox_keeps_so_many_bodies_and_other_esps_theirs() {
+    let bench = Bench::new();
+    let keeping = |esp: &str| {
+        let sandboxes = vec![Sandboxed { esp: esp.to_owned(), messages_max: 2 }];
+        Store::open(Settings { sandboxes, ..bench.settings() }, ME, bench.clock.clone()).unwrap()
+    };
+    let store = keeping("another");
+    let waits = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    accept_one(&store, bench.waiting(&waits)).await;
+    let mut ids = Vec::new();
+    for _ in 0..4 {
+        ids.push(sent(&store, &bench, 100).await);
+    }
+    assert_eq!(store.retain(bench.now()).await.unwrap().bodies, 0, "they are not its own");
+    let esp = store.show(ids[0]).await.unwrap().unwrap().attempts[0].esp.clone();
+    store.close().await;
+    let store = keeping(&esp);
+    ids.push(sent(&store, &bench, 100).await);
+    assert_eq!(store.retain(bench.now()).await.unwrap().bodies, 3);
+    assert_eq!(store.retain(bench.now()).await.unwrap(), Retained::default());
+    let mut kept = Vec::new();
+    for id in &ids {
+        kept.push(has_body(&store, *id).await);
+    }
+    assert_eq!(kept, [false, false, false, true, true]);
+    assert!(has_body(&store, waits.id).await);
+}
+
+#[tokio::test]
 async fn where_room_is_short_bodies_of_what_is_done_go_at_once_and_no_other() {
     let bench = Bench::new();
     // There is never so much.
