@@ -91,6 +91,10 @@ impl Courier {
             return self.take_back(&[call]).await;
         }
         let Some(call) = self.judged_again(call).await else { return };
+        // DELIVERY rule 21: whoever has not committed for long may be taken for dead, and its answer might not be kept.
+        if self.store.is_stale() {
+            return self.take_back(&[call]).await;
+        }
         let recipients = call.recipients();
         let parcel = call.parcel(&recipients, whole.octets());
         let started = self.clock.now();

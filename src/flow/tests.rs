@@ -4,6 +4,7 @@ mod crowds;
 mod hours;
 mod ledger;
 mod reload;
+mod stale;
 
 use std::sync::Arc;
 use std::time::Duration;

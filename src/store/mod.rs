@@ -101,6 +101,8 @@ struct Shared {
     out_from: AtomicI64,
     /// When a relay was last known to be up, in milliseconds; below zero: never.
     alive_millis: AtomicI64,
+    /// When the last commit that wrote something returned, in milliseconds; at first the start.
+    committed_millis: AtomicI64,
     /// See [`Store::verdicts`].
     verdicts: AtomicU64,
     /// See [`Store::report_is_owed`].
@@ -141,6 +143,7 @@ impl Store {
             queue: waiting::Queue::new(),
             readers: Readers::new(path.clone()),
             space: space::Space::new(&settings, path.clone()),
+            committed_millis: AtomicI64::new(clock.now().millis()),
             owner,
             clock,
             settings: ArcSwap::from_pointee(settings),
@@ -353,6 +356,11 @@ impl Shared {
         if delta.body_octets != 0 && self.body_octets.load(Ordering::Relaxed) >= 0 {
             self.body_octets.fetch_add(delta.body_octets, Ordering::Relaxed);
         }
+    }
+
+    /// The disk took what was written.
+    fn note_commit(&self) {
+        self.committed_millis.store(self.clock.now().millis(), Ordering::Relaxed);
     }
 
     fn lanes(&self) -> Vec<(LaneId, Lane)> {

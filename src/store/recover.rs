@@ -1,5 +1,6 @@
 //! What a start finds of the relay before it: deliveries that were out, and holds in which webhooks could not arrive.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -15,6 +16,8 @@ use crate::mail::{DeliveryId, QueueState, StreamKind, StreamName};
 
 /// Rows that one operation moves at a time.
 const CHUNK_ROWS: usize = 500;
+/// Older than this a relay's word that it is up is stale; it is given more than twice in that time.
+const ALIVE_MAX: Duration = Duration::from_secs(30);
 /// On a full disk a start tries again so often…
 const RECOVER_PAUSE: Duration = Duration::from_secs(1);
 /// …and says so.
@@ -80,6 +83,13 @@ impl Store {
             return Ok(());
         }
         self.shared.queue.run(Lane::Bulk, 1, |tx| tx.set_alive()).await
+    }
+
+    /// Whether nothing was committed for so long that the relay's word that it is up is stale (DELIVERY rule 21): it
+    /// starts no call then. Where deliveries wait, [`Store::note_alive`] commits often enough.
+    pub fn is_stale(&self) -> bool {
+        let committed = Timestamp::from_millis(self.shared.committed_millis.load(Ordering::Relaxed));
+        self.shared.clock.now().since(committed) > ALIVE_MAX
     }
 
     /// Where it fails halfway the next run lengthens some once more, never past a whole hold from then on.

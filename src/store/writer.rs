@@ -478,6 +478,7 @@ impl<'c> Writer<'c> {
         // What wrote nothing, as a message that is refused, says nothing of the disk.
         if self.log_pages() != log_pages {
             self.note(None);
+            self.shared.note_commit();
         }
         self.lanes.keep(self.shared);
         self.shared.apply(delta);

@@ -35,7 +35,13 @@ impl Esp for Narrow {
 
 /// Takes all, and remembers each call's recipients.
 #[derive(Debug, Default)]
-struct Counting(Mutex<Vec<Vec<String>>>);
+pub(super) struct Counting(Mutex<Vec<Vec<String>>>);
+
+impl Counting {
+    pub(super) fn calls(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
 
 impl Wire for Counting {
     fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply> {

@@ -83,7 +83,10 @@ pub(super) fn parts(esps: &[(&str, &Arc<Line>, usize)]) -> setup::Parts {
 }
 
 pub(super) fn start(dir: &Path, first: setup::Parts) -> (Arc<Courier>, Intake) {
-    let clock: Arc<dyn Clock> = Arc::new(System);
+    start_by(dir, first, Arc::new(System))
+}
+
+pub(super) fn start_by(dir: &Path, first: setup::Parts, clock: Arc<dyn Clock>) -> (Arc<Courier>, Intake) {
     let (mint, budget) = (Arc::new(IdMint::new(7)), Budget::new(64 << 20));
     let store = Store::open(settings(dir), Owner::from_number(1), Arc::clone(&clock)).unwrap();
     let courier = Courier::new(courier::Parts {
