@@ -11,10 +11,22 @@ use crate::http::reload::Reloaded;
 
 /// Has the relay read its configuration again, and says what is in force now.
 pub(super) async fn reload(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
-    let done: Reloaded = reach::relay(common).await?.post("/v1/reload", &json!({})).await?;
+    let relay = reach::relay(common).await.map_err(|failure| elsewhere(failure, common))?;
+    let done: Reloaded = relay.post("/v1/reload", &json!({})).await?;
     match common.json {
         true => Ok(json_line(out, &json!(done))?),
         false => Ok(tell(&done, out)?),
+    }
+}
+
+/// The relay is looked for where the file says now.
+fn elsewhere(failure: Failure, common: &Common) -> Failure {
+    match failure {
+        Failure::NoRelay(said) if common.url.is_none() => Failure::NoRelay(format!(
+            "{said}. Where [server] data_dir was changed, the relay that runs keeps the one before until a restart: \
+             restart it, or send it SIGHUP for the rest"
+        )),
+        failure => failure,
     }
 }
 
