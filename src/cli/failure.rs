@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::text::{json_line, shown};
 use crate::config::{Place, Problem, Problems};
+use crate::http::FieldProblem;
 use crate::http::error::ErrorDetail;
 
 /// See the module.
@@ -96,6 +97,7 @@ impl Failure {
         }
         if let Failure::Refused(refused) = self {
             error = json!(refused);
+            error["problems"] = refused.fields.iter().map(field_json).collect();
         }
         json_line(err, &json!({ "error": error }))
     }
@@ -116,6 +118,29 @@ pub(super) fn problem_json(problem: &Problem) -> Value {
     }
     if let Some(hint) = problem.hint() {
         told["hint"] = json!(hint);
+    }
+    told
+}
+
+/// The same of one that a relay told, which has its place in its message too.
+fn field_json(field: &FieldProblem) -> Value {
+    let places = [
+        field.file.as_ref().zip(field.line).map(|(file, line)| format!("{file}:{line}: ")),
+        field.file.as_ref().map(|file| format!("{file}: ")),
+        field.variable.as_ref().map(|name| format!("${name}: ")),
+    ];
+    let message = places.iter().flatten().find_map(|place| field.message.strip_prefix(place.as_str()));
+    let mut told = json!({ "key": field.field, "message": message.unwrap_or(&field.message) });
+    let more = [
+        ("file", field.file.clone().map(Value::from)),
+        ("line", field.line.map(Value::from)),
+        ("variable", field.variable.clone().map(Value::from)),
+        ("hint", field.hint.clone().map(Value::from)),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            told[name] = value;
+        }
     }
     told
 }

@@ -343,6 +343,9 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
 async fn queue_command(common: &Common, command: QueueCommand, out: &mut impl Write) -> Result<(), Failure> {
     match command {
         QueueCommand::List(options) => queue::list(common, &options, out).await,
+        QueueCommand::Show { raw: true, .. } if common.json => {
+            Err(Failure::Usage(queue::RAW_IS_NO_JSON.into()))
+        }
         QueueCommand::Show { id, raw: true } => queue::raw(common, id, out).await,
         QueueCommand::Show { id, raw: false } => queue::show(common, id, out).await,
         QueueCommand::Flush { ids } => queue::act(common, Act::Flush, &ids, out).await,

@@ -124,6 +124,10 @@ fn write_show(life: &Life, now: Timestamp, out: &mut impl Write) -> std::io::Res
     writeln!(out, "explain {} tells its whole life; {content}", life.id)
 }
 
+/// A mail's octets are no text of any one encoding.
+pub(super) const RAW_IS_NO_JSON: &str = "--raw prints the mail octet for octet and goes without --json; \
+                                         --json alone prints its life";
+
 /// `queue show ID --raw`
 pub(super) async fn raw(common: &Common, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
     reach::source(common).await?.raw(id, out).await

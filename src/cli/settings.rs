@@ -19,6 +19,9 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, Problems> {
 
 /// Reads it again as the start did: the file that was found then, however it was found.
 pub fn source(file: Option<&Path>, found: Option<PathBuf>) -> Source {
-    let file = found.or_else(|| file.map(Path::to_path_buf));
-    Arc::new(move || load(file.as_deref()))
+    let named = file.map(Path::to_path_buf);
+    Arc::new(move || match (&named, &found) {
+        (None, Some(found)) => Config::load_again(found, &Environment::of_process()),
+        (named, _) => load(named.as_deref()),
+    })
 }

@@ -14,6 +14,8 @@ pub(super) struct Dotenv {
     words: BTreeMap<String, usize>,
     /// Line and what is odd about it; nothing of the line's text.
     pub(super) oddities: Vec<(usize, String)>,
+    /// Why none of it was read.
+    pub(super) unread: Option<String>,
 }
 
 struct Entry {
@@ -22,6 +24,11 @@ struct Entry {
 }
 
 impl Dotenv {
+    /// One that is there and cannot be read.
+    pub(super) fn unreadable(why: String) -> Self {
+        Dotenv { unread: Some(why), ..Dotenv::default() }
+    }
+
     pub(super) fn parse(text: &str) -> Self {
         let mut dotenv = Dotenv::default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);

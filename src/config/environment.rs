@@ -105,6 +105,9 @@ impl<'a> Sources<'a> {
 
     fn unset(&self, name: &str) -> String {
         let file = &self.dotenv_file;
+        if let Some(why) = &self.dotenv.unread {
+            return format!("the environment variable {name} is not set in the process, and {file} {why}");
+        }
         let hint = match self.dotenv.without_value(name) {
             Some(line) => format!("; {file}:{line} names it and gives no value: write {name}=VALUE"),
             None => ask(nearest_of_many(name, self.names())),

@@ -112,7 +112,15 @@ pub struct Location {
 impl Config {
     /// Finds, reads and checks the configuration. `path` is `--config`.
     pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Loaded, Problems> {
-        let document = Document::find(path, environment)?;
+        Config::of(Document::find(path.map(|path| (path, BY_OPTION)), environment)?, environment)
+    }
+
+    /// The same of the file that a start found.
+    pub fn load_again(path: &Path, environment: &Environment) -> Result<Loaded, Problems> {
+        Config::of(Document::find(Some((path, BY_START)), environment)?, environment)
+    }
+
+    fn of(document: Document<'_>, environment: &Environment) -> Result<Loaded, Problems> {
         let sources = document.sources;
         let mut reader = Reader::new(&document.root, &sources);
         reader.problems = document.problems;
@@ -129,7 +137,7 @@ impl Config {
 
     /// Finds the configuration and reads `[server] data_dir` and `[http]` alone.
     pub fn load_location(path: Option<&Path>, environment: &Environment) -> Result<Location, Problems> {
-        let document = Document::find(path, environment)?;
+        let document = Document::find(path.map(|path| (path, BY_OPTION)), environment)?;
         let mut reader = Reader::new(&document.root, &document.sources);
         let data_dir = house::data_dir(&mut reader.one("server"));
         let http = house::http(&mut reader);
@@ -187,7 +195,7 @@ struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    fn find(path: Option<&Path>, environment: &'a Environment) -> Result<Self, Problems> {
+    fn find(path: Option<(&Path, &str)>, environment: &'a Environment) -> Result<Self, Problems> {
         let path = find_file(path, environment)?;
         let mut root = Table::empty(Place::BuiltIn);
         let mut dotenv = (String::from(".env"), Dotenv::default());
@@ -208,17 +216,22 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The file to read, as it is named; an explicit one must be there.
-fn find_file(path: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, Problems> {
+/// Who names the file: whoever runs the command, or the start of the relay that reads it again.
+const BY_OPTION: &str = "it was named by --config";
+const BY_VARIABLE: &str = "it was named by $POSTROAD_CONFIG";
+const BY_START: &str = "the relay was started with it";
+
+/// The file to read, as it is named, and by whom; an explicit one must be there.
+fn find_file(path: Option<(&Path, &str)>, environment: &Environment) -> Result<Option<PathBuf>, Problems> {
     let exists = |path: &Path| environment.working_dir.join(path).is_file();
     let by_variable = environment.variables.get(CONFIG_VARIABLE).filter(|value| !value.is_empty());
-    let explicit = path.map(|path| (path.to_path_buf(), "--config"));
-    let explicit = explicit.or_else(|| by_variable.map(|value| (value.into(), "$POSTROAD_CONFIG")));
-    if let Some((path, named_by)) = explicit {
+    let explicit = path.map(|(path, by)| (path.to_path_buf(), by));
+    let explicit = explicit.or_else(|| by_variable.map(|value| (value.into(), BY_VARIABLE)));
+    if let Some((path, by)) = explicit {
         if environment.working_dir.join(&path).exists() {
             return Ok(Some(path));
         }
-        let what = format!("there is no such file; it was named by {named_by}");
+        let what = format!("there is no such file; {by}");
         return Err(Problems::of_file(&path.display().to_string(), what));
     }
     let mut places = FILES.map(PathBuf::from).to_vec();
@@ -230,7 +243,8 @@ fn find_file(path: Option<&Path>, environment: &Environment) -> Result<Option<Pa
 fn read_dotenv(path: &Path, environment: &Environment, warnings: &mut Vec<Problem>) -> (String, Dotenv) {
     let file = path.display().to_string();
     let full = environment.working_dir.join(path);
-    if !full.exists() {
+    // Not `exists`: a link that leads nowhere was meant.
+    if full.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
         return (file, Dotenv::default());
     }
     let text = read_config_file(&full)
@@ -251,7 +265,7 @@ fn read_dotenv(path: &Path, environment: &Environment, warnings: &mut Vec<Proble
         Err(what) => {
             let place = Place::File(file.as_str().into());
             warnings.push(Problem { place, key: key(), what: format!("{what}; it was passed over") });
-            (file, Dotenv::default())
+            (file, Dotenv::unreadable(what))
         }
     }
 }

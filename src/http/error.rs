@@ -50,6 +50,18 @@ pub struct FieldProblem {
     pub field: String,
     /// What was wrong with it.
     pub message: String,
+    /// The file of the configuration that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line there, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u64>,
+    /// The environment variable that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variable: Option<String>,
+    /// The name that was probably meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl ErrorDetail {
@@ -66,7 +78,14 @@ impl ErrorDetail {
 impl FieldProblem {
     /// One problem.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        FieldProblem { field: field.into(), message: message.into() }
+        FieldProblem {
+            field: field.into(),
+            message: message.into(),
+            file: None,
+            line: None,
+            variable: None,
+            hint: None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use super::changes::{self, Changes};
 use super::files;
 use super::{Lines, content_rules, doors_at, listener_names, report_settings, setup, shared};
-use crate::config::{Config, Loaded, Problem, Problems};
+use crate::config::{Config, Loaded, Place, Problem, Problems};
 use crate::flow::Setup;
 use crate::flow::bounce;
 use crate::flow::courier::Courier;
@@ -179,7 +179,15 @@ impl Reloader {
 fn wrong(problems: &Problems) -> NotReloaded {
     let field = |problem: &Problem| {
         let message = format!("{}: {}", problem.place, problem.what);
-        http::FieldProblem::new(if problem.key.is_empty() { "configuration" } else { &problem.key }, message)
+        let key = if problem.key.is_empty() { "configuration" } else { &problem.key };
+        let (file, line, variable) = match &problem.place {
+            Place::File(file) => (Some(file.to_string()), None, None),
+            Place::Line { file, line } => (Some(file.to_string()), u64::try_from(*line).ok(), None),
+            Place::Variable(name) => (None, None, Some(name.to_string())),
+            Place::BuiltIn => (None, None, None),
+        };
+        let hint = problem.hint().map(str::to_owned);
+        http::FieldProblem { file, line, variable, hint, ..http::FieldProblem::new(key, message) }
     };
     NotReloaded::Wrong(problems.iter().map(field).collect())
 }

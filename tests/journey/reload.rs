@@ -93,6 +93,14 @@ fn a_bad_file_changes_nothing_and_each_fault_has_its_line() {
     assert!(failed.err.contains(&line("fast")) && failed.err.contains("did you mean memory?"), "{failed:?}");
     let failed: Value = serde_json::from_str(&relay.cli(&["reload", "--json"]).must(2).err).unwrap();
     assert_eq!(failed["error"]["code"], "configuration");
+    let problems = failed["error"]["problems"].as_array().unwrap();
+    let typo = problems.iter().find(|p| p["key"] == "limits.memroy").unwrap();
+    assert!(typo["file"].as_str().unwrap().ends_with("postroad.toml") && typo["hint"] == "memory", "{typo}");
+    let message = typo["message"].as_str().unwrap();
+    assert!(
+        line("memroy").contains(&format!(":{}:", typo["line"])) && !message.contains("postroad.toml"),
+        "{typo}"
+    );
     let answer = relay.post("/v1/reload", "{}").unwrap();
     assert_eq!(answer.status, 422, "{}", answer.body);
     let fields = answer.json()["error"]["fields"].as_array().unwrap().clone();
@@ -110,7 +118,8 @@ fn a_bad_file_changes_nothing_and_each_fault_has_its_line() {
     assert!(relay.cli(&["reload"]).must(2).err.contains("postroad.toml:1: not TOML"));
     assert_eq!(relay.post("/v1/reload", "").unwrap().status, 422);
     fs::remove_file(relay.folder().join("postroad.toml")).unwrap();
-    assert_eq!(relay.post("/v1/reload", "").unwrap().status, 422, "no file is not an empty one");
+    let missing = relay.post("/v1/reload", "").unwrap();
+    assert_eq!(missing.status, 422, "no file is not an empty one");
     fs::write(relay.folder().join("postroad.toml"), good).unwrap();
     assert_eq!(reload(&relay)["changed"], json!([]));
 }

@@ -99,6 +99,7 @@ fn commands_end_with_the_code_that_fits() {
     bare.run(&["queue", "show", &id]).must(0);
     bare.run(&["explain", "0000000000001"]).must(3);
     bare.run(&["queue", "list", "--no-such-flag"]).must(2);
+    assert!(bare.run(&["queue", "show", &id, "--raw", "--json"]).must(2).err.contains("octet for octet"));
     bare.run(&["no-such-command"]).must(2);
     for line in bare.run(&["queue", "list", "--json"]).must(0).out.lines() {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok_and(|v| v.is_object()), "{line}");

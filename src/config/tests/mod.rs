@@ -291,10 +291,25 @@ fn the_file_is_looked_for_in_order() {
 }
 
 #[test]
+fn a_dot_env_that_cannot_be_read_is_told() {
+    let mut folder =
+        Folder::with(&[("postroad.toml", "[[credential]]\nusername = \"a\"\npassword = \"env:SHOP\"\n")]);
+    std::os::unix::fs::symlink("gone", folder.dir.path().join(".env")).unwrap();
+    let error = Config::load(None, &folder.environment).unwrap_err();
+    assert!(error.to_string().contains("SHOP is not set in the process, and .env does not exist"), "{error}");
+    assert!(error.warnings()[0].to_string().contains(".env: does not exist; it was passed over"));
+    folder = folder.set("SHOP", "sesame-of-the-shop");
+    let warnings = Config::load(None, &folder.environment).unwrap().warnings;
+    assert!(warnings.iter().any(|warning| warning.to_string().contains("passed over")), "{warnings:?}");
+}
+
+#[test]
 fn an_explicit_file_must_be_there() {
     let folder = Folder::with(&[("postroad.toml", ""), ("dir/x", "")]);
     let error = Config::load(Some(Path::new("no.toml")), &folder.environment).unwrap_err().to_string();
     assert_eq!(error, "no.toml: there is no such file; it was named by --config");
+    let error = Config::load_again(Path::new("no.toml"), &folder.environment).unwrap_err().to_string();
+    assert_eq!(error, "no.toml: there is no such file; the relay was started with it");
     let error = Config::load(Some(Path::new("dir")), &folder.environment).unwrap_err().to_string();
     assert!(error.starts_with("dir: cannot be read"), "{error}");
     let error = folder.set("POSTROAD_CONFIG", "/no/such").problems();
