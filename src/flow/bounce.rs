@@ -265,8 +265,7 @@ fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Opt
         status: (owed.cause == Cause::Suppressed).then(|| suppressed_status(&owed.said)),
         said: &owed.said,
         remote: owed.esp.as_ref().and_then(|esp| settings.hosts.get(esp)).map(String::as_str),
-        at: owed.at,
-        attempted: owed.esp.is_some(),
+        last_attempt_at: owed.last_attempt_at,
     })
 }
 

@@ -90,10 +90,8 @@ pub struct Fate<'a> {
     pub said: &'a str,
     /// The host that said them.
     pub remote: Option<&'a str>,
-    /// When.
-    pub at: Timestamp,
-    /// Whether an attempt was made at all.
-    pub attempted: bool,
+    /// When the last attempt was answered; `None`: none was made.
+    pub last_attempt_at: Option<Timestamp>,
 }
 
 /// One report.
@@ -231,8 +229,8 @@ impl Report<'_> {
             let said: String = fate.said.chars().map(ascii_printable).collect();
             field(out, "Diagnostic-Code", &format!("{kind}; {said}"));
         }
-        if fate.attempted {
-            field(out, "Last-Attempt-Date", &fate.at.rfc5322());
+        if let Some(at) = fate.last_attempt_at {
+            field(out, "Last-Attempt-Date", &at.rfc5322());
         }
         if fate.cause == Cause::Late {
             field(out, "Will-Retry-Until", &self.message.expires_at.rfc5322());

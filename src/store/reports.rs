@@ -32,8 +32,8 @@ pub struct Owed {
     pub delivery: DeliveryId,
     /// Why.
     pub cause: Cause,
-    /// Since when.
-    pub at: Timestamp,
+    /// When its last attempt was answered, or became unsure; `None`: none was made.
+    pub last_attempt_at: Option<Timestamp>,
     /// The ESP that said it, where one did.
     pub esp: Option<String>,
     /// The words.
@@ -58,7 +58,10 @@ impl Store {
             after.map_or((-1, 0, 0), |(id, cause)| (id.message.number(), id.recipient, cause_code(cause)));
         self.read(move |conn| {
             let mut statement = conn.prepare_cached(
-                "SELECT message, recipient, cause, at, esp, said FROM reports_owed
+                "SELECT message, recipient, cause, (SELECT max(a.answered_at) FROM attempts AS a
+                     WHERE a.message = o.message AND a.recipient = o.recipient AND a.earlier = 0
+                       AND a.outcome <> 'unfit'), esp, said
+                 FROM reports_owed AS o
                  WHERE (message, recipient, cause) > (?2, ?3, ?4)
                  ORDER BY message, recipient, cause LIMIT ?1",
             )?;
@@ -66,7 +69,7 @@ impl Store {
                 Ok(Owed {
                     delivery: delivery_id(row, 0)?,
                     cause: cause(row.get(2)?),
-                    at: moment(row, 3)?,
+                    last_attempt_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
                     esp: row.get(4)?,
                     said: row.get(5)?,
                 })

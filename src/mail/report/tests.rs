@@ -44,7 +44,15 @@ fn message(content: impl Into<Vec<u8>>, asks: Option<Asks>) -> Message {
 }
 
 fn fate<'a>(to: &'a Address, cause: Cause, said: &'a str) -> Fate<'a> {
-    Fate { to, ask: None, cause, status: None, said, remote: Some("mx.example.net"), at: AT, attempted: true }
+    Fate {
+        to,
+        ask: None,
+        cause,
+        status: None,
+        said,
+        remote: Some("mx.example.net"),
+        last_attempt_at: Some(AT),
+    }
 }
 
 fn written(message: &Message, fates: Vec<Fate<'_>>) -> Vec<u8> {
@@ -114,10 +122,10 @@ fn each_cause_has_its_action_and_its_status() {
 #[test]
 fn what_was_never_tried_has_no_date_of_a_last_attempt() {
     let to = address("a@example.com");
-    for attempted in [true, false] {
-        let fate = Fate { attempted, ..fate(&to, Cause::Expired, "") };
+    for last_attempt_at in [Some(AT), None] {
+        let fate = Fate { last_attempt_at, ..fate(&to, Cause::Expired, "") };
         let text = lossy(&written(&message("A: b\r\n\r\n", None), vec![fate]));
-        assert_eq!(text.contains("Last-Attempt-Date:"), attempted, "{text}");
+        assert_eq!(text.contains("Last-Attempt-Date:"), last_attempt_at.is_some(), "{text}");
     }
 }
 

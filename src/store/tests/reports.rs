@@ -116,12 +116,17 @@ async fn what_expires_is_owed_and_what_is_assumed_is_not() {
     accept_one(&store, accept).await;
     let hold = Step::Hold(bench.now().plus(HOLD));
     store.settle(vec![bench.settle(first(&open), &beginning, unsure(), hold)]).await.unwrap();
+    let tried = asking(&bench, &["c@x.example"], &[]);
+    let (accept, beginning) = bench.begun(&tried);
+    accept_one(&store, accept).await;
+    let (answered, later) = (bench.now(), Step::Later(bench.now().plus(HOLD)));
+    store.settle(vec![bench.settle(first(&tried), &beginning, refused(), later)]).await.unwrap();
     bench.clock.advance(Duration::from_secs(6 * 86_400));
-    assert_eq!(store.sweep(bench.now(), 10).await.unwrap().len(), 2);
+    assert_eq!(store.sweep(bench.now(), 10).await.unwrap().len(), 3);
     let owed = store.owed(None, 10).await.unwrap();
     assert_eq!(
-        owed.iter().map(|o| (o.delivery, o.cause)).collect::<Vec<_>>(),
-        [(first(&waits), Cause::Expired)]
+        owed.iter().map(|o| (o.delivery, o.cause, o.last_attempt_at)).collect::<Vec<_>>(),
+        [(first(&waits), Cause::Expired, None), (first(&tried), Cause::Expired, Some(answered))]
     );
 }
 
