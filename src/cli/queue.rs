@@ -188,7 +188,7 @@ fn none_missing(missing: &[String]) -> Result<(), Failure> {
 }
 
 fn none_of(ids: Vec<String>) -> Acted {
-    let results = ids.into_iter().map(|id| ActedOn { id, deliveries: 0, found: false, why: None });
+    let results = ids.into_iter().map(|id| ActedOn { id, deliveries: 0, out: 0, found: false, why: None });
     Acted { deliveries: 0, results: results.collect(), warnings: Vec::new() }
 }
 
@@ -204,7 +204,7 @@ fn write_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write)
         if common.json {
             json_line(out, &json!(result))?;
         } else if result.deliveries > 0 {
-            writeln!(out, "{}: {} {done}", result.id, deliveries(result.deliveries))?;
+            write_done(result, done, out)?;
         } else if result.found {
             let why = result.why.as_deref().unwrap_or("its deliveries stand elsewhere");
             writeln!(out, "{}: nothing to change; {why}", result.id)?;
@@ -222,6 +222,43 @@ fn write_acted(common: &Common, acted: &Acted, done: &str, out: &mut impl Write)
     Ok(())
 }
 
+fn write_done(result: &ActedOn, done: &str, out: &mut impl Write) -> std::io::Result<()> {
+    let at_once = result.deliveries.saturating_sub(result.out);
+    if at_once > 0 {
+        writeln!(out, "{}: {} {done}", result.id, deliveries(at_once))?;
+    }
+    if result.out > 0 {
+        let many = deliveries(result.out);
+        writeln!(
+            out,
+            "{}: {many} on the way to an ESP now: {done} when the call ends, unless the ESP has taken the mail, which \
+             cannot be called back",
+            result.id
+        )?;
+    }
+    Ok(())
+}
+
 fn deliveries(n: u64) -> String {
     if n == 1 { "1 delivery".into() } else { format!("{n} deliveries") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_out_is_not_said_to_be_removed() {
+        let told = |deliveries, out| {
+            let result = ActedOn { id: "x".into(), deliveries, out, found: true, why: None };
+            let mut text = Vec::new();
+            write_done(&result, "removed", &mut text).unwrap();
+            String::from_utf8(text).unwrap()
+        };
+        assert_eq!(told(2, 0), "x: 2 deliveries removed\n");
+        let out = "x: 1 delivery on the way to an ESP now: removed when the call ends, unless the ESP has taken the mail, \
+                   which cannot be called back\n";
+        assert_eq!(told(1, 1), out);
+        assert_eq!(told(2, 1), format!("x: 1 delivery removed\n{out}"));
+    }
 }

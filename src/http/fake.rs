@@ -206,17 +206,22 @@ impl Queue for Fake {
         std::future::ready(self.ok(found)).boxed()
     }
 
-    fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
+    fn act(
+        &self,
+        act: Act,
+        ids: Vec<MessageId>,
+    ) -> BoxFuture<'_, Result<Vec<(MessageId, crate::store::Acted)>, StoreError>> {
         self.acts.lock().unwrap().push((act, Some(ids.clone())));
         let mut messages = self.messages.lock().unwrap();
         let mut done = Vec::new();
         for id in ids {
             let open = messages.get_mut(&id).and_then(|m| m.deliveries.first_mut());
             let Some(delivery) = open.filter(|d| d.state != QueueState::Done) else { continue };
-            if act == Act::Remove {
+            let out = u32::from(matches!(delivery.state, QueueState::Out { .. }));
+            if act == Act::Remove && out == 0 {
                 (delivery.state, delivery.reason) = (QueueState::Done, Some(Reason::Removed));
             }
-            done.push((id, 1));
+            done.push((id, crate::store::Acted { found: true, changed: 1, out }));
         }
         std::future::ready(self.ok(done)).boxed()
     }

@@ -50,12 +50,16 @@ impl Live {
         }
     }
 
-    async fn acted(&self, act: Act, ids: Vec<MessageId>) -> Result<Vec<(MessageId, u64)>, StoreError> {
+    async fn acted(
+        &self,
+        act: Act,
+        ids: Vec<MessageId>,
+    ) -> Result<Vec<(MessageId, crate::store::Acted)>, StoreError> {
         let mut changed = Vec::new();
         for (id, acted) in ids.iter().zip(self.store.act(act, ids.clone()).await) {
             let acted = acted?;
             if acted.found {
-                changed.push((*id, u64::from(acted.changed)));
+                changed.push((*id, acted));
                 journal::acted(word(act), Some(*id), u64::from(acted.changed));
             }
         }
@@ -115,7 +119,11 @@ impl Queue for Live {
         self.whole(id).boxed()
     }
 
-    fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>> {
+    fn act(
+        &self,
+        act: Act,
+        ids: Vec<MessageId>,
+    ) -> BoxFuture<'_, Result<Vec<(MessageId, crate::store::Acted)>, StoreError>> {
         self.acted(act, ids).boxed()
     }
 

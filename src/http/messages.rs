@@ -265,7 +265,7 @@ fn requeued_one(id: MessageId, requeued: Requeued) -> ActedOn {
         Requeued::Nothing => (0, Some("each recipient was served, or is in the queue")),
     };
     let found = requeued != Requeued::NoSuchMessage;
-    ActedOn { id: id.to_string(), deliveries, found, why: why.map(str::to_owned) }
+    ActedOn { id: id.to_string(), deliveries, out: 0, found, why: why.map(str::to_owned) }
 }
 
 fn requeue_warning(id: MessageId, requeued: Requeued) -> Option<String> {
@@ -297,9 +297,11 @@ async fn act_on(queue: &dyn Queue, act: Act, ids: Vec<MessageId>) -> Result<Acte
     let done = queue.act(act, ids.clone()).await?;
     let mut results = Vec::with_capacity(ids.len());
     for id in ids {
-        let deliveries = done.iter().filter(|(of, _)| *of == id).map(|(_, n)| n).sum();
+        let of = || done.iter().filter(|(of, _)| *of == id);
+        let deliveries = of().map(|(_, acted)| u64::from(acted.changed)).sum();
+        let out = of().map(|(_, acted)| u64::from(acted.out)).sum();
         let found = deliveries > 0 || queue.show(id).await?.is_some();
-        results.push(ActedOn { id: id.to_string(), deliveries, found, why: None });
+        results.push(ActedOn { id: id.to_string(), deliveries, out, found, why: None });
     }
     if results.iter().all(|r| !r.found) {
         return Err(Problem::no_such_message());

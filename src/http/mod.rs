@@ -87,7 +87,11 @@ pub trait Queue: Send + Sync {
     fn body(&self, id: MessageId) -> BoxFuture<'_, Result<Option<Bytes>, StoreError>>;
 
     /// Does something to the deliveries of these messages, tells the log, and says how many of each it changed.
-    fn act(&self, act: Act, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<(MessageId, u64)>, StoreError>>;
+    fn act(
+        &self,
+        act: Act,
+        ids: Vec<MessageId>,
+    ) -> BoxFuture<'_, Result<Vec<(MessageId, crate::store::Acted)>, StoreError>>;
 
     /// Puts who was not served into the queue again, tells the log, and says what became of each message.
     fn requeue(&self, ids: Vec<MessageId>) -> BoxFuture<'_, Result<Vec<Requeued>, StoreError>>;

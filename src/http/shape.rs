@@ -236,6 +236,10 @@ pub struct ActedOn {
     pub id: String,
     /// Deliveries that it changed.
     pub deliveries: u64,
+    /// So many of them are out with an ESP now: what was asked is done when their call ends, unless the ESP has taken
+    /// the mail, which nobody can call back.
+    #[serde(default)]
+    pub out: u64,
     /// Whether there is such a message.
     pub found: bool,
     /// Why it changed none; of `requeue` alone.

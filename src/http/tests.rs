@@ -227,9 +227,12 @@ async fn acts_reach_the_queue_and_say_what_they_did() {
     let (status, acted) = port.post("/v1/queue/remove", body).await;
     assert_eq!(status, StatusCode::OK);
     assert_eq!(acted["deliveries"], 1);
-    assert_eq!(acted["results"][0], json!({"id": "0000000000001", "deliveries": 1, "found": true}));
-    assert_eq!(acted["results"][1], json!({"id": "0000000000002", "deliveries": 0, "found": true}));
-    assert_eq!(acted["results"][2], json!({"id": "0000000000009", "deliveries": 0, "found": false}));
+    assert_eq!(acted["results"][0], json!({"id": "0000000000001", "deliveries": 1, "out": 0, "found": true}));
+    assert_eq!(acted["results"][1], json!({"id": "0000000000002", "deliveries": 0, "out": 0, "found": true}));
+    assert_eq!(
+        acted["results"][2],
+        json!({"id": "0000000000009", "deliveries": 0, "out": 0, "found": false})
+    );
     let (status, _) = port.post("/v1/queue/pause", r#"{"ids":["0000000000009"]}"#).await;
     assert_eq!(status, StatusCode::NOT_FOUND);
     let (_, acted) = port.post("/v1/queue/release", r#"{"ids":["0000000000003"]}"#).await;

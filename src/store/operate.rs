@@ -86,6 +86,7 @@ fn act_on(tx: &mut Tx<'_, '_>, act: Act, message: MessageId) -> rusqlite::Result
         };
         if changed {
             acted.changed += 1;
+            acted.out += u32::from(matches!(after.delivery.state, QueueState::Out { .. }));
             tx.delta.verdict |= after.delivery.mark != Mark::None;
             tx.write(&before, &after)?;
             tx.delivery_event(before.id, kind, None, None, &act_detail(&before, after.delivery.mark))?;

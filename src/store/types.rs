@@ -412,6 +412,8 @@ pub struct Acted {
     pub found: bool,
     /// Deliveries that changed, or were marked while out.
     pub changed: u32,
+    /// Those of them that were marked: what is out is not called back.
+    pub out: u32,
 }
 
 /// An event to record.

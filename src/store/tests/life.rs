@@ -249,7 +249,7 @@ async fn operators_stop_and_end_mail() {
     accept_one(&store, accept).await;
     let unknown = MessageId::from_number(5);
     let acted = store.act(Act::Pause, vec![message.id, unknown]).await;
-    assert_eq!(acted[0], Ok(Acted { found: true, changed: 2 }));
+    assert_eq!(acted[0], Ok(Acted { found: true, changed: 2, out: 1 }));
     assert_eq!(acted[1], Ok(Acted::default()));
     assert_eq!(state_of(&store, first(&message)).await.mark, Mark::Pause);
     let later = bench.now().plus(HOLD);
@@ -260,9 +260,15 @@ async fn operators_stop_and_end_mail() {
     let listed = store.list(Filter { states: vec!["paused".into()], limit: 10, ..Filter::default() }).await;
     assert_eq!(listed.unwrap().len(), 2);
     assert!(store.claim_due(later, 10, |_| true).await.unwrap().is_empty());
-    assert_eq!(store.act(Act::Release, vec![message.id]).await[0], Ok(Acted { found: true, changed: 2 }));
+    assert_eq!(
+        store.act(Act::Release, vec![message.id]).await[0],
+        Ok(Acted { found: true, changed: 2, out: 0 })
+    );
     assert_eq!(store.claim_due(bench.now(), 10, |_| true).await.unwrap().len(), 2);
-    assert_eq!(store.act(Act::Remove, vec![message.id]).await[0], Ok(Acted { found: true, changed: 2 }));
+    assert_eq!(
+        store.act(Act::Remove, vec![message.id]).await[0],
+        Ok(Acted { found: true, changed: 2, out: 0 })
+    );
     assert_eq!(state_of(&store, first(&message)).await.reason, Some(Reason::Removed));
     assert_eq!(store.queue_octets(), 0);
 }

@@ -152,7 +152,8 @@ impl World {
                     Act::Remove => m.delivery.remove(),
                 };
                 let acted = self.store.act(act, vec![m.id.message]).await;
-                assert_eq!(acted, [Ok(Acted { found: true, changed: u32::from(changed) })]);
+                let out = u32::from(changed && matches!(m.delivery.state, QueueState::Out { .. }));
+                assert_eq!(acted, [Ok(Acted { found: true, changed: u32::from(changed), out })]);
             }
             Verb::Suppress => {
                 let address = self.model[which].address.clone();
