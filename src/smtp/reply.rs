@@ -325,6 +325,9 @@ pub const HEADERS_TOO_LARGE: Reply = Reply::new(
 /// RFC 5321 section 4.5.3.1.10.
 pub const TOO_MANY_RECIPIENTS: Reply =
     Reply::new(452, (4, 5, 3), "too many recipients; send the rest with another message");
+/// RCPT without end in one transaction.
+pub const TOO_MANY_RCPT_COMMANDS: Reply =
+    Reply::new(452, (4, 5, 3), "too many RCPT commands for one message; go on with DATA or RSET");
 /// No memory for messages in flight.
 pub const NO_MEMORY: Reply =
     Reply::new(452, (4, 3, 1), "no memory for this message now; try again later, or raise [limits] memory");

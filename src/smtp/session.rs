@@ -29,6 +29,9 @@ use crate::mail::{Envelope, Protocol, ReversePath};
 
 /// Commands that move nothing (NOOP, RSET, VRFY, EHLO …) since the last message; each further one is an error.
 pub const JUNK_COMMANDS_MAX: u32 = 100;
+/// RCPT commands in one transaction past twice `max_recipients`, whether they name recipients again, too many, or some
+/// that are refused; each after it is an error.
+pub const RCPT_OVERSHOOT_MAX: usize = 1_000;
 /// Messages of one connection.
 pub const TRANSACTIONS_MAX: u32 = 100_000;
 /// Failed logins of one connection.
@@ -80,6 +83,8 @@ struct Transaction {
     envelope: Envelope,
     announced_octets: Option<u64>,
     known: HashSet<u64>,
+    /// RCPT commands, whatever they were answered.
+    rcpt_commands: usize,
 }
 
 impl Transaction {
@@ -455,6 +460,7 @@ impl Session {
             envelope,
             announced_octets: mail.announced_octets,
             known: HashSet::new(),
+            rcpt_commands: 0,
         })
     }
 
@@ -498,10 +504,20 @@ impl Session {
         Address::parse(&format!("{name}@{origin}"), self.grammar()).ok()
     }
 
+    fn rcpt_commands_max(&self) -> usize {
+        self.settings().max_recipients.saturating_mul(2).saturating_add(RCPT_OVERSHOOT_MAX)
+    }
+
     fn rcpt(&mut self, path: Path, ask: Ask) -> Step {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.rcpt_commands = transaction.rcpt_commands.saturating_add(1);
+        }
         let Some(transaction) = &self.transaction else {
             return self.refuse(if self.greeted { reply::MAIL_FIRST } else { reply::HELLO_FIRST });
         };
+        if transaction.rcpt_commands > self.rcpt_commands_max() {
+            return self.refuse(reply::TOO_MANY_RCPT_COMMANDS);
+        }
         let address = match path {
             Path::Null => return self.refuse(reply::NULL_RECIPIENT),
             Path::Mailbox(address) => address,

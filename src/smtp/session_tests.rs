@@ -364,3 +364,18 @@ fn lines_have_their_limits() {
     assert_eq!(s.refused_line(LineFault::TooLong).wire().get(..9), Some("500 5.5.6"));
     assert_eq!(s.line_limit(b"AAAA"), COMMAND_OCTETS_MAX);
 }
+
+#[test]
+fn one_transaction_takes_so_many_rcpt_commands_and_then_they_are_errors() {
+    let mut s = session_with(|settings| (settings.max_recipients, settings.max_errors) = (2, 3), "127.0.0.1");
+    dialogue(&mut s, &[E, M]);
+    for _ in 0..2 * 2 + RCPT_OVERSHOOT_MAX {
+        dialogue(&mut s, &[R]);
+    }
+    assert_eq!(s.overrun(), None);
+    let over = ("RCPT TO:<b@example.com>", "452 4.5.3");
+    dialogue(&mut s, &[over, over, ("RSET", "250"), M, R]);
+    assert_eq!(s.overrun(), None, "another transaction counts anew");
+    dialogue(&mut s, &[("RCPT TO:<>", "5")]);
+    assert_eq!(s.overrun(), Some(reply::TOO_MANY_ERRORS), "what was refused counts");
+}
