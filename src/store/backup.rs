@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use super::schema::{self, OpenError};
 use super::types::StoreError;
 use super::waiting::{Copying, Queue};
-use super::{Store, generation};
+use super::{Store, generation, leftovers};
 use crate::clock::{Clock, Timestamp, monotonic};
 
 /// Pages that SQLite copies at once.
@@ -153,7 +153,7 @@ impl Store {
     /// meanwhile.
     ///
     /// Errors: [`BackupError`]; nothing is left of it then, but where the process ends: a file named like it that ends
-    /// in `.part`. May be run again.
+    /// in `.part`, which the next one into that folder removes. May be run again.
     pub async fn back_up(&self, file: &Path, progress: &Progress) -> Result<BackedUp, BackupError> {
         let Ok(_one) = self.shared.backup.try_lock() else { return Err(BackupError::Running) };
         let began = monotonic();
@@ -277,9 +277,11 @@ impl Target {
         let same_disk = device(folder).map_err(failed)? == device(data_dir).map_err(failed)?;
         let min_free = if same_disk { min_free } else { 0 };
         let needed = size.saturating_add(SPARE_OCTETS);
+        leftovers::remove(folder);
         room(file, needed, min_free)?;
         let handle =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).map_err(failed)?;
+        leftovers::claim(&handle);
         let target = Target { file: file.to_owned(), part, handle, needed, min_free, whole: false };
         let to = open_copy(&target.part).map_err(|error| target.refused(&error))?;
         Ok((target, to))

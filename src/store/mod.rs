@@ -11,6 +11,7 @@ mod claim;
 mod events;
 mod generation;
 mod ledger;
+mod leftovers;
 mod once;
 mod operate;
 mod queue;

@@ -19,7 +19,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0007_requeue.sql"),
 ];
 /// "POST": tells our database from any other.
-const APPLICATION_ID: i64 = 0x504f_5354;
+pub(super) const APPLICATION_ID: i64 = 0x504f_5354;
 /// Measured with `benches/store.rs` at 100, 10 and 1 connections: 8 and 16 KiB save at most 4 us of CPU a message in
 /// large groups, and write three times as much for a message that comes alone.
 const PAGE_OCTETS: u32 = 4096;
