@@ -28,7 +28,7 @@ fn the_file_to_start_from_says_the_defaults() {
 
 #[test]
 fn the_file_to_start_from_has_every_key_and_no_other() {
-    let folder = Folder::with(&[("postroad.toml", &here(&uncommented()))])
+    let folder = Folder::with(&[("postroad.toml", &here(&uncommented(CONFIG_FILE)))])
         .certificate("tls.crt", "tls.key")
         .certificate("ca.pem", "ca.key")
         .set("SHOP_PASSWORD", "x")
@@ -53,18 +53,20 @@ fn here(toml: &str) -> String {
     toml.replace("/etc/postroad/", "")
 }
 
-/// The file with its commented examples made real.
-fn uncommented() -> String {
+/// A file with its commented examples made real.
+fn uncommented(file: &str) -> String {
     let real = |line: &str| match line.strip_prefix('#') {
         Some(example) if !example.starts_with([' ', '#']) => format!("{example}\n"),
         _ => format!("{line}\n"),
     };
-    CONFIG_FILE.lines().map(real).collect()
+    file.lines().map(real).collect()
 }
 
 #[test]
 fn the_files_for_production_and_for_apps_you_cannot_change_are_good() {
-    is_good(include_str!("../../../config/production.toml"));
+    let production = include_str!("../../../config/production.toml");
+    is_good(production);
+    is_good(&uncommented(production));
     is_good(include_str!("../../../examples/apps_you_cannot_change.toml"));
 }
 
