@@ -14,7 +14,7 @@ use super::row::{delivery_id, integer, moment};
 use super::tx::Tx;
 use super::types::{Accept, StoreError};
 use super::waiting::Lane;
-use super::{Store, reasons};
+use super::{Store, generation, reasons};
 use crate::clock::Timestamp;
 use crate::mail::notify::{Ask, Asks, Notify, Return};
 use crate::mail::report::Cause;
@@ -111,6 +111,9 @@ impl Store {
                 return Ok(Err(error));
             }
             cross_out(tx, &told, "reported", &detail)?;
+            if told.iter().any(|(id, _)| tx.shared.may_have_been_sent(*id)) {
+                tell_restored(tx, &report.message)?;
+            }
             Ok(Ok(true))
         };
         self.shared.queue.run(Lane::Mail, 4, run).await?
@@ -212,6 +215,15 @@ pub(super) fn owe(
         )?
         .execute(params![id.message.number(), id.recipient, cause_code(cause), tx.now.millis(), esp, said])
         .map(|_| ())
+}
+
+/// What a restored database owes may have been reported before the restore (DELIVERY rule 20). The report waits, as all
+/// does then, and says so.
+fn tell_restored(tx: &mut Tx<'_, '_>, report: &Message) -> rusqlite::Result<()> {
+    for (recipient, _) in (0..).zip(&report.envelope.recipients) {
+        generation::tell_one(tx, DeliveryId { message: report.id, recipient })?;
+    }
+    Ok(())
 }
 
 /// Of a message that enters: whose delay the sender wants to hear of, counted from `due`.

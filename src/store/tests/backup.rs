@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::mail::Reason;
 use crate::mail::quota::QuotaLimits;
+use crate::mail::report::Cause;
 
 const DAY: Duration = Duration::from_secs(86_400);
 const DAILY: QuotaLimits = QuotaLimits { hourly: None, daily: Some(1_000), monthly: None };
@@ -155,6 +156,10 @@ async fn a_restored_copy_starts_paused_and_tells_each_unfinished_delivery_once_b
     accept_one(&store, accept).await;
     let settle = bench.settle(first(&done), &beginning, accepted(), Step::Done);
     store.settle(vec![settle]).await.unwrap();
+    let bounced = bench.message(&["f@example.org"], StreamKind::Broadcast, 100);
+    let (accept, beginning) = bench.begun(&bounced);
+    accept_one(&store, accept).await;
+    store.settle(vec![bench.settle(first(&bounced), &beginning, refused(), Step::Bounce)]).await.unwrap();
     let out = bench.message(&["d@example.org"], StreamKind::Broadcast, 100);
     accept_one(&store, bench.begun(&out).0).await;
     back_up(&store, &bench).await;
@@ -173,9 +178,13 @@ async fn a_restored_copy_starts_paused_and_tells_each_unfinished_delivery_once_b
     assert_eq!((again, is_paused(&store).await), (None, Some(reason)));
     let new = bench.message(&["e@example.org"], StreamKind::Transactional, 100);
     accept_one(&store, bench.waiting(&new)).await;
+    // What it owes may have been reported before.
+    let report = bench.message(&["app@example.com"], StreamKind::Transactional, 100);
+    let told = vec![(first(&bounced), Cause::Refused)];
+    assert_eq!(store.report(bench.waiting(&report), told, String::new()).await, Ok(true));
     assert_eq!(store.unpause().await.unwrap(), 3);
     assert_eq!((is_paused(&store).await, store.unpause().await.unwrap()), (None, 0));
-    for (message, wanted) in [(&old, 2), (&done, 0), (&out, 1), (&new, 0)] {
+    for (message, wanted) in [(&old, 2), (&done, 0), (&out, 1), (&new, 0), (&report, 1)] {
         let view = store.show(message.id).await.unwrap().unwrap();
         let told = kinds(&view).iter().filter(|kind| **kind == "may_have_been_sent").count();
         assert_eq!(told, wanted, "{:?}", view.events);
