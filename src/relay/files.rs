@@ -7,13 +7,12 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::Config;
 use crate::journal;
+use crate::smtp::room::LEAVING_MAX;
 
 /// The database and its readers, the log, the listeners, the runtime, a body on its way in or out.
 const FOR_ITSELF: usize = 64;
 /// Monitors, webhooks, commands: as many as the side port lets in at a time.
 const FOR_HTTP: usize = 256;
-/// Clients that were sent away to make room, and have not gone yet.
-const FOR_LEAVING: usize = 64;
 /// For each connection to an ESP: itself, and one being looked up or closed.
 const FOR_EACH_ESP_CONNECTION: usize = 2;
 /// Where the limit is below all that, clients get one file of so many.
@@ -33,7 +32,8 @@ pub(super) fn keep_some_back(config: &mut Config) {
     let Some(limit) = getrlimit(Resource::Nofile).current else { return };
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let outgoing = config.esps.iter().map(|esp| esp.kind.lines().map_or(0, |lines| lines.max_connections));
-    let reserve = FOR_ITSELF + FOR_HTTP + FOR_LEAVING + outgoing.sum::<usize>() * FOR_EACH_ESP_CONNECTION;
+    let leaving = LEAVING_MAX * config.listeners.len();
+    let reserve = FOR_ITSELF + FOR_HTTP + leaving + outgoing.sum::<usize>() * FOR_EACH_ESP_CONNECTION;
     let wanted: Vec<usize> = config.listeners.iter().map(|listener| listener.max_connections).collect();
     let Some(seats) = seats(limit, reserve, &wanted) else { return };
     for (listener, seats) in config.listeners.iter_mut().zip(&seats) {

@@ -145,7 +145,11 @@ where
     /// Closes the stream after `end`.
     pub async fn close(self, end: End) {
         drop(self.recipients);
-        self.io.close(end).await;
+        // Whoever makes room for another goes at once where many do: the reply has been written.
+        let lingering = self.guest.may_linger();
+        if lingering.is_some() || self.guest.seat().dismissed().is_none() {
+            self.io.close(end).await;
+        }
     }
 
     /// One line, or one wait for more of it.

@@ -226,7 +226,7 @@ impl Listener {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(ended) = sessions.join_next() => note(ended),
-                accepted = socket.accept() => match accepted {
+                accepted = socket.accept(), if room.has_space(sessions.len()) => match accepted {
                     Ok((stream, peer)) => {
                         let context = doorway.context.load_full();
                         if let Some(guest) = admit(&room, &context, &stream, peer, &connections) {

@@ -18,6 +18,12 @@ use crate::clock::monotonic;
 /// commands is not sent away for one that said MAIL and then nothing.
 const AT_WORK: Duration = Duration::from_secs(5);
 
+/// Clients that were sent away and have not gone yet, at a time: more are not let in before some have. No more than
+/// there are seats.
+pub const LEAVING_MAX: usize = 64;
+/// So many of them have a moment to read why; the others are closed at once.
+const LINGERING_MAX: usize = LEAVING_MAX / 2;
+
 /// What a client would lose if it had to leave now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -40,6 +46,8 @@ pub struct Room {
     opened: Instant,
     /// Since when everybody is being sent away.
     stopped: OnceLock<Instant>,
+    /// See [`LINGERING_MAX`].
+    lingering: AtomicUsize,
     taken: Mutex<Taken>,
 }
 
@@ -97,6 +105,7 @@ impl Room {
             loopback_too: AtomicBool::new(loopback_too),
             opened: monotonic(),
             stopped: OnceLock::new(),
+            lingering: AtomicUsize::new(0),
             taken: Mutex::default(),
         })
     }
@@ -143,6 +152,12 @@ impl Room {
         for seat in self.lock().seats.values() {
             seat.dismiss(STOPS);
         }
+    }
+
+    /// Whether another may come in while there are so many connections, those that are leaving included.
+    pub fn has_space(&self, connections: usize) -> bool {
+        let seats_max = self.seats_max.load(Ordering::Relaxed);
+        connections < seats_max.saturating_add(seats_max.min(LEAVING_MAX))
     }
 
     /// How many are in.
@@ -237,6 +252,15 @@ impl Guest {
         &self.seat
     }
 
+    /// Whether there is time for it to read its last reply: where many leave to make room, there is not.
+    pub fn may_linger(&self) -> Option<Lingering<'_>> {
+        let lingering = Lingering(&self.room);
+        let before = self.room.lingering.fetch_add(1, Ordering::Relaxed);
+        (before < LINGERING_MAX.min(self.room.seats_max.load(Ordering::Relaxed).div_ceil(2))
+            || self.stopped().is_some())
+        .then_some(lingering)
+    }
+
     /// Notes what it would lose.
     pub fn stakes(&self, stake: Stake) {
         self.seat.stake.store(stake as u8, Ordering::Relaxed);
@@ -245,6 +269,16 @@ impl Guest {
     /// Notes that a command was given, and answered, just now.
     pub fn commanded(&self) {
         self.seat.idle_since.store(self.room.now(), Ordering::Relaxed);
+    }
+}
+
+/// One that reads its last reply.
+#[derive(Debug)]
+pub struct Lingering<'a>(&'a Room);
+
+impl Drop for Lingering<'_> {
+    fn drop(&mut self) {
+        self.0.lingering.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -24,7 +24,7 @@ fn a_crowd_that_says_nothing_locks_nobody_out() {
     let upstream = Upstream::start();
     let relay = Relay::setup().upstream(&upstream, "").tables(FAST).under(&FEW).start();
     assert!(relay.log().contains("LimitNOFILE"), "the start says what to raise: {}", relay.log());
-    let crowd: Vec<_> = (0..200).filter_map(|_| TcpStream::connect(relay.smtp()).ok()).collect();
+    let crowd: Vec<_> = (0..400).filter_map(|_| TcpStream::connect(relay.smtp()).ok()).collect();
     for n in 1..=3 {
         let sent =
             relay.client().try_submit("a@example.org", &["ok@example.com"], &plain("among many"), BOUND);
@@ -32,6 +32,7 @@ fn a_crowd_that_says_nothing_locks_nobody_out() {
         upstream.wait_for_within(n, BOUND);
     }
     assert!(relay.get("/healthz").is_some_and(|answer| answer.status == 200), "HTTP is open");
+    assert!(!relay.log().contains("cannot accept a connection"), "no file was wanting: {}", relay.log());
     drop(crowd);
 }
 
