@@ -220,7 +220,7 @@ fn later_told(count: usize) -> String {
 
 /// The relay takes more of them in another transaction.
 fn is_too_many(answer: &Answer) -> bool {
-    answer.code == 452 && answer.enhanced == Some([4, 5, 3])
+    !answer.was_asked_for() || (answer.code == 452 && answer.enhanced == Some([4, 5, 3]))
 }
 
 /// What is handed in: the edited message, from the sender, to all recipients, each once.

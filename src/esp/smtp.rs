@@ -199,7 +199,7 @@ fn too_many_recipients(answer: &Answer) -> bool {
     let text = answer.text.to_ascii_lowercase();
     let of_a_time = ["hour", "day", "minute", "second"].iter().any(|time| text.contains(time));
     match answer.code {
-        0 => true,
+        _ if !answer.was_asked_for() => true,
         452 | 552 => (told || text.contains("too many recipients")) && !of_a_time,
         _ => false,
     }

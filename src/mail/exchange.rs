@@ -134,6 +134,11 @@ impl Answer {
         Answer { code: 0, enhanced: None, text }
     }
 
+    /// Whether the next hop said it: its limit alone kept a recipient from being named else.
+    pub fn was_asked_for(&self) -> bool {
+        self.code != 0
+    }
+
     /// 2xx.
     pub fn positive(&self) -> bool {
         self.code / 100 == 2
