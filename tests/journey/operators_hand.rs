@@ -179,6 +179,11 @@ fn each_id_is_told_of_also_where_one_is_not_there() {
         let told = relay.cli(&["queue", command, &id, missing]).must(3);
         assert_eq!(told.out, format!("{id}: 1 delivery {word}\n{missing}: not found\n"));
         assert_eq!(told.err, format!("postroad: no message {missing}\n"));
+        if command == "release" {
+            // It is tried at once; what is on its way would be told of in other words.
+            wait_until("the attempt after its release", Duration::from_secs(15), || tried(&upstream) > 1);
+            wait_state(&relay, &id, "waiting");
+        }
     }
     let told = relay.cli(&["queue", "flush", &id, missing, "--json"]).must(3).json();
     let found: Vec<_> = told.iter().map(|line| line["found"].as_bool()).collect();
