@@ -2,6 +2,7 @@
 
 mod a_million_waits;
 mod accepts_then_sends;
+mod any_order;
 mod apps_nobody_can_change;
 mod asks;
 mod backups;
