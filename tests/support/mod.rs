@@ -9,6 +9,7 @@ pub mod mailgen;
 pub mod port;
 pub mod random;
 pub mod relay;
+pub mod secrets;
 pub mod smtp;
 pub mod tls;
 pub mod token;

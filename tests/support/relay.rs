@@ -11,7 +11,7 @@ use std::time::Duration;
 pub use super::port::free_port;
 use super::upstream::Upstream;
 use super::wait::holds_within;
-use super::{Client, http, tls};
+use super::{Client, http, secrets, tls};
 
 /// How long a start may take on a busy machine, recovery included.
 const READY_BOUND: Duration = Duration::from_secs(60);
@@ -239,10 +239,12 @@ impl Relay {
     pub fn get(&self, path: &str) -> Option<http::Answer> {
         let token = fs::read_to_string(self.data_dir().join("admin.token")).ok();
         let (at, token) = (self.http()?, token.as_deref().map(str::trim));
-        match self.setup.http.contains("tls_cert") {
+        let answer = match self.setup.http.contains("tls_cert") {
             true => http::get_secure(at, path, token, tls::pki().client()),
             false => http::get(at, path, token),
-        }
+        }?;
+        secrets::assert_none_in(&self.secrets(), path, &answer.body);
+        Some(answer)
     }
 
     pub fn post(&self, path: &str, json: &str) -> Option<http::Answer> {
@@ -388,7 +390,16 @@ impl Relay {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        Ran::new(output)
+        let ran = Ran::new(output);
+        let secrets = self.secrets();
+        secrets::assert_none_in(&secrets, &format!("{arguments:?}"), &format!("{}\n{}", ran.out, ran.err));
+        ran
+    }
+
+    /// What its configuration has of secrets, as it stands now.
+    fn secrets(&self) -> Vec<String> {
+        let toml = fs::read_to_string(self.folder().join("postroad.toml")).unwrap_or_default();
+        secrets::of(&toml, &self.setup.env)
     }
 
     /// What `queue show ID --raw` prints: the message as it is sent, octet for octet.
@@ -420,8 +431,10 @@ impl Drop for Relay {
     fn drop(&mut self) {
         if std::thread::panicking() {
             println!("--- the end of the relay's log\n{}\n---", tail(&self.log()));
+            return self.kill();
         }
         self.kill();
+        secrets::assert_none_in(&self.secrets(), "the relay's log", &self.log());
     }
 }
 
