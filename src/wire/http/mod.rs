@@ -18,7 +18,7 @@ use futures_util::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
 use tokio::sync::OnceCell;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub use hand_over::{HandOver, Watched};
 
@@ -32,6 +32,8 @@ use crate::secret::{Blot, Secret};
 pub const REUSED_WITHIN: Duration = Duration::from_secs(3);
 /// A check that takes longer has failed: a healthy API is long done.
 const CHECK: Duration = Duration::from_secs(10);
+/// The end of an answer whose head came at the last moment has so long.
+const END_OF_ANSWER: Duration = Duration::from_secs(1);
 /// More fields of an answer than these are left unread.
 const FIELDS_MAX: usize = 100;
 /// More causes of an error than these are not told.
@@ -50,7 +52,7 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Connections that are kept. The caller runs no more exchanges than this at a time.
     pub max_connections: usize,
-    /// Connect and TLS, each stretch of a body that does not move, and the answer.
+    /// Connect and TLS, each stretch of a body that does not move, and the whole answer.
     pub timeout: Duration,
     /// How the key is tried without mail.
     pub probe: Probe,
@@ -208,7 +210,8 @@ pub(super) async fn check(
 }
 
 /// Sends one request and listens, until its answer is there, nothing moved for `patience`, or it is asked to end before
-/// the hand-over.
+/// the hand-over. The answer has `patience` for all of it, however it comes: pieces of it do not count as movement, so
+/// that one that trickles is seen to hang.
 pub async fn send(
     client: &reqwest::Client,
     request: reqwest::Request,
@@ -249,10 +252,11 @@ async fn answered(
     hand_over: &HandOver,
     patience: Duration,
 ) -> Reply {
+    let left = patience.saturating_sub(watch.still_for()).max(END_OF_ANSWER);
     watch.moved();
     match answer {
         Ok(answer) => {
-            let reply = read(answer, Some((watch, patience))).await;
+            let reply = read(answer, Some(monotonic() + left)).await;
             // An answer that came before the end of the request: whatever is left of it stays unwritten.
             hand_over.withdraw();
             Reply::Http(reply)
@@ -263,8 +267,9 @@ async fn answered(
     }
 }
 
-/// Reads an answer to its end, at most [`HttpReply::BODY_OCTETS_MAX`]; each piece within `patience`.
-pub(super) async fn read(mut answer: reqwest::Response, within: Option<(&Watch, Duration)>) -> HttpReply {
+/// Reads an answer to its end, at most [`HttpReply::BODY_OCTETS_MAX`], and no longer than until `end`; without one the
+/// caller bounds it.
+pub(super) async fn read(mut answer: reqwest::Response, end: Option<Instant>) -> HttpReply {
     let status = answer.status().as_u16();
     let field = |(name, value): (&HeaderName, &HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -273,15 +278,12 @@ pub(super) async fn read(mut answer: reqwest::Response, within: Option<(&Watch, 
     let mut body = BytesMut::new();
     let mut cut = false;
     while body.len() < HttpReply::BODY_OCTETS_MAX {
-        let piece = match within {
-            Some((_, patience)) => timeout(patience, answer.chunk()).await,
+        let piece = match end {
+            Some(end) => timeout_at(end, answer.chunk()).await,
             None => Ok(answer.chunk().await),
         };
         match piece {
             Ok(Ok(Some(piece))) => {
-                if let Some((watch, _)) = within {
-                    watch.moved();
-                }
                 body.extend_from_slice(&piece[..piece.len().min(HttpReply::BODY_OCTETS_MAX - body.len())]);
             }
             Ok(Ok(None)) => break,

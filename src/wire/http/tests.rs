@@ -216,6 +216,32 @@ async fn an_answer_that_breaks_off_is_told_as_cut_and_a_long_one_is_bounded() {
 }
 
 #[tokio::test]
+async fn an_answer_that_trickles_has_the_time_of_one_that_does_not_and_is_seen_to_hang() {
+    // The octets of the first part come at once, those of the second one by one.
+    let head = "HTTP/1.1 202 Accepted\r\nX-Message-Id: m-1\r\nContent-Length: 1000\r\n\r\n";
+    for (at_once, then) in [(head, "y"), ("HTTP/1.1 202 Accepted\r\nX-Long: ", "x")] {
+        let (base, _server) = server(move |_, mut stream| async move {
+            let _ = read_request(&mut stream).await;
+            say(&mut stream, at_once).await;
+            while stream.write_all(then.as_bytes()).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        let wire = wire(&base);
+        let (answer, watch) = timeout(PATIENCE * 3, post(&wire, 10)).await.expect("bounded");
+        assert!(watch.still_for() > PATIENCE / 2, "still for {:?}", watch.still_for());
+        if at_once == head {
+            let answer = reply(answer);
+            assert_eq!((answer.status, answer.header("x-message-id")), (202, Some("m-1")));
+            assert!(answer.cut && answer.body.starts_with(b"yy"));
+        } else {
+            assert!(matches!(answer, Reply::Lost { handed_over: true, .. }), "{answer:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn no_redirect_is_followed_and_the_key_is_in_no_word() {
     let (base, _server) = server(|_, mut stream| async move {
         while read_request(&mut stream).await.is_some() {

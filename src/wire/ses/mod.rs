@@ -51,7 +51,7 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Connections that are kept.
     pub max_connections: usize,
-    /// Connect and TLS, each stretch of a body that does not move, and the answer.
+    /// Connect and TLS, each stretch of a body that does not move, and the whole answer.
     pub timeout: Duration,
     /// What the answer to `GetAccount` means: what works, or what does not.
     pub judge_account: fn(&HttpReply) -> Result<String, String>,
