@@ -267,8 +267,9 @@ fn recipient_fault(answer: &Answer, words: &Words, now: Timestamp) -> Fault {
         // rejected: not owned by user app".
         500.. if words.has("sender address rejected") => Fault::Sender(Named::Envelope),
         500 | 502..=504 if words.protocol() && !words.of_mailbox() => Fault::Path,
-        // Postfix: "554 5.7.1 <a@b>: Relay access denied": we are nobody there. Must not count against the address.
-        500.. if words.has("relay access denied") || words.has("relaying denied") => Fault::Account,
+        // Postfix: "554 5.7.1 <a@b>: Relay access denied": we are nobody there. Must not count against the address. Nor is
+        // it the whole account's fault: it may carry other domains.
+        500.. if words.has("relay access denied") || words.has("relaying denied") => Fault::Path,
         _ => Fault::Recipient,
     }
 }
@@ -501,7 +502,7 @@ mod tests {
             (Rcpt, "552 too many recipients", "recipient"),
             (Rcpt, "421 4.3.2 going down", "path"),
             (Rcpt, "421 4.7.0 too many", "throttled"),
-            (Rcpt, "554 5.7.1 <a@example.com>: Relay access denied", "account lasting"),
+            (Rcpt, "554 5.7.1 <a@example.com>: Relay access denied", "path lasting"),
             (Rcpt, "553 5.7.1 <b@x.test>: Sender address rejected: not owned by user", "sender lasting"),
             (Rcpt, "530 5.7.0 log in first", "account lasting"),
             (Rcpt, "550 5.4.5 Daily sending quota exceeded", "window"),

@@ -535,10 +535,16 @@ fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str
         } => Some(Sign::Alive),
     };
     let of = |(o, systemic): (&'o Outcome, &bool)| of(o, *systemic).map(|sign| (sign, o.said()));
-    let mut signs = outcomes.iter().zip(systemic).filter_map(of);
-    let first = signs.next()?;
-    // One of them taken, or refused for its own sake: the way is open.
-    Some(signs.find(|(sign, _)| *sign == Sign::Alive).unwrap_or(first))
+    let mut worst = None;
+    for (sign, said) in outcomes.iter().zip(systemic).filter_map(of) {
+        match sign {
+            // One of them taken, or refused for its own sake: the way is open.
+            Sign::Alive => return Some((sign, said)),
+            Sign::Account => worst = Some((sign, said)),
+            Sign::Fault | Sign::Hang | Sign::Stray => worst = worst.or(Some((sign, said))),
+        }
+    }
+    worst
 }
 
 #[cfg(test)]

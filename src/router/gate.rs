@@ -1,12 +1,14 @@
 //! The gate of one ESP: whether it gets mail, judged by what its calls met. Pure: time and facts are handed in.
 //!
 //! ```text
-//! Open ──3 faults in a row, a bad window, a hang──▶ Shut ──its free check passes──▶ Probing ──accepted──▶ Ramp ──▶ Open
+//! Open ──1 or 3 faults, a bad window, a hang─────▶ Shut ──its free check passes──▶ Probing ──accepted──▶ Ramp ──▶ Open
 //!   ▲                                                ▲  └─fails: checked again later, ever later           │
 //!   │                                                └────────────a fault, or the probe hangs──────────────┘
 //!   └── what hung answers after all
 //! ```
-//! One call that hangs while others are answered shuts it by the window alone: three of them may be one recipient's.
+//! A path may fail one call and carry the next; an account that is refused once is refused until somebody mends it, so
+//! that its first fault is enough. One call that hangs while others are answered shuts it by the window alone: three of
+//! them may be one recipient's.
 //! Only faults of the account or of the path count; an answer about a recipient, a message or a sender is a sign of
 //! life, and so is being asked to go slower.
 
@@ -14,7 +16,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// So many faults in a row shut the gate.
+/// So many faults of the path in a row shut the gate.
 const FAULTS_IN_A_ROW: u32 = 3;
 /// Or this share of faults among so many calls, decayed…
 const BAD_SHARE: f64 = 0.5;
@@ -170,13 +172,13 @@ impl Gate {
             // An answer to what was begun before it was shut.
             (State::Shut { .. }, _) => {}
             (State::Probing { .. }, Sign::Fault | Sign::Account | Sign::Hang | Sign::Stray)
-            | (State::Open | State::Ramp { .. }, Sign::Hang) => return self.shut(sign, said, now),
-            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Account | Sign::Stray)
-                if self.is_bad() =>
-            {
+            | (State::Open | State::Ramp { .. }, Sign::Account | Sign::Hang) => {
                 return self.shut(sign, said, now);
             }
-            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Account | Sign::Stray) => {}
+            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Stray) if self.is_bad() => {
+                return self.shut(sign, said, now);
+            }
+            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Stray) => {}
         }
         false
     }
@@ -371,11 +373,23 @@ mod tests {
     }
 
     #[test]
+    fn one_fault_of_the_account_shuts_it_at_once_also_while_it_recovers() {
+        let mut gate = Gate::new(T0);
+        gate.note(Sign::Alive, "", T0);
+        assert!(gate.note(Sign::Account, "535 bad credentials", T0));
+        assert_eq!((gate.admits(T0), gate.why_shut()), (Admits::Nothing, Some("535 bad credentials")));
+        assert!(!gate.note(Sign::Account, "535", T0), "and once");
+        assert!(gate.takes_check(at(5.0)));
+        gate.checked(Ok(()), at(5.0));
+        assert!(gate.take_probe() && gate.note(Sign::Alive, "", at(6.0)));
+        assert!(matches!(gate.admits(at(7.0)), Admits::Share(_)));
+        assert!(gate.note(Sign::Account, "403", at(7.0)), "the mail's key is good, and the account is not");
+    }
+
+    #[test]
     fn an_account_is_asked_less_often_and_a_long_good_time_forgets() {
         let mut gate = Gate::new(T0);
-        for _ in 0..3 {
-            gate.note(Sign::Account, "535", T0);
-        }
+        gate.note(Sign::Account, "535", T0);
         assert!(!gate.takes_check(at(4.9)) && gate.takes_check(at(5.0)));
         gate.checked(Ok(()), at(5.0));
         assert!(gate.take_probe() && gate.note(Sign::Alive, "", at(6.0)));

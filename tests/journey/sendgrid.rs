@@ -121,6 +121,28 @@ fn each_refusal_of_its_api_goes_where_it_should() {
 }
 
 #[test]
+fn the_first_refusal_of_the_account_is_told_and_sends_its_mail_elsewhere() {
+    for (transport, name) in [("api", "forbidden"), ("api", "not-found"), ("smtp", "unauthorized")] {
+        let (grid, other) = (Sendgrid::start(), Upstream::start());
+        let relay = by_both(&grid, transport).upstream(&other, "").start();
+        match transport {
+            "api" => {
+                let errors = <sendgrid::Rules as Vendor>::errors();
+                let (_, answer) = errors.iter().find(|(known, _)| *known == name).unwrap();
+                grid.fail(Fault::Answer(answer.clone()), 1);
+            }
+            _ => grid.fail_smtp(name, 1),
+        }
+        for n in 1..=2 {
+            let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(&format!("{name} {n}"), TO));
+            assert_eq!(done(&relay, &id)["attempts"].as_array().map(Vec::len), Some(3 - n), "{name} {n}");
+        }
+        assert_eq!(relay.metric("postroad_alerts_total{kind=\"esp_shut\"}"), 1.0, "{name}");
+        assert_eq!((grid.count(), other.count()), (0, 2), "{name}");
+    }
+}
+
+#[test]
 fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
     for fault in [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang] {
         let (grid, other) = (Sendgrid::start(), Upstream::start());

@@ -103,10 +103,21 @@ fn only_the_path_and_the_account_count_against_it() {
         (vec![refused(Fault::Account)], Some(Sign::Account)),
         (vec![Outcome::Unsure { said: String::new() }], Some(Sign::Fault)),
         (vec![refused(Fault::Path), accepted()], Some(Sign::Alive)),
+        (vec![refused(Fault::Account), accepted()], Some(Sign::Alive)),
+        (vec![refused(Fault::Path), refused(Fault::Account)], Some(Sign::Account)),
     ] {
         let systemic = vec![false; outcomes.len()];
         assert_eq!(sign(&outcomes, &systemic).map(|(sign, _)| sign), wanted, "{outcomes:?}");
     }
+}
+
+#[test]
+fn the_first_fault_of_the_account_is_told_and_no_further_one() {
+    let house = Gatehouse::new("a", 1, T0);
+    let meet = |fault| house.returns(&met(&[refused(fault, None)]), Duration::ZERO, T0, true).alerts;
+    assert_eq!(meet(Fault::Path), []);
+    assert_eq!(meet(Fault::Account), [("esp_shut", "a: no mail goes there: no".to_owned())]);
+    assert_eq!((meet(Fault::Account), house.admits(T0)), (vec![], Admits::Nothing));
 }
 
 #[test]
@@ -242,7 +253,7 @@ fn what_fails_by_settings_that_have_changed_says_nothing_of_the_gate() {
         house.why_shut().is_some()
     };
     assert!((0..9).all(|_| !refuse(false)));
-    assert!((0..3).any(|_| refuse(true)));
+    assert!(refuse(true));
     assert!(!house.takes_check(T0), "a login that failed is tried again later");
     house.check_now(T0);
     assert!(house.takes_check(T0) && !house.takes_check(T0), "at once, and once, where it has changed");
