@@ -101,11 +101,12 @@ declare! {
     /// mail is told 452.
     MEMORY_OCTETS = "postroad_memory_octets" [] Kind::Gauge;
     /// Alerts by kind: one each time that something turned bad, not while it stays so. Each has an error line in the log
-    /// that says more. no_room, not_stored: the database does not take mail. esp_shut: an ESP's calls fail or hang, it
-    /// gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
+    /// that says more. no_room, not_stored: the database does not take mail. esp_shut: an ESP's calls fail or hang, or it
+    /// refuses the account; it gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
     /// sender_refused: it refuses an envelope sender or a From domain, which is to be set up there. esp_missing: mail waits
     /// for an ESP that is not configured. restored: the database is one that was restored, all sending is paused.
     /// unfit_everywhere: mail waits that no ESP can carry; it is over when none of it waits any more.
+    /// request_refused: an ESP says that what it was asked is not as it should be, which only its [[esp]] or Postroad can mend.
     /// limits_untold: an ESP with rate = "auto" does not tell its limits, what it told last holds.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads

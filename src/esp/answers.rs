@@ -48,6 +48,11 @@ pub(super) fn by_status(reply: &HttpReply, now: Timestamp) -> Outcome {
     }
 }
 
+/// 415 (RFC 9110 section 15.5.16): what was asked is not written as the ESP reads it.
+pub(super) fn blames_request(reply: &HttpReply) -> bool {
+    reply.status == 415
+}
+
 /// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
 pub(super) fn wait(reply: &HttpReply, now: Timestamp) -> Option<Duration> {
     let text = reply.header("retry-after")?.trim();

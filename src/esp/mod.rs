@@ -79,6 +79,12 @@ pub trait Esp: Send + Sync + Debug {
         own
     }
 
+    /// Whether it says that the request itself is not as it should be: a mistake of the relay's or in its settings, which
+    /// no sender of mail could mend.
+    fn blames_request(&self, _reply: &Reply) -> bool {
+        false
+    }
+
     /// One outcome a recipient, in the parcel's order.
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome>;
 }

@@ -100,7 +100,7 @@ impl Courier {
         let started = self.clock.now();
         let watch = Watch::new(self.abort.clone());
         let mut held = false;
-        let mut relayed = false;
+        let (mut relayed, mut blamed) = (false, false);
         let (outcomes, phases) = match compose(&*call.line.esp, parcel, started) {
             Err(unfit) => {
                 let count = recipients.len();
@@ -122,6 +122,7 @@ impl Courier {
                     return self.wait_for_means(outlet, call, lack).await;
                 }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
+                blamed = call.line.esp.blames_request(&reply);
                 relayed = call.message.envelope.reports.is_some() && was_not_told(&reply);
                 (call.line.esp.read(parcel, &reply, self.clock.now()), phases)
             }
@@ -131,7 +132,8 @@ impl Courier {
         }
         let answered = self.clock.now();
         let times = Times { started, answered, handed_over: watch.handed_over_for() };
-        let systemic = self.learn(outlet, &call, &outcomes, &watch, answered.since(started));
+        let took = answered.since(started);
+        let systemic = self.learn(outlet, &call, &outcomes, blamed, &watch, took);
         let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
         for settle in settles.iter_mut().filter(|_| relayed) {
             settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
@@ -271,6 +273,7 @@ impl Courier {
         outlet: &Arc<Outlet>,
         call: &Call,
         outcomes: &[Outcome],
+        blames_request: bool,
         watch: &Watch,
         took: Duration,
     ) -> Vec<bool> {
@@ -288,7 +291,7 @@ impl Courier {
             sender: Some(call.line.esp.sender(&call.message.envelope.sender)),
         };
         let given_up = watch.given_up() && watch.handed_over_for().is_none();
-        let met = Met { outcomes, keys: &keys, whose, given_up };
+        let met = Met { outcomes, keys: &keys, whose, blames_request, given_up };
         let judged =
             outlet.gate.returns(&met, took, self.clock.now(), self.is_spoken_to_by(outlet, &call.line));
         self.record_alerts(outlet, judged.alerts);

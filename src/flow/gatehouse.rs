@@ -26,6 +26,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_DOUBLED_MAX: u32 = 6;
 /// A sender that an ESP refused is tried there again after so long: somebody may have set it up meanwhile.
 const SENDER_CLOSED_FOR: Duration = Duration::from_secs(600);
+/// After so long without a further word against the relay's requests, one that is taken ends the alert.
+const BLAMED_FOR: Duration = Duration::from_secs(600);
 /// Refused senders of either sort that are remembered of one ESP. One more is asked about each time.
 const SENDERS_MAX: usize = 1_000;
 
@@ -43,6 +45,7 @@ pub struct Gatehouse {
     recipients_max: AtomicU32,
     shut: Alert,
     systemic: Alert,
+    blamed: Alert,
 }
 
 /// What else keeps mail from it.
@@ -60,6 +63,8 @@ struct Stops {
     /// From domains, and until when.
     from_domains: HashMap<String, Timestamp>,
     guard: Guard,
+    /// When it last said that a request is not as it should be.
+    blamed_at: Option<Timestamp>,
 }
 
 /// What one call met, as far as it bears on the ESP.
@@ -71,6 +76,8 @@ pub struct Met<'a> {
     pub keys: &'a [String],
     /// Whom the message comes from, where that was refused.
     pub whose: Whose<'a>,
+    /// See [`crate::esp::Esp::blames_request`].
+    pub blames_request: bool,
     /// It hung, and was ended before its hand-over.
     pub given_up: bool,
 }
@@ -128,6 +135,7 @@ impl Gatehouse {
             recipients_max: AtomicU32::new(u32::MAX),
             shut: Alert::new("esp_shut"),
             systemic: Alert::new("esp_refuses_everybody"),
+            blamed: Alert::new("request_refused"),
         }
     }
 
@@ -200,6 +208,7 @@ impl Gatehouse {
         *self.gate() = Gate::new(now);
         self.shut.clear(format_args!("{}: opened by an operator", self.esp));
         self.systemic.clear(format_args!("{}: opened by an operator", self.esp));
+        self.blamed.clear(format_args!("{}: opened by an operator", self.esp));
     }
 
     /// Seconds that an answer takes of late.
@@ -353,6 +362,13 @@ impl Gatehouse {
         stops.forget(now);
         if met.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted { .. })) {
             stops.pauses = 0;
+            if stops.blamed_at.take_if(|at| now.since(*at) >= BLAMED_FOR).is_some() {
+                self.blamed.clear(format_args!("{}: takes the relay's requests again", self.esp));
+            }
+        }
+        if met.blames_request {
+            stops.blamed_at = Some(now);
+            judged.alerts.extend(self.tell_blamed(met.outcomes));
         }
         for (n, outcome) in met.outcomes.iter().enumerate() {
             match outcome {
@@ -389,6 +405,16 @@ impl Gatehouse {
         judged
     }
 
+    fn tell_blamed(&self, outcomes: &[Outcome]) -> Option<(&'static str, String)> {
+        let said = outcomes.first().map_or("", Outcome::said);
+        let words = format!(
+            "{}: says that a request is not as it should be: {said}. No sender can mend that: compare this [[esp]] with \
+             the provider's settings, else it is a fault in Postroad, please report it. Such mail goes elsewhere, or waits",
+            self.esp
+        );
+        self.blamed.raise(&words).then_some(("request_refused", words))
+    }
+
     fn stops(&self) -> MutexGuard<'_, Stops> {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -411,6 +437,7 @@ impl Stops {
             || !self.envelopes.is_empty()
             || !self.from_domains.is_empty()
             || !self.guard.is_clear()
+            || self.blamed_at.is_some()
     }
 
     /// Drops what is over.

@@ -527,7 +527,13 @@ mod tests {
         assert!(outlet.turned_away().is_empty());
         let shut = || Outcome::Unsure { said: "closed".into() };
         for _ in 0..3 {
-            let met = Met { outcomes: &[shut()], keys: &[], whose: Whose::default(), given_up: false };
+            let met = Met {
+                outcomes: &[shut()],
+                keys: &[],
+                whose: Whose::default(),
+                blames_request: false,
+                given_up: false,
+            };
             outlet.gate.returns(&met, std::time::Duration::ZERO, NOW, true);
         }
         assert_eq!((outlet.turned_away().len(), outlet.turned_away().len()), (1, 0));

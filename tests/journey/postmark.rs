@@ -118,6 +118,19 @@ fn each_refusal_of_its_api_goes_where_it_should() {
 }
 
 #[test]
+fn a_request_that_it_does_not_like_is_told_once_and_its_mail_goes_elsewhere() {
+    let (mark, other) = (Postmark::start(), Upstream::start());
+    let relay = by_api(&mark).upstream(&other, "").start();
+    mark.fail(Fault::Answer(postmark::error(403, "Incompatible JSON: a field is not known.")), 2);
+    for n in 1..=3 {
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(&format!("odd {n}"), ""));
+        done(&relay, &id);
+    }
+    assert_eq!((mark.count(), other.count()), (1, 2), "and what it likes it still gets");
+    assert_eq!(relay.metric("postroad_alerts_total{kind=\"request_refused\"}"), 1.0, "{}", relay.log());
+}
+
+#[test]
 fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
     for fault in [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang, Fault::CutInAnswer(20)] {
         let (mark, other) = (Postmark::start(), Upstream::start());

@@ -111,6 +111,10 @@ impl Esp for Postmark {
         self.smtp.sender(own)
     }
 
+    fn blames_request(&self, reply: &Reply) -> bool {
+        matches!(reply, Reply::Http(http) if read::blames_request(http))
+    }
+
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
         match reply {
             Reply::Http(http) => read::email(parcel.recipients, http, now),

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::super::answers::{by_status, refused};
+use super::super::answers::{self, by_status, refused};
 use super::super::smtp::Meant;
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
@@ -24,6 +24,17 @@ pub(super) fn email(recipients: &[Address], reply: &HttpReply, now: Timestamp) -
         }
         _ => all(by_status(reply, now)),
     }
+}
+
+/// 402 invalid JSON, 403 a field that it does not know, 409 not marked as JSON, 410 too many in one batch: the request is
+/// not as it should be, whoever's mail it carries.
+const OF_REQUEST: [i64; 4] = [402, 403, 409, 410];
+
+/// Whether that is what it says.
+pub(super) fn blames_request(reply: &HttpReply) -> bool {
+    let told = Told::of(reply).filter(|_| matches!(reply.status, 200 | 422));
+    let codes = told.iter().flat_map(|told| told.errors.iter().map(|(code, _)| *code).chain([told.code]));
+    answers::blames_request(reply) || codes.into_iter().any(|code| OF_REQUEST.contains(&code))
 }
 
 /// What its body says.
@@ -120,7 +131,7 @@ impl Table<'_> {
             400 | 401 => self.lasting(Fault::Sender(Named::From)),
             406 => self.inactive(message, to),
             429 => self.for_now(Fault::Throttled(Throttle::Rate)),
-            // 402, 403, 409, 410: the request is not as it should be; 411: a kind of attachment.
+            // `OF_REQUEST`; 411: a kind of attachment.
             _ => self.unfit(),
         }
     }

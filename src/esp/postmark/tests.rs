@@ -189,6 +189,9 @@ fn each_answer_has_its_row() {
         (422, code(400, "signature not found"), &sender),
         (422, code(401, "signature not confirmed"), &sender),
         (422, code(402, "invalid JSON"), "unfit"),
+        (422, code(403, "invalid field"), "unfit"),
+        (422, code(409, "JSON required"), "unfit"),
+        (422, code(410, "too many in a batch"), "unfit"),
         (422, code(405, "out of credits"), "Account true"),
         (
             422,
@@ -219,6 +222,34 @@ fn each_answer_has_its_row() {
     ] {
         let read = read(status, &body, &["b@example.org"]);
         assert_eq!(read.iter().map(brief).collect::<Vec<_>>(), [meant], "{status} {body}");
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_request_itself_is_known() {
+    let code = |code: i64| json!({"ErrorCode": code, "Message": "no"}).to_string();
+    let several = json!({"ErrorCode": 11, "Message": "several", "Errors": [
+        {"ErrorCode": 300, "Message": "Zero recipients"},
+        {"ErrorCode": 403, "Message": "a field is not known"},
+    ]});
+    for (status, body, blames) in [
+        (422, code(402), true),
+        (422, code(403), true),
+        (422, code(409), true),
+        (422, code(410), true),
+        (422, several.to_string(), true),
+        (415, code(409), true),
+        (415, String::new(), true),
+        (422, code(300), false),
+        (422, code(406), false),
+        (422, code(411), false),
+        (401, code(10), false),
+        (500, String::new(), false),
+        (200, code(0), false),
+    ] {
+        let reply = HttpReply { status, headers: Vec::new(), body: body.clone().into(), cut: false };
+        let told = postmark(Transport::Api).blames_request(&Reply::Http(reply));
+        assert_eq!(told, blames, "{status} {body}");
     }
 }
 

@@ -127,6 +127,10 @@ impl Esp for Sendgrid {
         self.smtp.sender(own)
     }
 
+    fn blames_request(&self, reply: &Reply) -> bool {
+        matches!(reply, Reply::Http(http) if read::blames_request(http))
+    }
+
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
         match reply {
             Reply::Http(reply) => read::read(parcel, reply, now),

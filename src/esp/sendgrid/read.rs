@@ -125,6 +125,12 @@ pub(super) fn read(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp) -> Vec
     }
 }
 
+/// Whether it says that a recipient stands in the request twice, which the relay sees to; what else is wrong with requests
+/// shuts the gate with an alert of its own.
+pub(super) fn blames_request(reply: &HttpReply) -> bool {
+    reply.status == 400 && errors(reply).is_some_and(|errors| errors.iter().any(Error::is_of_duplicate))
+}
+
 /// What is alike for all recipients.
 fn of_all(reply: &HttpReply, now: Timestamp) -> Outcome {
     let id = || reply.header("x-message-id").map(str::to_owned).filter(|id| !id.is_empty());

@@ -19,7 +19,7 @@ fn flying() -> Flying {
 }
 
 fn met(outcomes: &[Outcome]) -> Met<'_> {
-    Met { outcomes, keys: &[], whose: Whose::default(), given_up: false }
+    Met { outcomes, keys: &[], whose: Whose::default(), blames_request: false, given_up: false }
 }
 
 fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
@@ -121,11 +121,40 @@ fn the_first_fault_of_the_account_is_told_and_no_further_one() {
 }
 
 #[test]
+fn that_a_request_is_not_as_it_should_be_is_told_once_until_they_are_taken_again() {
+    let house = Gatehouse::new("a", 1, T0);
+    let unfit = [Outcome::Unfit { why: "HTTP 422 invalid JSON".into() }];
+    let blame = |seconds| {
+        let now = T0.plus(Duration::from_secs(seconds));
+        let met = Met { blames_request: true, ..met(&unfit) };
+        house.returns(&met, Duration::ZERO, now, true).alerts
+    };
+    let take = |seconds| {
+        let now = T0.plus(Duration::from_secs(seconds));
+        house.returns(&met(&[accepted()]), Duration::ZERO, now, true);
+    };
+    let first = blame(0);
+    assert!(matches!(&first[..], [("request_refused", said)] if said.contains("invalid JSON")), "{first:?}");
+    assert_eq!((blame(1), house.admits(T0)), (vec![], Admits::All), "other mail goes on");
+    take(2);
+    assert_eq!(blame(3), [], "what is taken between is other mail");
+    take(1_000);
+    assert!(!house.any_stop.load(Ordering::Acquire));
+    assert_eq!(blame(1_001).len(), 1, "it was over");
+}
+
+#[test]
 fn an_esp_that_refuses_one_recipient_after_the_other_is_at_fault_itself() {
     let house = Gatehouse::new("a", 1, T0);
     let refuse = |n: usize| {
         let (outcomes, keys) = ([refused(Fault::Recipient, None)], [format!("r{n}@x.example")]);
-        let met = Met { outcomes: &outcomes, keys: &keys, whose: Whose::default(), given_up: false };
+        let met = Met {
+            outcomes: &outcomes,
+            keys: &keys,
+            whose: Whose::default(),
+            blames_request: false,
+            given_up: false,
+        };
         house.returns(&met, Duration::ZERO, T0, true)
     };
     for n in 0..4 {
@@ -190,7 +219,7 @@ fn sender(text: &str) -> ReversePath {
 fn refuse_sender(house: &Gatehouse, named: Named, whose: Whose<'_>) -> Vec<String> {
     let outcomes = [refused(Fault::Sender(named), None)];
     let judged = house.returns(
-        &Met { outcomes: &outcomes, keys: &[], whose, given_up: false },
+        &Met { outcomes: &outcomes, keys: &[], whose, blames_request: false, given_up: false },
         Duration::ZERO,
         T0,
         true,
