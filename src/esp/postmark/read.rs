@@ -19,7 +19,7 @@ pub(super) fn email(recipients: &[Address], reply: &HttpReply, now: Timestamp) -
         }
         (200, Some(told)) if told.code == 0 => accepted(recipients, reply, told),
         (_, Some(told)) if told.code != 0 && matches!(reply.status, 200 | 422) => {
-            let table = Table { reply, told, now };
+            let table = Table { reply, told, recipients, now };
             recipients.iter().map(|to| table.outcome(to)).collect()
         }
         _ => all(by_status(reply, now)),
@@ -108,6 +108,7 @@ fn inactive(message: &str) -> Vec<String> {
 struct Table<'a> {
     reply: &'a HttpReply,
     told: &'a Told,
+    recipients: &'a [Address],
     now: Timestamp,
 }
 
@@ -155,9 +156,15 @@ impl Table<'_> {
         self.lasting(Fault::Message)
     }
 
+    /// Words that name none of several may be about any of them: nobody is refused for good for them.
     fn inactive(&self, message: &str, to: &Address) -> Outcome {
         let listed = inactive(message);
-        self.of_one(listed.is_empty() || listed.contains(&to.key()))
+        let named = |to: &Address| listed.contains(&to.key());
+        match self.recipients {
+            [only] if listed.is_empty() || named(only) => self.of_one(true),
+            all if all.iter().any(named) => self.of_one(named(to)),
+            _ => self.unfit(),
+        }
     }
 
     /// One recipient is at fault. Nothing was sent: the others go on without it.

@@ -268,6 +268,22 @@ fn each_recipient_has_an_answer_of_its_own() {
 }
 
 #[test]
+fn nobody_is_refused_for_words_that_name_nobody() {
+    let of_406 = |message: &str, recipients: &[&str]| {
+        let body = json!({"ErrorCode": 406, "Message": message}).to_string();
+        read(422, &body, recipients).iter().map(brief).collect::<Vec<_>>()
+    };
+    let two = ["a@example.org", "b@example.org"];
+    let other = "Found inactive addresses: x@example.net.\nInactive recipients are ones";
+    assert_eq!(of_406("inactive recipient", &two), ["unfit", "unfit"]);
+    assert_eq!(of_406(other, &two), ["unfit", "unfit"]);
+    assert_eq!(of_406(other, &two[..1]), ["unfit"]);
+    assert_eq!(of_406("inactive recipient", &two[..1]), ["Recipient true"], "who else");
+    let one = "Found inactive addresses: B@example.org.";
+    assert_eq!(of_406(one, &two), ["Recipient false", "Recipient true"]);
+}
+
+#[test]
 fn a_cut_answer_says_less_than_a_whole_one() {
     let message = message(&content("From: a@example.com\r\n", "\r\nx\r\n"));
     let recipients = addresses(&["b@example.org"]);

@@ -6,7 +6,8 @@
 //! | 200 | "valid, but not queued": its sandbox mode, which nobody here asks for: the account; with an id: unsure |
 //! | 400 about the number of recipients, a duplicate, or the form of a field that is ours to write | unfit |
 //! | 400 that names recipients | those; the others were not sent and go again |
-//! | 400 else, in SendGrid's own JSON or without words | the message |
+//! | 400 else, in SendGrid's own JSON | the message |
+//! | 400 without that | unfit |
 //! | 401 "Maximum credits exceeded" | throttled, until they are asked about again |
 //! | 401, 403 "access forbidden", 404, 405, 415 | the account |
 //! | 403 of a sender identity | the sender in From |
@@ -119,8 +120,7 @@ pub(super) fn read(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp) -> Vec
         Some(errors) => {
             bad_request(parcel, reply, &errors, now).unwrap_or_else(|| all(of_400(reply, &errors, now)))
         }
-        None if reply.body.trim_ascii().is_empty() => all(refused(Fault::Message, true, reply, now)),
-        // A proxy's words: it has not liked the request, and nobody has looked at the message.
+        // None, or a proxy's words: it has not liked the request, and nobody has looked at the message.
         None => all(by_status(reply, now)),
     }
 }

@@ -406,7 +406,9 @@ fn answers_mean_what_the_table_says() {
         (201, String::new(), "unsure"),
         (301, String::new(), "path"),
         (400, error("Bad Request", ""), "message lasting"),
-        (400, String::new(), "message lasting"),
+        (400, String::new(), "unfit"),
+        (400, " \r\n".into(), "unfit"),
+        (400, "{\"errors\":[{\"mess".into(), "unfit"),
         (400, "<html>400</html>".into(), "unfit"),
         (
             400,
