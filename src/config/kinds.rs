@@ -79,6 +79,16 @@ pub(super) fn secret(item: &Item<'_>) -> Result<Secret, String> {
     }
 }
 
+/// A key that goes into a header field of HTTP, or signs what does.
+pub(super) fn header_secret(item: &Item<'_>) -> Result<Secret, String> {
+    let key = secret(item)?;
+    if key.expose().bytes().all(|b| b.is_ascii_graphic()) {
+        return Ok(key);
+    }
+    let whose = item.text()?.from.map_or_else(String::new, |from| format!("the value of {from} "));
+    Err(format!("{whose}holds a blank, a line end or another character that is in no key; copy it anew"))
+}
+
 /// An argon2 hash in PHC form that can be verified with bounded memory.
 pub(super) fn password_hash(item: &Item<'_>) -> Result<Secret, String> {
     let hash = secret(item)?;

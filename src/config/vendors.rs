@@ -33,7 +33,7 @@ pub(super) const POSTMARK_KEYS: [&str; 2] = ["server_token", "message_stream"];
 pub(super) fn ses(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Option<SesSettings> {
     let region = t.required("region", kinds::parsed(aws_region), "\"eu-central-1\"");
     let id = t.optional("access_key_id", kinds::text);
-    let secret = t.optional("secret_access_key", kinds::secret);
+    let secret = t.optional("secret_access_key", kinds::header_secret);
     let configuration_set = t.optional("configuration_set", kinds::parsed(plain_name));
     let access = access(t, lines);
     match (t.is_set("access_key_id"), t.is_set("secret_access_key")) {
@@ -53,7 +53,7 @@ pub(super) fn ses(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Option<Se
 
 /// `type = "sendgrid"`.
 pub(super) fn sendgrid(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Option<SendgridSettings> {
-    let api_key = t.required("api_key", kinds::secret, "\"env:SENDGRID_API_KEY\"");
+    let api_key = t.required("api_key", kinds::header_secret, "\"env:SENDGRID_API_KEY\"");
     let region = t.read("region", kinds::one_of(SENDGRID_REGIONS), SendgridRegion::default());
     let access = access(t, lines);
     Some(SendgridSettings { access, api_key: api_key?, region })
@@ -61,7 +61,7 @@ pub(super) fn sendgrid(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Opti
 
 /// `type = "postmark"`.
 pub(super) fn postmark(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Option<PostmarkSettings> {
-    let server_token = t.required("server_token", kinds::secret, "\"env:POSTMARK_API_KEY\"");
+    let server_token = t.required("server_token", kinds::header_secret, "\"env:POSTMARK_API_KEY\"");
     let such_as = "{ transactional = \"outbound\", broadcast = \"broadcast\" }";
     let streams = t.entries("message_stream", such_as, |key: &str, item: &Item<'_>| match key {
         OUR_TRANSACTIONAL | OUR_BROADCAST => {
