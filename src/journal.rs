@@ -92,6 +92,9 @@ pub fn install(format: Format, level: Level) -> io::Result<Log> {
     Ok(Log(writer))
 }
 
+/// Amazon's SDK: it calls each answer of 5xx an error, of which the attempt's own line tells already.
+const SDK: &str = "aws_smithy_runtime";
+
 /// The level is for our own lines. Libraries speak at `warn` alone: below that they print what they read and write.
 fn targets(level: Level) -> Targets {
     let level = match level {
@@ -101,7 +104,9 @@ fn targets(level: Level) -> Targets {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("postroad", level)
+    let foreign = level.min(LevelFilter::WARN);
+    let sdk = if level >= LevelFilter::DEBUG { foreign } else { LevelFilter::OFF };
+    Targets::new().with_default(foreign).with_target(SDK, sdk).with_target("postroad", level)
 }
 
 /// Only where, not what: the text of a panic may quote a message.
@@ -328,6 +333,16 @@ mod tests {
     fn refusal() -> Outcome {
         let said = "451 4.7.1 try\r\n\u{1b}[31mlater \"you\"".to_owned();
         Outcome::Refused { fault: Fault::Path, lasting: false, wait: None, said }
+    }
+
+    #[test]
+    fn what_the_sdk_says_of_each_5xx_is_no_line_and_other_libraries_warnings_are() {
+        let text = said(Form::Text, || {
+            tracing::error!(target: "aws_smithy_runtime::client::http::connection_poisoning", "poisoned");
+            tracing::warn!(target: "aws_config::profile", "no such profile");
+            tracing::info!(target: "hyper", "read 7 octets");
+        });
+        assert!(text.contains("no such profile") && text.lines().count() == 1, "{text}");
     }
 
     #[test]
