@@ -215,6 +215,7 @@ fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
         // 530 authentication required, 535 credentials invalid, at whatever command they come (RFC 4954 section 6).
         _ if matches!(code, 530 | 535) => Fault::Account,
         Phase::Auth if answer.lasting() => Fault::Account,
+        Phase::Rcpt if words.does_not_fit_at_rcpt() => return None,
         Phase::Rcpt => recipient_fault(answer, &words, now),
         // Google: "550 5.4.5 Daily user sending limit exceeded"; SES: "454 Throttling failure: Daily message quota
         // exceeded".
@@ -316,6 +317,16 @@ impl Words {
     fn does_not_fit(&self) -> bool {
         let told = matches!(self.enhanced, Some([5, 3, 4] | [5, 2, 3] | [5, 6, 7] | [5, 6, 3]));
         told || (self.code == 552 && self.enhanced.is_none())
+    }
+
+    /// About the message at a RCPT, where nothing of it is known but what MAIL told: its size, 8BITMIME, SMTPUTF8. 5.2.3
+    /// is one mailbox's limit, and so is a size that the words say is a mailbox's.
+    fn does_not_fit_at_rcpt(&self) -> bool {
+        let size = ["size", "too big", "too large", "too long"].iter().any(|p| self.has(p));
+        match self.enhanced {
+            Some(told) => matches!(told, [5, 3, 4] | [5, 6, _]),
+            None => self.code == 552 && size && !self.of_mailbox(),
+        }
     }
 
     /// About the recipient: RFC 3463's class of it, x.2.y (its mailbox) and x.1.y (its address), or the word.
@@ -500,6 +511,14 @@ mod tests {
             (Rcpt, "452 4.2.2 over quota", "recipient"),
             (Rcpt, "552 5.2.2 mailbox full", "recipient lasting"),
             (Rcpt, "552 too many recipients", "recipient"),
+            (Rcpt, "552 5.3.4 message too big for system", "unfit"),
+            (Rcpt, "550 5.3.4 message size exceeds fixed limit", "unfit"),
+            (Rcpt, "553 5.6.7 SMTPUTF8 needed", "unfit"),
+            (Rcpt, "554 5.6.3 conversion required", "unfit"),
+            (Rcpt, "552 message size exceeds the maximum", "unfit"),
+            (Rcpt, "552 5.2.3 message too large for this mailbox", "recipient lasting"),
+            (Rcpt, "552 message too large for the recipient's mailbox", "recipient lasting"),
+            (Rcpt, "552 over quota", "recipient lasting"),
             (Rcpt, "421 4.3.2 going down", "path"),
             (Rcpt, "421 4.7.0 too many", "throttled"),
             (Rcpt, "554 5.7.1 <a@example.com>: Relay access denied", "path lasting"),
