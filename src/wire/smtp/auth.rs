@@ -132,7 +132,7 @@ pub(super) async fn ask(line: &mut Line, words: &[&str]) -> Result<Answer, Broke
         line.out.extend_from_slice(word.as_bytes());
     }
     line.out.extend_from_slice(b"\r\n");
-    line.send().await?;
+    line.ask().await?;
     line.reply().await
 }
 

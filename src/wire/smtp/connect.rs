@@ -210,7 +210,7 @@ async fn hail(line: &mut Line, verb: &str, name: &str) -> Result<(), Broken> {
     line.out.extend_from_slice(verb.as_bytes());
     line.out.extend_from_slice(name.as_bytes());
     line.out.extend_from_slice(b"\r\n");
-    line.send().await
+    line.ask().await
 }
 
 /// STARTTLS, required. What was said before it counts no more, and what stands behind its reply is an attack: it was
@@ -229,7 +229,7 @@ async fn start_tls(
         .into());
     }
     line.out.extend_from_slice(b"STARTTLS\r\n");
-    line.send().await?;
+    line.ask().await?;
     let answer = expect(line.reply().await?, 220)?;
     if !line.caught_up() {
         return Err(

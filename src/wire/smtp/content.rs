@@ -67,6 +67,8 @@ async fn write_all_but_last(line: &mut Line, body: &Body, chunks: &dyn Chunks) -
     }
     let (before, last) = piece.split_at(piece.len().saturating_sub(LAST_OCTETS_MAX));
     write(line, &mut stuffer, before).await?;
+    // A verdict on what has not left yet is none.
+    interrupted(line, heard).await?;
     stuffer.push(last, &mut line.out);
     stuffer.finish(&mut line.out);
     Ok(())

@@ -36,8 +36,8 @@ pub(super) async fn envelope(
     connection.messages += 1;
     let mut transaction = Transaction::new(connection, request, utf8);
     match transaction.run(phase).await {
-        // What had been refused by then stays refused.
-        Err(_) if transaction.nothing_left() => {
+        // What had been refused by then stays refused, as long as each reply is known to answer what it was taken for.
+        Err(_) if transaction.nothing_left() && !transaction.out_of_step => {
             transaction.gone = true;
             transaction.conclude(phase).await
         }
@@ -104,13 +104,25 @@ struct Transaction<'a> {
     data: Option<Answer>,
     /// 421, or broken after the refusal that counts: no more replies follow.
     gone: bool,
+    /// Nobody can tell which reply answers what: none of them counts.
+    out_of_step: bool,
 }
 
 impl<'a> Transaction<'a> {
     fn new(connection: &'a mut Connection, request: &'a SmtpRequest, utf8: bool) -> Self {
         let named = connection.offered.recipients_max.unwrap_or(usize::MAX).min(request.recipients.len());
         let recipients = Vec::with_capacity(request.recipients.len());
-        Transaction { connection, request, utf8, named, refused: None, recipients, data: None, gone: false }
+        Transaction {
+            connection,
+            request,
+            utf8,
+            named,
+            refused: None,
+            recipients,
+            data: None,
+            gone: false,
+            out_of_step: false,
+        }
     }
 
     /// Writes commands in groups and reads the replies of each.
@@ -123,7 +135,11 @@ impl<'a> Transaction<'a> {
                 sent += 1;
             }
             *phase = steps[read].phase();
-            if let Err(broken) = self.connection.line.send().await {
+            if let Err(broken) = self.connection.line.ask().await {
+                // On an idle connection it was not about this transaction.
+                if matches!(broken, Broken::Unasked(_)) && self.connection.reused && read == 0 {
+                    return Err(Halt::Stale(broken.to_string()));
+                }
                 return Err(self.broken(broken, *phase).await);
             }
             while read < sent && !self.gone {
@@ -209,6 +225,7 @@ impl<'a> Transaction<'a> {
         };
         if !expected {
             let said = format!("out of step: {answer} at {}", step.phase().word());
+            self.out_of_step = true;
             return Err(Halt::Ended(lost(step.phase(), &said)));
         }
         self.gone = answer.code == 421;
@@ -225,6 +242,10 @@ impl<'a> Transaction<'a> {
     async fn broken(&mut self, broken: Broken, phase: Phase) -> Halt {
         if self.connection.reused && broken.ended_by_peer() {
             return Halt::Stale(broken.to_string());
+        }
+        if broken.out_of_step() {
+            self.out_of_step = true;
+            return Halt::Ended(lost(phase, &broken));
         }
         Halt::Ended(match last_words(&mut self.connection.line, &broken).await {
             Some(answer) => Failure::Refused(answer).into_reply(phase),
@@ -244,12 +265,12 @@ impl<'a> Transaction<'a> {
         self.connection.reset_due = true;
         if let Some(last) = self.refused.take() {
             // A 354 without a sender: no telling what it waits for.
-            return Err(self.ended(Phase::Mail, last, !go));
+            return Err(self.ended(Phase::Mail, last, !go).await);
         }
         if self.gone && self.data.is_none() {
             let last = self.recipients.last().cloned().unwrap_or_else(|| not_named(self.named));
             self.recipients.resize(self.request.recipients.len(), last.clone());
-            return Err(self.ended(Phase::Rcpt, last, false));
+            return Err(self.ended(Phase::Rcpt, last, false).await);
         }
         let nobody = self.nobody();
         let named = self.named;
@@ -257,23 +278,61 @@ impl<'a> Transaction<'a> {
         self.recipients.resize_with(self.request.recipients.len(), || not_named(named));
         if nobody {
             let in_step = !go || empty_message(&mut self.connection.line).await;
-            return Err(self.ended(Phase::Rcpt, last_rcpt, in_step));
+            return Err(self.ended(Phase::Rcpt, last_rcpt, in_step).await);
         }
         match self.data.take() {
             Some(_) if go && self.connection.line.caught_up() => {
                 *phase = Phase::Body;
                 Ok(self.recipients)
             }
-            Some(last) if !go => Err(self.ended(Phase::Data, last, true)),
+            Some(last) if !go => Err(self.ended(Phase::Data, last, true).await),
             _ => Err(Halt::Ended(lost(Phase::Data, &"out of step: more replies than commands"))),
         }
     }
 
-    fn ended(self, phase: Phase, last: Answer, in_step: bool) -> Halt {
-        self.connection.in_step = in_step && !self.gone && self.connection.line.caught_up();
+    async fn ended(mut self, phase: Phase, last: Answer, in_step: bool) -> Halt {
+        self.connection.in_step = in_step && !self.gone;
+        let lasting = last.lasting() || self.recipients.iter().any(Answer::lasting);
+        if self.connection.in_step && lasting && !self.each_reply_was_an_answer().await {
+            self.connection.in_step = false;
+            return Halt::Ended(lost(phase, &"out of step: more replies than commands"));
+        }
+        self.connection.in_step &= self.connection.line.caught_up();
         let recipients = if phase == Phase::Mail { Vec::new() } else { self.recipients };
         Halt::Ended(Reply::Smtp(SmtpReply { phase, last, recipients, reports: false }))
     }
+
+    /// Whether a refusal is known to be the reply to the command that it was taken for, and not a reply too many to one
+    /// before it. After a group that ended with DATA the reply to RSET tells: where one was too many it is DATA's, which
+    /// is never 2xx. Else QUIT's does, which alone is 221. A server that goes without another word has said no word too
+    /// many.
+    async fn each_reply_was_an_answer(&mut self) -> bool {
+        let Connection { line, offered, reset_due, in_step, .. } = &mut *self.connection;
+        if offered.pipelining {
+            match answer_to(line, b"RSET\r\n").await {
+                Ok(answer) if answer.positive() && line.quiet() => {
+                    *reset_due = false;
+                    return true;
+                }
+                Ok(_) => {}
+                Err(broken) => {
+                    *in_step = false;
+                    return !broken.out_of_step();
+                }
+            }
+        }
+        *in_step = false;
+        match answer_to(line, b"QUIT\r\n").await {
+            Ok(answer) => matches!(answer.code, 221 | 421),
+            Err(broken) => !broken.out_of_step(),
+        }
+    }
+}
+
+async fn answer_to(line: &mut Line, command: &[u8]) -> Result<Answer, Broken> {
+    line.out.extend_from_slice(command);
+    line.ask().await?;
+    line.reply().await
 }
 
 /// The address as it was given where SMTPUTF8 is asked for, else with its domain as A-labels.
@@ -360,6 +419,7 @@ pub(super) async fn last_words(line: &mut Line, broken: &Broken) -> Option<Answe
         | Broken::Hung(_)
         | Broken::Slow(..)
         | Broken::Garbage(_)
+        | Broken::Unasked(_)
         | Broken::Lack(_)
         | Broken::Other(_) => None,
     }

@@ -1,6 +1,7 @@
 //! One line to an upstream: a socket, plain or under TLS, that writes what was gathered and reads one bounded reply.
 
-use std::io::{self, Read as _};
+use std::future::poll_fn;
+use std::io::{self, BufRead as _};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -18,6 +19,10 @@ use crate::mail::{Answer, Watch};
 
 /// One read.
 const READ_OCTETS: usize = 4096;
+/// So much of what nobody asked for is looked at.
+const UNASKED_OCTETS: usize = 512;
+/// How long the runtime may take to see what the kernel has.
+const UNASKED_READ: Duration = Duration::from_secs(1);
 /// A larger buffer is not kept between messages.
 const KEPT_OCTETS_MAX: usize = 32 * 1024;
 
@@ -42,6 +47,9 @@ pub(super) enum Broken {
     /// Not SMTP.
     #[error("not an SMTP reply: {0}")]
     Garbage(String),
+    /// Said before it could have seen the command.
+    #[error("out of step, it spoke unasked: {0}")]
+    Unasked(String),
     /// This machine has too little of something to begin: no word about the other side.
     #[error("{0}")]
     Lack(String),
@@ -60,6 +68,11 @@ impl Broken {
     /// Whether the other side ended the connection: on a reused one this is no news about the ESP.
     pub fn ended_by_peer(&self) -> bool {
         matches!(self, Broken::Closed | Broken::Half(_) | Broken::Io(_))
+    }
+
+    /// Whether nobody can tell which reply answers what, those before it included.
+    pub fn out_of_step(&self) -> bool {
+        matches!(self, Broken::Garbage(_) | Broken::Unasked(_))
     }
 }
 
@@ -86,12 +99,12 @@ impl Stream {
     fn quiet(&mut self) -> bool {
         let mut octet = [MaybeUninit::uninit()];
         let peeked = SockRef::from(self.tcp()).peek(&mut octet);
-        let quiet = |r: io::Result<usize>| matches!(r, Err(e) if e.kind() == io::ErrorKind::WouldBlock);
+        let nothing = |e: io::Error| e.kind() == io::ErrorKind::WouldBlock;
         let decrypted_none = match self {
             Stream::Plain(_) => true,
-            Stream::Tls(tls) => quiet(tls.get_mut().1.reader().read(&mut [0])),
+            Stream::Tls(tls) => tls.get_mut().1.reader().fill_buf().is_err_and(nothing),
         };
-        quiet(peeked) && decrypted_none
+        peeked.is_err_and(nothing) && decrypted_none
     }
 }
 
@@ -181,6 +194,37 @@ impl Line {
         out.shrink_to(KEPT_OCTETS_MAX);
         self.out = out;
         sent
+    }
+
+    /// Writes what is gathered, to a server that has been silent since the last reply to it: what it says before it can
+    /// have seen a command is no answer to that.
+    pub async fn ask(&mut self) -> Result<(), Broken> {
+        if self.caught_up() && !self.stream.quiet() {
+            self.listen().await?;
+        }
+        let said = &self.input[self.used..];
+        // Who goes says so unasked (RFC 5321 section 3.8), and that answers whatever is said next.
+        let goes = matches!(reply::whole(said), Ok(Some(whole)) if whole.code == 421);
+        if said.is_empty() || goes {
+            return self.send().await;
+        }
+        Err(Broken::Unasked(reply::excerpt(said)))
+    }
+
+    /// Reads what is there already, if it is more than octets of TLS's own. An end is left to the next reply.
+    async fn listen(&mut self) -> Result<(), Broken> {
+        let mut octets = [0; UNASKED_OCTETS];
+        let mut heard = ReadBuf::new(&mut octets);
+        let stream = &mut self.stream;
+        let read = poll_fn(|cx| match Pin::new(&mut *stream).poll_read(cx, &mut heard) {
+            Poll::Pending if stream.quiet() => Poll::Ready(Ok(())),
+            other => other,
+        });
+        if let Ok(read) = timeout(UNASKED_READ, read).await {
+            read?;
+        }
+        self.input.extend_from_slice(heard.filled());
+        Ok(())
     }
 
     /// Writes `rest`. The time-out is for a stretch in which nothing moves, so that a slow line is not a dead one.

@@ -6,6 +6,7 @@ mod faults;
 mod oauth;
 mod reuse;
 mod secure;
+mod turns;
 mod upstream;
 
 use std::sync::Arc;
