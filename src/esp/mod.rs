@@ -4,7 +4,6 @@ mod answers;
 mod json;
 pub mod postmark;
 pub mod sandbox;
-mod sealed;
 pub mod sendgrid;
 pub mod ses;
 pub mod settings;

@@ -19,6 +19,7 @@ pub mod parts;
 pub mod quota;
 pub mod report;
 pub mod rewrite;
+pub mod sealed;
 pub mod signed;
 pub mod splice;
 pub mod stream;

@@ -11,9 +11,10 @@ mod read;
 use bytes::Bytes;
 
 use super::smtp::Smtp;
-use super::{ApiDoor, Esp, Parcel, Unfit, sealed};
+use super::{ApiDoor, Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::esp::settings::{PostmarkSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
+use crate::mail::sealed::sealed;
 use crate::mail::{HttpRequest, Message, Outcome, Protocol, Reply, Request, ReversePath, StreamKind};
 
 /// Where its API is.
@@ -78,7 +79,7 @@ impl Postmark {
     }
 
     fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
-        if let Some(why) = sealed::why(&parcel.message.body.head) {
+        if let Some(why) = sealed(parcel.whole.unwrap_or(&parcel.message.body.head)) {
             return Err(Unfit(format!("Postmark re-assembles mail, which breaks {why}")));
         }
         let fields = compose::fields(parcel, self.stream(parcel.message.kind));

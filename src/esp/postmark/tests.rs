@@ -146,6 +146,25 @@ fn what_does_not_fit_the_api_goes_by_smtp_with_the_fields_that_it_reads() {
     assert!(told.contains("by SMTP: Postmark re-assembles mail"), "{told}");
 }
 
+#[test]
+fn what_is_sealed_within_other_parts_goes_by_neither_door() {
+    let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
+    for part in
+        ["multipart/signed; boundary=i\r\n\r\n--i\r\n\r\nx\r\n--i--", "application/pkcs7-mime\r\n\r\nMIIB"]
+    {
+        let rest = format!(
+            "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n\r\nhi\r\n--o\r\nContent-Type: {part}\r\n--o--\r\n"
+        );
+        let mixed = message(&content(head, &rest));
+        for transport in [Transport::Auto, Transport::Api, Transport::Smtp] {
+            assert!(
+                composed(transport, &mixed, &addresses(&["b@example.org"])).is_err(),
+                "{transport:?} {part}"
+            );
+        }
+    }
+}
+
 fn read(status: u16, body: &str, recipients: &[&str]) -> Vec<Outcome> {
     let message = message(&content("From: a@example.com\r\n", "\r\nx\r\n"));
     let recipients = addresses(recipients);

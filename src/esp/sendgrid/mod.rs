@@ -25,7 +25,7 @@ use super::settings::{SendgridRegion, SendgridSettings, SmtpEndpoint, SmtpEspSet
 use super::smtp::{self, Smtp};
 use super::{ApiDoor, Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
-use crate::mail::headers::fields;
+use crate::mail::sealed::sealed;
 use crate::mail::{HttpReply, HttpRequest, Message, Outcome, Protocol, Reply, Request, ReversePath};
 
 /// "The total size of your email, including attachments, must be less than 30MB."
@@ -100,7 +100,7 @@ impl Esp for Sendgrid {
         if parcel.message.source.protocol == Protocol::Report && !self.smtp.reports {
             return Err(Unfit("reports to senders need [server] dsn_from at SendGrid".into()));
         }
-        not_sealed(parcel.message)?;
+        not_sealed(parcel)?;
         let control = Control::read(&parcel.message.body.head)?;
         let control = control.as_ref();
         match self.transport {
@@ -140,18 +140,11 @@ impl Esp for Sendgrid {
 }
 
 /// A signature over parts, or parts encrypted together, do not survive that SendGrid wraps them anew.
-fn not_sealed(message: &Message) -> Result<(), Unfit> {
-    const SEALED: [&str; 2] = ["multipart/signed", "multipart/encrypted"];
-    let begins = |value: &[u8], with: &str| {
-        value.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with.as_bytes()))
-    };
-    for field in fields(&message.body.head).filter(|field| field.is("Content-Type")) {
-        let value = field.value().trim_ascii_start();
-        if let Some(kind) = SEALED.iter().find(|kind| begins(value, kind)) {
-            return Err(Unfit(format!("SendGrid wraps the parts of a message anew, which breaks {kind}")));
-        }
+fn not_sealed(parcel: Parcel<'_>) -> Result<(), Unfit> {
+    match sealed(parcel.whole.unwrap_or(&parcel.message.body.head)) {
+        Some(what) => Err(Unfit(format!("SendGrid wraps the parts of a message anew, which breaks {what}"))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// `GET /v3/scopes`: what the key may do.

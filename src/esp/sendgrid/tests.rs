@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{Access, LineSettings};
+use crate::mail::headers::fields;
 use crate::mail::{
     Answer, AttemptId, Body, BodyKind, Envelope, Fault, MessageId, Named, Phase, SmtpReply, Source,
     StreamKind, StreamName, Throttle,
@@ -281,6 +282,22 @@ fn what_is_sealed_goes_by_no_door() {
             Mail::headed(&format!("To: ann@example.com\r\nContent-Type: {kind}\r\n"), &["ann@example.com"]);
         for transport in [Transport::Auto, Transport::Api, Transport::Smtp] {
             assert!(mail.composed(transport).unwrap_err().contains("anew"), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn what_is_sealed_within_other_parts_goes_by_no_door_either() {
+    for part in [
+        "multipart/signed; boundary=i\r\n\r\n--i\r\n\r\nx\r\n--i--",
+        "application/pkcs7-mime; name=smime.p7m\r\nContent-Transfer-Encoding: base64\r\n\r\nMIIB",
+    ] {
+        let mixed = format!(
+            "To: ann@example.com\r\nContent-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: {part}\r\n--o--\r\n"
+        );
+        let mail = Mail::headed(&mixed, &["ann@example.com"]);
+        for transport in [Transport::Auto, Transport::Api, Transport::Smtp] {
+            assert!(mail.composed(transport).unwrap_err().contains("anew"), "{part}");
         }
     }
 }
