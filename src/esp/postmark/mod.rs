@@ -10,6 +10,7 @@ mod read;
 
 use bytes::Bytes;
 
+use super::fields::{said_in, without};
 use super::smtp::Smtp;
 use super::{ApiDoor, Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
@@ -83,7 +84,9 @@ impl Postmark {
             return Err(Unfit(format!("Postmark re-assembles mail, which breaks {why}")));
         }
         let fields = compose::fields(parcel, self.stream(parcel.message.kind));
-        Ok(Request::Smtp(self.smtp.with_fields(parcel, &fields)))
+        // What the relay says it says alone: with two of one name nobody knows which counts.
+        let message = without(parcel.message, |field| said_in(&fields, field));
+        Ok(Request::Smtp(self.smtp.with_fields(Parcel { message: &message, ..parcel }, &fields)))
     }
 }
 

@@ -147,6 +147,30 @@ fn what_does_not_fit_the_api_goes_by_smtp_with_the_fields_that_it_reads() {
 }
 
 #[test]
+fn by_smtp_what_the_relay_says_is_said_once_and_by_it_alone() {
+    let head = "From: a@example.com\r\nSubject: s\r\n";
+    let own = "x-pm-keepid: false\r\nX-PM-Metadata-Postroad-Attempt: forged\r\nX-PM-Message-Stream: another\r\n stream\r\n";
+    let kept = "X-PM-TrackOpens: true\r\nX-PM-Tag: its own\r\nX-PM-Metadata-color: red\r\n";
+    let mut message = message(&content(&format!("{own}{head}{kept}"), "\r\nhello\r\n"));
+    for tags in [vec![], vec!["spring".to_owned()]] {
+        message.tags = tags;
+        let composed = composed(Transport::Auto, &message, &addresses(&["b@example.org"]));
+        let Ok(Request::Smtp(request)) = composed else { panic!("not by SMTP") };
+        let text = String::from_utf8(request.body.head.to_vec()).unwrap();
+        let id = AttemptId::from_number(1);
+        let (tag, kept) = match message.tags.is_empty() {
+            true => ("", kept.to_owned()),
+            false => ("X-PM-Tag: spring\r\n", kept.replace("X-PM-Tag: its own\r\n", "")),
+        };
+        let fields = format!(
+            "X-PM-Message-Stream: outbound\r\nX-PM-KeepID: true\r\n{tag}X-PM-Metadata-postroad-attempt: {id}\r\n"
+        );
+        assert_eq!(text, format!("{fields}{head}{kept}\r\nhello\r\n"));
+        assert_eq!(request.body.facts.size_octets, text.len() as u64);
+    }
+}
+
+#[test]
 fn what_is_sealed_within_other_parts_goes_by_neither_door() {
     let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
     for part in

@@ -11,15 +11,13 @@ mod password;
 mod read;
 mod tags;
 
-use std::borrow::Cow;
-
+use super::fields::without;
 use super::settings::{SesSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use super::smtp::{self, Smtp};
 use super::{Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
-use crate::mail::headers::fields;
 use crate::mail::quota::Told;
-use crate::mail::{Body, BodyFacts, HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
+use crate::mail::{HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
 
 pub use account::judge as judge_account;
 
@@ -102,30 +100,11 @@ impl Ses {
         if let Some(set) = &self.configuration_set {
             fields.push_str(&format!("{SET_FIELD}: {set}\r\n"));
         }
-        let message = self.without_replaced(parcel.message);
+        // SES takes each once. The app's tags are among ours.
+        let message = without(parcel.message, |field| {
+            field.is(TAGS_FIELD) || (field.is(SET_FIELD) && self.configuration_set.is_some())
+        });
         Ok(Request::Smtp(self.smtp.with_fields(Parcel { message: &message, ..parcel }, &fields)))
-    }
-
-    /// Without the app's own fields that ours say again: SES takes each once. Its tags are among ours.
-    fn without_replaced<'m>(&self, message: &'m Message) -> Cow<'m, Message> {
-        let own = &message.body;
-        let goes: Vec<_> = fields(&own.head)
-            .filter(|field| field.is(TAGS_FIELD) || (field.is(SET_FIELD) && self.configuration_set.is_some()))
-            .map(|field| field.span())
-            .collect();
-        if goes.is_empty() {
-            return Cow::Borrowed(message);
-        }
-        let mut head = Vec::with_capacity(own.head.len());
-        let mut at = 0;
-        for span in &goes {
-            head.extend_from_slice(&own.head[at..span.start]);
-            at = span.end;
-        }
-        head.extend_from_slice(&own.head[at..]);
-        let size_octets = own.facts.size_octets - (own.head.len() - head.len()) as u64;
-        let facts = BodyFacts { size_octets, ..own.facts };
-        Cow::Owned(Message { body: Body { head: head.into(), facts, ..own.clone() }, ..message.clone() })
     }
 }
 

@@ -4,8 +4,8 @@ use super::*;
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{Access, LineSettings, SmtpProof};
 use crate::mail::{
-    Answer, AttemptId, BodyKind, Envelope, Fault, HttpReply, MessageId, Named, Phase, Protocol, SmtpReply,
-    SmtpRequest, Source, StreamKind, StreamName, Throttle,
+    Answer, AttemptId, Body, BodyFacts, BodyKind, Envelope, Fault, HttpReply, MessageId, Named, Phase,
+    Protocol, SmtpReply, SmtpRequest, Source, StreamKind, StreamName, Throttle,
 };
 use crate::secret::Secret;
 
