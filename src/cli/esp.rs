@@ -117,11 +117,28 @@ fn table(esps: &[Esp], now: Timestamp) -> Table {
             esp.max_connections.to_string(),
             esp.allowance_remaining.map_or_else(|| "-".into(), |left| left.to_string()),
             usual(esp.usual_seconds),
-            said(esp.why.as_deref()),
+            said(why(esp, now).as_deref()),
             said(last_error.as_deref()),
         ]);
     }
     table
+}
+
+/// Why it gets no mail now; else what waits for its rate, and whose mail it is not given.
+fn why(esp: &Esp, now: Timestamp) -> Option<String> {
+    if esp.why.is_some() {
+        return esp.why.clone();
+    }
+    let rate = esp.rate_opens_at.map(|at| format!("its rate is used up, again {}", relative(at.0, now)));
+    let closed = esp.closed_senders.first().map(|first| {
+        let more = match esp.closed_senders.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        format!("refused {}{more}, asked again {}", first.what, relative(first.until.0, now))
+    });
+    let all: Vec<String> = closed.into_iter().chain(rate).collect();
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 /// What an answer takes of late; nothing was answered yet where it is nought.

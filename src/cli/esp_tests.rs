@@ -75,9 +75,11 @@ async fn resolve_names_every_esp_with_its_reason() {
     assert!(text.ends_with("a would carry it; stream example.com to you@example.net\n"), "{text}");
     relay.line(&["esp", "suspend", "a", "--reason", "invoice"]).await.0.unwrap();
     let (_, text) = relay.line(&question).await;
+    assert!(text.contains("its rate is used up until 2026-"), "{text}");
     assert!(text.contains("-     a    1         100     suspended: invoice\n"), "{text}");
     relay.common.json = true;
     let (_, text) = relay.line(&question).await;
     assert_eq!(lines(&text)[0]["why"], "suspended: invoice");
     assert_eq!(lines(&text)[1]["rank"], 2);
+    assert!(lines(&text)[1]["rate_opens_at"].is_string(), "{text}");
 }

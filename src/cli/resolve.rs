@@ -62,10 +62,18 @@ fn table(esps: &[Standing]) -> Table {
             esp.name.clone(),
             esp.priority.to_string(),
             esp.weight.to_string(),
-            esp.why.clone().unwrap_or_default(),
+            why_not(esp),
         ]);
     }
     table
+}
+
+fn why_not(esp: &Standing) -> String {
+    match (&esp.why, esp.rate_opens_at) {
+        (Some(why), _) => why.clone(),
+        (None, Some(at)) => format!("its rate is used up until {at}"),
+        (None, None) => String::new(),
+    }
 }
 
 fn in_a_sentence(resolved: &Resolved) -> String {

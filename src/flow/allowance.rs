@@ -167,7 +167,12 @@ impl Allowance {
 
     /// Whether the rate leaves room now for transactional mail.
     pub fn is_open(&self, now: Timestamp) -> bool {
-        self.book().pace.as_ref().is_none_or(|pace| pace.opens_at(StreamKind::Transactional) <= now)
+        self.waits_until(StreamKind::Transactional, now).is_none()
+    }
+
+    /// When the rate leaves room again, where it leaves none now.
+    pub fn waits_until(&self, kind: StreamKind, now: Timestamp) -> Option<Timestamp> {
+        self.book().pace.as_ref().map(|pace| pace.opens_at(kind)).filter(|at| *at > now)
     }
 
     /// What may still be sent; `None`: without limit.

@@ -54,6 +54,8 @@ pub struct Standing {
     pub rank: Option<usize>,
     /// Why it is passed over.
     pub why: Option<PassedOver>,
+    /// Its rate is used up until then: mail waits for it, or goes to another one of its rank.
+    pub rate_opens_at: Option<Timestamp>,
 }
 
 impl Courier {
@@ -148,6 +150,7 @@ pub(super) fn standings(
         weight: c.weight,
         rank: place(i),
         why: why(i),
+        rate_opens_at: setup.carriers[i].outlet.allowance.waits_until(load.kind, now),
     };
     let mut standings: Vec<Standing> = candidates.iter().enumerate().map(standing).collect();
     standings.sort_by_key(|s| (s.rank.is_none(), s.rank));

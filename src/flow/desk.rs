@@ -40,6 +40,10 @@ pub struct EspStatus {
     pub allowance_remaining: Option<u64>,
     /// Seconds that an answer takes of late.
     pub usual_seconds: f64,
+    /// When its rate leaves room again for transactional mail, where it leaves none now.
+    pub rate_opens_at: Option<Timestamp>,
+    /// Whose mail it refused, in words, and when it is asked again.
+    pub closed_senders: Vec<(String, Timestamp)>,
     /// Its words when it last failed, and when.
     pub last_error: Option<(Timestamp, String)>,
 }
@@ -176,10 +180,10 @@ impl Courier {
         Ok(self.esp_statuses())
     }
 
-    /// Who would carry mail From that domain to that recipient now.
+    /// Who would carry mail of that sender to that recipient now.
     pub fn resolve(
         &self,
-        from_domain: Option<&str>,
+        whose: Whose<'_>,
         to: &Address,
         stream: Option<&str>,
     ) -> Result<Resolved, DeskError> {
@@ -188,9 +192,8 @@ impl Courier {
             name: name.to_owned(),
             known: setup.stream_names().join(", "),
         })?;
-        let rule = setup.bearing_on(to, from_domain);
+        let rule = setup.bearing_on(to, whose.from_domain);
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
-        let whose = Whose { from_domain, sender: None };
         let load = Load { kind: lane.kind, recipients: 1, whole: false, whose };
         let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
         Ok(Resolved { stream: name.to_owned(), standings })
@@ -272,6 +275,8 @@ impl Carrier {
             max_connections: outlet.connections(),
             allowance_remaining: outlet.allowance.remaining(now),
             usual_seconds: outlet.gate.usual_seconds(),
+            rate_opens_at: outlet.allowance.waits_until(StreamKind::Transactional, now),
+            closed_senders: outlet.gate.closed_senders(now),
             last_error: outlet.gate.last_error(),
         }
     }

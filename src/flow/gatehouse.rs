@@ -198,6 +198,20 @@ impl Gatehouse {
         self.stops().suspension.clone().filter(|s| s.until.is_none_or(|until| until > now))
     }
 
+    /// Whose mail it is not given, in words, and when it is asked again; the first to come back first.
+    pub fn closed_senders(&self, now: Timestamp) -> Vec<(String, Timestamp)> {
+        if !self.any_stop.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let stops = self.stops();
+        let envelopes = stops.envelopes.iter().map(|(sender, until)| (envelope(sender), *until));
+        let domains = stops.from_domains.iter().map(|(domain, until)| (from(domain), *until));
+        let mut closed: Vec<_> = envelopes.chain(domains).filter(|(_, until)| *until > now).collect();
+        drop(stops);
+        closed.sort_by(|a, b| (a.1, &a.0).cmp(&(b.1, &b.0)));
+        closed
+    }
+
     /// An operator says that it is well: whatever had shut it is forgotten, and so is what it asked for.
     pub fn reopen(&self, now: Timestamp) {
         {

@@ -41,6 +41,12 @@ pub struct Esp {
     pub allowance_remaining: Option<u64>,
     /// Seconds that an answer takes of late, to the millisecond.
     pub usual_seconds: f64,
+    /// When its `rate` leaves room again for transactional mail; absent: it does now, or it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_opens_at: Option<Moment>,
+    /// Whose mail it refused and is not given now; absent: nobody's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub closed_senders: Vec<ClosedSender>,
     /// When it last failed, and its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
@@ -122,6 +128,15 @@ pub struct LastError {
     pub said: String,
 }
 
+/// A sender whose mail an ESP refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ClosedSender {
+    /// `mail From example.com`, or `MAIL FROM:<a@example.com>`.
+    pub what: String,
+    /// When the ESP is asked again.
+    pub until: Moment,
+}
+
 /// `GET /v1/resolve`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Resolved {
@@ -155,6 +170,9 @@ pub struct Standing {
     /// Why it is passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Its `rate` is used up until then; absent: it is not, or it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_opens_at: Option<Moment>,
 }
 
 impl From<EspStatus> for Esp {
@@ -170,6 +188,12 @@ impl From<EspStatus> for Esp {
             max_connections: status.max_connections,
             allowance_remaining: status.allowance_remaining,
             usual_seconds: (status.usual_seconds * 1000.0).round() / 1000.0,
+            rate_opens_at: status.rate_opens_at.map(Moment),
+            closed_senders: status
+                .closed_senders
+                .into_iter()
+                .map(|(what, until)| ClosedSender { what, until: Moment(until) })
+                .collect(),
             last_error: status.last_error.map(|(at, said)| LastError { at: Moment(at), said }),
         }
     }
@@ -205,6 +229,7 @@ impl From<flow::Standing> for Standing {
             weight: standing.weight,
             rank: standing.rank.map(|rank| rank + 1),
             why: standing.why.map(|why| why.to_string()),
+            rate_opens_at: standing.rate_opens_at.map(Moment),
         }
     }
 }

@@ -16,6 +16,8 @@ use super::error::{FieldProblem, Problem};
 use super::esp_shape::{Esp, Esps, Pause, Resolved, Suspend, Tried};
 use crate::address::{Address, Grammar};
 use crate::flow::desk::DeskError;
+use crate::mail::ReversePath;
+use crate::mail::from::Whose;
 use crate::units;
 
 /// The reason of a suspension: a sentence, not a report.
@@ -159,8 +161,7 @@ pub(super) async fn resolve(
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<Resolved>, Problem> {
     let asked = read_question(pairs(query)?)?;
-    let resolved =
-        app.relay.desk.resolve(asked.from_domain.as_deref(), &asked.to, asked.stream.as_deref())?;
+    let resolved = app.relay.desk.resolve(asked.from.whose(), &asked.to, asked.stream.as_deref())?;
     Ok(Json(resolved.into()))
 }
 
@@ -226,7 +227,7 @@ pub fn read_for(text: &str) -> Result<Duration, String> {
 
 /// What `/v1/resolve` is asked.
 struct Question {
-    from_domain: Option<String>,
+    from: FromWhom,
     to: Address,
     stream: Option<String>,
 }
@@ -246,7 +247,7 @@ fn read_question(pairs: Pairs) -> Result<Question, Problem> {
     let to = to.ok_or_else(|| "is missing: an address".into());
     let to = to.and_then(|text| read_to(&text)).map_err(|what| FieldProblem::new("to", what));
     match (from, to) {
-        (Ok(from_domain), Ok(to)) if wrong.is_empty() => Ok(Question { from_domain, to, stream }),
+        (Ok(from), Ok(to)) if wrong.is_empty() => Ok(Question { from, to, stream }),
         (from, to) => {
             wrong.extend(from.err());
             wrong.extend(to.err());
@@ -255,18 +256,35 @@ fn read_question(pairs: Pairs) -> Result<Question, Problem> {
     }
 }
 
-/// Whose mail: the domain of an address, or a domain, in the form of [`Address::key`]; `<>` has none.
-pub fn read_from(text: &str) -> Result<Option<String>, String> {
+/// Whose mail is asked about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FromWhom {
+    /// In the form of [`Address::key`]; `<>` has none.
+    domain: Option<String>,
+    /// The envelope's sender, taken to be the From's own; of a domain alone none is known.
+    sender: Option<ReversePath>,
+}
+
+impl FromWhom {
+    pub(super) fn whose(&self) -> Whose<'_> {
+        Whose { from_domain: self.domain.as_deref(), sender: self.sender.as_ref() }
+    }
+}
+
+/// Whose mail: an address, a domain, or `<>`.
+pub fn read_from(text: &str) -> Result<FromWhom, String> {
     let text = text.trim();
     if text == "<>" {
-        return Ok(None);
+        return Ok(FromWhom { domain: None, sender: Some(ReversePath::Null) });
     }
     let bare = without_brackets(text);
-    let address = if bare.contains('@') { bare.to_owned() } else { format!("x@{bare}") };
+    let whole = bare.contains('@');
+    let address = if whole { bare.to_owned() } else { format!("x@{bare}") };
     let address = Address::parse(&address, Grammar::Lenient);
     let address = address
         .map_err(|_| format!("{text:?} is neither an address, a domain such as example.com, nor <>"))?;
-    Ok(address.key().rsplit_once('@').map(|(_, domain)| domain.to_owned()))
+    let domain = address.key().rsplit_once('@').map(|(_, domain)| domain.to_owned());
+    Ok(FromWhom { domain, sender: whole.then_some(ReversePath::Mailbox(address)) })
 }
 
 /// To whom.

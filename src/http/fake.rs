@@ -18,6 +18,7 @@ use crate::clock::{Manual, Timestamp};
 use crate::flow::Standing;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::mail::delivery::Mark;
+use crate::mail::from::Whose;
 use crate::mail::{
     AttemptId, Body, BodyFacts, BodyKind, Budget, DeliveryId, Envelope, Known, Message, MessageId, OnceKey,
     Owner, Protocol, QueueState, Reason, ReversePath, Source, StreamKind, StreamName, Submission,
@@ -366,6 +367,8 @@ impl Fake {
             max_connections: 10,
             allowance_remaining: (n == 0).then_some(42),
             usual_seconds: 0.012_345,
+            rate_opens_at: (n == 1).then_some(DUE),
+            closed_senders: if n == 1 { vec![("mail From shop.example".into(), DUE)] } else { Vec::new() },
             last_error: (n == 1).then(|| (ACCEPTED, "connection refused\u{1b}[2J".into())),
         })
     }
@@ -379,6 +382,7 @@ impl Fake {
                 weight: 100,
                 rank: suspension.is_none().then_some(n),
                 why: suspension.map(|s| PassedOver::Suspended { reason: s.reason, until: s.until }),
+                rate_opens_at: (n == 1).then_some(DUE),
             }
         };
         self.esps.lock().unwrap().iter().enumerate().map(standing).collect()
@@ -434,19 +438,14 @@ impl Desk for Fake {
         std::future::ready(Ok(self.statuses())).boxed()
     }
 
-    fn resolve(
-        &self,
-        from_domain: Option<&str>,
-        to: &Address,
-        stream: Option<&str>,
-    ) -> Result<Resolved, DeskError> {
+    fn resolve(&self, whose: Whose<'_>, to: &Address, stream: Option<&str>) -> Result<Resolved, DeskError> {
         match stream {
             Some(name) if name != "transactional" => {
                 Err(DeskError::NoSuchStream { name: name.into(), known: "transactional".into() })
             }
             // What was asked shows in the answer.
             _ => Ok(Resolved {
-                stream: format!("{} to {to}", from_domain.unwrap_or("nobody")),
+                stream: format!("{} to {to}", whose.from_domain.unwrap_or("nobody")),
                 standings: self.standings(),
             }),
         }

@@ -15,6 +15,7 @@ use crate::flow::courier::Courier;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::intake::Intake;
 use crate::journal;
+use crate::mail::from::Whose;
 use crate::mail::{MessageId, OnceKey, Submission};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Client, Gatekeeper, Reply};
@@ -233,13 +234,8 @@ impl Desk for LiveDesk {
         self.0.unpause_all().boxed()
     }
 
-    fn resolve(
-        &self,
-        from_domain: Option<&str>,
-        to: &Address,
-        stream: Option<&str>,
-    ) -> Result<Resolved, DeskError> {
-        self.0.resolve(from_domain, to, stream)
+    fn resolve(&self, whose: Whose<'_>, to: &Address, stream: Option<&str>) -> Result<Resolved, DeskError> {
+        self.0.resolve(whose, to, stream)
     }
 
     fn outlook<'a>(&'a self, view: &'a MessageView) -> BoxFuture<'a, Result<Vec<Outlook>, StoreError>> {

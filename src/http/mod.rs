@@ -22,6 +22,7 @@ use utoipa_axum::routes;
 use crate::address::Address;
 use crate::clock::Clock;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
+use crate::mail::from::Whose;
 use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
@@ -141,13 +142,8 @@ pub trait Desk: Send + Sync {
     /// Lets all sending go on; how every ESP stands then.
     fn unpause_all(&self) -> BoxFuture<'_, Result<Vec<EspStatus>, DeskError>>;
 
-    /// Who would carry mail From that domain to that recipient now.
-    fn resolve(
-        &self,
-        from_domain: Option<&str>,
-        to: &Address,
-        stream: Option<&str>,
-    ) -> Result<Resolved, DeskError>;
+    /// Who would carry mail of that sender to that recipient now.
+    fn resolve(&self, whose: Whose<'_>, to: &Address, stream: Option<&str>) -> Result<Resolved, DeskError>;
 
     /// Who is next for those recipients of a message that wait.
     fn outlook<'a>(&'a self, view: &'a MessageView) -> BoxFuture<'a, Result<Vec<Outlook>, StoreError>>;

@@ -402,6 +402,29 @@ fn a_refused_sender_is_closed_at_that_esp_alone() {
     wait_until("it is told", SECOND * 5, || alerts(&relay, "sender_refused") > 0);
     assert_eq!(alerts(&relay, "sender_refused"), 1);
     assert!(relay.log().contains("up1: refuses MAIL FROM:<a@shop.example>"), "{}", relay.log());
+    let asked = |from: &str| {
+        let answer = relay.get(&format!("/v1/resolve?from={from}&to=ok@example.com")).unwrap().json();
+        let names = answer["esps"].as_array().unwrap().iter();
+        names.map(|esp| (esp["name"].clone(), esp["why"].to_string())).collect::<Vec<_>>()
+    };
+    let standings = asked("a@shop.example");
+    assert_eq!(standings[0].0, "up2");
+    assert!(standings[1].1.contains("refused MAIL FROM:<a@shop.example>"), "{standings:?}");
+    assert_eq!(asked("b@shop.example")[0].0, "up1", "another address of that domain may go there");
+    let esps = relay.get("/esp-status").unwrap().json();
+    assert_eq!(esps["esps"][0]["closed_senders"][0]["what"], "MAIL FROM:<a@shop.example>");
+    assert!(esps["esps"][1].get("closed_senders").is_none());
+}
+
+#[test]
+fn mail_that_waits_for_the_rate_is_told() {
+    let upstream = Upstream::start();
+    let relay = Relay::setup().upstream(&upstream, "rate = \"1/h\"").tables(FAST).start();
+    // A start has no moment saved up.
+    let esps = relay.get("/esp-status").unwrap().json();
+    assert!(esps["esps"][0]["rate_opens_at"].is_string(), "{esps}");
+    let resolved = relay.get("/v1/resolve?from=a@example.org&to=ok@example.com").unwrap().json();
+    assert_eq!(resolved["esps"][0]["rate_opens_at"], esps["esps"][0]["rate_opens_at"]);
 }
 
 #[test]

@@ -16,7 +16,8 @@ async fn esp_status_tells_how_each_stands() {
     });
     let b = json!({
         "name": "b", "priority": 2, "weight": 100, "gate": "open", "begun": 1, "max_connections": 10,
-        "usual_seconds": 0.012,
+        "usual_seconds": 0.012, "rate_opens_at": DUE.to_string(),
+        "closed_senders": [{ "what": "mail From shop.example", "until": DUE.to_string() }],
         "last_error": { "at": ACCEPTED.to_string(), "said": "connection refused\u{1b}[2J" },
     });
     assert_eq!(answer, json!({ "esps": [a, b] }));
@@ -120,10 +121,22 @@ async fn resolve_names_every_esp_in_rank() {
             answer["esps"],
             json!([
                 { "name": "a", "priority": 1, "weight": 100, "why": "suspended: invoice" },
-                { "name": "b", "priority": 2, "weight": 100, "rank": 2 },
+                { "name": "b", "priority": 2, "weight": 100, "rank": 2, "rate_opens_at": DUE.to_string() },
             ])
         );
     }
+}
+
+#[test]
+fn an_address_is_asked_about_as_both_senders_and_a_domain_as_one() {
+    for (text, sender) in [("app@Example.com", Some("app@Example.com")), ("example.com", None)] {
+        let from = crate::http::esps::read_from(text).unwrap();
+        let whose = from.whose();
+        assert_eq!(whose.from_domain, Some("example.com"));
+        assert_eq!(whose.sender.map(|sender| sender.wire()), sender);
+    }
+    let nobody = crate::http::esps::read_from("<>").unwrap();
+    assert_eq!((nobody.whose().from_domain, nobody.whose().sender.map(|s| s.wire())), (None, Some("")));
 }
 
 #[tokio::test]
