@@ -103,3 +103,13 @@ fn a_server_that_speaks_first_and_out_of_turn_is_not_believed() {
         (0..2).all(|n| life["deliveries"][n]["state"] == "done")
     });
 }
+
+#[test]
+fn two_replies_for_one_recipient_bounce_neither_it_nor_the_next() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::RcptOf("one@"), Fault::Reply("550 5.1.1 no\r\n550 5.1.1 no such user"), 1);
+    let relay = Relay::setup().upstream(&upstream, "").tables(FAST).start();
+    relay.submit("a@example.org", &["one@example.com", "two@example.com"], &plain("twice"));
+    let received = upstream.wait_for_within(1, Duration::from_secs(40));
+    assert_eq!(received[0].to, ["<one@example.com>", "<two@example.com>"]);
+}
