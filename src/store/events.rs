@@ -97,7 +97,7 @@ impl Store {
         found.map_err(|error| store_error(&error))
     }
 
-    /// Writes and commits a tiny row: whether mail could be accepted now.
+    /// Writes and commits a tiny row: whether mail of an ordinary size could be accepted now.
     ///
     /// Errors: as [`Store::accept`]. May be run again.
     pub async fn probe_write(&self) -> Result<(), StoreError> {
@@ -105,7 +105,7 @@ impl Store {
             tx.conn
                 .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('probed_at', ?1)")?
                 .execute([tx.now.millis()])?;
-            Ok(tx.shared.space.disk(0))
+            Ok(tx.shared.space.ready())
         };
         self.shared.queue.run(Lane::Mail, 1, run).await?
     }

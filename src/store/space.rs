@@ -23,6 +23,8 @@ const BROADCAST_PERCENT: u64 = 80;
 const TIGHT_OCTETS: i64 = 128 * 1024 * 1024;
 /// What a message writes besides its body: rows, index pages.
 const MESSAGE_OCTETS: u64 = 4096;
+/// A mail as most are, with a picture or an invoice in it: who cannot take that one is not ready.
+const ORDINARY_OCTETS: u64 = 256 * 1024;
 /// What a delivery that is not done will still write: its attempt, its answer.
 const DELIVERY_OCTETS: i64 = 512;
 /// The reserve for what was accepted already: this part of `min_free`, within these bounds.
@@ -139,15 +141,27 @@ impl Space {
         Ok(())
     }
 
-    /// Whether the disk has room for so many octets of new mail.
-    pub(super) fn disk(&self, octets: u64) -> Result<(), StoreError> {
+    /// Whether a mail of an ordinary size would be taken now. Asking refuses nothing, so it leaves no trace.
+    pub(super) fn ready(&self) -> Result<(), StoreError> {
+        let most = self.queue_octets_max.load(Ordering::Relaxed);
+        self.queue(StreamKind::Transactional, ORDINARY_OCTETS.min(most), 0)?;
+        self.finds_room(written(ORDINARY_OCTETS), &format!("a mail of {ORDINARY_OCTETS} octets"))
+    }
+
+    /// Whether the disk has room for so many octets of new mail; where it has not, room is to be made for them.
+    fn disk(&self, octets: u64) -> Result<(), StoreError> {
+        self.finds_room(octets, "this mail").inspect_err(|_| {
+            self.refused.store(true, Ordering::Relaxed);
+            self.refused_octets.fetch_max(integer(octets), Ordering::Relaxed);
+            self.short.notify_one();
+        })
+    }
+
+    fn finds_room(&self, octets: u64, mail: &str) -> Result<(), StoreError> {
         let (room, low) = (self.room.load(Ordering::Relaxed), self.is_low());
         if !low && room >= integer(octets) {
             return Ok(());
         }
-        self.refused.store(true, Ordering::Relaxed);
-        self.refused_octets.fetch_max(integer(octets), Ordering::Relaxed);
-        self.short.notify_one();
         let (dir, min_free) = (self.data_dir.display(), self.min_free_octets());
         let free = integer(min_free).saturating_add(room).max(0);
         let asks = match low {
@@ -155,7 +169,7 @@ impl Space {
                 "mail is taken again from {} on",
                 min_free.saturating_add(self.spare().unsigned_abs())
             ),
-            false => format!("this mail needs {octets} more than that"),
+            false => format!("{mail} needs {octets} more than that"),
         };
         Err(StoreError::Full(format!(
             "{free} octets are free on the disk of {dir}; [limits] min_free keeps {min_free}, {asks}"
@@ -304,6 +318,17 @@ mod tests {
         let full = space.take(2 << 20).unwrap_err().to_string();
         assert!(full.contains("min_free keeps 8388608, this mail needs 4202496 more"), "{full}");
         assert!(space.take(1 << 20).is_ok(), "a smaller one still finds room");
+    }
+
+    #[test]
+    fn it_is_not_ready_where_only_tiny_mail_finds_room_and_asking_refuses_none() {
+        let space = with_room(300_000);
+        assert!(space.would_take(1_000).is_ok(), "a tiny one finds room");
+        let full = space.ready().unwrap_err().to_string();
+        assert!(full.contains("min_free keeps 8388608, a mail of 262144 octets needs 532480 more"), "{full}");
+        space.judge();
+        assert!(!space.is_low(), "tiny mail is still taken");
+        assert!(with_room(600_000).ready().is_ok());
     }
 
     #[test]
