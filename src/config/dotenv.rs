@@ -44,6 +44,12 @@ impl Dotenv {
         Some(entry.value.as_deref().map_err(|why| (entry.line, *why)))
     }
 
+    /// The variables whose values cannot be read, with their lines and why.
+    pub(super) fn faults(&self) -> impl Iterator<Item = (&str, usize, &'static str)> {
+        let fault = |(name, entry): (_, &Entry)| Some((name, entry.line, *entry.value.as_ref().err()?));
+        self.entries.iter().map(|(name, entry)| (name.as_str(), entry)).filter_map(fault)
+    }
+
     /// The line that begins with this name and gives it no value.
     pub(super) fn without_value(&self, name: &str) -> Option<usize> {
         self.words.get(name).copied()

@@ -8,7 +8,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::dotenv::Dotenv;
-use super::problem::{ask, nearest_of_many};
+use super::problem::{Place, Problem, ask, nearest_of_many};
+use super::twins;
 
 /// A file that `file:` names.
 const SECRET_FILE_OCTETS_MAX: u64 = 64 * 1024;
@@ -123,6 +124,19 @@ impl<'a> Sources<'a> {
     /// Whether a string of the configuration has asked for this variable.
     pub(super) fn asked_for(&self, name: &str) -> bool {
         self.asked.borrow().contains(name)
+    }
+
+    /// The values of the `.env` that cannot be read and that nothing has asked for: what asks tells it itself.
+    pub(super) fn unused_faults(&self) -> impl Iterator<Item = Problem> {
+        let told = |name: &str| {
+            let read_here = !self.environment.variables.contains_key(name);
+            read_here && (self.asked_for(name) || twins::is_twin(name))
+        };
+        self.dotenv.faults().filter(move |(name, ..)| !told(name)).map(|(name, line, why)| Problem {
+            place: Place::Line { file: self.dotenv_file.as_str().into(), line },
+            key: String::new(),
+            what: format!("{name} {why}"),
+        })
     }
 
     fn file(&self, path: &str) -> Result<String, String> {

@@ -128,6 +128,7 @@ impl Config {
         reader.check_sections();
         let config = Config::read(&mut reader, &environment.host_name);
         reader.note_near_twins();
+        reader.problems.extend(sources.unused_faults());
         let path = document.path;
         match Problems::of(reader.problems, reader.warnings.clone()) {
             Some(problems) => Err(problems),
@@ -239,6 +240,11 @@ fn find_file(path: Option<(&Path, &str)>, environment: &Environment) -> Result<O
     Ok(places.into_iter().find(|path| exists(path)))
 }
 
+fn of_line(file: &str, (line, what): &(usize, String)) -> Problem {
+    let place = Place::Line { file: file.into(), line: *line };
+    Problem { place, key: String::new(), what: what.clone() }
+}
+
 /// The `.env` at `path` and its name; none is as good as an empty one.
 fn read_dotenv(path: &Path, environment: &Environment, warnings: &mut Vec<Problem>) -> (String, Dotenv) {
     let file = path.display().to_string();
@@ -249,22 +255,15 @@ fn read_dotenv(path: &Path, environment: &Environment, warnings: &mut Vec<Proble
     }
     let text = read_config_file(&full)
         .and_then(|octets| String::from_utf8(octets).map_err(|_| "is not UTF-8".to_string()));
-    let key = String::new;
     match text {
         Ok(text) => {
             let dotenv = Dotenv::parse(&text);
-            let place = |line| Place::Line { file: file.as_str().into(), line };
-            let odd = |(line, what): &(usize, String)| Problem {
-                place: place(*line),
-                key: key(),
-                what: what.clone(),
-            };
-            warnings.extend(dotenv.oddities.iter().map(odd));
+            warnings.extend(dotenv.oddities.iter().map(|oddity| of_line(&file, oddity)));
             (file, dotenv)
         }
         Err(what) => {
             let place = Place::File(file.as_str().into());
-            warnings.push(Problem { place, key: key(), what: format!("{what}; it was passed over") });
+            warnings.push(Problem { place, key: String::new(), what: format!("{what}; it was passed over") });
             (file, Dotenv::unreadable(what))
         }
     }

@@ -27,7 +27,7 @@ pub(super) fn merge<'a>(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut twins = Vec::new();
-    for variable in variables.filter(|name| name.starts_with(PREFIX)) {
+    for variable in variables.filter(|name| is_twin(name)) {
         match take_apart(variable) {
             Ok(twin) => twins.push(twin),
             Err(what) => problems.push(problem(variable, what)),
@@ -45,6 +45,11 @@ pub(super) fn merge<'a>(
         problems.extend(put.err().map(|what| problem(twin.variable, what)));
     }
     problems
+}
+
+/// Whether a variable of that name stands in for a key.
+pub(super) fn is_twin(name: &str) -> bool {
+    name.starts_with(PREFIX)
 }
 
 fn problem(variable: &str, what: String) -> Problem {
@@ -72,7 +77,7 @@ pub(super) fn meant(variable: &str, known: &BTreeSet<(&'static str, &'static str
     let words: Vec<&str> = upper.split('_').filter(|word| !word.is_empty()).collect();
     let (first, rest) = words.split_first()?;
     let (section, rest) = rest.split_first()?;
-    if variable.starts_with(PREFIX) || nearest_of_many(first, ["POSTROAD"]).is_none() {
+    if is_twin(variable) || nearest_of_many(first, ["POSTROAD"]).is_none() {
         return None;
     }
     let (name, shape) = SECTIONS.iter().find(|(name, _)| name.to_uppercase() == *section)?;

@@ -53,10 +53,14 @@ proptest! {
     }
 
     #[test]
-    fn no_error_shows_a_secret_and_each_has_a_line(toml in any_document(), twin in "POSTROAD__(SERVER|ESP__A|LISTENER__0|HTTP)__[A-Z_]{1,12}") {
+    fn no_error_shows_a_secret_and_each_has_a_line(
+        toml in any_document(),
+        twin in "POSTROAD__(SERVER|ESP__A|LISTENER__0|HTTP)__[A-Z_]{1,12}",
+        quote in "'?",
+    ) {
         let folder = Folder::with(&[
             ("postroad.toml", &toml),
-            (".env", &format!("SECRET={SECRET}\nOTHER='{SECRET}")),
+            (".env", &format!("SECRET={SECRET}\nOTHER={quote}{SECRET}")),
             ("secret", SECRET),
         ]).set(&twin, SECRET);
         match folder.load() {
