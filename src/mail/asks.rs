@@ -10,10 +10,12 @@
 //! | `X-Postroad-Idempotency-Key` | taken once: who repeats it within 24 h gets the first one's id |
 //! | `X-Postroad-Unsubscribe` | `off`: no List-Unsubscribe is added |
 //!
-//! Fields of other names are taken out and logged, and ask for nothing.
+//! Of a label and a pair's value encoded words (RFC 2047) are read. Fields of other names are taken out and logged, and ask for nothing.
 
 use std::fmt;
 use std::time::Duration;
+
+use mail_parser::parsers::MessageStream;
 
 use super::headers::{Field, OURS, fields};
 use crate::clock::Timestamp;
@@ -82,7 +84,7 @@ impl Asks {
             "idempotency-key" => once(&mut self.key, text(value)?),
             "tag" if self.tags.len() >= TAGS_MAX => Err(format!("at most {TAGS_MAX} of them in a message")),
             "tag" => {
-                self.tags.push(text(value)?);
+                self.tags.push(words(value)?);
                 Ok(())
             }
             "send-at" => once(&mut self.send_at, moment(&text(value)?, now)?),
@@ -108,7 +110,7 @@ impl Asks {
         if self.metadata.len() >= METADATA_MAX {
             return Err(format!("at most {METADATA_MAX} pairs in a message"));
         }
-        self.metadata.push((key.to_owned(), text(value)?));
+        self.metadata.push((key.to_owned(), words(value)?));
         Ok(())
     }
 }
@@ -132,11 +134,26 @@ fn once<T>(place: &mut Option<T>, value: T) -> Result<(), String> {
 
 /// Unfolded, without outer blanks.
 fn text(value: &[u8]) -> Result<String, String> {
+    let text = unfolded(value)?;
+    value_fits(&text)?;
+    Ok(text)
+}
+
+/// As [`text`], with encoded words (RFC 2047) read: mail libraries write what is not ASCII as such.
+fn words(value: &[u8]) -> Result<String, String> {
+    let text = unfolded(value)?;
+    if !text.contains("=?") {
+        return value_fits(&text).map(|()| text);
+    }
+    let line = format!(" {text}\r\n");
+    let read = MessageStream::new(line.as_bytes()).parse_unstructured();
+    let text = read.as_text().unwrap_or(&text).trim();
+    value_fits(text).map(|()| text.to_owned())
+}
+
+fn unfolded(value: &[u8]) -> Result<String, String> {
     let text = std::str::from_utf8(value).map_err(|_| "is not UTF-8".to_owned())?;
-    let text = text.replace("\r\n", "");
-    let text = text.trim();
-    value_fits(text)?;
-    Ok(text.to_owned())
+    Ok(text.replace("\r\n", "").trim().to_owned())
 }
 
 /// Whether the key of a pair is one, by whatever way it came.
@@ -170,13 +187,24 @@ pub fn value_fits(text: &str) -> Result<(), String> {
 pub fn moment(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let parsed = text.parse::<jiff::Timestamp>().ok();
     let parsed = parsed.or_else(|| jiff::fmt::rfc2822::parse(text).ok().map(|z| z.timestamp()));
+    let too_far = |at: &str| format!("{at} is more than {} days away", SEND_AT_MAX.as_secs() / 86_400);
     let Some(at) = parsed.map(|at| Timestamp::from_millis(at.as_millisecond())) else {
+        if is_beyond(text) {
+            return Err(too_far(text));
+        }
         return Err("is no time such as 2026-12-01T09:00:00Z or Tue, 1 Dec 2026 09:00:00 +0000".into());
     };
     if at > now.plus(SEND_AT_MAX) {
-        return Err(format!("{at} is more than {} days away", SEND_AT_MAX.as_secs() / 86_400));
+        return Err(too_far(&at.to_string()));
     }
     Ok(at.max(now))
+}
+
+/// The last day that a calendar has is no instant in every zone, but a time all the same.
+fn is_beyond(text: &str) -> bool {
+    let day = |date: jiff::civil::Date| date.year() >= 9999;
+    let date = text.get(..10).and_then(|date| date.parse().ok());
+    date.is_some_and(day) || text.split_whitespace().any(|word| word == "9999") && text.contains(':')
 }
 
 #[cfg(test)]
@@ -208,12 +236,36 @@ mod tests {
     }
 
     #[test]
+    fn encoded_words_are_read_and_then_held_to_the_same_rules() {
+        let asks = read(
+            "X-Postroad-Tag: =?utf-8?q?gr=C3=BCn?=\r\nX-Postroad-Tag: a =?utf-8?b?w7w=?=\r\n =?iso-8859-1?Q?=FC_b?=\r\n\
+             X-Postroad-Tag: =?no?\r\nX-Postroad-Metadata-City: =?UTF-8?Q?K=C3=B6ln?=\r\n",
+        )
+        .unwrap();
+        assert_eq!(asks.tags, ["gr\u{fc}n", "a \u{fc}\u{fc} b", "=?no?"]);
+        assert_eq!(asks.metadata, [("city".to_owned(), "K\u{f6}ln".to_owned())]);
+        let long = format!("X-Postroad-Tag: =?utf-8?b?{}?=\r\n", "YWFh".repeat(90));
+        assert!(read(&long).unwrap_err().contains("has 270 octets, 255 are allowed"));
+        let short = format!("X-Postroad-Tag: =?utf-8?b?{}?=\r\n", "YWFh".repeat(80));
+        assert_eq!(read(&short).unwrap().tags[0].len(), 240, "the limit is the decoded text's");
+        for (word, told) in
+            [("=?utf-8?q?a=01b?=", "control"), ("=?utf-8?q?a=0D=0Ab?=", "control"), ("=?utf-8?q??=", "empty")]
+        {
+            let said = read(&format!("X-Postroad-Tag: {word}\r\n"));
+            assert!(said.as_ref().is_err_and(|said| said.contains(told)), "{word}: {said:?}");
+        }
+    }
+
+    #[test]
     fn both_forms_of_a_time_are_read_and_the_past_is_now() {
         let at =
             |text: &str| read(&format!("X-Postroad-Send-At: {text}\r\n")).map(|asks| asks.send_at.unwrap());
         assert_eq!(at("Wed, 25 Nov 2026 12:00:00 +0100").unwrap().to_string(), "2026-11-25T11:00:00.000Z");
         assert_eq!(at("2020-01-01T00:00:00Z").unwrap(), NOW);
         assert!(at("2026-12-30T00:00:00Z").unwrap_err().contains("30 days"));
+        for far in ["9999-12-31T23:59:59Z", "9999-12-30T00:00:00+01:00", "Fri, 31 Dec 9999 23:59:59 +0000"] {
+            assert!(at(far).unwrap_err().contains("is more than 30 days away"), "{far}");
+        }
         assert!(at("tomorrow").unwrap_err().contains("2026-12-01T09:00:00Z"));
     }
 
