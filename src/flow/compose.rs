@@ -7,13 +7,15 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use lettre::address::Envelope;
 use lettre::message::header::{self, ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Body, Mailbox, Mailboxes, MultiPart, SinglePart};
 use memchr::memchr2;
 
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
-use crate::mail::body::BodyFacts;
+use crate::mail::body::{BodyFacts, HEADER_OCTETS_MAX};
+use crate::mail::headers::{LINE_OCTETS_MAX, fields};
 use crate::mail::transfer::{ENCODED_LINE_OCTETS_MAX, quoted_printable};
 
 /// Header fields that a letter has by other means, or that are the relay's.
@@ -36,6 +38,9 @@ const NOT_BY_NAME: [&str; 15] = [
 ];
 /// RFC 5322 section 2.1.1 has lines of 998; a name is never near it.
 const NAME_OCTETS_MAX: usize = 76;
+
+/// The relay writes fields of its own on top: Received, Message-ID.
+const ROOM_OF_OURS: usize = 4096;
 
 /// What is wrong with a part of a letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +119,7 @@ pub fn read_person(text: &str) -> Result<Person, String> {
     let quoted = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
     let name =
         quoted.map_or_else(|| name.to_owned(), |name| name.replace("\\\"", "\"").replace("\\\\", "\\"));
-    let address = Address::parse(bare.trim(), Grammar::Strict);
+    let address = Address::parse(bare.trim(), Grammar::Lenient);
     let address =
         address.map_err(|error| format!("{text:?}: {error}; write a@b.example or Name <a@b.example>"))?;
     Ok(Person { name, address })
@@ -143,6 +148,8 @@ impl Letter {
         let at = u64::try_from(now.millis()).unwrap_or(0);
         let mut builder = lettre::Message::builder()
             .date(SystemTime::UNIX_EPOCH + Duration::from_millis(at))
+            .from(nobody())
+            .envelope(Envelope::new(None, vec![nobody().email]).map_err(|error| odd(&error))?)
             .subject(self.subject.clone());
         let mut mailbox = |field: String, person: &Person| match mailbox(person) {
             Ok(mailbox) => Some(mailbox),
@@ -151,25 +158,17 @@ impl Letter {
                 None
             }
         };
-        if let Some(from) = mailbox("from".into(), &self.from) {
-            builder = builder.from(from);
-        }
-        // One list a field: lettre reads a field anew for each mailbox that is added to it.
-        let mut list = |field: &str, people: &[Person]| {
+        let from = mailbox("from".into(), &self.from);
+        let mut list = |field: &str, people: &[Person]| -> Vec<Mailbox> {
             let named = people.iter().enumerate();
-            let mailboxes: Mailboxes =
-                named.filter_map(|(n, person)| mailbox(format!("{field}[{n}]"), person)).collect();
-            Some(mailboxes).filter(|_| !people.is_empty())
+            named.filter_map(|(n, person)| mailbox(format!("{field}[{n}]"), person)).collect()
         };
-        if let Some(to) = list("to", &self.to) {
-            builder = builder.mailbox(header::To::from(to));
+        for (name, people) in [("To", list("to", &self.to)), ("Cc", list("cc", &self.cc))] {
+            if !people.is_empty() {
+                builder = builder.raw_header(addresses(HeaderName::new_from_ascii_str(name), people));
+            }
         }
-        if let Some(cc) = list("cc", &self.cc) {
-            builder = builder.mailbox(header::Cc::from(cc));
-        }
-        if let Some(bcc) = list("bcc", &self.bcc) {
-            builder = builder.mailbox(header::Bcc::from(bcc));
-        }
+        list("bcc", &self.bcc);
         if let Some(reply_to) = self.reply_to.as_ref().and_then(|p| mailbox("reply_to".into(), p)) {
             builder = builder.reply_to(reply_to);
         }
@@ -184,7 +183,45 @@ impl Letter {
             Content::One(part) => builder.singlepart(part),
             Content::Many(parts) => builder.multipart(parts),
         };
-        built.map(|message| message.formatted()).map_err(|error| vec![Unfit::new("from", error.to_string())])
+        let mut message = built.map_err(|error| odd(&error))?;
+        message.headers_mut().set(header::From::from(from.map_or_else(Mailboxes::new, Mailboxes::from)));
+        let written = message.formatted();
+        let long = self.too_long(&written);
+        if long.is_empty() { Ok(written) } else { Err(long) }
+    }
+
+    /// The fields with a line that no next hop takes; where the whole block is too large, its largest.
+    fn too_long(&self, written: &[u8]) -> Vec<Unfit> {
+        let sizes = fields(written).map(|field| {
+            let longest = field.raw.split(|b| *b == b'\n').map(|line| line.trim_ascii_end().len()).max();
+            (self.name_of(field.name), field.raw.len(), longest.unwrap_or(0))
+        });
+        let sizes: Vec<_> = sizes.collect();
+        let over = sizes.iter().filter(|(_, _, longest)| *longest > LINE_OCTETS_MAX);
+        let mut long: Vec<_> = over
+            .map(|(name, _, longest)| {
+                let what = "has a word so long that its line cannot be folded";
+                Unfit::new(name.clone(), format!("{what}: {longest} octets, {LINE_OCTETS_MAX} are allowed"))
+            })
+            .collect();
+        let all: usize = sizes.iter().map(|(_, octets, _)| octets).sum();
+        if let Some((name, octets, _)) = sizes.iter().max_by_key(|(_, octets, _)| *octets)
+            && all + ROOM_OF_OURS > HEADER_OCTETS_MAX
+            && long.is_empty()
+        {
+            let what = format!("has {octets} octets; all header fields together may have 256 KiB");
+            long.push(Unfit::new(name.clone(), what));
+        }
+        long
+    }
+
+    /// What a field of the written message is called in the letter.
+    fn name_of(&self, name: &[u8]) -> String {
+        let own = self.headers.iter().find(|(own, _)| own.as_bytes().eq_ignore_ascii_case(name));
+        match own {
+            Some((own, _)) => format!("headers.{own}"),
+            None => String::from_utf8_lossy(name).to_ascii_lowercase().replace('-', "_"),
+        }
     }
 
     fn checked_headers(&self, wrong: &mut Vec<Unfit>) -> Vec<HeaderValue> {
@@ -226,6 +263,16 @@ impl Letter {
     }
 }
 
+/// In place of addresses that are written in afterwards: `lettre` would read them back by its own grammar.
+fn nobody() -> Mailbox {
+    Mailbox::new(None, lettre::Address::new_dangerous("nobody", "postroad.invalid"))
+}
+
+/// Not the fault of any one part.
+fn odd(error: &dyn std::error::Error) -> Vec<Unfit> {
+    vec![Unfit::new("", format!("cannot be written as a message: {error}"))]
+}
+
 /// What is below the header block.
 enum Content {
     One(SinglePart),
@@ -242,15 +289,43 @@ impl Content {
     }
 }
 
+/// The address was read by our own grammar, which knows more than `lettre`'s: quoted names, address literals.
 fn mailbox(person: &Person) -> Result<Mailbox, String> {
     if person.name.chars().any(char::is_control) {
         return Err("the name has control characters in it".into());
     }
     let address = &person.address;
-    let email = lettre::Address::new(address.local(), address.domain().unwrap_or_default());
-    let email = email.map_err(|error| format!("<{address}> cannot be written into a header: {error}"))?;
+    let email = lettre::Address::new_dangerous(address.local(), address.domain().unwrap_or_default());
     let name = Some(person.name.clone()).filter(|name| !name.is_empty());
     Ok(Mailbox::new(name, email))
+}
+
+/// An address field, folded between mailboxes: `lettre` folds within names alone, and a thousand recipients on one line
+/// are too many octets.
+fn addresses(name: HeaderName, people: Vec<Mailbox>) -> HeaderValue {
+    let (mut value, mut line_octets) = (String::new(), name.len() + 2);
+    let raw = people.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    for (n, mailbox) in people.into_iter().enumerate() {
+        let written = one(mailbox);
+        if n > 0 {
+            let fits = line_octets + 2 + written.len() <= ENCODED_LINE_OCTETS_MAX;
+            value.push_str(if fits { ", " } else { ",\r\n " });
+            line_octets = if fits { line_octets + 2 } else { 1 };
+        }
+        value.push_str(&written);
+        let last_line = written.rsplit('\n').next().unwrap_or_default().len();
+        line_octets = if last_line == written.len() { line_octets + last_line } else { last_line };
+    }
+    HeaderValue::dangerous_new_pre_encoded(name, raw, value)
+}
+
+/// A mailbox as `lettre` writes it.
+fn one(mailbox: Mailbox) -> String {
+    let mut headers = header::Headers::new();
+    headers.set(header::Sender::from(mailbox));
+    let line = headers.to_string();
+    let value = line.strip_prefix("Sender: ").unwrap_or(&line);
+    value.strip_suffix("\r\n").unwrap_or(value).to_owned()
 }
 
 fn header(name: &str, value: &str) -> Result<HeaderValue, String> {
@@ -482,6 +557,34 @@ mod tests {
         };
         let (small, large) = (spent(octets), spent(10 * octets));
         assert!(large < small * 40, "{small:?}, and for ten times as much {large:?}");
+    }
+
+    #[test]
+    fn a_thousand_recipients_are_folded_into_short_lines() {
+        let people = |n| read_person(&format!("Nämé \"q\" {n} <a{n}@example.org>")).unwrap();
+        let bare = |n| read_person(&format!("a{n}@example.org")).unwrap();
+        let to: Vec<_> = (0..300).map(people).chain((300..1000).map(bare)).collect();
+        let written = Letter { to: to.clone(), ..letter() }.write(Timestamp::from_millis(0)).unwrap();
+        let longest = written.split(|b| *b == b'\n').map(<[u8]>::len).max().unwrap();
+        assert!(longest <= ENCODED_LINE_OCTETS_MAX + 2, "{longest}");
+        let read = MessageParser::default().parse(&written).unwrap();
+        let read = read.to().unwrap().iter().map(|a| (a.name().unwrap_or_default(), a.address().unwrap()));
+        assert!(read.eq(to.iter().map(|p| (p.name.as_str(), p.address.wire()))));
+    }
+
+    #[test]
+    fn a_field_that_no_next_hop_takes_is_named() {
+        let with = |value: String| Letter { headers: vec![("X-Order".into(), value)], ..letter() };
+        let told = |letter: Letter| letter.write(Timestamp::from_millis(0)).unwrap_err();
+        assert!(letter().write(Timestamp::from_millis(0)).is_ok());
+        let long = told(with("x".repeat(1200)));
+        assert!(
+            long[0].field == "headers.X-Order" && long[0].message.contains("998 are allowed"),
+            "{long:?}"
+        );
+        let large = told(with("words and ".repeat(30_000)));
+        assert!(large[0].field == "headers.X-Order" && large[0].message.contains("256 KiB"), "{large:?}");
+        assert_eq!(told(Letter { subject: "x".repeat(1200), ..letter() })[0].field, "subject");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mail_parser::{HeaderName, MessageParser};
+use mail_parser::parsers::MessageStream;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -13,6 +13,8 @@ use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
 use crate::flow::compose::{File, Letter, Person, read_person};
 use crate::mail::asks::{self, Asks};
+use crate::mail::headers::fields;
+use crate::mail::mailboxes::{Mailbox, mailboxes};
 
 /// Of To, Cc and Bcc together; as an SMTP listener takes by default.
 pub const RECIPIENTS_MAX: usize = 1000;
@@ -178,6 +180,10 @@ impl Fields {
         people
     }
 
+    fn is_wrong(&self, field: &str) -> bool {
+        self.wrong.iter().any(|wrong| wrong.field == field)
+    }
+
     /// Everything that is left is unknown.
     fn finish(&mut self) {
         for key in std::mem::take(&mut self.members).into_iter().map(|(key, _)| key) {
@@ -203,7 +209,7 @@ pub(super) fn read_json(body: &[u8], now: Timestamp) -> Result<Wanted, Problem> 
         asks::moment(&text, now).map_err(|what| fields.wrong("send_at", format!("{text:?} {what}"))).ok()
     });
     fields.finish();
-    if from.is_none() && !fields.wrong.iter().any(|w| w.field == "from") {
+    if from.is_none() && !fields.is_wrong("from") {
         fields.wrong("from", "missing: who writes?");
     }
     let Some(from) = from else { return Err(Problem::fields(fields.wrong)) };
@@ -215,7 +221,12 @@ pub(super) fn read_json(body: &[u8], now: Timestamp) -> Result<Wanted, Problem> 
     // A thousand names are written quickly, a million are not.
     let written = if recipients.len() > RECIPIENTS_MAX { Err(Vec::new()) } else { letter.write(now) };
     if let Err(unfit) = &written {
-        fields.wrong.extend(unfit.iter().map(|u| FieldProblem::new(u.field.clone(), u.message.clone())));
+        // Where somebody is named and cannot be read, nobody is missing.
+        let named =
+            ["to", "cc", "bcc"].iter().any(|list| fields.wrong.iter().any(|w| w.field.starts_with(list)));
+        let unfit = unfit.iter().filter(|u| !fields.is_wrong(&u.field) && (u.field != "to" || !named));
+        let unfit: Vec<_> = unfit.map(|u| FieldProblem::new(u.field.clone(), u.message.clone())).collect();
+        fields.wrong.extend(unfit);
     }
     match written {
         Ok(content) if fields.wrong.is_empty() => {
@@ -319,9 +330,9 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs, now: Timestamp) -> Result<
         }
     }
     let content = lines(body).map_err(|what| Problem::fields(vec![FieldProblem::new("body", what)]))?;
-    let Some(parsed) = MessageParser::default().parse_headers(&content) else {
+    if fields(&content).next().is_none() {
         return Err(Problem::fields(vec![FieldProblem::new("body", "has no header block")]));
-    };
+    }
     let asks = Asks::read(&content, now).unwrap_or_else(|bad| {
         wrong.push(FieldProblem::new("body", bad.to_string()));
         Asks::default()
@@ -338,18 +349,17 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs, now: Timestamp) -> Result<
             (Some(_), _) => {}
         }
     }
-    let in_header = |name: HeaderName<'static>, word: &str| -> Vec<(String, String)> {
-        let fields = parsed.header_values(name).filter_map(|value| value.as_address());
-        let addresses = fields.flat_map(|list| list.iter()).filter_map(|address| address.address());
-        addresses.map(|address| (word.to_owned(), address.to_owned())).collect()
+    let in_header = |word: &str| -> Vec<(String, String)> {
+        let addresses =
+            fields(&content).filter(|field| field.is(word)).flat_map(|field| addresses(field.value()));
+        addresses.enumerate().map(|(n, address)| (format!("{word}[{n}]"), address)).collect()
     };
-    let from = from.or_else(|| in_header(HeaderName::From, "From").into_iter().next());
+    let from_header = || Some(("From".to_owned(), in_header("From").into_iter().next()?.1));
+    let from = from.or_else(from_header);
     if to.is_empty() {
-        for (name, word) in [(HeaderName::To, "To"), (HeaderName::Cc, "Cc"), (HeaderName::Bcc, "Bcc")] {
-            to.extend(in_header(name, word));
-        }
+        to.extend(["To", "Cc", "Bcc"].into_iter().flat_map(in_header));
     }
-    let mut address = |(field, text): (String, String)| match Address::parse(&text, Grammar::Strict) {
+    let mut address = |(field, text): (String, String)| match Address::parse(&text, Grammar::Lenient) {
         Ok(address) => Some((field, address)),
         Err(error) => {
             wrong.push(FieldProblem::new(field, format!("{text:?}: {error}")));
@@ -373,6 +383,21 @@ pub(super) fn read_message(body: &[u8], pairs: Pairs, now: Timestamp) -> Result<
         }
         _ => Err(Problem::fields(wrong)),
     }
+}
+
+/// The addresses of a field's value. The parser loses quoted local parts: where it does, our own grammar is asked.
+fn addresses(value: &[u8]) -> Vec<String> {
+    let parsed = MessageStream::new(value).parse_address();
+    let list = parsed.as_address().into_iter().flat_map(|list| list.iter());
+    let read: Vec<_> = list.filter_map(|address| address.address()).map(str::to_owned).collect();
+    if read.iter().all(|text| Address::parse(text, Grammar::Lenient).is_ok()) {
+        return read;
+    }
+    let ours = mailboxes(value).into_iter().map(|mailbox| match mailbox {
+        Mailbox::Address(span) => Some(String::from_utf8_lossy(value.get(span)?).into_owned()),
+        Mailbox::Bare(_) | Mailbox::Odd => None,
+    });
+    ours.collect::<Option<Vec<_>>>().filter(|ours| ours.len() == read.len()).unwrap_or(read)
 }
 
 /// Every line ends in CRLF: LF alone becomes it, as files have it. CR alone and NUL have no place in mail.
