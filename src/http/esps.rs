@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use super::App;
-use super::body::{Pairs, object, octets, pairs};
+use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
 use super::esp_shape::{Esp, Esps, Pause, Resolved, Suspend, Tried};
 use crate::address::{Address, Grammar};
@@ -160,7 +160,7 @@ pub(super) async fn resolve(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<Resolved>, Problem> {
-    let asked = read_question(pairs(query)?)?;
+    let asked = read_question(pairs_once(query, &[])?)?;
     let resolved = app.relay.desk.resolve(asked.from.whose(), &asked.to, asked.stream.as_deref())?;
     Ok(Json(resolved.into()))
 }

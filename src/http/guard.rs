@@ -118,6 +118,10 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
                            answer look before asking again";
             Problem::fields(vec![FieldProblem::new("Idempotency-Key", message)]).into_response()
         }
+        Ok(_) if is_encoded(&request) => {
+            let message = "the body has a Content-Encoding; send it as it is";
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoded", message).into_response()
+        }
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -130,6 +134,12 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
 fn key_is_unknown_here(request: &Request) -> bool {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
     request.method() == Method::POST && KEYLESS.contains(&path) && request.headers().contains_key(KEY_HEADER)
+}
+
+/// Nothing is unpacked here: a small body could become a large one.
+fn is_encoded(request: &Request) -> bool {
+    let codings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    codings.into_iter().any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 /// RFC 9112 section 3.2.

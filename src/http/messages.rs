@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::body::{Pairs, object, octets, pairs};
+use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
 use super::shape::{ActOn, Acted, ActedOn, Life, Page, STATES, read_cursor};
 use super::{App, Queue};
@@ -60,7 +60,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<Page>, Problem> {
-    let filter = read_filter(pairs(query)?)?;
+    let filter = read_filter(pairs_once(query, &["state"])?)?;
     Ok(Json(page(&*app.relay.queue, filter).await?))
 }
 

@@ -40,6 +40,7 @@ pub mod esps;
 mod fresh;
 mod guard;
 mod health;
+mod json;
 pub mod letters;
 pub mod live;
 pub mod messages;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::App;
-use super::body::{Pairs, object, octets, pairs};
+use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
 use super::scope::{Scope, Scopes};
 use super::shape::Moment;
@@ -146,7 +146,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<TokenPage>, Problem> {
-    let (after, limit) = read_page(pairs(query)?)?;
+    let (after, limit) = read_page(pairs_once(query, &[])?)?;
     let tokens: Vec<Token> = app.relay.tokens.list(after, limit).await?.into_iter().map(Into::into).collect();
     let next = tokens.last().filter(|_| tokens.len() >= limit).map(|last| last.id.to_string());
     Ok(Json(TokenPage { tokens, next }))
