@@ -176,6 +176,7 @@ impl Intake {
             if let Some(other) = others.next() {
                 let more = match others.count() {
                     0 => String::new(),
+                    1 => ", nor is another".into(),
                     n => format!(", nor are {n} others"),
                 };
                 let text = format!(
@@ -187,6 +188,18 @@ impl Intake {
         }
         journal::repeated(first, &source.listener);
         Ok(())
+    }
+
+    /// Which of a stream and an ESP that are named is not there, with the names that are.
+    pub fn unknown(&self, stream: Option<&StreamName>, esp: Option<&str>) -> Vec<(&'static str, String)> {
+        let stream = stream.filter(|name| self.setup.stream_named(name).is_none());
+        let esp = esp.filter(|name| self.setup.carrier(name).is_none());
+        let told = |what, name: &str, names: &[&str]| {
+            format!("there is no {what} named {name}; there are: {}", names.join(", "))
+        };
+        let stream = stream.map(|name| ("stream", told("stream", name.as_str(), &self.setup.stream_names())));
+        let esp = esp.map(|name| ("esp", told("ESP", name, &self.setup.names())));
+        stream.into_iter().chain(esp).collect()
     }
 
     /// The message that had this key first, while it is remembered.
@@ -371,16 +384,11 @@ impl Intake {
         let bound = client.credential.as_ref();
         let bound_stream = asked_stream(client).map(StreamName::as_str);
         let stream = chosen("X-Postroad-Stream", "stream", bound_stream, asks.stream)?;
-        if let Some(name) = &stream
-            && self.setup.stream_named(&StreamName::new(name)).is_none()
-        {
-            return Err(unknown("X-Postroad-Stream", "stream", name, &self.setup.stream_names()));
-        }
         let esp = chosen("X-Postroad-Esp", "ESP", bound.and_then(|c| c.esp.as_deref()), asks.esp.clone())?;
-        if let Some(name) = &asks.esp
-            && self.setup.carrier(name).is_none()
-        {
-            return Err(unknown("X-Postroad-Esp", "ESP", name, &self.setup.names()));
+        let named = stream.as_deref().map(StreamName::new);
+        if let Some((field, what)) = self.unknown(named.as_ref(), asks.esp.as_deref()).first() {
+            let field = if *field == "esp" { "X-Postroad-Esp" } else { "X-Postroad-Stream" };
+            return Err(Reply::told(550, (5, 7, 1), format!("{field}: {what}")));
         }
         Ok(Asked {
             stream: stream.map(|name| StreamName::new(&name)),
@@ -451,6 +459,7 @@ impl Intake {
         let reason = if client.trusted { format!(" ({})", reason.replace('_', " ")) } else { String::new() };
         let more = match recipients.len() {
             1 => String::new(),
+            2 => ", and so is the other".into(),
             n => format!(", and so are the other {}", n - 1),
         };
         let text = format!(
@@ -518,11 +527,6 @@ fn chosen(
         (Some(bound), _) => Ok(Some(bound.to_owned())),
         (None, asked) => Ok(asked),
     }
-}
-
-fn unknown(field: &str, what: &str, name: &str, names: &[&str]) -> Reply {
-    let text = format!("{field}: there is no {what} named {name}; there are: {}", names.join(", "));
-    Reply::told(550, (5, 7, 1), text)
 }
 
 impl Gatekeeper for Intake {

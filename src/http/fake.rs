@@ -298,6 +298,15 @@ impl Post for Fake {
         .boxed()
     }
 
+    fn unknown(&self, stream: Option<&StreamName>, esp: Option<&str>) -> Vec<(&'static str, String)> {
+        let named = [("stream", stream.map(StreamName::as_str)), ("esp", esp)];
+        named
+            .into_iter()
+            .filter(|(_, name)| *name == Some("nowhere"))
+            .map(|(field, _)| (field, "there is none named nowhere".into()))
+            .collect()
+    }
+
     fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply> {
         let submitted = self.submitted.lock().unwrap();
         Ok(submitted.iter().any(|taken| taken.key.as_ref() == Some(key)).then(|| id(9)))

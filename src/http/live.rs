@@ -16,7 +16,7 @@ use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::intake::Intake;
 use crate::journal;
 use crate::mail::from::Whose;
-use crate::mail::{MessageId, OnceKey, Submission};
+use crate::mail::{MessageId, OnceKey, StreamName, Submission};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{
@@ -183,6 +183,10 @@ pub struct LivePost(pub Arc<Intake>);
 impl Post for LivePost {
     fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply> {
         Gatekeeper::recipient(&*self.0, client, recipient).boxed()
+    }
+
+    fn unknown(&self, stream: Option<&StreamName>, esp: Option<&str>) -> Vec<(&'static str, String)> {
+        self.0.unknown(stream, esp)
     }
 
     fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply> {

@@ -39,6 +39,8 @@ pub(super) const SEND_PATH: &str = "/v1/send";
 pub(super) const KEY_HEADER: &str = "idempotency-key";
 /// JSON as text, as values, as files and as the message written from them lie in memory together.
 const TIMES_IN_MEMORY: usize = 4;
+/// What is told of a recipient whom a key's first mail did not have.
+const OTHERS: &str = "not among the recipients when its key came first";
 /// What the listener's label and field say of mail that came this way.
 pub const LISTENER: &str = "http";
 
@@ -46,6 +48,9 @@ pub const LISTENER: &str = "http";
 pub trait Post: Send + Sync {
     /// Whether this client may mail that recipient.
     fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply>;
+
+    /// The stream and the ESP that are named and are not there: the field, and what there is.
+    fn unknown(&self, stream: Option<&StreamName>, esp: Option<&str>) -> Vec<(&'static str, String)>;
 
     /// The message that had this key first.
     fn known(&self, key: &OnceKey) -> Result<Option<MessageId>, Reply>;
@@ -90,7 +95,7 @@ pub struct SentTo {
         ("to" = Option<Vec<String>>, Query, description = "Of message/rfc822 alone: the envelope's recipients; absent: the message's To, Cc and Bcc"),
         ("stream" = Option<String>, Query, description = "Of message/rfc822 alone: as [[stream]] names it"),
         ("esp" = Option<String>, Query, description = "Of message/rfc822 alone: the one ESP that may carry it"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Taken once: the same key of the same token gets the first one's id for 24 h"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Taken once: the same key of the same token gets the first one's id for 24 h; 422 where none of the recipients had that one"),
     ),
     request_body(content((Mail = "application/json"), (String = "message/rfc822"))),
     responses(
@@ -98,7 +103,7 @@ pub struct SentTo {
         (status = 408, description = "The body came too slowly; nothing was taken", body = ErrorBody),
         (status = 413, description = "Over 25 MB, or more than `[limits] memory` could ever hold", body = ErrorBody),
         (status = 503, description = "Nothing was taken; try again", body = ErrorBody),
-        (status = 422, description = "No recipient may be mailed, or the content is refused", body = ErrorBody),
+        (status = 422, description = "No recipient may be mailed, the content is refused, or the key is that of a mail that none of the recipients had", body = ErrorBody),
     )
 )]
 pub(super) async fn send(
@@ -209,7 +214,8 @@ fn scope(caller: Option<&Caller>) -> String {
     }
 }
 
-/// What is told to who sends it again: nobody is judged anew.
+/// What is told to who sends it again: nobody is judged anew. Who was refused at the first time is so again; where all
+/// are others, it is another mail under the same key.
 async fn repeated(app: &App, first: MessageId, wanted: &Wanted) -> Result<Sent, Problem> {
     journal::repeated(first, LISTENER);
     let kept = app.relay.queue.show(first).await?;
@@ -218,15 +224,29 @@ async fn repeated(app: &App, first: MessageId, wanted: &Wanted) -> Result<Sent, 
         kept.as_ref()
             .is_none_or(|view| view.message.envelope.recipients.iter().any(|r| r.key() == address.key()))
     };
+    if !wanted.recipients.iter().any(|(_, address)| had(address)) {
+        return Err(other_mail(first, wanted));
+    }
     let recipients = wanted.recipients.iter().map(|(_, address)| {
         let taken = had(address);
         let (code, said) = match taken {
             true => (250, "taken when its key came first"),
-            false => (550, "not among the recipients when its key came first"),
+            false => (550, OTHERS),
         };
         SentTo { address: address.wire().into(), taken, code, said: said.into() }
     });
     Ok(Sent { id: first.to_string(), recipients: recipients.collect() })
+}
+
+fn other_mail(first: MessageId, wanted: &Wanted) -> Problem {
+    let message = format!(
+        "this Idempotency-Key is that of {first}, which none of these recipients had: nothing was sent now; give other \
+         mail another key"
+    );
+    let mut problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "key_of_another", message);
+    let named = wanted.recipients.iter().map(|(field, _)| FieldProblem::new(field.clone(), OTHERS));
+    problem.error.fields = named.collect();
+    problem
 }
 
 /// Each recipient is judged, then those that remain are committed.
@@ -242,6 +262,11 @@ async fn enter(
         (granted.stream, granted.esp) = (stream.clone(), wanted.esp.clone());
     }
     let post = Arc::clone(&app.relay.told.load().post);
+    let unknown = post.unknown(stream.as_ref(), wanted.esp.as_deref());
+    if !unknown.is_empty() {
+        let fields = unknown.into_iter().map(|(field, what)| FieldProblem::new(field, what));
+        return Err(Problem::fields(fields.collect()));
+    }
     let (mut recipients, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (field, address) in wanted.recipients {
         let reply = post.judge(&client, &address).await;

@@ -66,6 +66,31 @@ fn the_command_sends_what_it_is_told_also_a_large_file() {
 }
 
 #[test]
+fn a_key_that_comes_with_others_alone_is_no_repeat_and_a_stream_that_is_not_there_is_named() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let send = |key: &str, to: &str, more: &[&str]| {
+        let words =
+            ["send", "--from", "shop@example.org", "--subject", "x", "--text", "y", "--key", key, "--to", to];
+        relay.cli(&[&words[..], more].concat())
+    };
+    let first = send("k", "\"a b\"@example.com", &[]).must(0).out;
+    assert_eq!(
+        send("k", "\"a b\"@example.com", &["--to", "new@example.com"]).must(0).out.lines().next(),
+        first.lines().next()
+    );
+    let told = send("k", "new@example.com", &[]).must(1).err;
+    assert!(told.contains("nothing was sent now") && told.contains("to[0]"), "{told}");
+    let told = send("other", "new@example.com", &["--stream", "nowhere"]);
+    assert!(
+        told.err.contains("stream: there is no stream named nowhere") && !told.err.contains("to[0]"),
+        "{}",
+        told.err
+    );
+    assert_eq!(upstream.wait_for(1)[0].to, ["<\"a b\"@example.com>"]);
+}
+
+#[test]
 fn mail_for_later_and_what_a_raw_message_asks_for_are_as_by_smtp() {
     let upstream = Upstream::start();
     let relay = Relay::to(&upstream);

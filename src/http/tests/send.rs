@@ -198,9 +198,81 @@ async fn who_sends_a_key_again_gets_the_first_answer_whatever_is_thought_of_it_b
     assert_eq!((status, &again["id"]), (StatusCode::ACCEPTED, &json!(id(9).to_string())), "{again}");
     let taken: Vec<_> = again["recipients"].as_array().unwrap().iter().map(|r| r["taken"].clone()).collect();
     assert_eq!(taken, [true, false]);
-    let (status, again) = port.send_raw("", &keyed("busy@example.org")).await;
-    assert_eq!((status, &again["id"]), (StatusCode::ACCEPTED, &json!(id(9).to_string())), "{again}");
+    let (status, other) = port.send_raw("", &keyed("new@example.org, busy@example.org")).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "nobody of it had the first: {other}");
+    assert_eq!((&other["error"]["code"], fields(&other)), (&json!("key_of_another"), vec!["To[0]", "To[1]"]));
     assert_eq!(port.queue.submitted.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn addresses_that_smtp_takes_are_taken_and_written_as_they_are() {
+    let port = Port::open().await;
+    let odd =
+        ["\"a b\"@x.example", "a@[127.0.0.1]", "a..b@x.example", "a@in_house", "\"a\\\"<,>\"@x.example"];
+    let mut mail = mail();
+    mail["from"] = json!("N <\"s p\"@[127.0.0.1]>");
+    mail["to"] = json!(odd);
+    let (status, body) = port.send(&mail).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    let got = port.queue.submitted.lock().unwrap().pop().unwrap();
+    assert_eq!(got.envelope.sender.wire(), "\"s p\"@[127.0.0.1]");
+    let wires = |got: &crate::mail::Submission| -> Vec<String> {
+        got.envelope.recipients.iter().map(|a| a.wire().to_owned()).collect()
+    };
+    assert_eq!(wires(&got), odd);
+    let head = String::from_utf8_lossy(&got.raw.head).replace("\r\n ", " ");
+    assert!(head.contains(&format!("\r\nTo: {}\r\n", odd.join(", "))), "{head}");
+    assert!(head.contains("\r\nFrom: N <\"s p\"@[127.0.0.1]>\r\n"), "{head}");
+
+    let message = format!("From: \"s p\"@x.example\nTo: {}\n\nhi\n", odd[..4].join(", "));
+    let (status, body) = port.send_raw("", &message).await;
+    assert_eq!(status, StatusCode::ACCEPTED, "{body}");
+    assert_eq!(wires(&port.queue.submitted.lock().unwrap().pop().unwrap()), odd[..4]);
+
+    mail["to"] = json!(["a@example.org", "a b@x.example", "a@-x"]);
+    let (status, body) = port.send(&mail).await;
+    assert_eq!((status, fields(&body)), (StatusCode::BAD_REQUEST, vec!["to[1]", "to[2]"]), "{body}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_told_of_its_own_field_once() {
+    let port = Port::open().await;
+    let long = "x".repeat(1200);
+    let blocked =
+        "From: a@b.example\nTo: blocked@c.example, blocked@d.example\nBcc: blocked@e.example\n\nhi\n";
+    for (change, status, wrong) in [
+        (json!({"stream": "nowhere"}), 400, vec!["stream"]),
+        (json!({"esp": "nowhere", "stream": "nowhere"}), 400, vec!["stream", "esp"]),
+        (json!({"subject": long}), 400, vec!["subject"]),
+        (json!({"headers": {"X-Order": long}}), 400, vec!["headers.X-Order"]),
+        (json!({"to": "a@example.org", "cc": null, "bcc": null}), 400, vec!["to"]),
+        (json!({"to": [], "cc": ["x"], "bcc": null}), 400, vec!["cc[0]"]),
+    ] {
+        let mut mail = mail();
+        mail.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let (said, body) = port.send(&mail).await;
+        assert_eq!((said.as_u16(), fields(&body)), (status, wrong), "{change}: {body}");
+    }
+    let (_, body) = port.send_raw("?stream=nowhere", "From: a@b.example\nTo: c@d.example\n\nhi\n").await;
+    assert_eq!(fields(&body), ["stream"], "{body}");
+    let (_, body) = port.send_raw("", blocked).await;
+    assert_eq!(fields(&body), ["To[0]", "To[1]", "Bcc[0]"], "{body}");
+    assert!(port.queue.submitted.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn nothing_is_taken_that_may_have_been_meant_otherwise() {
+    let port = Port::open().await;
+    let twice =
+        r#"{"from":"a@b.example","to":["c@d.example"],"to":["e@f.example"],"metadata":{"k":"1","k":"2"}}"#;
+    let (status, body) = port.post("/v1/send", twice).await;
+    assert_eq!((status, fields(&body)), (StatusCode::BAD_REQUEST, vec!["to", "metadata.k"]), "{body}");
+    let (status, body) = port.get("/v1/messages?limit=1&state=done&state=out&limit=2").await;
+    assert_eq!((status, fields(&body)), (StatusCode::BAD_REQUEST, vec!["limit"]), "{body}");
+    let request = port.client.post(format!("{}/v1/send", port.base)).bearer_auth(TOKEN);
+    let packed = request.header("Content-Encoding", "gzip").body(mail().to_string()).send().await.unwrap();
+    assert_eq!(packed.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(port.queue.submitted.lock().unwrap().is_empty());
 }
 
 /// Asks without a socket, so that hours pass in a moment.
