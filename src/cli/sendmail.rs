@@ -241,7 +241,7 @@ fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpReq
 
 /// Those of the command line and, with `-t`, of the message; at least one.
 fn recipients(options: &Options, message: &[u8]) -> Result<Vec<Address>, Refusal> {
-    let mut named = options.recipients.clone();
+    let mut named: Vec<String> = options.recipients.iter().flat_map(|argument| listed(argument)).collect();
     if options.from_headers {
         named.extend(letter::recipients(message));
     }
@@ -262,6 +262,24 @@ fn recipients(options: &Options, message: &[u8]) -> Result<Vec<Address>, Refusal
         return Err(Refusal::new(EX_USAGE, said));
     }
     Ok(recipients)
+}
+
+/// An argument may name several, as a To field does: `a@x.example,b@x.example`.
+fn listed(argument: &str) -> Vec<String> {
+    if !argument.contains(',') {
+        return vec![argument.to_owned()];
+    }
+    let (mut listed, mut name, mut quoted) = (Vec::new(), String::new(), false);
+    for c in argument.chars() {
+        quoted ^= c == '"' && !name.ends_with('\\');
+        match c {
+            ',' if !quoted => listed.push(std::mem::take(&mut name)),
+            c => name.push(c),
+        }
+    }
+    listed.push(name);
+    listed.retain(|name| !name.trim().is_empty());
+    listed
 }
 
 /// `-f`, else the caller.
@@ -427,6 +445,9 @@ mod tests {
         assert_eq!(request.sender.wire(), "www-data");
         let head = String::from_utf8_lossy(&request.body.head).into_owned();
         assert_eq!(head, "From: \"Web\" <www-data>\r\nTo: a@x.example\r\n\r\nhi\r\n");
+        let request = of("a@x.example,b@x.example, root \"c,d\"@x.example,<e@x.example>,", message).unwrap();
+        let named = ["a@x.example", "b@x.example", "root", "\"c,d\"@x.example", "e@x.example"];
+        assert_eq!(to(&request), named);
         let request = of("-f <> d@x.example", message).unwrap();
         assert_eq!((to(&request), &request.sender), (vec!["d@x.example"], &ReversePath::Null));
         assert!(
