@@ -160,6 +160,8 @@ async fn the_queues_bound_holds_and_broadcast_stops_first() {
     let one = bench.message(&["a@x.example"], StreamKind::Broadcast, 1);
     let full = store.accept(vec![bench.waiting(&one)]).await.remove(0).unwrap_err();
     assert!(full.to_string().contains("queue_bytes"), "{full}");
+    let not_ready = store.probe_write().await.unwrap_err();
+    assert!(not_ready.to_string().contains("queue_bytes"), "an ordinary mail finds no room: {not_ready}");
 }
 
 #[tokio::test]
