@@ -44,9 +44,24 @@ impl Rates {
 fn too_much(rate: Rate, wait: Duration) -> Reply {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let text = format!(
-        "this user's rate is {} recipients in {} s, and it is used up; try again in {seconds} s",
-        rate.recipients,
+        "this user's rate is {} in {} s, and it is used up; try again in {seconds} s",
+        if rate.recipients == 1 { "1 recipient".into() } else { format!("{} recipients", rate.recipients) },
         rate.per.as_secs()
     );
     Reply::told(450, (4, 7, 1), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_recipient_is_told_as_one() {
+        let told = |recipients| {
+            let rate = Rate { recipients, per: Duration::from_secs(60) };
+            too_much(rate, Duration::from_millis(1500)).text.into_owned()
+        };
+        assert!(told(1).starts_with("this user's rate is 1 recipient in 60 s"), "{}", told(1));
+        assert!(told(2).contains("2 recipients in 60 s") && told(2).ends_with("in 2 s"), "{}", told(2));
+    }
 }

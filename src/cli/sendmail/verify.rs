@@ -35,9 +35,15 @@ pub(super) fn verify(
     }
     match (lasting, temporary) {
         (0, 0) => Ok(()),
-        (0, n) => Err(Refusal::new(EX_TEMPFAIL, format!("{n} of {} are not taken now", recipients.len()))),
-        (n, _) => Err(Refusal::new(EX_NOUSER, format!("{n} of {} are refused", recipients.len()))),
+        (0, n) => {
+            Err(Refusal::new(EX_TEMPFAIL, format!("{n} of {} {} not taken now", recipients.len(), are(n))))
+        }
+        (n, _) => Err(Refusal::new(EX_NOUSER, format!("{n} of {} {} refused", recipients.len(), are(n)))),
     }
+}
+
+fn are(count: usize) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 /// The last line of the reply to each RCPT; the reply to what went before it, where that is a refusal.
