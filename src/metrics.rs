@@ -106,7 +106,7 @@ declare! {
     /// sender_refused: it refuses an envelope sender or a From domain, which is to be set up there. esp_missing: mail waits
     /// for an ESP that is not configured. restored: the database is one that was restored, all sending is paused.
     /// unfit_everywhere: mail waits that no ESP can carry; it is over when none of it waits any more.
-    /// request_refused: an ESP says that what it was asked is not as it should be, which only its [[esp]] or Postroad can mend.
+    /// request_refused: an ESP says that what it was asked is not as it should be, which only its configuration or Postroad can mend.
     /// limits_untold: an ESP with rate = "auto" does not tell its limits, what it told last holds.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads
