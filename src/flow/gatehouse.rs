@@ -305,7 +305,9 @@ impl Gatehouse {
         let sign = sign.filter(|(sign, _)| current || *sign == Sign::Alive);
         {
             let mut flight = self.flight();
-            if let Some((Sign::Fault | Sign::Account | Sign::Hang | Sign::Stray, said)) = sign {
+            if let Some((sign, said)) = sign
+                && sign != Sign::Alive
+            {
                 flight.last_error = Some((now, said.to_owned()));
             }
             if let Some((Sign::Alive, _)) = sign {
@@ -374,7 +376,8 @@ impl Gatehouse {
         }
         let mut stops = self.stops();
         stops.forget(now);
-        if met.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted { .. })) {
+        let takes = met.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Accepted { .. }));
+        if takes {
             stops.pauses = 0;
             if stops.blamed_at.take_if(|at| now.since(*at) >= BLAMED_FOR).is_some() {
                 self.blamed.clear(format_args!("{}: takes the relay's requests again", self.esp));
@@ -389,7 +392,8 @@ impl Gatehouse {
                 Outcome::Accepted { .. } if stops.guard.accepted() => {
                     self.systemic.clear(format_args!("{}: takes recipients again", self.esp));
                 }
-                Outcome::Refused { fault: Fault::Recipient, lasting: true, said, .. } => {
+                // Beside one that it takes those whom it refuses are refused for their own sake.
+                Outcome::Refused { fault: Fault::Recipient, lasting: true, said, .. } if !takes => {
                     let key = met.keys.get(n).map(String::as_str).unwrap_or_default();
                     if stops.guard.refused(key) {
                         let words = format!("{}: refuses one recipient after the other: {said}", self.esp);
@@ -562,10 +566,10 @@ impl Flight {
 /// What a call's outcomes say of the ESP; nothing where it was not asked.
 fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str)> {
     let of = |outcome: &'_ Outcome, systemic: bool| match outcome {
-        Outcome::Refused { fault: Fault::Recipient, lasting: true, .. } if systemic => Some(Sign::Fault),
+        Outcome::Refused { fault: Fault::Recipient, lasting: true, .. } if systemic => Some(Sign::Refusing),
         Outcome::Unfit { .. } => None,
         Outcome::Accepted { .. } => Some(Sign::Alive),
-        Outcome::Unsure { .. } => Some(Sign::Fault),
+        Outcome::Unsure { .. } => Some(Sign::Lost),
         Outcome::Refused { fault: Fault::Account, .. } => Some(Sign::Account),
         Outcome::Refused { fault: Fault::Path, .. } => Some(Sign::Fault),
         // Perhaps not even asked for.
@@ -582,7 +586,9 @@ fn sign<'o>(outcomes: &'o [Outcome], systemic: &[bool]) -> Option<(Sign, &'o str
             // One of them taken, or refused for its own sake: the way is open.
             Sign::Alive => return Some((sign, said)),
             Sign::Account => worst = Some((sign, said)),
-            Sign::Fault | Sign::Hang | Sign::Stray => worst = worst.or(Some((sign, said))),
+            Sign::Fault | Sign::Lost | Sign::Refusing | Sign::Hang | Sign::Stray => {
+                worst = worst.or(Some((sign, said)));
+            }
         }
     }
     worst

@@ -27,6 +27,11 @@ const HALF_LIFE: Duration = Duration::from_secs(30);
 const PATH_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// And of an account: repeated failed logins lock accounts.
 const ACCOUNT_CHECK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// After a probe of which nobody knows what became: each one more is mail that is held, and may arrive twice.
+const LOST_CHECK: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
+/// So many probes one after the other may be refused for their recipients' sake before it waits again: the next one may be
+/// for somebody whom it takes, and good mail does not wait behind each bad address in turn.
+const PROBES_REFUSED_MAX: u32 = 20;
 /// After a recovery the share of what may be out at a time rises from a tenth to all in this time.
 const RAMP: Duration = Duration::from_secs(30);
 /// A gate that stayed open so long forgets how often it was shut.
@@ -37,8 +42,12 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 pub enum Sign {
     /// It answered, whatever the answer was.
     Alive,
-    /// Its path failed, or nobody knows what became of the message.
+    /// Its path failed.
     Fault,
+    /// Nobody knows what became of the message.
+    Lost,
+    /// It refuses one recipient after the other, see [`super::Guard`].
+    Refusing,
     /// Its account does not work: a login refused, a suspension.
     Account,
     /// What it was given does not move.
@@ -89,6 +98,8 @@ pub struct Gate {
     /// How often it was shut without a long good time between.
     shuts: u32,
     opened_at: Timestamp,
+    /// Probes since it was shut that were refused for their recipients' sake.
+    probes_refused: u32,
     said: String,
 }
 
@@ -103,6 +114,7 @@ impl Gate {
             counted_at: now,
             shuts: 0,
             opened_at: now,
+            probes_refused: 0,
             said: String::new(),
         }
     }
@@ -171,14 +183,23 @@ impl Gate {
             }
             // An answer to what was begun before it was shut.
             (State::Shut { .. }, _) => {}
-            (State::Probing { .. }, Sign::Fault | Sign::Account | Sign::Hang | Sign::Stray)
+            (State::Probing { .. }, Sign::Refusing) if self.probes_refused + 1 < PROBES_REFUSED_MAX => {
+                self.probes_refused += 1;
+                self.state = State::Probing { out: false };
+            }
+            (
+                State::Probing { .. },
+                Sign::Fault | Sign::Lost | Sign::Refusing | Sign::Account | Sign::Hang | Sign::Stray,
+            )
             | (State::Open | State::Ramp { .. }, Sign::Account | Sign::Hang) => {
                 return self.shut(sign, said, now);
             }
-            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Stray) if self.is_bad() => {
-                return self.shut(sign, said, now);
+            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Lost | Sign::Refusing | Sign::Stray) => {
+                if self.is_bad() {
+                    // What was under way at the time is no probe's: it is looked for soon.
+                    return self.shut(Sign::Fault, said, now);
+                }
             }
-            (State::Open | State::Ramp { .. }, Sign::Fault | Sign::Stray) => {}
         }
         false
     }
@@ -230,10 +251,15 @@ impl Gate {
 
     fn shut(&mut self, why: Sign, said: &str, now: Timestamp) -> bool {
         let was_open = matches!(self.state, State::Open | State::Ramp { .. });
-        let (first, longest) = if why == Sign::Account { ACCOUNT_CHECK } else { PATH_CHECK };
+        let (first, longest) = match why {
+            Sign::Account => ACCOUNT_CHECK,
+            Sign::Lost => LOST_CHECK,
+            Sign::Alive | Sign::Fault | Sign::Refusing | Sign::Hang | Sign::Stray => PATH_CHECK,
+        };
         let wait = first.saturating_mul(1 << self.shuts.min(10)).min(longest);
         self.shuts += 1;
         self.in_a_row = 0;
+        self.probes_refused = 0;
         (self.faults, self.calls) = (0.0, 0.0);
         self.said = said.to_owned();
         self.state = State::Shut { why, check_at: now.plus(wait), checking: false };
@@ -254,7 +280,7 @@ impl Gate {
         match sign {
             Sign::Alive => self.in_a_row = 0,
             Sign::Stray => self.faults += 1.0,
-            Sign::Fault | Sign::Account | Sign::Hang => {
+            Sign::Fault | Sign::Lost | Sign::Refusing | Sign::Account | Sign::Hang => {
                 self.faults += 1.0;
                 self.in_a_row += 1;
             }
@@ -384,6 +410,51 @@ mod tests {
         assert!(gate.take_probe() && gate.note(Sign::Alive, "", at(6.0)));
         assert!(matches!(gate.admits(at(7.0)), Admits::Share(_)));
         assert!(gate.note(Sign::Account, "403", at(7.0)), "the mail's key is good, and the account is not");
+    }
+
+    /// Shut, checked and out with its probe.
+    fn probing(now: Timestamp) -> Gate {
+        let mut gate = shut();
+        assert!(gate.takes_check(now));
+        gate.checked(Ok(()), now);
+        assert!(gate.take_probe());
+        gate
+    }
+
+    #[test]
+    fn a_probe_whose_recipient_is_refused_is_followed_by_another_and_so_many_are_not() {
+        let mut gate = probing(at(5.0));
+        for _ in 1..PROBES_REFUSED_MAX {
+            assert!(!gate.note(Sign::Refusing, "550 no such user", at(5.0)));
+            assert!(!gate.turns_away(true) && gate.take_probe(), "the next at once, and one alone");
+            assert!(!gate.take_probe());
+        }
+        gate.note(Sign::Refusing, "550 no such user", at(5.0));
+        assert_eq!((gate.admits(at(5.0)), gate.takes_check(at(5.0))), (Admits::Nothing, false));
+        assert!(gate.takes_check(at(10.0)));
+        gate.checked(Ok(()), at(10.0));
+        assert!(gate.take_probe() && !gate.note(Sign::Refusing, "550", at(10.0)), "as many again");
+        assert!(gate.take_probe() && gate.note(Sign::Alive, "", at(10.0)), "one taken opens it");
+    }
+
+    #[test]
+    fn after_a_probe_that_was_lost_it_waits_longer_each_time() {
+        let mut gate = probing(at(5.0));
+        let mut now = at(5.0);
+        for seconds in [10.0, 20.0, 40.0, 60.0, 60.0] {
+            gate.note(Sign::Lost, "closed after the dot", now);
+            let after = |seconds: f64| now.plus(Duration::from_secs_f64(seconds));
+            let due = after(seconds);
+            assert!(!gate.takes_check(after(seconds - 0.1)) && gate.takes_check(due), "{seconds}");
+            gate.checked(Ok(()), due);
+            assert!(gate.take_probe());
+            now = due;
+        }
+        let mut gate = Gate::new(T0);
+        for _ in 0..3 {
+            gate.note(Sign::Lost, "closed", T0);
+        }
+        assert!(gate.takes_check(at(1.0)), "what was out when it fell is asked after soon");
     }
 
     #[test]

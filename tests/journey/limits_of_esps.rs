@@ -490,6 +490,22 @@ fn an_esp_that_refuses_everybody_is_itself_at_fault() {
 }
 
 #[test]
+fn good_mail_does_not_wait_behind_each_bad_address_in_turn() {
+    let a = Upstream::start();
+    a.fail_always(Point::RcptOf("bad"), Fault::Reply("550 5.1.1 no such user"));
+    let relay = Relay::setup().server("dsn = \"off\"").upstream(&a, "").tables(FAST).start();
+    let mut client = relay.client();
+    for n in 0..60 {
+        client.submit("a@example.org", &[&format!("bad{n}@example.com")], &plain(&format!("bad{n}")));
+    }
+    wait_until("it is told", SECOND * 10, || alerts(&relay, "esp_refuses_everybody") == 1);
+    client.submit("a@example.org", &["good@example.com"], &plain("good"));
+    let came = || a.received().iter().any(|r| r.to.iter().any(|to| to.contains("good@")));
+    // One probe each five seconds would take four minutes to get behind them.
+    wait_until("it comes", SECOND * 30, came);
+}
+
+#[test]
 fn mail_that_waits_for_its_rate_or_its_quota_costs_no_cpu() {
     for limit in ["rate = \"2/s\"", "hourly_limit = 5"] {
         let upstream = Upstream::start();

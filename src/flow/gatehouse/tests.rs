@@ -101,7 +101,7 @@ fn only_the_path_and_the_account_count_against_it() {
         (vec![refused(Fault::Message)], Some(Sign::Alive)),
         (vec![refused(Fault::Path)], Some(Sign::Fault)),
         (vec![refused(Fault::Account)], Some(Sign::Account)),
-        (vec![Outcome::Unsure { said: String::new() }], Some(Sign::Fault)),
+        (vec![Outcome::Unsure { said: String::new() }], Some(Sign::Lost)),
         (vec![refused(Fault::Path), accepted()], Some(Sign::Alive)),
         (vec![refused(Fault::Account), accepted()], Some(Sign::Alive)),
         (vec![refused(Fault::Path), refused(Fault::Account)], Some(Sign::Account)),
@@ -164,6 +164,22 @@ fn an_esp_that_refuses_one_recipient_after_the_other_is_at_fault_itself() {
     assert_eq!((fifth.systemic, fifth.alerts.len()), (vec![true], 1));
     refuse(5);
     assert!(refuse(6).alerts.iter().any(|(kind, _)| *kind == "esp_shut"), "three more: its gate shuts");
+}
+
+#[test]
+fn who_is_refused_beside_one_that_it_takes_is_refused_for_their_own_sake() {
+    let house = Gatehouse::new("a", 1, T0);
+    let keys: Vec<String> = (0..20).map(|n| format!("r{n}@x.example")).collect();
+    let mut outcomes: Vec<Outcome> = (0..20).map(|_| refused(Fault::Recipient, None)).collect();
+    for place in [0, 10, 19] {
+        let instead = std::mem::replace(&mut outcomes[place], accepted());
+        let met = Met { keys: &keys, ..met(&outcomes) };
+        assert_eq!(
+            house.returns(&met, Duration::ZERO, T0, true),
+            Judged { systemic: vec![false; 20], alerts: vec![] }
+        );
+        outcomes[place] = instead;
+    }
 }
 
 #[test]
