@@ -10,7 +10,8 @@
 //! | `X-Postroad-Idempotency-Key` | taken once: who repeats it within 24 h gets the first one's id |
 //! | `X-Postroad-Unsubscribe` | `off`: no List-Unsubscribe is added |
 //!
-//! Of a label and a pair's value encoded words (RFC 2047) are read. Fields of other names are taken out and logged, and ask for nothing.
+//! Of a label and a pair's value encoded words (RFC 2047) are read. Fields of other names are taken out and logged, and
+//! ask for nothing.
 
 use std::fmt;
 use std::time::Duration;

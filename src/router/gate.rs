@@ -9,6 +9,7 @@
 //! A path may fail one call and carry the next; an account that is refused once is refused until somebody mends it, so
 //! that its first fault is enough. One call that hangs while others are answered shuts it by the window alone: three of
 //! them may be one recipient's.
+//! A probe whose recipient is refused is followed by the next at once, so many times; one that is lost by a longer wait.
 //! Only faults of the account or of the path count; an answer about a recipient, a message or a sender is a sign of
 //! life, and so is being asked to go slower.
 
