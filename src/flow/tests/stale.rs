@@ -4,28 +4,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::crowds::Counting;
 use super::hours::submission;
 use super::reload::{parts, start_by, until};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, monotonic};
 use crate::esp::smtp::Smtp;
 use crate::flow::setup::Line;
 use crate::wire::Wire;
 
-/// A clock that moves by so many seconds whenever it is read: to whoever asks, the last commit is so long ago.
-#[derive(Debug, Default)]
+/// A clock that leaps by so many seconds whenever it is read: to whoever asks, the last commit is so long ago. Between, it
+/// goes as any clock does.
+#[derive(Debug)]
 struct Leaping {
     by_secs: AtomicU64,
     reads: AtomicU64,
-    now_secs: AtomicU64,
+    leapt_secs: AtomicU64,
+    began: Instant,
+}
+
+impl Default for Leaping {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Leaping { by_secs: zero(), reads: zero(), leapt_secs: zero(), began: monotonic() }
+    }
 }
 
 impl Clock for Leaping {
     fn now(&self) -> Timestamp {
         self.reads.fetch_add(1, Ordering::SeqCst);
         let by = self.by_secs.load(Ordering::SeqCst);
-        let now = self.now_secs.fetch_add(by, Ordering::SeqCst) + by;
-        Timestamp::from_millis(1_796_000_000_000).plus(Duration::from_secs(now))
+        let leapt = self.leapt_secs.fetch_add(by, Ordering::SeqCst) + by;
+        let began = Timestamp::from_millis(1_796_000_000_000);
+        began.plus(Duration::from_secs(leapt)).plus(self.began.elapsed())
     }
 }
 
