@@ -9,6 +9,7 @@ use super::aside::aside;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
+use super::late::{Exchange, last_phase, silence};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;
@@ -61,11 +62,21 @@ pub struct Call {
 
 /// The times of one call, for the log's `delays`.
 #[derive(Debug, Clone, Copy)]
-struct Times {
-    started: Timestamp,
-    answered: Timestamp,
+pub(super) struct Times {
+    /// The exchange began.
+    pub(super) started: Timestamp,
+    /// It was answered.
+    pub(super) answered: Timestamp,
     /// How long before the answer the message was handed over.
-    handed_over: Option<Duration>,
+    pub(super) handed_over: Option<Duration>,
+}
+
+/// What came of listening.
+enum Heard {
+    /// An answer, or the end of the line.
+    Answer(Reply),
+    /// Nothing in time, after the hand-over: it goes on.
+    Nothing(Exchange),
 }
 
 impl Times {
@@ -98,8 +109,8 @@ impl Courier {
         let recipients = call.recipients();
         let parcel = call.parcel(&recipients, whole.octets());
         let started = self.clock.now();
-        let watch = Watch::new(self.abort.clone());
-        let mut held = false;
+        let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
+        let watch = Watch::that_listens(self.abort.clone(), hold);
         let (mut relayed, mut blamed) = (false, false);
         let (outcomes, phases) = match compose(&*call.line.esp, parcel, started) {
             Err(unfit) => {
@@ -111,9 +122,15 @@ impl Courier {
                 let (tried, bound) = (call.tried.clone(), call.bound);
                 let flying = Flying { watch: watch.clone(), message, rule, tried, bound };
                 outlet.gate.departs(connection, flying);
-                let reply;
-                (reply, held) = self.listen(outlet, &call, request, &watch).await;
+                let phase = last_phase(&request);
+                let heard = listen(&call, request, &watch, hold).await;
                 outlet.gate.lands(connection);
+                let reply = match heard {
+                    Heard::Answer(reply) => reply,
+                    Heard::Nothing(exchange) => {
+                        return self.hold(outlet, call, exchange, watch, (phase, started)).await;
+                    }
+                };
                 if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
@@ -133,14 +150,10 @@ impl Courier {
         let answered = self.clock.now();
         let times = Times { started, answered, handed_over: watch.handed_over_for() };
         let took = answered.since(started);
-        let systemic = self.learn(outlet, &call, &outcomes, blamed, &watch, took);
+        let systemic = self.learn(outlet, &call, &outcomes, blamed, &watch, Some(took));
         let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
         for settle in settles.iter_mut().filter(|_| relayed) {
             settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
-        }
-        if held {
-            // That nobody knows is written already, with its hold.
-            settles.retain(|settle| !matches!(settle.outcome, Outcome::Unsure { .. }));
         }
         self.settle(outlet, call, settles);
     }
@@ -206,78 +219,55 @@ impl Courier {
         }
     }
 
-    /// Exchanges, and listens for as long as the wire does. Where the hold passes before the answer, the attempt is
-    /// written down as unsure, and the listening goes on: `true`.
-    async fn listen(
+    /// Writes down what is handed over and has no answer in time, with its hold, and listens on.
+    async fn hold(
         self: &Arc<Self>,
         outlet: &Arc<Outlet>,
-        call: &Call,
-        request: Request,
-        watch: &Watch,
-    ) -> (Reply, bool) {
-        let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
-        let exchange = call.line.wire.exchange(request, watch);
-        tokio::pin!(exchange);
-        let mut nap = hold;
-        loop {
-            tokio::select! {
-                biased;
-                reply = &mut exchange => return (reply, false),
-                () = tokio::time::sleep(nap) => {}
-            }
-            match watch.handed_over_for() {
-                Some(since) if since >= hold => break,
-                Some(since) => nap = hold - since,
-                None => nap = hold,
-            }
-        }
-        self.hold(outlet, call, watch, hold);
-        (exchange.await, true)
-    }
-
-    fn hold(self: &Arc<Self>, outlet: &Arc<Outlet>, call: &Call, watch: &Watch, hold: Duration) {
+        call: Call,
+        exchange: Exchange,
+        watch: Watch,
+        (phase, started): (Phase, Timestamp),
+    ) {
         let answered = self.clock.now();
-        let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };
-        let silence = Reply::Lost {
-            phase: Phase::Dot,
-            handed_over: true,
-            recipients: watch.answers().to_vec(),
-            said: format!("nothing for {} s; the line is still listened to", hold.as_secs()),
-        };
+        let times = Times { started, answered, handed_over: watch.handed_over_for() };
+        let silence = silence(phase, &watch);
         let recipients = call.recipients();
-        let parcel = call.parcel(&recipients, None);
-        let outcomes = call.line.esp.read(parcel, &silence, answered);
-        let phases = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect::<Vec<_>>();
-        let systemic = vec![false; call.passengers.len()];
-        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times);
+        let outcomes = call.line.esp.read(call.parcel(&recipients, None), &silence, answered);
+        let open = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Unsure { .. })).collect();
+        let phases: Vec<_> = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect();
+        let took = Some(answered.since(started));
+        let systemic = self.learn(outlet, &call, &outcomes, false, &watch, took);
+        let settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
         let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
         let settling = self.store.settle(settles);
-        let courier = Arc::clone(self);
-        self.tasks.spawn(async move {
-            if settling.await.is_err() {
-                return;
-            }
-            if let Some(at) = next_look {
-                courier.look_at(at);
-            }
-            if goes_on {
-                courier.look_now();
-            }
-        });
+        self.listen_on(outlet, call, exchange, watch, open);
+        if settling.await.is_err() {
+            // Stopping: the next start judges it.
+            return;
+        }
+        if let Some(at) = next_look {
+            self.look_at(at);
+        }
+        if goes_on {
+            self.look_now();
+        }
     }
 
-    /// Tells the ESP's gate, meter and guard what a call met; which refusals are the ESP's own fault.
-    fn learn(
+    /// Tells the ESP's gate, meter and guard what a call met; which refusals are the ESP's own fault. `took`: how long it
+    /// was; `None` where the answer was late, and the call was counted when it was held.
+    pub(super) fn learn(
         self: &Arc<Self>,
         outlet: &Arc<Outlet>,
         call: &Call,
         outcomes: &[Outcome],
         blames_request: bool,
         watch: &Watch,
-        took: Duration,
+        took: Option<Duration>,
     ) -> Vec<bool> {
-        outlet.meter.attempt(outcomes, took);
+        if let Some(took) = took {
+            outlet.meter.attempt(outcomes, took);
+        }
         let of = |wanted: Fault| {
             outcomes.iter().any(|o| matches!(o, Outcome::Refused { fault, .. } if *fault == wanted))
         };
@@ -291,7 +281,8 @@ impl Courier {
             sender: Some(call.line.esp.sender(&call.message.envelope.sender)),
         };
         let given_up = watch.given_up() && watch.handed_over_for().is_none();
-        let met = Met { outcomes, keys: &keys, whose, blames_request, given_up };
+        let met = Met { outcomes, keys: &keys, whose, blames_request, given_up, late: took.is_none() };
+        let took = took.unwrap_or_default();
         let judged =
             outlet.gate.returns(&met, took, self.clock.now(), self.is_spoken_to_by(outlet, &call.line));
         self.record_alerts(outlet, judged.alerts);
@@ -313,7 +304,7 @@ impl Courier {
     }
 
     /// The next step of each, told to the log.
-    fn judge(
+    pub(super) fn judge(
         &self,
         outlet: &Outlet,
         call: &Call,
@@ -392,7 +383,7 @@ impl Courier {
         self.unused(&call.room, recipients).await;
     }
 
-    fn settle(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, settles: Vec<Settle>) {
+    pub(super) fn settle(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, settles: Vec<Settle>) {
         if settles.is_empty() {
             return;
         }
@@ -495,11 +486,11 @@ impl Courier {
 
 impl Call {
     /// The addresses of its passengers, in their order.
-    fn recipients(&self) -> Vec<Address> {
+    pub(super) fn recipients(&self) -> Vec<Address> {
         self.passengers.iter().filter_map(|p| self.address(p).cloned()).collect()
     }
 
-    fn parcel<'a>(&'a self, recipients: &'a [Address], whole: Option<&'a Bytes>) -> Parcel<'a> {
+    pub(super) fn parcel<'a>(&'a self, recipients: &'a [Address], whole: Option<&'a Bytes>) -> Parcel<'a> {
         Parcel { message: &self.message, whole, recipients, attempt: self.attempt }
     }
 
@@ -515,6 +506,27 @@ impl Call {
     }
 }
 
+/// Exchanges, and listens for an answer that comes in time: within what the wire gives it after the hand-over, and within
+/// the hold.
+async fn listen(call: &Call, request: Request, watch: &Watch, hold: Duration) -> Heard {
+    let late_after = call.line.wire.answers_within(&request).min(hold);
+    let (line, watched) = (Arc::clone(&call.line), watch.clone());
+    let mut exchange: Exchange = Box::pin(async move { line.wire.exchange(request, &watched).await });
+    let mut nap = late_after;
+    loop {
+        tokio::select! {
+            biased;
+            reply = &mut exchange => return Heard::Answer(reply),
+            () = tokio::time::sleep(nap) => {}
+        }
+        match watch.handed_over_for() {
+            Some(since) if since >= late_after => return Heard::Nothing(exchange),
+            Some(since) => nap = late_after - since,
+            None => nap = late_after,
+        }
+    }
+}
+
 /// Rewriting a large message takes a while: the other calls of this thread go on meanwhile.
 fn compose(esp: &dyn Esp, parcel: Parcel<'_>, now: Timestamp) -> Result<Request, esp::Unfit> {
     match parcel.whole {
@@ -524,7 +536,7 @@ fn compose(esp: &dyn Esp, parcel: Parcel<'_>, now: Timestamp) -> Result<Request,
 }
 
 /// How far the recipient at `n` came: one that was refused at RCPT came no further, whatever became of the others.
-fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
+pub(super) fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
     match reply {
         Reply::Smtp(r) if r.recipients.get(n).is_some_and(|own| !own.positive()) => Some(Phase::Rcpt),
         Reply::Smtp(r) => Some(r.phase),
@@ -538,7 +550,7 @@ fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
 }
 
 /// Whether it was taken by one who will not tell what becomes of it (RFC 3461 section 5.2.2).
-fn was_not_told(reply: &Reply) -> bool {
+pub(super) fn was_not_told(reply: &Reply) -> bool {
     match reply {
         Reply::Smtp(reply) => !reply.reports,
         // No API takes NOTIFY, RET or ENVID.

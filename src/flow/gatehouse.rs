@@ -80,6 +80,9 @@ pub struct Met<'a> {
     pub blames_request: bool,
     /// It hung, and was ended before its hand-over.
     pub given_up: bool,
+    /// It was told of before, as a call without an answer: of the answer that came later only a word on the account bears
+    /// on the gate.
+    pub late: bool,
 }
 
 /// What follows from it.
@@ -303,6 +306,7 @@ impl Gatehouse {
             sign => (sign, said),
         });
         let sign = sign.filter(|(sign, _)| current || *sign == Sign::Alive);
+        let sign = sign.filter(|(sign, _)| !met.late || *sign == Sign::Account);
         {
             let mut flight = self.flight();
             if let Some((sign, said)) = sign

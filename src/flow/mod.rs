@@ -12,6 +12,7 @@ pub mod desk;
 pub mod gatehouse;
 pub mod intake;
 pub mod keeper;
+mod late;
 pub mod meter;
 pub mod outlet;
 pub mod pending;

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore, TryAcquireError};
 use super::allowance::{Allowance, NoShare, Share, Want};
 use super::call::Call;
 use super::gatehouse::Gatehouse;
+use super::late::Ears;
 use super::meter::Meter;
 use super::setup::Line;
 use crate::clock::{Clock, Timestamp};
@@ -52,6 +53,8 @@ pub struct Outlet {
     /// Room has grown since it was last eased.
     grown: AtomicBool,
     queue: Mutex<Queue>,
+    /// What is listened to beyond its time.
+    pub(super) ears: Ears,
     ready: Semaphore,
     /// Rung when room is given back.
     freed: Arc<Notify>,
@@ -115,6 +118,8 @@ pub struct Room {
     outlet: Arc<Outlet>,
     /// It is the one message of a gate that probes.
     probe: bool,
+    /// It was given back.
+    left: bool,
     /// What it has of the ESP's allowance.
     pub share: Share,
 }
@@ -138,6 +143,7 @@ impl Outlet {
             crowded: AtomicBool::new(false),
             grown: AtomicBool::new(false),
             queue: Mutex::default(),
+            ears: Ears::default(),
             ready: Semaphore::new(0),
             freed,
         })
@@ -197,7 +203,7 @@ impl Outlet {
         };
         let want = Want { kind: load.kind, recipients: load.recipients, whole: load.whole };
         match self.allowance.take(want, now) {
-            Ok(share) => Ok(Room { outlet: Arc::clone(self), probe, share }),
+            Ok(share) => Ok(Room { outlet: Arc::clone(self), probe, left: false, share }),
             Err(none) => {
                 // Nobody is rung: there is no more room than before, and who was rung would only ask again.
                 self.give_back(probe);
@@ -406,12 +412,19 @@ impl Room {
     pub fn outlet(&self) -> &Arc<Outlet> {
         &self.outlet
     }
+
+    /// Gives it back before its call is over: others may be begun.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.left, true) {
+            self.outlet.give_back(self.probe);
+            self.outlet.freed.notify_one();
+        }
+    }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.outlet.give_back(self.probe);
-        self.outlet.freed.notify_one();
+        self.leave();
     }
 }
 
@@ -533,6 +546,7 @@ mod tests {
                 whose: Whose::default(),
                 blames_request: false,
                 given_up: false,
+                late: false,
             };
             outlet.gate.returns(&met, std::time::Duration::ZERO, NOW, true);
         }

@@ -20,6 +20,10 @@ struct Watched {
     stop: Abort,
     /// Asked of this one.
     own: Abort,
+    /// Its answer is wanted for so long after the hand-over, whatever the wire's own patience is.
+    listens_for: Duration,
+    /// Nobody waits for its answer any more.
+    unheard: Abort,
     began: Instant,
     /// Microseconds after `began`.
     moved: AtomicU64,
@@ -34,9 +38,16 @@ struct Watched {
 impl Watch {
     /// Over an exchange that begins now; `stop` ends it as well as [`Watch::abort`].
     pub fn new(stop: Abort) -> Self {
+        Watch::that_listens(stop, Duration::ZERO)
+    }
+
+    /// As [`Watch::new`], over one that listens for so long at least once its message is handed over.
+    pub fn that_listens(stop: Abort, listens_for: Duration) -> Self {
         Watch(Arc::new(Watched {
             stop,
             own: Abort::default(),
+            listens_for,
+            unheard: Abort::default(),
             began: monotonic(),
             moved: AtomicU64::new(0),
             handed_over: AtomicU64::new(0),
@@ -93,6 +104,26 @@ impl Watch {
         Some(Duration::from_micros(self.micros().saturating_sub(at)))
     }
 
+    /// For how long it listens after the hand-over, by a wire that would listen for `own`.
+    pub fn listens_for(&self, own: Duration) -> Duration {
+        own.max(self.0.listens_for)
+    }
+
+    /// What is handed over is listened to no longer: the exchange ends as one without an answer.
+    pub fn stop_listening(&self) {
+        self.0.unheard.ask();
+    }
+
+    /// Waits until it is listened to no longer.
+    pub async fn unheard(&self) {
+        self.0.unheard.wait().await;
+    }
+
+    /// Whether both watch the same exchange.
+    pub fn is(&self, other: &Watch) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Asks this exchange to end.
     pub fn abort(&self) {
         self.0.own.ask();
@@ -139,6 +170,16 @@ mod tests {
         tokio::time::advance(SECOND * 2).await;
         watch.moved();
         assert_eq!((watch.still_for(), watch.handed_over_for()), (Duration::ZERO, Some(SECOND * 2)));
+    }
+
+    #[tokio::test]
+    async fn its_answer_is_wanted_for_as_long_as_the_longer_of_both_and_until_nobody_listens() {
+        let watch = Watch::that_listens(Abort::default(), SECOND * 5);
+        assert_eq!([SECOND, SECOND * 9].map(|own| watch.listens_for(own)), [SECOND * 5, SECOND * 9]);
+        assert!(watch.is(&watch.clone()) && !watch.is(&Watch::new(Abort::default())));
+        watch.stop_listening();
+        watch.unheard().await;
+        assert!(!watch.aborted(), "what is not handed over goes on");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! An ESP with two doors: its API, and its SMTP endpoint. Each request goes by the door that it was made for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::{BoxFuture, join};
 
@@ -21,6 +22,13 @@ impl Wire for Ways {
         match request {
             Request::Smtp(_) => self.smtp.exchange(request, watch),
             Request::Http(_) | Request::Ses(_) | Request::Keep => self.api.exchange(request, watch),
+        }
+    }
+
+    fn answers_within(&self, request: &Request) -> Duration {
+        match request {
+            Request::Smtp(_) => self.smtp.answers_within(request),
+            Request::Http(_) | Request::Ses(_) | Request::Keep => self.api.answers_within(request),
         }
     }
 

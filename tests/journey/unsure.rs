@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::partial_recipients::FAST;
+use crate::support::esps::{Fault as EspFault, Postmark};
 use crate::support::mailgen::plain;
 use crate::support::wait::holds_within;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
@@ -211,4 +212,76 @@ fn what_its_esp_will_not_repeat_goes_to_another_after_one_more_hold() {
     b.wait_for_within(1, Duration::from_secs(20));
     let events = life(&relay, &id)["events"].to_string();
     assert!(events.contains("retry_any") && events.contains("may_arrive_twice"), "{events}");
+}
+
+/// Held for a minute, far longer than its ESP's time-out.
+const HELD: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"1m\"\n";
+
+fn postmark(mark: &Postmark) -> String {
+    let (url, key) = (mark.url(), mark.key());
+    format!(
+        "[[esp]]\nname = \"mark\"\ntype = \"postmark\"\nserver_token = \"{key}\"\nendpoint = \"{url}\"\n\
+         transport = \"api\"\ntimeout = \"1s\"\nmax_connections = 1\n"
+    )
+}
+
+#[test]
+fn an_answer_that_comes_late_settles_what_is_held() {
+    let mark = Postmark::start();
+    mark.suppress("gone@example.com");
+    let relay = Relay::setup().tables(&postmark(&mark)).tables(HELD).start();
+    for (to, last, reason) in
+        [("ok@example.com", "accepted", "null"), ("gone@example.com", "refused", "\"refused\"")]
+    {
+        mark.fail(EspFault::Slow(Duration::from_secs(6)), 1);
+        let raw = format!("From: shop@example.org\r\nTo: {to}\r\nSubject: late\r\n\r\nhello\r\n");
+        let id = relay.submit("shop@example.org", &[to], raw.as_bytes());
+        wait_until("it is held", Duration::from_secs(10), || {
+            life(&relay, &id)["deliveries"][0]["state"] == "unsure"
+        });
+        wait_until("its answer is taken", Duration::from_secs(15), || {
+            life(&relay, &id)["deliveries"][0]["state"] == "done"
+        });
+        let life = life(&relay, &id);
+        assert_eq!(life["attempts"].as_array().map(Vec::len), Some(1), "{life}");
+        assert_eq!(life["attempts"][0]["outcome"], last, "{life}");
+        assert_eq!(life["deliveries"][0]["reason"].to_string(), reason, "{life}");
+    }
+    assert_eq!(mark.copies(), ["ok@example.com"]);
+}
+
+#[test]
+fn a_late_answer_of_an_smtp_server_settles_what_is_held() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Slow(Duration::from_secs(5)), 1);
+    let relay = Relay::setup().upstream(&upstream, "data_timeout = \"1s\"").tables(HELD).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("late"));
+    wait_until("it is held", Duration::from_secs(10), || {
+        life(&relay, &id)["deliveries"][0]["state"] == "unsure"
+    });
+    wait_until("its answer is taken", Duration::from_secs(15), || {
+        life(&relay, &id)["deliveries"][0]["known"] == "handed"
+    });
+    let life = life(&relay, &id);
+    assert_eq!(life["attempts"].as_array().map(Vec::len), Some(1), "{life}");
+    assert_eq!((upstream.count(), life["attempts"][0]["outcome"].as_str()), (1, Some("accepted")), "{life}");
+}
+
+#[test]
+fn what_is_listened_to_keeps_no_connection_from_other_mail_and_no_relay_from_its_stop() {
+    let mark = Postmark::start();
+    mark.fail(EspFault::TakeThenHang, 1);
+    let mut relay = Relay::setup().tables(&postmark(&mark)).tables(HELD).start();
+    let raw = b"From: shop@example.org\r\nTo: ok@example.com\r\nSubject: lost\r\n\r\nhello\r\n";
+    let lost = relay.submit("shop@example.org", &["ok@example.com"], raw);
+    wait_until("it is held", Duration::from_secs(10), || {
+        life(&relay, &lost)["deliveries"][0]["state"] == "unsure"
+    });
+    let next = relay.submit("shop@example.org", &["ok@example.com"], raw);
+    wait_until("the next went through its only connection", Duration::from_secs(20), || {
+        life(&relay, &next)["deliveries"][0]["state"] == "done"
+    });
+    assert_eq!(life(&relay, &lost)["deliveries"][0]["state"], "unsure", "and it is still held");
+    relay.terminate();
+    assert!(relay.ended_within(Duration::from_secs(5)).is_some(), "its stop waited for the answer");
 }

@@ -19,7 +19,7 @@ fn flying() -> Flying {
 }
 
 fn met(outcomes: &[Outcome]) -> Met<'_> {
-    Met { outcomes, keys: &[], whose: Whose::default(), blames_request: false, given_up: false }
+    Met { outcomes, keys: &[], whose: Whose::default(), blames_request: false, given_up: false, late: false }
 }
 
 fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
@@ -154,6 +154,7 @@ fn an_esp_that_refuses_one_recipient_after_the_other_is_at_fault_itself() {
             whose: Whose::default(),
             blames_request: false,
             given_up: false,
+            late: false,
         };
         house.returns(&met, Duration::ZERO, T0, true)
     };
@@ -235,7 +236,7 @@ fn sender(text: &str) -> ReversePath {
 fn refuse_sender(house: &Gatehouse, named: Named, whose: Whose<'_>) -> Vec<String> {
     let outcomes = [refused(Fault::Sender(named), None)];
     let judged = house.returns(
-        &Met { outcomes: &outcomes, keys: &[], whose, blames_request: false, given_up: false },
+        &Met { outcomes: &outcomes, keys: &[], whose, blames_request: false, given_up: false, late: false },
         Duration::ZERO,
         T0,
         true,

@@ -173,6 +173,10 @@ impl Wire for HttpWire {
         })
     }
 
+    fn answers_within(&self, _: &Request) -> Duration {
+        answers_within(self.settings.timeout)
+    }
+
     fn check(&self) -> BoxFuture<'_, Checked> {
         Box::pin(check(&self.settings.base, self.settings.probe.judge, &self.blot, self.probed()))
     }
@@ -209,9 +213,14 @@ pub(super) async fn check(
     }
 }
 
+/// When an answer is late by that `patience`: one that has begun to come has a moment more for its end.
+pub fn answers_within(patience: Duration) -> Duration {
+    patience + END_OF_ANSWER
+}
+
 /// Sends one request and listens, until its answer is there, nothing moved for `patience`, or it is asked to end before
-/// the hand-over. The answer has `patience` for all of it, however it comes: pieces of it do not count as movement, so
-/// that one that trickles is seen to hang.
+/// the hand-over; after that it listens for as long as its watch does. The answer has `patience` for all of it, however
+/// it comes: pieces of it do not count as movement, so that one that trickles is seen to hang.
 pub async fn send(
     client: &reqwest::Client,
     request: reqwest::Request,
@@ -221,26 +230,32 @@ pub async fn send(
 ) -> Reply {
     let executing = client.execute(request);
     tokio::pin!(executing);
+    let limit = || if hand_over.done() { watch.listens_for(patience) } else { patience };
     loop {
-        let left = patience.saturating_sub(watch.still_for());
+        let left = limit().saturating_sub(watch.still_for());
+        let mut unheard = false;
         let why = tokio::select! {
             biased;
             answer = &mut executing => return answered(answer, watch, hand_over, patience).await,
             () = watch.asked(), if !hand_over.done() => {
                 format!("given up by the relay, nothing moved for {:.1?}", watch.still_for())
             }
+            () = watch.unheard() => {
+                unheard = true;
+                "listened to no longer".to_owned()
+            }
             () = sleep(left) => {
-                if watch.still_for() < patience {
+                if watch.still_for() < limit() {
                     continue;
                 }
-                format!("nothing moved for {} s", patience.as_secs())
+                format!("nothing moved for {} s", limit().as_secs())
             }
         };
         if hand_over.withdraw() {
             let phase = if hand_over.begun() { Phase::Body } else { Phase::Connect };
             return lost(phase, false, why);
         }
-        if watch.still_for() >= patience {
+        if unheard || watch.still_for() >= limit() {
             return lost(Phase::Answer, true, why);
         }
     }
@@ -252,7 +267,11 @@ async fn answered(
     hand_over: &HandOver,
     patience: Duration,
 ) -> Reply {
-    let left = patience.saturating_sub(watch.still_for()).max(END_OF_ANSWER);
+    let left = match patience.checked_sub(watch.still_for()) {
+        Some(left) => left.max(END_OF_ANSWER),
+        // It was late, and held meanwhile: nothing hurries any more.
+        None => patience,
+    };
     watch.moved();
     match answer {
         Ok(answer) => {

@@ -295,3 +295,38 @@ async fn who_says_it_has_nothing_never_gets_told_that_it_has_nothing_when_it_has
         }
     }
 }
+
+#[tokio::test]
+async fn an_answer_is_listened_for_as_long_as_the_watch_does() {
+    let (base, _server) = server(|_, mut stream| async move {
+        let _ = read_request(&mut stream).await;
+        tokio::time::sleep(PATIENCE + PATIENCE / 4).await;
+        say(&mut stream, "HTTP/1.1 202 Accepted\r\nX-Message-Id: late\r\nContent-Length: 0\r\n\r\n").await;
+    })
+    .await;
+    let wire = wire(&base);
+    let watch = Watch::that_listens(Abort::default(), PATIENCE * 5);
+    let answer = reply(wire.exchange(request(10), &watch).await);
+    assert_eq!((answer.status, answer.header("x-message-id")), (202, Some("late")));
+}
+
+#[tokio::test]
+async fn who_is_told_to_listen_no_longer_ends_and_had_handed_over() {
+    let (base, _server) = server(|_, mut stream| async move {
+        let _ = read_request(&mut stream).await;
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await;
+    let wire = wire(&base);
+    let watch = Watch::that_listens(Abort::default(), PATIENCE * 50);
+    let exchange = wire.exchange(request(10), &watch);
+    let told = async {
+        while watch.handed_over_for().is_none() {
+            tokio::task::yield_now().await;
+        }
+        watch.stop_listening();
+    };
+    let (answer, ()) =
+        timeout(PATIENCE, async { tokio::join!(exchange, told) }).await.expect("it ends at once");
+    assert!(matches!(answer, Reply::Lost { handed_over: true, .. }), "{answer:?}");
+}

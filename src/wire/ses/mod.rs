@@ -26,7 +26,7 @@ use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::http::{causes, check, lost};
+use super::http::{answers_within, causes, check, lost};
 use super::{Checked, Wire};
 use crate::mail::{HttpReply, Phase, Reply, Request, SesRequest, Watch};
 use crate::secret::{Blot, Secret};
@@ -168,6 +168,10 @@ impl Wire for SesWire {
             };
             reply.with_words(|words| self.blot.out(words))
         })
+    }
+
+    fn answers_within(&self, _: &Request) -> Duration {
+        answers_within(self.settings.timeout)
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {

@@ -144,9 +144,17 @@ pub(super) async fn hand_over(
     within: Duration,
 ) -> Reply {
     let line = &mut connection.line;
-    let answer = match line.send().await {
-        Ok(()) => line.reply_within(within).await,
-        Err(broken) => last_words(line, &broken).await.ok_or(broken),
+    let watch = line.watch.clone();
+    let verdict = async {
+        match line.send().await {
+            Ok(()) => line.reply_within(within).await,
+            Err(broken) => last_words(line, &broken).await.ok_or(broken),
+        }
+    };
+    let answer = tokio::select! {
+        biased;
+        answer = verdict => answer,
+        () = watch.unheard() => Err(Broken::Other("listened to no longer".to_owned())),
     };
     let lost = |recipients, said| Reply::Lost { phase: Phase::Dot, handed_over: true, recipients, said };
     match answer {

@@ -63,7 +63,7 @@ impl SmtpWire {
         SmtpWire { settings, chunks, means, pool }
     }
 
-    async fn transact(&self, request: &SmtpRequest, watch: &Watch) -> Reply {
+    async fn transact(&self, request: SmtpRequest, watch: &Watch) -> Reply {
         let mut pooled = self.pool.take();
         loop {
             let reused = pooled.is_some();
@@ -74,11 +74,13 @@ impl SmtpWire {
                     let said = format!("given up by the relay, nothing moved for {:.1?}", watch.still_for());
                     Err(Halt::Ended(lost(phase, &said)))
                 }
-                ready = self.until_hand_over(pooled.take(), request, watch, &mut phase) => ready,
+                ready = self.until_hand_over(pooled.take(), &request, watch, &mut phase) => ready,
             };
             match ready {
                 Ok((connection, recipients)) => {
-                    let reports = dialogue::passed_on(request, &connection.offered).is_some();
+                    let reports = dialogue::passed_on(&request, &connection.offered).is_some();
+                    // The answer may be long in coming, and needs none of it.
+                    drop(request);
                     return self.hand_over(connection, recipients, reports, watch).await;
                 }
                 Err(Halt::Ended(reply)) => return reply,
@@ -149,7 +151,7 @@ impl SmtpWire {
         watch: &Watch,
     ) -> Reply {
         watch.hand_over_to(&recipients);
-        let within = self.settings.data_timeout;
+        let within = watch.listens_for(self.settings.data_timeout);
         let reply = content::hand_over(&mut connection, recipients, reports, within).await;
         self.pool.put(connection);
         reply
@@ -161,7 +163,7 @@ impl Wire for SmtpWire {
         Box::pin(async move {
             match request {
                 Request::Smtp(request) => {
-                    let reply = self.transact(&request, watch).await;
+                    let reply = self.transact(request, watch).await;
                     // The server's words are kept and shown; the secrets in them are not.
                     let blot = self.means.login.blot();
                     reply.with_words(|said| blot.out(said))
@@ -171,6 +173,10 @@ impl Wire for SmtpWire {
                 }
             }
         })
+    }
+
+    fn answers_within(&self, _: &Request) -> Duration {
+        self.settings.data_timeout
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {

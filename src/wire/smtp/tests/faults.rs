@@ -188,3 +188,32 @@ async fn an_abort_ends_it_before_the_hand_over_and_never_after() {
         upstream.heard().await;
     }
 }
+
+#[tokio::test]
+async fn the_verdict_is_listened_for_as_long_as_the_watch_does_or_until_it_is_told_not_to() {
+    let late = format!("{GREETING}{}", ONE.replace("\n.\n", "\n.\nlate\n"));
+    let silent = format!("{GREETING}{}", ONE.replace("\n.\n", "\n.\nhang\n"));
+    for (script, answers) in [(late, true), (silent, false)] {
+        let upstream = Upstream::plays(&[&script]).await;
+        let wire = wire(Settings { data_timeout: Duration::from_millis(100), ..settings(&upstream) });
+        let watch = Watch::that_listens(Abort::default(), Duration::from_secs(60));
+        let exchange = wire.exchange(Request::Smtp(simple()), &watch);
+        let told = async {
+            while watch.handed_over_for().is_none() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            if !answers {
+                watch.stop_listening();
+            }
+        };
+        let (reply, ()) = tokio::join!(exchange, told);
+        wire.close().await;
+        if answers {
+            assert_eq!(codes(reply), (Phase::Dot, 250, vec![250]));
+        } else {
+            let (phase, handed_over, said) = lost(reply);
+            assert_eq!((phase, handed_over), (Phase::Dot, true), "{said}");
+        }
+        upstream.heard().await;
+    }
+}

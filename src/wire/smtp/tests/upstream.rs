@@ -157,6 +157,7 @@ impl Actor {
             "hang" => {
                 self.hear_all().await;
             }
+            "late" => tokio::time::sleep(Duration::from_millis(300)).await,
             other => panic!("no such step: {other}"),
         }
     }

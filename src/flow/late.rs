@@ -1,0 +1,137 @@
+//! Answers that are late: the attempt is written down as unsure, its connection is free for other mail, and the line is
+//! listened to for as long as the hold lasts. What is said there after all settles it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::BoxFuture;
+
+use super::call::{Call, Times, phase_of, was_not_told};
+use super::courier::Courier;
+use super::outlet::Outlet;
+use crate::mail::{Outcome, Phase, Reply, Request, Watch};
+
+/// An exchange that goes on by itself.
+pub(super) type Exchange = BoxFuture<'static, Reply>;
+
+/// What is listened to beyond its time at one ESP, the longest first: at most as many as it has connections.
+#[derive(Debug, Default)]
+pub(super) struct Ears(Mutex<VecDeque<Watch>>);
+
+impl Ears {
+    /// One more. Where there are `max` already, whoever has listened longest does so no more.
+    fn lend(&self, watch: &Watch, max: usize) {
+        let mut ears = self.ears();
+        ears.push_back(watch.clone());
+        while ears.len() > max.max(1) {
+            ears.pop_front().iter().for_each(Watch::stop_listening);
+        }
+    }
+
+    fn give_back(&self, watch: &Watch) {
+        self.ears().retain(|other| !other.is(watch));
+    }
+
+    fn ears(&self) -> MutexGuard<'_, VecDeque<Watch>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What stands for the answer until it comes.
+pub(super) fn silence(phase: Phase, watch: &Watch) -> Reply {
+    let since = watch.handed_over_for().unwrap_or_default();
+    Reply::Lost {
+        phase,
+        handed_over: true,
+        recipients: watch.answers().to_vec(),
+        said: format!("no answer for {} s; the line is still listened to", since.as_secs()),
+    }
+}
+
+/// The phase in which that request's answer is waited for.
+pub(super) fn last_phase(request: &Request) -> Phase {
+    match request {
+        Request::Smtp(_) => Phase::Dot,
+        Request::Http(_) | Request::Ses(_) | Request::Keep => Phase::Answer,
+    }
+}
+
+impl Courier {
+    /// Listens on to a call that was settled as unsure, but for those of its recipients who were refused before.
+    pub(super) fn listen_on(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        mut call: Call,
+        exchange: Exchange,
+        watch: Watch,
+        open: Vec<bool>,
+    ) {
+        call.room.leave();
+        outlet.ears.lend(&watch, outlet.connections());
+        let (courier, outlet) = (Arc::clone(self), Arc::clone(outlet));
+        self.tasks.spawn(async move {
+            let mut exchange = exchange;
+            let reply = tokio::select! {
+                biased;
+                reply = &mut exchange => reply,
+                () = courier.abort.wait() => {
+                    watch.stop_listening();
+                    exchange.await
+                }
+            };
+            outlet.ears.give_back(&watch);
+            courier.settle_late(&outlet, call, &reply, &watch, &open);
+        });
+    }
+
+    /// Settles what is known after all. Who is still without an answer stays held.
+    fn settle_late(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        mut call: Call,
+        reply: &Reply,
+        watch: &Watch,
+        open: &[bool],
+    ) {
+        let recipients = call.recipients();
+        let answered = self.clock.now();
+        let outcomes = call.line.esp.read(call.parcel(&recipients, None), reply, answered);
+        let told = outcomes.into_iter().enumerate().filter(|(n, outcome)| {
+            open.get(*n).is_some_and(|open| *open) && !matches!(outcome, Outcome::Unsure { .. })
+        });
+        let (places, outcomes): (Vec<usize>, Vec<Outcome>) = told.unzip();
+        if outcomes.is_empty() {
+            return;
+        }
+        call.passengers = places.iter().filter_map(|n| call.passengers.get(*n)).copied().collect();
+        let phases: Vec<_> = places.iter().map(|n| phase_of(reply, *n)).collect();
+        let relayed = call.message.envelope.reports.is_some() && was_not_told(reply);
+        let blamed = call.line.esp.blames_request(reply);
+        let systemic = self.learn(outlet, &call, &outcomes, blamed, watch, None);
+        let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };
+        let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
+        for settle in settles.iter_mut().filter(|_| relayed) {
+            settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
+        }
+        self.settle(outlet, call, settles);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Abort;
+
+    #[tokio::test]
+    async fn whoever_has_listened_longest_makes_room() {
+        let ears = Ears::default();
+        let watches: Vec<Watch> = (0..4).map(|_| Watch::new(Abort::default())).collect();
+        watches[..3].iter().for_each(|watch| ears.lend(watch, 3));
+        ears.give_back(&watches[1]);
+        ears.lend(&watches[3], 2);
+        watches[0].unheard().await;
+        let still: Vec<bool> =
+            ears.ears().iter().map(|ear| ear.is(&watches[2]) || ear.is(&watches[3])).collect();
+        assert_eq!(still, [true, true]);
+    }
+}
