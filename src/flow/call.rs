@@ -9,7 +9,7 @@ use super::aside::aside;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
-use super::late::{Exchange, last_phase, silence};
+use super::late::{Exchange, last_phase, silence, until_a_hang_is_seen};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;
@@ -123,14 +123,16 @@ impl Courier {
                 let flying = Flying { watch: watch.clone(), message, rule, tried, bound };
                 outlet.gate.departs(connection, flying);
                 let phase = last_phase(&request);
-                let heard = listen(&call, request, &watch, hold).await;
-                outlet.gate.lands(connection);
-                let reply = match heard {
+                let reply = match listen(&call, request, &watch, hold).await {
                     Heard::Answer(reply) => reply,
                     Heard::Nothing(exchange) => {
-                        return self.hold(outlet, call, exchange, watch, (phase, started)).await;
+                        let open = self.hold(outlet, &call, &watch, (phase, started)).await;
+                        let exchange = until_a_hang_is_seen(exchange, &watch).await;
+                        outlet.gate.lands(connection);
+                        return self.listen_on(outlet, call, exchange, watch, open);
                     }
                 };
+                outlet.gate.lands(connection);
                 if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
@@ -219,32 +221,30 @@ impl Courier {
         }
     }
 
-    /// Writes down what is handed over and has no answer in time, with its hold, and listens on.
+    /// Writes down what is handed over and has no answer in time, with its hold. Gives who of its recipients is without
+    /// one: the others were refused before.
     async fn hold(
         self: &Arc<Self>,
         outlet: &Arc<Outlet>,
-        call: Call,
-        exchange: Exchange,
-        watch: Watch,
+        call: &Call,
+        watch: &Watch,
         (phase, started): (Phase, Timestamp),
-    ) {
+    ) -> Vec<bool> {
         let answered = self.clock.now();
         let times = Times { started, answered, handed_over: watch.handed_over_for() };
-        let silence = silence(phase, &watch);
+        let silence = silence(phase, watch);
         let recipients = call.recipients();
         let outcomes = call.line.esp.read(call.parcel(&recipients, None), &silence, answered);
         let open = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Unsure { .. })).collect();
         let phases: Vec<_> = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect();
         let took = Some(answered.since(started));
-        let systemic = self.learn(outlet, &call, &outcomes, false, &watch, took);
-        let settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
+        let systemic = self.learn(outlet, call, &outcomes, false, watch, took);
+        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times);
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
         let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
-        let settling = self.store.settle(settles);
-        self.listen_on(outlet, call, exchange, watch, open);
-        if settling.await.is_err() {
+        if self.store.settle(settles).await.is_err() {
             // Stopping: the next start judges it.
-            return;
+            return open;
         }
         if let Some(at) = next_look {
             self.look_at(at);
@@ -252,6 +252,7 @@ impl Courier {
         if goes_on {
             self.look_now();
         }
+        open
     }
 
     /// Tells the ESP's gate, meter and guard what a call met; which refusals are the ESP's own fault. `took`: how long it

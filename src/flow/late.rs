@@ -2,14 +2,20 @@
 //! listened to for as long as the hold lasts. What is said there after all settles it.
 
 use std::collections::VecDeque;
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use super::call::{Call, Times, phase_of, was_not_told};
 use super::courier::Courier;
 use super::outlet::Outlet;
 use crate::mail::{Outcome, Phase, Reply, Request, Watch};
+
+/// In so long after the hand-over a hang is seen, see [`super::gatehouse`].
+const HANG_SEEN_AFTER: Duration = Duration::from_secs(4);
 
 /// An exchange that goes on by itself.
 pub(super) type Exchange = BoxFuture<'static, Reply>;
@@ -34,6 +40,15 @@ impl Ears {
 
     fn ears(&self) -> MutexGuard<'_, VecDeque<Watch>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A hold may be shorter than it takes to see that an ESP hangs: until then what has no answer stays in flight.
+pub(super) async fn until_a_hang_is_seen(mut exchange: Exchange, watch: &Watch) -> Exchange {
+    let left = HANG_SEEN_AFTER.saturating_sub(watch.handed_over_for().unwrap_or_default());
+    match timeout(left, &mut exchange).await {
+        Ok(reply) => Box::pin(ready(reply)),
+        Err(_) => exchange,
     }
 }
 
