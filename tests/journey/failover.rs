@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::partial_recipients::FAST;
 use crate::support::mailgen::plain;
+use crate::support::wait::side_by_side;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 pub fn subjects(upstream: &Upstream) -> Vec<String> {
@@ -17,7 +18,7 @@ fn two(a: &Upstream, b: &Upstream) -> Relay {
 
 #[test]
 fn what_hangs_loses_its_mail_to_the_other_within_five_seconds() {
-    for point in [Point::Banner, Point::Ehlo, Point::Mail, Point::Data] {
+    side_by_side([Point::Banner, Point::Ehlo, Point::Mail, Point::Data], |point| {
         let (a, b) = (Upstream::start(), Upstream::start());
         a.fail_always(point, Fault::Hang);
         let relay = two(&a, &b);
@@ -29,7 +30,7 @@ fn what_hangs_loses_its_mail_to_the_other_within_five_seconds() {
         arrived.sort();
         arrived.dedup();
         assert_eq!((arrived.len(), a.count()), (20, 0), "{point:?}: all of them, through the other");
-    }
+    });
 }
 
 #[test]

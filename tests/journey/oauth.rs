@@ -13,6 +13,7 @@ use crate::support::token::{
     CLIENT_ID, CLIENT_SECRET, Manner as Endpoint, REFRESH_TOKEN, SCOPE, TokenEndpoint,
 };
 use crate::support::upstream::{Bearer, Manner};
+use crate::support::wait::side_by_side;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 const MAILBOX: &str = "printer@example.org";
@@ -149,24 +150,27 @@ fn a_token_is_renewed_before_it_ends() {
 
 #[test]
 fn a_token_that_was_taken_back_is_renewed_once_and_the_mail_goes() {
-    for (mechanism, challenges) in [("XOAUTH2", false), ("XOAUTH2", true), ("OAUTHBEARER", true)] {
-        let endpoint = TokenEndpoint::start();
-        let (upstream, other) = (upstream(&endpoint, mechanism, challenges), Upstream::start());
-        let lines = login(&endpoint) + "messages_per_connection = 1\n";
-        let relay = setup().upstream(&upstream, &lines).upstream(&other, "").start();
-        submit(&relay, "before");
-        upstream.wait_for(1);
-        endpoint.take_back();
-        let id = submit(&relay, "after");
-        upstream.wait_for(2);
-        assert_eq!(
-            (endpoint.count(), other.count(), auths(&upstream).len()),
-            (2, 0, 3),
-            "{mechanism} {challenges}"
-        );
-        assert!(!relay.log().contains("esp_shut"));
-        assert_blotted(&endpoint, &all_words(&relay, &id));
-    }
+    side_by_side(
+        [("XOAUTH2", false), ("XOAUTH2", true), ("OAUTHBEARER", true)],
+        |(mechanism, challenges)| {
+            let endpoint = TokenEndpoint::start();
+            let (upstream, other) = (upstream(&endpoint, mechanism, challenges), Upstream::start());
+            let lines = login(&endpoint) + "messages_per_connection = 1\n";
+            let relay = setup().upstream(&upstream, &lines).upstream(&other, "").start();
+            submit(&relay, "before");
+            upstream.wait_for(1);
+            endpoint.take_back();
+            let id = submit(&relay, "after");
+            upstream.wait_for(2);
+            assert_eq!(
+                (endpoint.count(), other.count(), auths(&upstream).len()),
+                (2, 0, 3),
+                "{mechanism} {challenges}"
+            );
+            assert!(!relay.log().contains("esp_shut"));
+            assert_blotted(&endpoint, &all_words(&relay, &id));
+        },
+    );
 }
 
 #[test]
@@ -197,29 +201,32 @@ fn where_the_new_token_is_refused_too_the_other_takes_the_mail() {
 
 #[test]
 fn a_refused_grant_shuts_the_esp_and_bounces_nothing() {
-    for (status, error) in [(401, "invalid_client"), (400, "invalid_grant"), (400, "unauthorized_client")] {
-        let endpoint = TokenEndpoint::start();
-        endpoint.manner(Endpoint::Refuse(status, error));
-        let (upstream, other) = (upstream(&endpoint, "XOAUTH2", false), Upstream::start());
-        let relay = setup().upstream(&upstream, &login(&endpoint)).upstream(&other, "").start();
-        let id = submit(&relay, "refused");
-        other.wait_for_within(1, SECOND * 5);
-        let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
-        assert_eq!(
-            (&life["attempts"][0]["fault"], &life["attempts"][0]["phase"]),
-            (&"account".into(), &"token".into()),
-            "{life}"
-        );
-        is_told(&relay);
-        assert_ne!(esp(&relay, "up1")["gate"], "open");
-        let explained = relay.cli(&["explain", &id]).must(0).out;
-        assert!(
-            explained.contains(&format!("{status} from the token endpoint: {error}: no: ")),
-            "{explained}"
-        );
-        assert_blotted(&endpoint, &all_words(&relay, &id));
-        assert!(auths(&upstream).is_empty());
-    }
+    side_by_side(
+        [(401, "invalid_client"), (400, "invalid_grant"), (400, "unauthorized_client")],
+        |(status, error)| {
+            let endpoint = TokenEndpoint::start();
+            endpoint.manner(Endpoint::Refuse(status, error));
+            let (upstream, other) = (upstream(&endpoint, "XOAUTH2", false), Upstream::start());
+            let relay = setup().upstream(&upstream, &login(&endpoint)).upstream(&other, "").start();
+            let id = submit(&relay, "refused");
+            other.wait_for_within(1, SECOND * 5);
+            let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+            assert_eq!(
+                (&life["attempts"][0]["fault"], &life["attempts"][0]["phase"]),
+                (&"account".into(), &"token".into()),
+                "{life}"
+            );
+            is_told(&relay);
+            assert_ne!(esp(&relay, "up1")["gate"], "open");
+            let explained = relay.cli(&["explain", &id]).must(0).out;
+            assert!(
+                explained.contains(&format!("{status} from the token endpoint: {error}: no: ")),
+                "{explained}"
+            );
+            assert_blotted(&endpoint, &all_words(&relay, &id));
+            assert!(auths(&upstream).is_empty());
+        },
+    );
 }
 
 #[test]
@@ -247,29 +254,32 @@ fn with_no_other_the_mail_waits_until_the_grant_works_again() {
 
 #[test]
 fn a_token_endpoint_that_is_down_loses_its_mail_to_the_other_and_gets_it_back() {
-    for manner in [Endpoint::Hang, Endpoint::Status(500), Endpoint::Status(429), Endpoint::Garbage] {
-        let endpoint = TokenEndpoint::start();
-        endpoint.manner(manner);
-        let (upstream, other) = (upstream(&endpoint, "XOAUTH2", false), Upstream::start());
-        let relay = setup().upstream(&upstream, &login(&endpoint)).upstream(&other, "").start();
-        let id = submit(&relay, "down");
-        other.wait_for_within(1, SECOND * 5);
-        let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
-        let fault = if manner == Endpoint::Status(429) { "throttled" } else { "path" };
-        assert_eq!(
-            (&life["attempts"][0]["fault"], &life["attempts"][0]["phase"]),
-            (&fault.into(), &"token".into()),
-            "{manner:?} {life}"
-        );
-        endpoint.manner(Endpoint::Well);
-        let mut sent = 0;
-        wait_until("it takes mail again", SECOND * 30, || {
-            sent += 1;
-            submit(&relay, &format!("again {sent}"));
-            upstream.count() > 0
-        });
-        assert_blotted(&endpoint, &all_words(&relay, &id));
-    }
+    side_by_side(
+        [Endpoint::Hang, Endpoint::Status(500), Endpoint::Status(429), Endpoint::Garbage],
+        |manner| {
+            let endpoint = TokenEndpoint::start();
+            endpoint.manner(manner);
+            let (upstream, other) = (upstream(&endpoint, "XOAUTH2", false), Upstream::start());
+            let relay = setup().upstream(&upstream, &login(&endpoint)).upstream(&other, "").start();
+            let id = submit(&relay, "down");
+            other.wait_for_within(1, SECOND * 5);
+            let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+            let fault = if manner == Endpoint::Status(429) { "throttled" } else { "path" };
+            assert_eq!(
+                (&life["attempts"][0]["fault"], &life["attempts"][0]["phase"]),
+                (&fault.into(), &"token".into()),
+                "{manner:?} {life}"
+            );
+            endpoint.manner(Endpoint::Well);
+            let mut sent = 0;
+            wait_until("it takes mail again", SECOND * 30, || {
+                sent += 1;
+                submit(&relay, &format!("again {sent}"));
+                upstream.count() > 0
+            });
+            assert_blotted(&endpoint, &all_words(&relay, &id));
+        },
+    );
 }
 
 #[test]

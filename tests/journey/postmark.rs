@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::esps::{Door, Fault, Postmark, Vendor, postmark};
 use crate::support::relay::Setup;
+use crate::support::wait::side_by_side;
 use crate::support::{Point, Relay, Upstream, upstream, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -95,7 +96,7 @@ fn each_refusal_of_its_api_goes_where_it_should() {
         ("unavailable", "elsewhere"),
     ];
     let errors = <postmark::Rules as Vendor>::errors();
-    for (name, wanted) in rows {
+    side_by_side(rows, |(name, wanted)| {
         let mark = Postmark::start();
         let other = Upstream::start();
         let relay = by_api(&mark).upstream(&other, "").start();
@@ -114,7 +115,7 @@ fn each_refusal_of_its_api_goes_where_it_should() {
         // What was held goes once more, to the same ESP; what was not taken is there once.
         assert_eq!(mark.count(), usize::from(*wanted == "held"), "{name}: {life}");
         assert!(!relay.log().contains(mark.key()), "the token is in the log");
-    }
+    });
 }
 
 #[test]
@@ -132,21 +133,24 @@ fn a_request_that_it_does_not_like_is_told_once_and_its_mail_goes_elsewhere() {
 
 #[test]
 fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
-    for fault in [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang, Fault::CutInAnswer(20)] {
-        let (mark, other) = (Postmark::start(), Upstream::start());
-        let relay = by_api(&mark).upstream(&other, "").start();
-        mark.fail(fault.clone(), 1);
-        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("held", ""));
-        wait_until("it is seen", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "unsure");
-        let life = done(&relay, &id);
-        assert_eq!(
-            (mark.count(), other.count()),
-            (2, 0),
-            "{fault:?}: once more to the same, as announced: {life}"
-        );
-        let told = relay.cli(&["explain", &id]).must(0).out;
-        assert!(told.contains("may arrive twice"), "{fault:?}: {told}");
-    }
+    side_by_side(
+        [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang, Fault::CutInAnswer(20)],
+        |fault| {
+            let (mark, other) = (Postmark::start(), Upstream::start());
+            let relay = by_api(&mark).upstream(&other, "").start();
+            mark.fail(fault.clone(), 1);
+            let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("held", ""));
+            wait_until("it is seen", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "unsure");
+            let life = done(&relay, &id);
+            assert_eq!(
+                (mark.count(), other.count()),
+                (2, 0),
+                "{fault:?}: once more to the same, as announced: {life}"
+            );
+            let told = relay.cli(&["explain", &id]).must(0).out;
+            assert!(told.contains("may arrive twice"), "{fault:?}: {told}");
+        },
+    );
 }
 
 #[test]
@@ -217,28 +221,31 @@ fn what_its_api_cannot_carry_goes_to_its_smtp_endpoint() {
 
 #[test]
 fn by_smtp_alone_it_takes_mail_and_each_refusal_goes_where_it_should() {
-    for (name, wanted) in [
-        ("unauthorized", "elsewhere"),
-        ("closing", "elsewhere"),
-        ("temporary", "elsewhere"),
-        ("too-large", "elsewhere"),
-        ("rejected", "bounced"),
-    ] {
-        let (mark, other) = (Postmark::start(), Upstream::start());
-        let smtp = mark.smtp().address();
-        let table = esp(&mark, &format!("transport = \"smtp\"\nsmtp_endpoint = \"smtp://{smtp}\""));
-        let relay = Relay::setup().tables(&table).tables(FAST).upstream(&other, "").start();
-        relay.submit("shop@example.org", &["ok@example.com"], &mail("by smtp", ""));
-        assert_eq!(mark.wait_for(1)[0].door, Door::Smtp);
-        // A connection that is open already is past its banner and its login.
-        mark.smtp().drop_connections();
-        mark.fail_smtp(name, 1);
-        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, ""));
-        let life = done(&relay, &id);
-        let met = if other.count() == 1 { "elsewhere" } else { "bounced" };
-        assert_eq!((met, mark.count()), (wanted, 1), "{name}: {life}");
-        assert!(!relay.log().contains(mark.key()), "the token is in the log");
-    }
+    side_by_side(
+        [
+            ("unauthorized", "elsewhere"),
+            ("closing", "elsewhere"),
+            ("temporary", "elsewhere"),
+            ("too-large", "elsewhere"),
+            ("rejected", "bounced"),
+        ],
+        |(name, wanted)| {
+            let (mark, other) = (Postmark::start(), Upstream::start());
+            let smtp = mark.smtp().address();
+            let table = esp(&mark, &format!("transport = \"smtp\"\nsmtp_endpoint = \"smtp://{smtp}\""));
+            let relay = Relay::setup().tables(&table).tables(FAST).upstream(&other, "").start();
+            relay.submit("shop@example.org", &["ok@example.com"], &mail("by smtp", ""));
+            assert_eq!(mark.wait_for(1)[0].door, Door::Smtp);
+            // A connection that is open already is past its banner and its login.
+            mark.smtp().drop_connections();
+            mark.fail_smtp(name, 1);
+            let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, ""));
+            let life = done(&relay, &id);
+            let met = if other.count() == 1 { "elsewhere" } else { "bounced" };
+            assert_eq!((met, mark.count()), (wanted, 1), "{name}: {life}");
+            assert!(!relay.log().contains(mark.key()), "the token is in the log");
+        },
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::esps::{Door, Fault, Sendgrid, Vendor, sendgrid};
 use crate::support::relay::Setup;
+use crate::support::wait::side_by_side;
 use crate::support::{Relay, Upstream, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -101,7 +102,7 @@ fn each_refusal_of_its_api_goes_where_it_should() {
     ];
     let errors = <sendgrid::Rules as Vendor>::errors();
     assert_eq!(errors.len(), rows.len(), "each answer of the stand-in has a row");
-    for (name, wanted) in rows {
+    side_by_side(rows, |(name, wanted)| {
         let (grid, other) = (Sendgrid::start(), Upstream::start());
         let relay = by_api(&grid).upstream(&other, "").start();
         let (_, answer) = errors.iter().find(|(known, _)| known == name).unwrap();
@@ -117,7 +118,7 @@ fn each_refusal_of_its_api_goes_where_it_should() {
         assert_eq!(met, *wanted, "{name}: {life}");
         assert_eq!(grid.count(), usize::from(*wanted == "held"), "{name}: {life}");
         assert!(!relay.log().contains(grid.key()), "the key is in the log");
-    }
+    });
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn the_first_refusal_of_the_account_is_told_and_sends_its_mail_elsewhere() {
 
 #[test]
 fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
-    for fault in [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang] {
+    side_by_side([Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang], |fault| {
         let (grid, other) = (Sendgrid::start(), Upstream::start());
         let relay = by_api(&grid).upstream(&other, "").start();
         grid.fail(fault.clone(), 1);
@@ -152,7 +153,7 @@ fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
         wait_until("it is seen", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "unsure");
         let life = done(&relay, &id);
         assert_eq!((grid.count(), other.count()), (2, 0), "{fault:?}: once more to the same: {life}");
-    }
+    });
 }
 
 #[test]
@@ -213,50 +214,60 @@ fn what_the_api_cannot_say_goes_by_smtp_with_the_same_labels() {
 
 #[test]
 fn smtp_alone_has_rows_of_its_own() {
-    for (name, wanted) in [
-        ("unauthorized", "elsewhere"),
-        ("credits-spent", "elsewhere"),
-        ("unauthenticated", "elsewhere"),
-        ("sender-not-allowed", "elsewhere"),
-        ("sender-not-verified", "elsewhere"),
-        ("too-large", "elsewhere"),
-        ("busy", "elsewhere"),
-        ("rejected", "bounced"),
-    ] {
-        let (grid, other) = (Sendgrid::start(), Upstream::start());
-        let relay = by_both(&grid, "smtp").upstream(&other, "").start();
-        grid.fail_smtp(name, 1);
-        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
-        let life = done(&relay, &id);
-        let met = if mailed(&other) == 1 { "elsewhere" } else { "bounced" };
-        assert_eq!((met, grid.count()), (wanted, 0), "{name}: {life}");
-        assert!(!relay.log().contains(grid.key()), "the key is in the log");
-    }
+    side_by_side(
+        [
+            ("unauthorized", "elsewhere"),
+            ("credits-spent", "elsewhere"),
+            ("unauthenticated", "elsewhere"),
+            ("sender-not-allowed", "elsewhere"),
+            ("sender-not-verified", "elsewhere"),
+            ("too-large", "elsewhere"),
+            ("busy", "elsewhere"),
+            ("rejected", "bounced"),
+        ],
+        |(name, wanted)| {
+            let (grid, other) = (Sendgrid::start(), Upstream::start());
+            let relay = by_both(&grid, "smtp").upstream(&other, "").start();
+            grid.fail_smtp(name, 1);
+            let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
+            let life = done(&relay, &id);
+            let met = if mailed(&other) == 1 { "elsewhere" } else { "bounced" };
+            assert_eq!((met, grid.count()), (wanted, 0), "{name}: {life}");
+            assert!(!relay.log().contains(grid.key()), "the key is in the log");
+        },
+    );
 }
 
 #[test]
 fn an_apps_control_fields_are_taken_out_unless_they_are_allowed() {
     let own = "X-SMTPAPI: {\"unique_args\":{\"theirs\":\"1\"},\"category\":\"app\"}\r\nX-SES-A: 1\r\nX-PM-Tag: t\r\n";
-    for (server, transport) in [
-        ("", "api"),
-        ("", "smtp"),
-        ("allow_vendor_headers = true", "api"),
-        ("allow_vendor_headers = true", "smtp"),
-    ] {
-        let grid = Sendgrid::start();
-        let relay = by_both(&grid, transport).server(server).start();
-        relay.submit("shop@example.org", &["ok@example.com"], &mail("own", &format!("{TO}{own}")));
-        let taken = grid.wait_for(1).remove(0);
-        let allowed = !server.is_empty();
-        assert_eq!(taken.tags.contains(&"app".to_owned()), allowed, "{transport} {server}");
-        assert_eq!(taken.metadata.contains(&("theirs".into(), "1".into())), allowed, "{transport} {server}");
-        assert!(taken.attempt.is_some(), "{transport} {server}");
-        let sent = taken.json.as_ref().map_or_else(|| taken.text(), Value::to_string);
-        assert_eq!((sent.contains("X-SES-A"), sent.contains("X-PM-Tag")), (allowed, allowed), "{sent}");
-        if !allowed {
-            wait_until("it is told", BOUND, || relay.log().contains("X-SMTPAPI"));
-        }
-    }
+    side_by_side(
+        [
+            ("", "api"),
+            ("", "smtp"),
+            ("allow_vendor_headers = true", "api"),
+            ("allow_vendor_headers = true", "smtp"),
+        ],
+        |(server, transport)| {
+            let grid = Sendgrid::start();
+            let relay = by_both(&grid, transport).server(server).start();
+            relay.submit("shop@example.org", &["ok@example.com"], &mail("own", &format!("{TO}{own}")));
+            let taken = grid.wait_for(1).remove(0);
+            let allowed = !server.is_empty();
+            assert_eq!(taken.tags.contains(&"app".to_owned()), allowed, "{transport} {server}");
+            assert_eq!(
+                taken.metadata.contains(&("theirs".into(), "1".into())),
+                allowed,
+                "{transport} {server}"
+            );
+            assert!(taken.attempt.is_some(), "{transport} {server}");
+            let sent = taken.json.as_ref().map_or_else(|| taken.text(), Value::to_string);
+            assert_eq!((sent.contains("X-SES-A"), sent.contains("X-PM-Tag")), (allowed, allowed), "{sent}");
+            if !allowed {
+                wait_until("it is told", BOUND, || relay.log().contains("X-SMTPAPI"));
+            }
+        },
+    );
     let grid = Sendgrid::start();
     let relay = by_both(&grid, "auto").start();
     let json = json!({

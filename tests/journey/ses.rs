@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::support::esps::{Door, Fault, Ses, Vendor, ses};
 use crate::support::mailgen::{assert_unchanged, plain, sized};
 use crate::support::relay::Setup;
+use crate::support::wait::side_by_side;
 use crate::support::{Relay, Upstream, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -144,7 +145,7 @@ fn each_refusal_of_its_api_goes_where_it_should() {
     ];
     let errors = <ses::Rules as Vendor>::errors();
     assert_eq!(rows.len(), errors.len(), "each answer has its row");
-    for (name, wanted) in rows {
+    side_by_side(rows, |(name, wanted)| {
         let (amazon, other) = (Ses::start(), Upstream::start());
         let relay = to(&amazon, "transport = \"api\"").upstream(&other, "").start();
         let (_, answer) = errors.iter().find(|(known, _)| known == name).unwrap_or_else(|| panic!("{name}"));
@@ -162,27 +163,30 @@ fn each_refusal_of_its_api_goes_where_it_should() {
         // What was held goes once more, to the same ESP; what was not taken is there once.
         assert_eq!(amazon.count(), usize::from(*wanted == "held"), "{name}: {life}");
         assert_secret_stays(&relay, &life.to_string());
-    }
+    });
 }
 
 #[test]
 fn what_was_taken_without_an_answer_is_held_and_not_sent_elsewhere() {
-    for fault in [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang, Fault::CutInAnswer(20)] {
-        let (amazon, other) = (Ses::start(), Upstream::start());
-        let relay = to(&amazon, "").upstream(&other, "").start();
-        amazon.fail(fault.clone(), 1);
-        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("held", ""));
-        wait_until("it is seen", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "unsure");
-        let life = done(&relay, &id);
-        assert_eq!((amazon.count(), other.count()), (2, 0), "{fault:?}: once more to the same: {life}");
-        let told = relay.cli(&["explain", &id]).must(0).out;
-        assert!(told.contains("may arrive twice"), "{fault:?}: {told}");
-    }
+    side_by_side(
+        [Fault::TakeThenCut, Fault::TakeThenReset, Fault::TakeThenHang, Fault::CutInAnswer(20)],
+        |fault| {
+            let (amazon, other) = (Ses::start(), Upstream::start());
+            let relay = to(&amazon, "").upstream(&other, "").start();
+            amazon.fail(fault.clone(), 1);
+            let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("held", ""));
+            wait_until("it is seen", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "unsure");
+            let life = done(&relay, &id);
+            assert_eq!((amazon.count(), other.count()), (2, 0), "{fault:?}: once more to the same: {life}");
+            let told = relay.cli(&["explain", &id]).must(0).out;
+            assert!(told.contains("may arrive twice"), "{fault:?}: {told}");
+        },
+    );
 }
 
 #[test]
 fn what_never_reached_it_goes_elsewhere_at_once() {
-    for fault in [Fault::CutBeforeBody, Fault::CutInBody(200_000), Fault::HangBeforeBody] {
+    side_by_side([Fault::CutBeforeBody, Fault::CutInBody(200_000), Fault::HangBeforeBody], |fault| {
         let (amazon, other) = (Ses::start(), Upstream::start());
         let relay = to(&amazon, "").upstream(&other, "").start();
         amazon.fail_always(fault.clone());
@@ -190,7 +194,7 @@ fn what_never_reached_it_goes_elsewhere_at_once() {
         relay.submit("shop@example.org", &["ok@example.com"], &sized("elsewhere", 12_000_000));
         other.wait_for_within(1, BOUND);
         assert_eq!((amazon.count(), other.count()), (0, 1), "{fault:?}");
-    }
+    });
 }
 
 #[test]

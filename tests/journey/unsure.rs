@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::partial_recipients::FAST;
 use crate::support::esps::{Fault as EspFault, Postmark};
 use crate::support::mailgen::plain;
-use crate::support::wait::holds_within;
+use crate::support::wait::{holds_within, side_by_side};
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 fn life(relay: &Relay, id: &str) -> serde_json::Value {
@@ -14,7 +14,7 @@ fn life(relay: &Relay, id: &str) -> serde_json::Value {
 
 #[test]
 fn a_line_that_dies_after_the_dot_is_held_not_failed() {
-    for fault in [Fault::Close, Fault::Reset, Fault::Half] {
+    side_by_side([Fault::Close, Fault::Reset, Fault::Half], |fault| {
         let upstream = Upstream::start();
         upstream.fail_always(Point::Dot, fault);
         let long = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"1h\"\n";
@@ -27,7 +27,7 @@ fn a_line_that_dies_after_the_dot_is_held_not_failed() {
         assert!(!again, "{fault:?}: sent again inside its hold");
         let text = relay.cli(&["explain", &id]).must(0).out;
         assert!(text.contains("unsure") || text.contains("held"), "{text}");
-    }
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::partial_recipients::FAST;
 use crate::support::mailgen::{assert_unchanged, plain};
 use crate::support::upstream::Manner;
+use crate::support::wait::side_by_side;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 #[test]
@@ -151,9 +152,9 @@ fn a_slow_next_hop_does_not_slow_the_door() {
 #[test]
 fn a_next_hop_that_hangs_before_the_body_is_left_in_time() {
     let upstream = Upstream::with(Manner::default());
-    for point in [Point::Banner, Point::Ehlo, Point::Mail, Point::Data] {
+    side_by_side([Point::Banner, Point::Ehlo, Point::Mail, Point::Data], |point| {
         upstream.fail(point, Fault::Hang, 1);
-    }
+    });
     let relay =
         Relay::setup().upstream(&upstream, "timeout = \"1s\"\nmax_connections = 1").tables(FAST).start();
     relay.submit("a@example.org", &["ok@example.com"], &plain("hang"));

@@ -27,6 +27,24 @@ pub fn holds_within(bound: Duration, mut condition: impl FnMut() -> bool) -> boo
     }
 }
 
+/// So many rows of a table are under way at a time: each waits most of its time.
+const ABREAST: usize = 4;
+
+/// Runs each of the items, some at a time; fails where one does, after those beside it.
+pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    let items = std::sync::Mutex::new(items.into_iter().collect::<std::collections::VecDeque<T>>());
+    let next = || items.lock().unwrap().pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..ABREAST {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    run(item);
+                }
+            });
+        }
+    });
+}
+
 /// Says loudly that something was not tested here, and why. With `POSTROAD_REQUIRE_CLIENTS=1` a missing program fails.
 #[track_caller]
 pub fn skip(what: &str, why: &str) {
