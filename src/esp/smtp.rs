@@ -13,7 +13,7 @@ use super::{Esp, Parcel, Unfit};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::Request;
-use crate::mail::notify::Asks;
+use crate::mail::notify::{Ask, Asks, Notify, ReportTo};
 use crate::mail::{
     Answer, Body, BodyFacts, Envelope, Fault, Message, Named, Outcome, Phase, Protocol, Reply,
 };
@@ -108,14 +108,19 @@ impl Smtp {
     }
 
     /// What was asked about reports for these recipients. Where MAIL FROM is replaced they would not reach who asked:
-    /// then the relay itself answers for them.
+    /// then the relay itself answers for them. Where its client may not mail the sender, the next hop is not to do so.
     fn asks(&self, parcel: Parcel<'_>) -> Option<Box<Asks>> {
         let envelope = &parcel.message.envelope;
         let asks = envelope.reports.as_ref().filter(|_| self.envelope_from.is_none())?;
+        if asks.to != ReportTo::Sender {
+            let never = Ask { notify: Some(Notify::NEVER), original: None };
+            return Some(Box::new(Asks { each: vec![never; parcel.recipients.len()], ..Asks::default() }));
+        }
         let place = |to: &Address| envelope.recipients.iter().position(|r| r == to);
         let of = |to| place(to).and_then(|n| asks.of(n)).cloned().unwrap_or_default();
         let each = parcel.recipients.iter().map(of).collect();
-        Some(Box::new(Asks { each, ret: asks.ret, envelope_id: asks.envelope_id.clone() }))
+        let envelope_id = asks.envelope_id.clone();
+        Some(Box::new(Asks { each, ret: asks.ret, envelope_id, to: ReportTo::Sender }))
     }
 }
 

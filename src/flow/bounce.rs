@@ -22,7 +22,7 @@ use crate::mail::{
     Body, BodyKind, DeliveryId, Envelope, IdMint, Message, Protocol, ReversePath, Source, StreamKind,
     StreamName,
 };
-use crate::policy::{Verdict, judge};
+use crate::policy::{Verdict, judge, reports};
 use crate::store::{Accept, Entry, Owed, Store, StoreError};
 
 /// What the recipients of one message meet comes in several commits: so long a report waits for more to tell.
@@ -137,20 +137,20 @@ impl Parts {
         let Some(message) = self.store.reported(first.delivery.message).await? else {
             return self.store.not_reported(told(), String::new()).await;
         };
-        let why_not = match &message.envelope.sender {
-            ReversePath::Null => Some("it has no sender".to_owned()),
-            ReversePath::Mailbox(to) => self.why_not(to)?,
+        let to = match reports::addressee(&message.envelope) {
+            Ok(to) => to,
+            Err(why) => return self.give_up(told(), &message, &why).await,
         };
-        let report = match (&message.envelope.sender, why_not) {
-            (ReversePath::Mailbox(to), None) => self.message(owed, &message, to),
-            (_, why) => return self.give_up(told(), &message, &why.unwrap_or_default()).await,
-        };
+        if let Some(why) = self.why_not(to)? {
+            return self.give_up(told(), &message, &why).await;
+        }
+        let report = self.message(owed, &message, to);
         let setup = self.courier.setup();
         let rules = setup.rules_of(&report);
         if let Some(why) = setup.never(&report, &rules).or_else(|| self.unfit(&setup, &report)) {
             return self.give_up(told(), &message, &format!("no ESP could ever carry it ({why})")).await;
         }
-        let detail = format!("queued as {} to {}", report.id, message.envelope.sender.wire());
+        let detail = format!("queued as {} to {}", report.id, to.wire());
         let report = Arc::new(report);
         let entries = vec![Entry::Waiting { due: report.accepted_at }];
         let accept = Accept { message: Arc::clone(&report), entries, rules };
@@ -162,7 +162,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Why that sender gets no report; `None`: he does.
+    /// Why he gets no report; `None`: he does.
     fn why_not(&self, to: &Address) -> Result<Option<String>, StoreError> {
         if !self.settings.load().on {
             return Ok(Some("[server] dsn is off".into()));

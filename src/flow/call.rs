@@ -21,6 +21,7 @@ use crate::esp::{self, Esp, Parcel};
 use crate::journal;
 use crate::mail::body::SPILL_OCTETS;
 use crate::mail::from::{Whose, from_domain};
+use crate::mail::notify::{Asks, ReportTo};
 use crate::mail::{AttemptId, DeliveryId, Fault, Message, Named, Outcome, Phase, QueueState, Reply, Request};
 use crate::mail::{Rule, Step, Watch};
 use crate::router::{Situation, Ties, next_step};
@@ -142,7 +143,7 @@ impl Courier {
                 }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
                 blamed = call.line.esp.blames_request(&reply);
-                relayed = call.message.envelope.reports.is_some() && was_not_told(&reply);
+                relayed = call.message.envelope.reports.as_deref().is_some_and(|asks| owes(asks, &reply));
                 (call.line.esp.read(parcel, &reply, self.clock.now()), phases)
             }
         };
@@ -550,10 +551,11 @@ pub(super) fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
     }
 }
 
-/// Whether it was taken by one who will not tell what becomes of it (RFC 3461 section 5.2.2).
-pub(super) fn was_not_told(reply: &Reply) -> bool {
+/// Whether it was taken by one who will not tell what becomes of it (RFC 3461 section 5.2.2). Where reports do not go to
+/// the sender, the next hop was told to make none.
+pub(super) fn owes(asks: &Asks, reply: &Reply) -> bool {
     match reply {
-        Reply::Smtp(reply) => !reply.reports,
+        Reply::Smtp(reply) => !reply.reports || asks.to != ReportTo::Sender,
         // No API takes NOTIFY, RET or ENVID.
         Reply::Http(_) => true,
         Reply::Lost { .. } | Reply::Unfit { .. } | Reply::Kept => false,

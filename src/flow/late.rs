@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::call::{Call, Times, phase_of, was_not_told};
+use super::call::{Call, Times, owes, phase_of};
 use super::courier::Courier;
 use super::outlet::Outlet;
 use crate::mail::{Outcome, Phase, Reply, Request, Watch};
@@ -120,7 +120,7 @@ impl Courier {
         }
         call.passengers = places.iter().filter_map(|n| call.passengers.get(*n)).copied().collect();
         let phases: Vec<_> = places.iter().map(|n| phase_of(reply, *n)).collect();
-        let relayed = call.message.envelope.reports.is_some() && was_not_told(reply);
+        let relayed = call.message.envelope.reports.as_deref().is_some_and(|asks| owes(asks, reply));
         let blamed = call.line.esp.blames_request(reply);
         let systemic = self.learn(outlet, &call, &outcomes, blamed, watch, None);
         let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };

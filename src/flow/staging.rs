@@ -1,5 +1,5 @@
 //! The staging guard at the dot: recipients that `only_to` does not name are turned to `redirect_to`, and named to whom
-//! reads them there.
+//! reads them there. So is the sender, whom a report would mail.
 //!
 //! One message goes to all its recipients, so whoever of them is mailed as asked reads the same header. Where there are
 //! such, only those are named whom To and Cc name anyway: a Bcc is never told.
@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use crate::address::{Address, Grammar};
 use crate::mail::headers::fields;
 use crate::mail::mailboxes::{Mailbox, mailboxes};
-use crate::mail::notify::Ask;
+use crate::mail::notify::{Ask, ReportTo};
 use crate::mail::{Envelope, Terms};
+use crate::policy::reports;
 
 /// How many of those who were turned are named.
 const NAMED_MAX: usize = 20;
@@ -30,6 +31,10 @@ pub(super) fn turn(envelope: &mut Envelope, terms: &Terms, head: &[u8]) -> Turne
     let (mut turned, mut known, mut as_asked) = (Turned::default(), HashSet::new(), false);
     if terms.is_unguarded() {
         return turned;
+    }
+    match reports::goes_to(terms, &envelope.sender) {
+        ReportTo::Sender => {}
+        to => envelope.reports.get_or_insert_default().to = to,
     }
     let asked = envelope.reports.as_mut().map(|reports| std::mem::take(&mut reports.each));
     let mut asked = asked.unwrap_or_default().into_iter();

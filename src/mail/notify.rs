@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::address::Address;
+
 /// When a report about a recipient is wanted: `NOTIFY=`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Notify {
@@ -79,6 +81,18 @@ pub struct Ask {
     pub original: Option<String>,
 }
 
+/// To whom reports go.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum ReportTo {
+    /// To the message's sender.
+    #[default]
+    Sender,
+    /// To this one: the client may not mail its sender, and this is where such mail goes.
+    Instead(Address),
+    /// To nobody: the client may not mail its sender.
+    Nobody,
+}
+
 /// What is asked for a message.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Asks {
@@ -88,6 +102,8 @@ pub struct Asks {
     pub envelope_id: Option<String>,
     /// For each recipient, by its place in the envelope; those at the end that ask for nothing may be left out.
     pub each: Vec<Ask>,
+    /// Not asked, but as the client's terms have it.
+    pub to: ReportTo,
 }
 
 impl Asks {
@@ -108,7 +124,10 @@ impl Asks {
 
     /// Nothing at all.
     pub fn is_empty(&self) -> bool {
-        self.ret.is_none() && self.envelope_id.is_none() && self.each.iter().all(|ask| *ask == Ask::default())
+        self.ret.is_none()
+            && self.envelope_id.is_none()
+            && self.each.iter().all(|ask| *ask == Ask::default())
+            && self.to == ReportTo::Sender
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use super::envelope::ReversePath;
 use super::headers::{LINE_OCTETS_MAX, fields};
 use super::message::Message;
 use super::notify::{Ask, Asks, Notify, Return, decode_xtext};
@@ -151,6 +152,12 @@ impl Report<'_> {
         );
         if let Some(id) = self.message_id() {
             let _ = write!(out, "References: {id}\r\n");
+        }
+        if let ReversePath::Mailbox(sender) = &self.message.envelope.sender
+            && sender != self.to
+        {
+            let sender = sender.ascii_wire().unwrap_or_else(|| "(an address beyond ASCII)".into());
+            let _ = write!(out, "X-Postroad-Original-To: {sender}\r\n");
         }
         let _ = write!(
             out,

@@ -448,7 +448,7 @@ impl Session {
         if !self.rules.dsn && (mail.ret.is_some() || mail.envelope_id.is_some()) {
             return self.refuse(reply::NO_DSN);
         }
-        let asks = Asks { ret: mail.ret, envelope_id: mail.envelope_id, each: Vec::new() };
+        let asks = Asks { ret: mail.ret, envelope_id: mail.envelope_id, ..Asks::default() };
         let envelope = Envelope {
             sender,
             recipients: Vec::new(),

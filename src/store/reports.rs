@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::accept::{Bound, accept};
 use super::bodies::{load_message, read_message};
-use super::row::{delivery_id, integer, moment};
+use super::row::{address, delivery_id, integer, moment};
 use super::tx::Tx;
 use super::types::{Accept, StoreError};
 use super::waiting::Lane;
 use super::{Store, generation, reasons};
 use crate::clock::Timestamp;
-use crate::mail::notify::{Ask, Asks, Notify, Return};
+use crate::mail::notify::{Ask, Asks, Notify, ReportTo, Return};
 use crate::mail::report::Cause;
 use crate::mail::{DeliveryId, Message, MessageId};
 
@@ -294,12 +294,20 @@ struct AsksColumn {
     envid: Option<String>,
     /// NOTIFY and ORCPT of each recipient.
     each: Vec<(Option<String>, Option<String>)>,
+    /// To whom reports go in the sender's place; empty: to nobody. Without it: to the sender.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    instead: Option<String>,
 }
 
 pub(super) fn asks_column(asks: &Asks) -> Option<String> {
     let each = asks.each.iter().map(|ask| (ask.notify.map(|n| n.to_string()), ask.original.clone()));
     let ret = asks.ret.map(|ret| ret.word().to_owned());
-    let column = AsksColumn { ret, envid: asks.envelope_id.clone(), each: each.collect() };
+    let instead = match &asks.to {
+        ReportTo::Sender => None,
+        ReportTo::Instead(other) => Some(other.wire().to_owned()),
+        ReportTo::Nobody => Some(String::new()),
+    };
+    let column = AsksColumn { ret, envid: asks.envelope_id.clone(), each: each.collect(), instead };
     serde_json::to_string(&column).ok()
 }
 
@@ -313,6 +321,11 @@ pub(super) fn asks(column: &str) -> Result<Asks, serde_json::Error> {
         ret: column.ret.as_deref().and_then(Return::parse),
         envelope_id: column.envid,
         each: column.each.into_iter().map(ask).collect(),
+        to: match column.instead.as_deref() {
+            None => ReportTo::Sender,
+            // Empty, or whatever else is no address.
+            Some(other) => address(other).map_or(ReportTo::Nobody, ReportTo::Instead),
+        },
     })
 }
 
@@ -333,8 +346,12 @@ mod tests {
         fn what_was_asked_survives_its_column(success: bool, failure: bool, delay: bool, id in "[ -~]{0,20}") {
             let ask = Ask { notify: Some(Notify { success, failure, delay }), original: Some("rfc822;a@b".into()) };
             let each = vec![Ask::default(), ask];
-            let given = Asks { ret: Some(Return::Headers), envelope_id: Some(id), each };
-            prop_assert_eq!(asks(&asks_column(&given).unwrap()).unwrap(), given);
+            let instead = ReportTo::Instead(address("qa@staging.example").unwrap());
+            for to in [ReportTo::Sender, instead, ReportTo::Nobody] {
+                let (ret, envelope_id) = (Some(Return::Headers), Some(id.clone()));
+                let given = Asks { ret, envelope_id, each: each.clone(), to };
+                prop_assert_eq!(asks(&asks_column(&given).unwrap()).unwrap(), given);
+            }
         }
     }
 }

@@ -1,6 +1,9 @@
 //! What listeners and credentials do for apps that nobody can change: as whom they send, and how much.
 
-use crate::support::{Client, Relay, Upstream, wait_until};
+use std::time::Duration;
+
+use crate::support::upstream::Manner;
+use crate::support::{Client, Fault, Point, Relay, Upstream, wait_until};
 
 const SHOP: &str = "[[credential]]\nusername = \"shop\"\npassword = \"p4ss-word_1\"\n";
 
@@ -145,6 +148,44 @@ fn a_test_system_mails_whom_it_may_and_nobody_else() {
     wait_until("the log names all", std::time::Duration::from_secs(10), || {
         relay.log().contains("hidden@example.com,ok@example.com")
     });
+}
+
+#[test]
+fn reports_about_mail_of_a_test_system_go_to_whom_it_may_mail_and_nobody_else() {
+    let manner = Manner::default();
+    let extensions = [manner.extensions.clone(), vec!["DSN".into()]].concat();
+    let up = Upstream::with(Manner { extensions, ..manner });
+    up.fail_always(Point::RcptOf("gone@corp.example.com"), Fault::Reply("550 5.1.1 no such user here"));
+    let guard = "auth = \"optional\"\nonly_to = [\"@corp.example.com\"]";
+    let turns = "redirect_to = \"qa@staging.example.com\"";
+    let relay = Relay::setup().listener(guard).upstream(&up, "").tables(&format!("{SHOP}{turns}")).start();
+    let gone = ["gone@corp.example.com"];
+    let id = relay.submit("app@outside.example.org", &gone, &mail("app@example.org"));
+    let events =
+        || relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()["events"].to_string()).unwrap_or_default();
+    wait_until("it is told to nobody", Duration::from_secs(20), || events().contains("not_reported"));
+    assert!(events().contains("app@outside.example.org is not among those"), "{}", events());
+
+    relay.submit("dev@corp.example.com", &gone, &mail("app@example.org"));
+    assert_eq!(arrived(&up, 1), (vec!["<dev@corp.example.com>".into()], None), "inside it is told");
+
+    let mut shop = logged_in(&relay);
+    shop.submit("app@outside.example.org", &gone, &mail("app@example.org"));
+    let named = Some("app@outside.example.org".into());
+    assert_eq!(arrived(&up, 2), (vec!["<qa@staging.example.com>".into()], named.clone()));
+
+    // A next hop that takes such wishes is to report to nobody; what was asked is answered here.
+    shop.say("MAIL FROM:<app@outside.example.org> RET=FULL ENVID=x1").expect("250");
+    shop.say("RCPT TO:<ok@corp.example.com> NOTIFY=SUCCESS ORCPT=rfc822;a@example.com").expect("250");
+    shop.say("DATA").expect("354");
+    shop.raw(&[&mail("app@example.org")[..], b".\r\n"].concat());
+    shop.expect("250");
+    assert_eq!(arrived(&up, 4), (vec!["<qa@staging.example.com>".into()], named));
+    let asked: Vec<String> = up.commands().into_iter().map(|(_, command)| command).collect();
+    let rcpt = "RCPT TO:<ok@corp.example.com> NOTIFY=NEVER";
+    assert!(asked.iter().any(|command| command == rcpt), "{asked:?}");
+    assert!(!asked.iter().any(|command| command.contains("ENVID") || command.contains("ORCPT")), "{asked:?}");
+    assert!(up.received().iter().all(|mail| !mail.to.concat().contains("outside")), "nobody outside");
 }
 
 #[test]

@@ -149,7 +149,12 @@ fn who_hears_of_what() {
 #[test]
 fn what_the_sender_called_them_comes_back() {
     let ask = Ask { notify: None, original: Some("rfc822;Old+2BName@example.com".into()) };
-    let asks = Asks { ret: None, envelope_id: Some("QQ+20314159".into()), each: vec![ask.clone()] };
+    let asks = Asks {
+        ret: None,
+        envelope_id: Some("QQ+20314159".into()),
+        each: vec![ask.clone()],
+        ..Asks::default()
+    };
     let message = message("A: b\r\n\r\n", Some(asks));
     let to = address("a@example.com");
     let text =
