@@ -484,7 +484,8 @@ impl Intake {
             return Ok(Some(OnceKey::chosen(scope(client), key)));
         }
         let Some(kept) = client.terms.dedupe else { return Ok(None) };
-        let name = resend::name(&self.store, envelope, body).await.map_err(|error| self.not_taken(&error))?;
+        let name = resend::name(&self.store, client.named.as_ref(), envelope, body).await;
+        let name = name.map_err(|error| self.not_taken(&error))?;
         Ok(name.map(|key| OnceKey { scope: format!("dedupe/{}", scope(client)), key, kept }))
     }
 }

@@ -3,16 +3,19 @@
 
 use aws_lc_rs::digest::{Context, SHA256};
 
+use crate::address::Address;
 use crate::mail::headers::fields;
 use crate::mail::{Body, Envelope};
 use crate::store::{Store, StoreError};
 
-/// A name for this mail, the same for the same again. `None` for one without a Message-ID: of two such nobody can say
+/// A name for this mail, the same for the same again: from the sender as the app `named` him, whoever stands in his place
+/// today. `None` for one without a Message-ID: of two such nobody can say
 /// whether they are one.
 ///
 /// Errors: those of [`Store::chunk`], from which the part that was spilled is read back, piece by piece.
 pub(super) async fn name(
     store: &Store,
+    named: Option<&Address>,
     envelope: &Envelope,
     body: &Body,
 ) -> Result<Option<String>, StoreError> {
@@ -24,7 +27,7 @@ pub(super) async fn name(
         digest.update(&(octets.len() as u64).to_be_bytes());
         digest.update(octets);
     };
-    part(envelope.sender.wire().as_bytes());
+    part(named.map_or(envelope.sender.wire(), Address::wire).as_bytes());
     recipients.iter().for_each(|to| part(to.as_bytes()));
     // No recipient is empty: what follows is none.
     part(b"");

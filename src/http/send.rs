@@ -202,6 +202,7 @@ fn client_of(name: String, peer: IpAddr) -> Client {
         credential: Some(Granted { username: name, stream: None, esp: None, terms: Arc::default() }),
         listener_stream: None,
         terms: Arc::default(),
+        named: None,
         trusted: true,
     }
 }

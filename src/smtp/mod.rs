@@ -191,6 +191,8 @@ pub struct Client {
     pub listener_stream: Option<StreamName>,
     /// What it is bound to.
     pub terms: Arc<Terms>,
+    /// The sender as it named him, where another stands in his place.
+    pub named: Option<Address>,
     /// On loopback, in `allow`, or authenticated: it is told reasons (STANDARDS §1.7).
     pub trusted: bool,
 }

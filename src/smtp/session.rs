@@ -135,6 +135,7 @@ impl Session {
             credential: None,
             listener_stream: settings.stream.clone(),
             terms: Arc::clone(&settings.terms),
+            named: None,
             trusted: peer.is_loopback() || settings.allow.iter().any(|net| net.contains(&peer)),
         };
         Session {
@@ -438,10 +439,15 @@ impl Session {
         if mail.announced_octets.is_some_and(|n| n > self.settings().max_message_size_octets) {
             return self.refuse(reply::TOO_LARGE);
         }
+        let named = match &mail.path {
+            Path::Mailbox(named) | Path::Bare(named) => Some(named.clone()),
+            Path::Null => None,
+        };
         let sender = match self.sender(mail.path) {
             Ok(sender) => sender,
             Err(reply) => return self.refuse(reply),
         };
+        self.client.named = named.filter(|named| named.wire() != sender.wire());
         if !mail.smtputf8 && !sender.wire().is_ascii() {
             return self.refuse(reply::NEEDS_SMTPUTF8);
         }

@@ -238,3 +238,28 @@ fn the_same_mail_again_is_the_first_also_over_a_crash_and_other_mail_is_not() {
     assert_eq!(all.len(), count, "each is a mail of its own: {all:?}");
     up.wait_for(count + 1);
 }
+
+#[test]
+fn the_same_mail_is_told_by_the_sender_that_the_app_named() {
+    let up = Upstream::start();
+    let rules = |other: &str| {
+        format!("from_rewrite = {{ \"@web1.local\" = \"{other}\", \"@web2.local\" = \"{other}\" }}")
+    };
+    let relay = Relay::setup()
+        .listener("")
+        .listener(&format!("dedupe = \"10m\"\n{}", rules("app@example.org")))
+        .upstream(&up, "")
+        .start();
+    let mail = [&b"Message-ID: <1@example.org>\r\n"[..], &mail("app@example.org")].concat();
+    let hand_in = |relay: &Relay, sender: &str| {
+        Client::hello(relay.listener(1)).submit(sender, &["ok@example.com"], &mail)
+    };
+    let first = hand_in(&relay, "a@web1.local");
+    assert_ne!(hand_in(&relay, "a@web2.local"), first, "the app says that it is another's");
+    let file = relay.folder().join("postroad.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(file, text.replace("= \"app@example.org\"", "= \"shop@example.org\"")).unwrap();
+    relay.cli(&["reload"]).must(0);
+    assert_eq!(hand_in(&relay, "a@web1.local"), first, "whatever stands in the sender's place by now");
+    up.wait_for(2);
+}
