@@ -100,13 +100,17 @@ impl Intake {
     }
 
     /// Takes a submission in. `Ok` means: committed.
-    pub async fn submit(&self, mut submission: Submission) -> Result<MessageId, Reply> {
+    pub async fn submit(&self, submission: Submission) -> Result<MessageId, Reply> {
+        self.take(submission).await.map(|taken| taken.id)
+    }
+
+    async fn take(&self, mut submission: Submission) -> Result<Taken, Reply> {
         let key = submission.key.take();
         if let Some(first) = self.taken_before(key.as_ref(), &submission).await? {
             if let Some(rest) = submission.raw.rest {
                 Gatekeeper::discard(self, rest.message).await;
             }
-            return Ok(first);
+            return Ok(Taken { id: first, again: true });
         }
         let stream = self.stream(submission.stream.as_ref())?;
         let now = self.clock.now();
@@ -131,7 +135,7 @@ impl Intake {
         if spilled && taken != id {
             Gatekeeper::discard(self, id).await;
         }
-        Ok(taken)
+        Ok(Taken { id: taken, again: taken != id })
     }
 
     /// [`Intake::submit`] for content that is whole in memory: what is too large to stay there goes to disk first, and
@@ -365,6 +369,13 @@ impl Intake {
     }
 }
 
+/// A submission that was taken.
+struct Taken {
+    id: MessageId,
+    /// As another one was before: that one's id it is.
+    again: bool,
+}
+
 /// What a client may have of what its message asks for.
 struct Asked {
     stream: Option<StreamName>,
@@ -407,10 +418,10 @@ impl Intake {
         let asked = self.asked(client, &body)?;
         let key = self.key_of(client, asked.key, &envelope, &body).await?;
         let Turned { others, field } = staging::turn(&mut envelope, &client.terms, &body.head);
-        if asked.stream.as_ref() != asked_stream(client) && !self.is_repeat(key.as_ref())? {
+        let (again, count) = (self.is_repeat(key.as_ref())?, envelope.recipients.len());
+        if asked.stream.as_ref() != asked_stream(client) && !again {
             self.anybody_left(client, &envelope.recipients, asked.stream.as_ref())?;
         }
-        let count = envelope.recipients.len();
         let submission = Submission {
             envelope,
             raw: body,
@@ -430,8 +441,16 @@ impl Intake {
             terms: Arc::clone(&client.terms),
             on_top: field,
         };
-        let id = self.submit(submission).await?;
-        self.rates.take_more(client, count.saturating_sub(1));
+        let Taken { id, .. } = if again {
+            self.take(submission).await?
+        } else {
+            self.rates.enter(client, count)?;
+            let taken = self.take(submission).await;
+            if !matches!(taken, Ok(Taken { again: false, .. })) {
+                self.rates.give_back(client, count);
+            }
+            taken?
+        };
         if let Some(to) = client.terms.redirect_to.as_ref().filter(|_| !others.is_empty()) {
             journal::turned(id, to, &others);
         }
@@ -538,7 +557,10 @@ impl Gatekeeper for Intake {
         if let Err(error) = self.store.has_room(announced_octets.unwrap_or(0)) {
             return self.not_taken(&error);
         }
-        self.rates.enter(client).err().unwrap_or(Reply::new(250, (2, 1, 0), "sender ok"))
+        // Where it may be the same mail again its rate is judged when that is known: who only did not hear the first 250
+        // would come back when it is remembered no more.
+        let judged = if client.terms.dedupe.is_some() { Ok(()) } else { self.rates.look(client) };
+        judged.err().unwrap_or(Reply::new(250, (2, 1, 0), "sender ok"))
     }
 
     async fn recipient(&self, client: &Client, recipient: &Address) -> Reply {

@@ -1,4 +1,4 @@
-//! `rate` of credentials: one bucket each, as full as what was handed in under it leaves it.
+//! `rate` of credentials: one bucket each, as full as what was taken in under it leaves it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,19 +16,20 @@ use crate::smtp::{Client, Reply};
 pub(super) struct Rates(Mutex<HashMap<String, Bucket>>);
 
 impl Rates {
-    /// Lets a message in, or says when to come again.
-    pub(super) fn enter(&self, client: &Client) -> Result<(), Reply> {
-        let entered =
-            self.with(client, |bucket, rate, now| bucket.enter(rate, now).map_err(|wait| (rate, wait)));
-        match entered {
-            Some(Err((rate, wait))) => Err(too_much(rate, wait)),
-            Some(Ok(())) | None => Ok(()),
-        }
+    /// Whether a message would be let in now; else when to come again.
+    pub(super) fn look(&self, client: &Client) -> Result<(), Reply> {
+        judged(self.with(client, |bucket, rate, now| bucket.look(rate, now).map_err(|wait| (rate, wait))))
     }
 
-    /// Takes the recipients of a message that was let in, beyond its first.
-    pub(super) fn take_more(&self, client: &Client, recipients: usize) {
-        self.with(client, |bucket, rate, now| bucket.take_more(rate, recipients, now));
+    /// Lets a message with so many recipients in, or says when to come again.
+    pub(super) fn enter(&self, client: &Client, recipients: usize) -> Result<(), Reply> {
+        let enter = |bucket: &mut Bucket, rate, now| bucket.enter(rate, recipients, now);
+        judged(self.with(client, |bucket, rate, now| enter(bucket, rate, now).map_err(|wait| (rate, wait))))
+    }
+
+    /// A message that was let in was not taken, or is one that was taken before.
+    pub(super) fn give_back(&self, client: &Client, recipients: usize) {
+        self.with(client, |bucket, rate, now| bucket.give_back(rate, recipients, now));
     }
 
     /// The bucket of the client's user; `None`: it has no rate.
@@ -39,6 +40,10 @@ impl Rates {
         let bucket = buckets.entry(user.username.clone()).or_insert_with(|| Bucket::full(rate, now));
         Some(act(bucket, rate, now))
     }
+}
+
+fn judged(let_in: Option<Result<(), (Rate, Duration)>>) -> Result<(), Reply> {
+    let_in.unwrap_or(Ok(())).map_err(|(rate, wait)| too_much(rate, wait))
 }
 
 fn too_much(rate: Rate, wait: Duration) -> Reply {

@@ -23,21 +23,27 @@ impl Bucket {
         Bucket { recipients: f64::from(rate.recipients), at: now }
     }
 
-    /// Lets a message in, and takes its first recipient. `Err`: it has to wait so long.
-    pub fn enter(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
+    /// Whether a message would be let in. `Err`: it has to wait so long.
+    pub fn look(&mut self, rate: Rate, now: Instant) -> Result<(), Duration> {
         self.fill(rate, now);
         if self.recipients < 1.0 {
             let wait = (1.0 - self.recipients) / per_second(rate);
             return Err(Duration::try_from_secs_f64(wait).unwrap_or(Duration::MAX));
         }
-        self.recipients -= 1.0;
         Ok(())
     }
 
-    /// Takes the recipients of a message that was let in, beyond its first.
-    pub fn take_more(&mut self, rate: Rate, recipients: usize, now: Instant) {
-        self.fill(rate, now);
+    /// Lets a message in, and takes what it has. `Err`: it has to wait so long.
+    pub fn enter(&mut self, rate: Rate, recipients: usize, now: Instant) -> Result<(), Duration> {
+        self.look(rate, now)?;
         self.recipients -= recipients as f64;
+        Ok(())
+    }
+
+    /// A message that was let in was not taken after all.
+    pub fn give_back(&mut self, rate: Rate, recipients: usize, now: Instant) {
+        self.recipients += recipients as f64;
+        self.fill(rate, now);
     }
 
     fn fill(&mut self, rate: Rate, now: Instant) {
@@ -63,20 +69,29 @@ mod tests {
     fn it_gives_a_period_s_worth_at_once_and_then_one_after_the_other() {
         let now = monotonic();
         let mut bucket = Bucket::full(RATE, now);
-        assert!((0..60).all(|_| bucket.enter(RATE, now).is_ok()));
-        let wait = bucket.enter(RATE, now).unwrap_err();
+        assert!((0..60).all(|_| bucket.enter(RATE, 1, now).is_ok()));
+        let wait = bucket.enter(RATE, 1, now).unwrap_err();
         assert_eq!(wait, Duration::from_secs(1));
-        assert!(bucket.enter(RATE, now + wait / 2).is_err());
-        assert!(bucket.enter(RATE, now + wait).is_ok() && bucket.enter(RATE, now + wait).is_err());
+        assert!(bucket.look(RATE, now + wait / 2).is_err());
+        assert!(bucket.look(RATE, now + wait).is_ok(), "who looks takes nothing");
+        assert!(bucket.enter(RATE, 1, now + wait).is_ok() && bucket.enter(RATE, 1, now + wait).is_err());
     }
 
     #[test]
     fn a_large_message_is_taken_whole_and_the_next_one_waits_for_it() {
         let now = monotonic();
         let mut bucket = Bucket::full(RATE, now);
-        bucket.enter(RATE, now).unwrap();
-        bucket.take_more(RATE, 89, now);
-        assert_eq!(bucket.enter(RATE, now).unwrap_err(), Duration::from_secs(31));
+        bucket.enter(RATE, 90, now).unwrap();
+        assert_eq!(bucket.enter(RATE, 1, now).unwrap_err(), Duration::from_secs(31));
+    }
+
+    #[test]
+    fn what_was_not_taken_after_all_is_given_back_and_never_more_than_a_bucket() {
+        let now = monotonic();
+        let mut bucket = Bucket::full(RATE, now);
+        bucket.enter(RATE, 90, now).unwrap();
+        bucket.give_back(RATE, 90, now + Duration::from_secs(30));
+        assert_eq!(bucket, Bucket::full(RATE, now + Duration::from_secs(30)));
     }
 
     proptest! {
@@ -89,8 +104,7 @@ mod tests {
             let mut taken = 0;
             for (wait_millis, recipients) in asks {
                 now += Duration::from_millis(wait_millis);
-                if bucket.enter(RATE, now).is_ok() {
-                    bucket.take_more(RATE, recipients - 1, now);
+                if bucket.enter(RATE, recipients, now).is_ok() {
                     taken += recipients;
                 }
                 let allowed = 60.0 + 40.0 + (now - start).as_secs_f64();

@@ -69,6 +69,38 @@ fn a_credential_over_its_rate_is_told_when_to_come_again_and_nobody_else_is() {
 }
 
 #[test]
+fn the_same_mail_again_uses_up_no_rate_and_is_taken_where_it_is_used_up() {
+    let up = Upstream::start();
+    let by_itself =
+        |n| [format!("Message-ID: <{n}@example.org>\r\n").as_bytes(), &mail("app@example.org")].concat();
+    let by_key =
+        |n| [format!("X-Postroad-Idempotency-Key: k{n}\r\n").as_bytes(), &mail("app@example.org")].concat();
+    let to = ["a@example.com", "b@example.com"];
+    let relay = shop(&up, "rate = \"3/h\"\ndedupe = \"10m\"");
+    let mut client = logged_in(&relay);
+    let first = client.submit("app@example.org", &to, &by_itself(1));
+    for _ in 0..2 {
+        assert_eq!(client.submit("app@example.org", &to, &by_itself(1)), first);
+    }
+    // What is refused for its content was not taken either.
+    client.begin("app@example.org", &to);
+    client.raw(format!("{}\r\nx\r\n.\r\n", "Received: by x\r\n".repeat(51)).as_bytes());
+    client.expect("554");
+    client.submit("app@example.org", &to, &by_itself(2));
+    assert_eq!(client.submit("app@example.org", &to, &by_itself(1)), first, "the rate is used up");
+    client.begin("app@example.org", &to[..1]);
+    client.raw(&[&by_itself(3)[..], b".\r\n"].concat());
+    assert!(client.expect("450").text().contains("try again in"));
+
+    let relay = shop(&up, "rate = \"3/h\"");
+    let mut client = logged_in(&relay);
+    let first = client.submit("app@example.org", &to, &by_key(1));
+    assert_eq!(client.submit("app@example.org", &to, &by_key(1)), first);
+    client.submit("app@example.org", &to, &by_key(2));
+    client.say("MAIL FROM:<app@example.org>").expect("450");
+}
+
+#[test]
 fn senders_are_rewritten_in_envelope_and_from_before_the_origin_completes_them() {
     let up = Upstream::start();
     let rules = "from_rewrite = { \"@web1.local\" = \"app@example.org\", \"root\" = \"ops@example.org\" }";
@@ -161,8 +193,9 @@ fn reports_about_mail_of_a_test_system_go_to_whom_it_may_mail_and_nobody_else() 
     let relay = Relay::setup().listener(guard).upstream(&up, "").tables(&format!("{SHOP}{turns}")).start();
     let gone = ["gone@corp.example.com"];
     let id = relay.submit("app@outside.example.org", &gone, &mail("app@example.org"));
-    let events =
-        || relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()["events"].to_string()).unwrap_or_default();
+    let events = || {
+        relay.get(&format!("/v1/messages/{id}")).map(|a| a.json()["events"].to_string()).unwrap_or_default()
+    };
     wait_until("it is told to nobody", Duration::from_secs(20), || events().contains("not_reported"));
     assert!(events().contains("app@outside.example.org is not among those"), "{}", events());
 
