@@ -2,7 +2,7 @@
 //! configuration and needs no token: it speaks SMTP to `$POSTROAD_SUBMIT` or 127.0.0.1:2525, as the user who calls it,
 //! and ends with the codes of sysexits.h.
 
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -366,7 +366,7 @@ fn dialogue(host: &str, port: u16) -> Result<(), Refusal> {
     let mut commands = stream;
     // It ends with the process: a relay that has closed does not wait for more input.
     std::thread::spawn(move || {
-        let _ = io::copy(&mut io::stdin().lock(), &mut commands);
+        let _ = copy_lines(&mut io::stdin().lock(), &mut commands);
         let _ = commands.shutdown(std::net::Shutdown::Write);
     });
     let (mut out, mut piece) = (io::stdout(), [0; 4096]);
@@ -407,6 +407,28 @@ fn named_in(users: &str, number: u32) -> Option<Caller> {
 #[cfg(test)]
 mod tests {
     use super::*;
+/// Copies with CRLF at the end of each line: programs write to a pipe as they write to a file.
+fn copy_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<()> {
+    let (mut last, mut piece) = (0, Vec::new());
+    loop {
+        let octets = input.fill_buf()?;
+        let count = octets.len();
+        if count == 0 {
+            return Ok(());
+        }
+        piece.clear();
+        for octet in octets {
+            if *octet == b'\n' && last != b'\r' {
+                piece.push(b'\r');
+            }
+            piece.push(*octet);
+            last = *octet;
+        }
+        out.write_all(&piece)?;
+        input.consume(count);
+    }
+}
+
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
@@ -499,6 +521,39 @@ mod tests {
         ] {
             let told = format!("{reply:?}");
             assert_eq!(judge(reply, "h:25").err().map(|r| r.code), code, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_sender_may_have_its_name_before_it() {
+        let sender = |text: &str| {
+            let options = Options::read(&["-f".into(), text.into()]).unwrap();
+            sender(&options, &Caller { name: "me".into(), full_name: None })
+                .map(|path| path.wire().to_owned())
+        };
+        for (text, wanted) in [
+            ("Foo <a@b.example>", "a@b.example"),
+            (" \"Foo, x\" <a@b.example> ", "a@b.example"),
+            ("<a@b.example>", "a@b.example"),
+            ("root (Cron)", "root"),
+            ("\"a b\"@b.example", "\"a b\"@b.example"),
+            ("<>", ""),
+            ("", ""),
+        ] {
+            assert_eq!(sender(text).as_deref(), Ok(wanted), "{text}");
+        }
+        for text in ["Foo <>", "a@b.example, c@d.example", "boss@z.example <a@b.example>", "two words"] {
+            assert_eq!(sender(text).map_err(|r| r.code), Err(EX_USAGE), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_dialogue_end_in_crlf_whatever_the_pieces() {
+        let text = b"EHLO a\nMAIL FROM:<>\r\n\n.\r\nx\ry\n";
+        for size in 1..=text.len() {
+            let mut out = Vec::new();
+            copy_lines(&mut BufReader::with_capacity(size, &text[..]), &mut out).unwrap();
+            assert_eq!(out, b"EHLO a\r\nMAIL FROM:<>\r\n\r\n.\r\nx\ry\r\n", "{size}");
         }
     }
 

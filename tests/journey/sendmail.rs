@@ -112,6 +112,11 @@ fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
         "in a folder without a relay: {code:?} {told}"
     );
     let ran = relay.cli(&["sendmail", "--help"]);
+    let said = String::from_utf8_lossy(said).replace('\r', "");
+    let output = call("sendmail", &["-bs"], &submit, said.as_bytes());
+    let replies = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(replies.contains("\r\n250 2.0.0 queued as "), "lines that end in LF: {replies}");
+    assert!(upstream.wait_for(2)[1].text().ends_with("Subject: s\r\n\r\nx\r\n"));
     assert!(ran.out.contains("POSTROAD_SUBMIT") && ran.out.contains("Example: "), "{}", ran.out);
 }
 
