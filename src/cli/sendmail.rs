@@ -7,7 +7,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::address::{Address, Grammar};
+use crate::address::{Address, Grammar, domain_ok};
+use crate::clock::{Clock, System};
 use crate::journal::shown;
 use crate::mail::{Abort, Answer, Body, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch};
 use crate::wire::smtp::{Settings, SmtpWire, Tls};
@@ -232,7 +233,14 @@ fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpReq
         ReversePath::Null => caller.name.as_str(),
     };
     let from = letter::mailbox(from, options.full_name.as_deref().or(caller.full_name.as_deref()));
-    let body = Body::whole(letter::edited(message, options.from_headers, &from));
+    // The relay may not take all in one transaction; in each it would name the message anew.
+    let identity = if recipients.len() > 1 {
+        let (date, id) = named_now();
+        letter::identity(message, &date, &id)
+    } else {
+        String::new()
+    };
+    let body = Body::whole(letter::edited(message, options.from_headers, &from, &identity));
     let needs = |address: &Address| address.needs_smtputf8();
     let smtputf8 =
         recipients.iter().any(needs) || matches!(&sender, ReversePath::Mailbox(address) if needs(address));
@@ -240,6 +248,17 @@ fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpReq
 }
 
 /// Those of the command line and, with `-t`, of the message; at least one.
+/// A Date and a Message-ID of now, in this place.
+fn named_now() -> (String, String) {
+    let mut chance = [0; 8];
+    // Where the system gives none, the moment and the process tell two mails apart.
+    let _ = aws_lc_rs::rand::fill(&mut chance);
+    let (now, chance) = (System.now(), u64::from_le_bytes(chance));
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = Some(host).filter(|host| host.is_ascii() && domain_ok(host)).unwrap_or("localhost".into());
+    (now.rfc5322(), format!("{}.{}.{chance:016x}@{host}", now.millis(), std::process::id()))
+}
+
 fn recipients(options: &Options, message: &[u8]) -> Result<Vec<Address>, Refusal> {
     let mut named: Vec<String> = options.recipients.iter().flat_map(|argument| listed(argument)).collect();
     if options.from_headers {
@@ -466,7 +485,14 @@ fn copy_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<()> 
         assert_eq!(to(&request), ["c@x.example", "a@x.example", "b@x.example"]);
         assert_eq!(request.sender.wire(), "www-data");
         let head = String::from_utf8_lossy(&request.body.head).into_owned();
-        assert_eq!(head, "From: \"Web\" <www-data>\r\nTo: a@x.example\r\n\r\nhi\r\n");
+        assert!(head.starts_with("Date: ") && head.contains("\r\nMessage-ID: <"), "{head}");
+        assert!(head.ends_with("\r\nFrom: \"Web\" <www-data>\r\nTo: a@x.example\r\n\r\nhi\r\n"), "{head}");
+        let head = of("-t", "To: a@x.example\r\n\r\nhi\r\n").unwrap().body.head;
+        assert_eq!(
+            &head[..],
+            b"From: \"Web\" <www-data>\r\nTo: a@x.example\r\n\r\nhi\r\n",
+            "the relay names it"
+        );
         let request = of("a@x.example,b@x.example, root \"c,d\"@x.example,<e@x.example>,", message).unwrap();
         let named = ["a@x.example", "b@x.example", "root", "\"c,d\"@x.example", "e@x.example"];
         assert_eq!(to(&request), named);

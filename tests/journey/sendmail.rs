@@ -1,6 +1,7 @@
 //! `postroad sendmail`: what cron, PHP and old scripts call. It needs neither configuration nor token, only the relay's
 //! SMTP port, and tells by sysexits what became of the mail.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -235,3 +236,8 @@ fn more_recipients_than_one_transaction_may_have_all_get_it() {
     let wanted: Vec<String> = to.iter().map(|to| format!("<{to}>")).collect();
     assert_eq!(got(), wanted);
 }
+    let named = |name: &str| {
+        let all: HashSet<_> = upstream.received().iter().map(|mail| mail.header(name).unwrap()).collect();
+        all.len()
+    };
+    assert_eq!((named("Message-ID"), named("Date")), (1, 1), "it is one message");

@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Addr, HeaderValue, MessageParser};
 
-use crate::mail::headers::{Fields, Separator};
+use crate::mail::headers::{Fields, Head, Separator};
+use crate::mail::mailboxes::{Mailbox, mailboxes};
 
 /// More is not read: no relay takes it.
 pub(super) const OCTETS_MAX: usize = 256 * 1024 * 1024;
@@ -68,9 +69,17 @@ fn of<'a>(one: &'a Addr<'_>) -> Option<&'a str> {
     one.address().or_else(|| one.name().filter(|name| !name.contains(char::is_whitespace)))
 }
 
-/// Without the fields that name blind recipients, and with a From on top where there is none.
-pub(super) fn edited(message: &[u8], without_bcc: bool, from: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + from.len() + 16);
+/// `Date` and `Message-ID` where they are missing, whole lines; not where a signature says that there are none.
+pub(super) fn identity(message: &[u8], date: &str, id: &str) -> String {
+    let head = Head::read(message, "");
+    let date = if head.date_settled { String::new() } else { format!("Date: {date}\r\n") };
+    let id = if head.message_id_settled { String::new() } else { format!("Message-ID: <{id}>\r\n") };
+    date + &id
+}
+
+/// Without the fields that name blind recipients, and with a From on top where there is none. `also` stands there too.
+pub(super) fn edited(message: &[u8], without_bcc: bool, from: &str, also: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + from.len() + also.len() + 16);
     out.extend_from_slice(&message[..mailbox_line(message)]);
     if !fields(message).any(|field| field.is("From") || field.is("Resent-From")) {
         out.extend_from_slice(format!("From: {from}\r\n").as_bytes());
@@ -90,6 +99,7 @@ pub(super) fn edited(message: &[u8], without_bcc: bool, from: &str) -> Vec<u8> {
     out
 }
 
+    out.extend_from_slice(also.as_bytes());
 /// A From that is added: a name where there is one, quoted, or encoded where it is not ASCII.
 pub(super) fn mailbox(address: &str, full_name: Option<&str>) -> String {
     let name: String = full_name.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
@@ -181,7 +191,7 @@ mod tests {
 
     #[test]
     fn blind_recipients_are_taken_out_and_a_missing_from_is_added() {
-        let text = |message: &[u8], without| String::from_utf8(edited(message, without, "w@h")).unwrap();
+        let text = |message: &[u8], without| String::from_utf8(edited(message, without, "w@h", "")).unwrap();
         assert_eq!(
             text(b"To: a@x\r\nBcc: b@x,\r\n c@x\r\nSubject: s\r\n\r\nBcc: text\r\n", true),
             "From: w@h\r\nTo: a@x\r\nSubject: s\r\n\r\nBcc: text\r\n"
@@ -202,3 +212,19 @@ mod tests {
         assert_eq!(mailbox("w@h", Some(" ")), "w@h");
     }
 }
+    #[test]
+    fn what_names_a_message_is_added_where_it_is_missing_and_no_signature_minds() {
+        let both = "Date: today\r\nMessage-ID: <1@h>\r\n";
+        for (message, wanted) in [
+            ("Subject: s\r\n\r\n", both),
+            ("From x Mon\r\n\r\nDate: text\r\n", both),
+            ("date: y\r\n\r\n", "Message-ID: <1@h>\r\n"),
+            ("Message-Id: <x@y>\r\nDate: y\r\n\r\n", ""),
+            ("DKIM-Signature: v=1; h=from:date:message-id; b=x\r\n\r\n", ""),
+        ] {
+            assert_eq!(identity(message.as_bytes(), "today", "1@h"), wanted, "{message}");
+        }
+        let named = edited(b"From x Mon\r\nFrom: a@x\r\n\r\n", true, "w@h", both);
+        assert_eq!(String::from_utf8(named).unwrap(), format!("From x Mon\r\n{both}From: a@x\r\n\r\n"));
+    }
+
