@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::address::{Address, Grammar, domain_ok};
 use crate::clock::{Clock, System};
 use crate::journal::shown;
+use crate::mail::mailboxes::{Mailbox, mailboxes};
 use crate::mail::{Abort, Answer, Body, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch};
 use crate::wire::smtp::{Settings, SmtpWire, Tls};
 use crate::wire::{NoChunks, Wire};
@@ -247,7 +248,6 @@ fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpReq
     Ok(SmtpRequest { sender, recipients, body, smtputf8, reports: None })
 }
 
-/// Those of the command line and, with `-t`, of the message; at least one.
 /// A Date and a Message-ID of now, in this place.
 fn named_now() -> (String, String) {
     let mut chance = [0; 8];
@@ -259,6 +259,7 @@ fn named_now() -> (String, String) {
     (now.rfc5322(), format!("{}.{}.{chance:016x}@{host}", now.millis(), std::process::id()))
 }
 
+/// Those of the command line and, with `-t`, of the message; at least one.
 fn recipients(options: &Options, message: &[u8]) -> Result<Vec<Address>, Refusal> {
     let mut named: Vec<String> = options.recipients.iter().flat_map(|argument| listed(argument)).collect();
     if options.from_headers {
@@ -303,8 +304,8 @@ fn listed(argument: &str) -> Vec<String> {
 
 /// `-f`, else the caller.
 fn sender(options: &Options, caller: &Caller) -> Result<ReversePath, Refusal> {
-    match options.sender.as_deref().map(|s| s.trim_matches(['<', '>'])) {
-        Some("") => Ok(ReversePath::Null),
+    match options.sender.as_deref().map(str::trim) {
+        Some("" | "<>") => Ok(ReversePath::Null),
         given => {
             let text = given.unwrap_or(&caller.name);
             let bad =
@@ -314,9 +315,16 @@ fn sender(options: &Options, caller: &Caller) -> Result<ReversePath, Refusal> {
     }
 }
 
-/// `a@b`, `<a@b>`, or a bare name, which the relay completes.
+/// `a@b`, `<a@b>`, `Joe <a@b>`, or a bare name, which the relay completes.
 fn mailbox(text: &str) -> Option<Address> {
-    let text = text.trim().trim_start_matches('<').trim_end_matches('>');
+    let inner = text.trim().trim_start_matches('<').trim_end_matches('>');
+    address(inner).or_else(|| match mailboxes(text.as_bytes()).as_slice() {
+        [Mailbox::Address(span) | Mailbox::Bare(span)] => address(text.get(span.clone())?),
+        _ => None,
+    })
+}
+
+fn address(text: &str) -> Option<Address> {
     let parsed = match text.contains('@') {
         true => Address::parse(text, Grammar::Lenient),
         false => Address::bare(text, Grammar::Lenient),
@@ -399,6 +407,28 @@ fn dialogue(host: &str, port: u16) -> Result<(), Refusal> {
     }
 }
 
+/// Copies with CRLF at the end of each line: programs write to a pipe as they write to a file.
+fn copy_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<()> {
+    let (mut last, mut piece) = (0, Vec::new());
+    loop {
+        let octets = input.fill_buf()?;
+        let count = octets.len();
+        if count == 0 {
+            return Ok(());
+        }
+        piece.clear();
+        for octet in octets {
+            if *octet == b'\n' && last != b'\r' {
+                piece.push(b'\r');
+            }
+            piece.push(*octet);
+            last = *octet;
+        }
+        out.write_all(&piece)?;
+        input.consume(count);
+    }
+}
+
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Caller {
@@ -426,28 +456,6 @@ fn named_in(users: &str, number: u32) -> Option<Caller> {
 #[cfg(test)]
 mod tests {
     use super::*;
-/// Copies with CRLF at the end of each line: programs write to a pipe as they write to a file.
-fn copy_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<()> {
-    let (mut last, mut piece) = (0, Vec::new());
-    loop {
-        let octets = input.fill_buf()?;
-        let count = octets.len();
-        if count == 0 {
-            return Ok(());
-        }
-        piece.clear();
-        for octet in octets {
-            if *octet == b'\n' && last != b'\r' {
-                piece.push(b'\r');
-            }
-            piece.push(*octet);
-            last = *octet;
-        }
-        out.write_all(&piece)?;
-        input.consume(count);
-    }
-}
-
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()
@@ -517,6 +525,39 @@ fn copy_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<()> 
     }
 
     #[test]
+    fn a_sender_may_have_its_name_before_it() {
+        let sender = |text: &str| {
+            let options = Options::read(&["-f".into(), text.into()]).unwrap();
+            sender(&options, &Caller { name: "me".into(), full_name: None })
+                .map(|path| path.wire().to_owned())
+        };
+        for (text, wanted) in [
+            ("Foo <a@b.example>", "a@b.example"),
+            (" \"Foo, x\" <a@b.example> ", "a@b.example"),
+            ("<a@b.example>", "a@b.example"),
+            ("root (Cron)", "root"),
+            ("\"a b\"@b.example", "\"a b\"@b.example"),
+            ("<>", ""),
+            ("", ""),
+        ] {
+            assert_eq!(sender(text).as_deref(), Ok(wanted), "{text}");
+        }
+        for text in ["Foo <>", "a@b.example, c@d.example", "boss@z.example <a@b.example>", "two words"] {
+            assert_eq!(sender(text).map_err(|r| r.code), Err(EX_USAGE), "{text}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_dialogue_end_in_crlf_whatever_the_pieces() {
+        let text = b"EHLO a\nMAIL FROM:<>\r\n\n.\r\nx\ry\n";
+        for size in 1..=text.len() {
+            let mut out = Vec::new();
+            copy_lines(&mut BufReader::with_capacity(size, &text[..]), &mut out).unwrap();
+            assert_eq!(out, b"EHLO a\r\nMAIL FROM:<>\r\n\r\n.\r\nx\ry\r\n", "{size}");
+        }
+    }
+
+    #[test]
     fn replies_become_codes() {
         let answer = |code, enhanced| Answer { code, enhanced, text: "x".into() };
         let smtp = |phase, last: Answer, recipients| {
@@ -547,39 +588,6 @@ fn copy_lines(input: &mut impl BufRead, out: &mut impl Write) -> io::Result<()> 
         ] {
             let told = format!("{reply:?}");
             assert_eq!(judge(reply, "h:25").err().map(|r| r.code), code, "{told}");
-        }
-    }
-
-    #[test]
-    fn a_sender_may_have_its_name_before_it() {
-        let sender = |text: &str| {
-            let options = Options::read(&["-f".into(), text.into()]).unwrap();
-            sender(&options, &Caller { name: "me".into(), full_name: None })
-                .map(|path| path.wire().to_owned())
-        };
-        for (text, wanted) in [
-            ("Foo <a@b.example>", "a@b.example"),
-            (" \"Foo, x\" <a@b.example> ", "a@b.example"),
-            ("<a@b.example>", "a@b.example"),
-            ("root (Cron)", "root"),
-            ("\"a b\"@b.example", "\"a b\"@b.example"),
-            ("<>", ""),
-            ("", ""),
-        ] {
-            assert_eq!(sender(text).as_deref(), Ok(wanted), "{text}");
-        }
-        for text in ["Foo <>", "a@b.example, c@d.example", "boss@z.example <a@b.example>", "two words"] {
-            assert_eq!(sender(text).map_err(|r| r.code), Err(EX_USAGE), "{text}");
-        }
-    }
-
-    #[test]
-    fn lines_of_a_dialogue_end_in_crlf_whatever_the_pieces() {
-        let text = b"EHLO a\nMAIL FROM:<>\r\n\n.\r\nx\ry\n";
-        for size in 1..=text.len() {
-            let mut out = Vec::new();
-            copy_lines(&mut BufReader::with_capacity(size, &text[..]), &mut out).unwrap();
-            assert_eq!(out, b"EHLO a\r\nMAIL FROM:<>\r\n\r\n.\r\nx\ry\r\n", "{size}");
         }
     }
 

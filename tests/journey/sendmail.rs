@@ -68,6 +68,13 @@ fn recipients_senders_and_ends_are_as_the_options_say() {
     assert_eq!(ended(&output), (Some(0), String::new()));
     let received = upstream.wait_for(2);
     assert_eq!((received[1].to.len(), received[1].mail.split(' ').next()), (1, Some("<>")));
+
+    let quoted = b"To: \"a b\"@example.com\n\nx\n";
+    let output = call("sendmail", &["-t", "-f", "Shop <shop@example.org>"], &submit, quoted);
+    assert_eq!(ended(&output), (Some(0), String::new()));
+    let received = upstream.wait_for(3);
+    assert_eq!(received[2].to, ["<\"a b\"@example.com>"]);
+    assert!(received[2].mail.starts_with("<shop@example.org>"), "{}", received[2].mail);
 }
 
 #[test]
@@ -105,6 +112,11 @@ fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
     assert_eq!(output.status.code(), Some(0), "{replies}");
     assert!(replies.starts_with("220 ") && replies.contains("\r\n250 2.0.0 queued as "), "{replies}");
     upstream.wait_for(1);
+    let said = String::from_utf8_lossy(said).replace('\r', "");
+    let output = call("sendmail", &["-bs"], &submit, said.as_bytes());
+    let replies = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(replies.contains("\r\n250 2.0.0 queued as "), "lines that end in LF: {replies}");
+    assert!(upstream.wait_for(2)[1].text().ends_with("Subject: s\r\n\r\nx\r\n"));
 
     assert_eq!(ended(&call("newaliases", &[], &submit, b"")), (Some(0), String::new()));
     let (code, told) = ended(&call("mailq", &[], &submit, b""));
@@ -113,11 +125,6 @@ fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
         "in a folder without a relay: {code:?} {told}"
     );
     let ran = relay.cli(&["sendmail", "--help"]);
-    let said = String::from_utf8_lossy(said).replace('\r', "");
-    let output = call("sendmail", &["-bs"], &submit, said.as_bytes());
-    let replies = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(replies.contains("\r\n250 2.0.0 queued as "), "lines that end in LF: {replies}");
-    assert!(upstream.wait_for(2)[1].text().ends_with("Subject: s\r\n\r\nx\r\n"));
     assert!(ran.out.contains("POSTROAD_SUBMIT") && ran.out.contains("Example: "), "{}", ran.out);
 }
 
@@ -235,9 +242,9 @@ fn more_recipients_than_one_transaction_may_have_all_get_it() {
     wait_until("all have it", Duration::from_secs(20), || got().len() == 5);
     let wanted: Vec<String> = to.iter().map(|to| format!("<{to}>")).collect();
     assert_eq!(got(), wanted);
-}
     let named = |name: &str| {
         let all: HashSet<_> = upstream.received().iter().map(|mail| mail.header(name).unwrap()).collect();
         all.len()
     };
     assert_eq!((named("Message-ID"), named("Date")), (1, 1), "it is one message");
+}

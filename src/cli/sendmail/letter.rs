@@ -59,9 +59,27 @@ pub(super) fn recipients(message: &[u8]) -> Vec<String> {
         let block = [b"To:", field.value(), b"\r\n"].concat();
         let Some(parsed) = MessageParser::new().parse_headers(&block) else { continue };
         let Some(HeaderValue::Address(list)) = parsed.header("To") else { continue };
-        found.extend(list.iter().filter_map(of).map(str::to_owned));
+        let written = written(field.value(), list.iter().count());
+        let named = |(n, one)| Some(quoted(of(one)?, written.get(n).copied()));
+        found.extend(list.iter().enumerate().filter_map(named).map(str::to_owned));
     }
     found
+}
+
+/// The addresses as they are written, where there are as many as the parser found.
+fn written(value: &[u8], count: usize) -> Vec<&str> {
+    let text = |mailbox| match mailbox {
+        Mailbox::Address(span) | Mailbox::Bare(span) => std::str::from_utf8(&value[span]).ok(),
+        Mailbox::Odd => None,
+    };
+    let written: Option<Vec<&str>> = mailboxes(value).into_iter().map(text).collect();
+    written.filter(|written| written.len() == count).unwrap_or_default()
+}
+
+/// The parser takes the local part of `"a b"@x.example` for a name, and `@x.example` for the address.
+fn quoted<'a>(parsed: &'a str, written: Option<&'a str>) -> &'a str {
+    let whole = written.filter(|written| written.starts_with('"') && written.ends_with(parsed));
+    whole.filter(|_| parsed.starts_with('@')).unwrap_or(parsed)
 }
 
 /// The parser takes a bare name (`root`) for a name without an address.
@@ -81,6 +99,7 @@ pub(super) fn identity(message: &[u8], date: &str, id: &str) -> String {
 pub(super) fn edited(message: &[u8], without_bcc: bool, from: &str, also: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + from.len() + also.len() + 16);
     out.extend_from_slice(&message[..mailbox_line(message)]);
+    out.extend_from_slice(also.as_bytes());
     if !fields(message).any(|field| field.is("From") || field.is("Resent-From")) {
         out.extend_from_slice(format!("From: {from}\r\n").as_bytes());
     }
@@ -99,7 +118,6 @@ pub(super) fn edited(message: &[u8], without_bcc: bool, from: &str, also: &str) 
     out
 }
 
-    out.extend_from_slice(also.as_bytes());
 /// A From that is added: a name where there is one, quoted, or encoded where it is not ASCII.
 pub(super) fn mailbox(address: &str, full_name: Option<&str>) -> String {
     let name: String = full_name.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
@@ -185,6 +203,9 @@ mod tests {
                         Bcc: Team: d@x.example, e@x.example;\r\nTo: undisclosed-recipients:;\r\n\r\nTo: body@x.example\r\n";
         let all = ["a@x.example", "b@x.example", "root", "c@x.example", "d@x.example", "e@x.example"];
         assert_eq!(recipients(message), all);
+        let quoted = b"To: \"a b\"@x.example, C <\"c,d\"@x.example>, \"E, f\" <e@x.example>\r\nCc: \"g\\\"h\"@x.example\r\n\r\n";
+        let all = ["\"a b\"@x.example", "\"c,d\"@x.example", "e@x.example", "\"g\\\"h\"@x.example"];
+        assert_eq!(recipients(quoted), all);
         let resent = b"Resent-To: new@x.example\r\nTo: old@x.example\r\n\r\n";
         assert_eq!(recipients(resent), ["new@x.example"]);
     }
@@ -207,12 +228,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_cannot_end_the_field_it_stands_in() {
-        assert_eq!(mailbox("w@h", Some("A \"b\" \\c\r\nBcc: x")), "\"A \\\"b\\\" \\\\cBcc: x\" <w@h>");
-        assert_eq!(mailbox("w@h", Some(" ")), "w@h");
-    }
-}
-    #[test]
     fn what_names_a_message_is_added_where_it_is_missing_and_no_signature_minds() {
         let both = "Date: today\r\nMessage-ID: <1@h>\r\n";
         for (message, wanted) in [
@@ -228,3 +243,9 @@ mod tests {
         assert_eq!(String::from_utf8(named).unwrap(), format!("From x Mon\r\n{both}From: a@x\r\n\r\n"));
     }
 
+    #[test]
+    fn a_name_cannot_end_the_field_it_stands_in() {
+        assert_eq!(mailbox("w@h", Some("A \"b\" \\c\r\nBcc: x")), "\"A \\\"b\\\" \\\\cBcc: x\" <w@h>");
+        assert_eq!(mailbox("w@h", Some(" ")), "w@h");
+    }
+}
