@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use mail_parser::parsers::MessageStream;
 
-use super::headers::{Field, OURS, fields};
+use super::headers::{Field, OURS, Separator, fields};
 use crate::clock::Timestamp;
 
 /// Labels of one message.
@@ -29,6 +29,8 @@ pub const METADATA_MAX: usize = 20;
 pub const VALUE_OCTETS_MAX: usize = 255;
 /// A pair's key.
 pub const KEY_OCTETS_MAX: usize = 40;
+/// Of what is no field's name, in an error.
+const SHOWN_CHARS: usize = 60;
 /// No message waits longer for its moment.
 pub const SEND_AT_MAX: Duration = Duration::from_secs(30 * 86_400);
 
@@ -70,12 +72,17 @@ impl Asks {
     /// Reads the header block at the beginning of `octets`.
     pub fn read(octets: &[u8], now: Timestamp) -> Result<Asks, BadAsk> {
         let mut asks = Asks::default();
-        for field in fields(octets) {
+        let mut all = fields(octets);
+        for field in all.by_ref() {
             let Some(name) = ours(&field) else { continue };
             let bad = |why: String| BadAsk { field: spelled(&field), why };
             asks.take(&name, field.value(), now).map_err(bad)?;
         }
-        Ok(asks)
+        let end = all.end();
+        match end.separator {
+            Separator::Missing => nothing_lost(octets, end.body_at).map(|()| asks),
+            Separator::EmptyLine | Separator::End => Ok(asks),
+        }
     }
 
     fn take(&mut self, name: &str, value: &[u8], now: Timestamp) -> Result<(), String> {
@@ -116,14 +123,43 @@ impl Asks {
     }
 }
 
+/// Where a line that is no field ended the header block: whether one of ours stands from there to the next empty line.
+/// It was meant as a field, and would be text.
+fn nothing_lost(octets: &[u8], body_at: usize) -> Result<(), BadAsk> {
+    let lines = octets[body_at..].split_inclusive(|b| *b == b'\n').take_while(|line| *line != b"\r\n");
+    for (n, line) in lines.enumerate() {
+        let colon = line.iter().position(|b| *b == b':');
+        let Some(name) = colon.map(|at| &line[..at]).filter(|name| is_ours(name)) else { continue };
+        let why = match n {
+            0 => "is no field's name: it has blanks, or what is no letter, digit, _ or -".into(),
+            _ => {
+                let ended_at = 1 + octets[..body_at].iter().filter(|b| **b == b'\n').count();
+                format!(
+                    "stands behind line {ended_at}, which is no header field and so ended the header block; fold long \
+                     fields with a blank at the start of the next line"
+                )
+            }
+        };
+        return Err(BadAsk { field: cleaned(name).chars().take(SHOWN_CHARS).collect(), why });
+    }
+    Ok(())
+}
+
+fn is_ours(name: &[u8]) -> bool {
+    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+}
+
 /// The name behind `X-Postroad-`, in lower case.
 fn ours(field: &Field<'_>) -> Option<String> {
-    let (start, name) = field.name.split_at_checked(OURS.len())?;
-    start.eq_ignore_ascii_case(OURS).then(|| String::from_utf8_lossy(name).to_ascii_lowercase())
+    is_ours(field.name).then(|| String::from_utf8_lossy(&field.name[OURS.len()..]).to_ascii_lowercase())
 }
 
 fn spelled(field: &Field<'_>) -> String {
-    String::from_utf8_lossy(field.name).chars().filter(|c| !c.is_control()).collect()
+    cleaned(field.name)
+}
+
+fn cleaned(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().filter(|c| !c.is_control()).collect()
 }
 
 fn once<T>(place: &mut Option<T>, value: T) -> Result<(), String> {
@@ -289,6 +325,29 @@ mod tests {
         ] {
             let said = read(fields).unwrap_err();
             assert!(said.contains(told), "{fields}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_was_meant_as_a_field_and_is_none_is_told() {
+        let read = |text: &str| Asks::read(text.as_bytes(), NOW).map_err(|bad| bad.to_string());
+        for (text, told) in [
+            ("X-Postroad-Metadata-k k: v\r\n\r\n", "X-Postroad-Metadata-k k: is no field's name"),
+            ("A: b\r\nx-postroad-t\u{1}ag: v\r\nB: c\r\n\r\n", "x-postroad-tag: is no field's name"),
+            (
+                "A: b\r\nno field\r\nX-Postroad-Stream: x\r\n\r\nhi\r\n",
+                "X-Postroad-Stream: stands behind line 2,",
+            ),
+        ] {
+            let said = read(text).unwrap_err();
+            assert!(said.starts_with(told), "{text:?}: {said}");
+        }
+        for text in [
+            "A: b\r\nno field\r\n\r\nX-Postroad-Stream: x\r\n",
+            "text alone\r\nof X-Postroad-Stream: x\r\nX-Postroad-Stream, a field\r\n",
+            "A: b\r\n\r\nX-Postroad-Metadata-k k: v\r\n",
+        ] {
+            assert_eq!(read(text), Ok(Asks::default()), "{text:?}");
         }
     }
 
