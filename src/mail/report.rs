@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::envelope::ReversePath;
 use super::headers::{LINE_OCTETS_MAX, fields};
 use super::message::Message;
-use super::notify::{Ask, Asks, Notify, Return, decode_xtext};
+use super::notify::{Ask, Asks, Notify, Return, decode_xtext, utf8_xtext};
 use super::transfer::quoted_printable;
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -303,16 +303,7 @@ fn final_recipient(address: &Address) -> String {
     if let Some(ascii) = address.ascii_wire() {
         return format!("rfc822; {ascii}");
     }
-    let mut text = String::from("utf-8; ");
-    for c in address.wire().chars() {
-        match c {
-            '!'..='~' if !matches!(c, '\\' | '+' | '=') => text.push(c),
-            c => {
-                let _ = write!(text, "\\x{{{:X}}}", u32::from(c));
-            }
-        }
-    }
-    text
+    format!("utf-8; {}", utf8_xtext(address.wire()))
 }
 
 /// xtext in the clear, where that is printable ASCII.

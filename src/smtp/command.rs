@@ -4,7 +4,7 @@ use super::path::{Path, PathError, take_path};
 use super::reply::{self, Reply};
 use crate::address::{AddressError, Grammar};
 use crate::mail::BodyKind;
-use crate::mail::notify::{Ask, Asks, Notify, Return, is_original, is_xtext};
+use crate::mail::notify::{Ask, Notify, Return, envelope_id, original};
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,8 +182,7 @@ fn mail_parameter(mail: &mut Mail, name: &str, value: Option<&str>) -> Result<us
         mail.ret = Some(value.and_then(Return::parse).ok_or(reply::BAD_RET)?);
         Ok(4)
     } else if name.eq_ignore_ascii_case("ENVID") {
-        let fits = |v: &&str| !v.is_empty() && v.len() <= Asks::ENVELOPE_ID_OCTETS_MAX && is_xtext(v);
-        mail.envelope_id = Some(value.filter(fits).ok_or(reply::BAD_ENVID)?.to_owned());
+        mail.envelope_id = Some(value.and_then(envelope_id).ok_or(reply::BAD_ENVID)?);
         Ok(5)
     } else {
         Err(unknown_parameter(name))
@@ -210,8 +209,7 @@ fn rcpt(argument: &[u8], grammar: Grammar) -> Result<(Path, Ask), Reply> {
         let twice = if name.eq_ignore_ascii_case("NOTIFY") {
             ask.notify.replace(value.and_then(Notify::parse).ok_or(reply::BAD_NOTIFY)?).is_some()
         } else if name.eq_ignore_ascii_case("ORCPT") {
-            let fits = |v: &&str| v.len() <= Asks::ORIGINAL_OCTETS_MAX && is_original(v);
-            ask.original.replace(value.filter(fits).ok_or(reply::BAD_ORCPT)?.to_owned()).is_some()
+            ask.original.replace(value.and_then(original).ok_or(reply::BAD_ORCPT)?).is_some()
         } else {
             return Err(unknown_parameter(name));
         };
@@ -311,6 +309,7 @@ mod tests {
             ("MAIL FROM:<a@b.c> RET=FULL RET=FULL", 501),
             ("MAIL FROM:<a@b.c> ENVID=", 501),
             ("MAIL FROM:<a@b.c> ENVID=a+2", 501),
+            ("MAIL FROM:<a@b.c> ENVID=a+0D+0Ab", 501),
             ("MAIL FROM:<a@b.c> FOO", 555),
             ("MAIL FROM:<a@b.c>SIZE=1", 501),
             ("MAIL FROM", 501),
@@ -323,6 +322,8 @@ mod tests {
             ("RCPT TO:<a@b.c> NOTIFY", 501),
             ("RCPT TO:<a@b.c> NOTIFY=NEVER NOTIFY=NEVER", 501),
             ("RCPT TO:<a@b.c> ORCPT=a@b.c", 501),
+            ("RCPT TO:<a@b.c> ORCPT=rfc822;j\u{f6}rg@b.c", 250),
+            ("RCPT TO:<a@b.c> ORCPT=rfc822;a+0d+0ab@b.c", 501),
             ("RCPT TO:<a@b.c> BY=120;R", 555),
             ("RCPT TO:<no-domain-here@>", 553),
             ("RCPT TO:", 501),

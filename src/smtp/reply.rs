@@ -195,14 +195,17 @@ pub const BAD_RET: Reply = Reply::new(501, (5, 5, 4), "RET takes FULL or HDRS");
 pub const BAD_ENVID: Reply = Reply::new(
     501,
     (5, 5, 4),
-    "ENVID takes at most 100 characters of xtext (RFC 3461), such as ENVID=QQ314159",
+    "ENVID takes at most 100 characters of xtext (RFC 3461) for printable ASCII, such as ENVID=QQ314159",
 );
 /// `NOTIFY=x`
 pub const BAD_NOTIFY: Reply =
     Reply::new(501, (5, 5, 4), "NOTIFY takes NEVER alone, or any of SUCCESS,FAILURE,DELAY");
 /// `ORCPT=x`
-pub const BAD_ORCPT: Reply =
-    Reply::new(501, (5, 5, 4), "ORCPT takes a type, a semicolon and xtext, such as ORCPT=rfc822;name@domain");
+pub const BAD_ORCPT: Reply = Reply::new(
+    501,
+    (5, 5, 4),
+    "ORCPT takes a type, a semicolon and xtext (RFC 3461) without control characters, such as ORCPT=rfc822;name@domain",
+);
 /// `SMTPUTF8=x`
 pub const BAD_UTF8: Reply = Reply::new(501, (5, 5, 4), "SMTPUTF8 takes no value");
 

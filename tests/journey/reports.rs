@@ -131,7 +131,7 @@ fn who_said_never_and_who_has_no_sender_hear_nothing() {
     // The last of all is told of; by then the others would have been.
     submit(
         &mut client,
-        "MAIL FROM:<last@example.org> ENVID=here+2Band+2Bnow",
+        "MAIL FROM:<last@example.org> ENVID=here+2band+2Bnow",
         &["RCPT TO:<gone@example.com> NOTIFY=FAILURE ORCPT=rfc822;old@example.com"],
     );
     let all = reports(&upstream, 1);
@@ -166,13 +166,19 @@ fn an_address_beyond_ascii_is_reported() {
     upstream.fail_always(Point::Rcpt(1), Fault::Reply("550 5.1.1 niemand"));
     let relay = Relay::to(&upstream);
     let mut client = relay.client();
-    submit(&mut client, "MAIL FROM:<app@example.org> SMTPUTF8", &["RCPT TO:<gr\u{fc}n@example.com>"]);
+    let rcpt = "RCPT TO:<gr\u{fc}n@example.com> ORCPT=rfc822;j\u{f6}rg@example.com";
+    submit(&mut client, "MAIL FROM:<app@example.org> SMTPUTF8", &[rcpt]);
     wait_until("the refusal", BOUND, || upstream.commands().iter().any(|(_, c)| c.contains("gr\u{fc}n")));
     upstream.heal();
     let report = reports(&upstream, 1).remove(0);
     assert!(report.data.is_ascii());
     let expected = ["utf-8; gr\\x{FC}n@example.com", "failed", "5.1.1", "smtp; 550 5.1.1 niemand"];
     assert_eq!(fates(&report), [expected.map(str::to_owned)]);
+    assert!(
+        report.text().contains("Original-Recipient: utf-8; j\\x{F6}rg@example.com\r\n"),
+        "{}",
+        report.text()
+    );
     let read = MessageParser::default().parse(&report.data).unwrap();
     assert!(read.body_text(0).unwrap().contains("gr\u{fc}n@example.com"));
 }
@@ -182,7 +188,7 @@ fn the_next_hop_is_asked_where_it_takes_that_and_else_success_is_told_here() {
     let (plain, dsn) = (Upstream::start(), Manner::default());
     let extensions = [dsn.extensions.clone(), vec!["DSN".into()]].concat();
     let knows = Upstream::with(Manner { extensions, ..dsn });
-    let rcpt = ["RCPT TO:<ok@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2Bb@example.com"];
+    let rcpt = ["RCPT TO:<ok@example.com> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;a+2bb@example.com"];
     for upstream in [&plain, &knows] {
         let relay = Relay::to(upstream);
         submit(&mut relay.client(), "MAIL FROM:<app@example.org> RET=HDRS ENVID=x1", &rcpt);
