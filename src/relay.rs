@@ -136,6 +136,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
         addresses,
         told: Arc::clone(&told),
         reports: Arc::clone(&reports.settings),
+        secure: secure.clone(),
         token,
     };
     let reloader = Reloader::new(parts, reload::Present { config, authenticator, lines });

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use axum::http::StatusCode;
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -24,6 +25,8 @@ type Tell = Box<dyn Fn(&[Pin]) + Send + Sync>;
 /// The certificate of the side port.
 pub struct Secure {
     certificates: Arc<Certificates>,
+    /// As they were at the start, or at the latest reload.
+    known: ArcSwap<Certificates>,
     shown: Mutex<Vec<CertificateDer<'static>>>,
     tell: Tell,
 }
@@ -37,10 +40,23 @@ impl std::fmt::Debug for Secure {
 impl Secure {
     /// Tells at once of the present certificate, and of each new one before a client sees it.
     pub fn new(certificates: Arc<Certificates>, tell: impl Fn(&[Pin]) + Send + Sync + 'static) -> Self {
-        let secure = Secure { certificates, shown: Mutex::default(), tell: Box::new(tell) };
+        let known = ArcSwap::new(Arc::clone(&certificates));
+        let secure = Secure { certificates, known, shown: Mutex::default(), tell: Box::new(tell) };
         let (_, leaf) = secure.certificates.acceptor_and_leaf();
         secure.shows(leaf);
         secure
+    }
+
+    /// The certificate where it is another than at the latest reload; one that cannot be used is none.
+    pub fn renewed(&self) -> Option<Certificates> {
+        self.certificates.read_anew().ok().filter(|anew| !self.known.load().same_as(anew))
+    }
+
+    /// The reload that found it is done: nobody sees the one before any more.
+    pub fn takes(&self, renewed: Certificates) {
+        if self.certificates.reload().is_ok() {
+            self.known.store(Arc::new(renewed));
+        }
     }
 
     fn shows(&self, leaf: CertificateDer<'static>) {

@@ -24,6 +24,9 @@ use crate::mail::Budget;
 use crate::smtp::{Authenticator, BindError, Doorway, Manner};
 use crate::store::Store;
 
+/// Of files that have the name they had and other content.
+const AGAIN: &str = "read again";
+
 /// Reads the configuration anew, as the start did.
 pub type Source = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 
@@ -38,6 +41,7 @@ pub(super) struct Parts {
     pub addresses: Vec<SocketAddr>,
     pub told: Arc<ArcSwap<http::Told>>,
     pub reports: Arc<ArcSwap<bounce::Settings>>,
+    pub secure: Option<Arc<http::Secure>>,
     pub token: String,
 }
 
@@ -102,10 +106,17 @@ impl Reloader {
         let Changes { config, mut changed, restart } = changes::between(&present.config, read);
         let ready = self.make(&present, config)?;
         self.note_files(&ready, &present.lines, &mut changed);
+        let renewed = self.parts.secure.as_ref().and_then(|secure| secure.renewed().zip(Some(secure)));
+        if renewed.is_some() {
+            changed.push(Change::new("http.tls_cert", AGAIN));
+        }
         let warnings = loaded.warnings.iter().map(Problem::to_string).collect();
         let of_flow = ["esp.", "stream.", "server."];
         let touched = changed.iter().any(|change| of_flow.iter().any(|at| change.key.starts_with(at)));
         self.put_in_place(&mut present, ready, touched).await?;
+        if let Some((renewed, secure)) = renewed {
+            secure.takes(renewed);
+        }
         Ok(Reloaded { changed, restart, warnings })
     }
 
@@ -124,7 +135,6 @@ impl Reloader {
 
     /// Files that have the name they had and other content.
     fn note_files(&self, ready: &Ready, lines: &Lines, changed: &mut Vec<Change>) {
-        const AGAIN: &str = "read again";
         for (manner, doorway) in ready.manners.iter().zip(&self.parts.doorways) {
             let (before, settings) = (doorway.certificates(), doorway.settings());
             let now = ready.config.listeners.iter().find(|l| l.name == settings.name);

@@ -64,6 +64,8 @@ struct Present {
 pub struct Certificates {
     files: CertificateFiles,
     present: ArcSwap<Present>,
+    /// The server's own certificate as it was read for the first time.
+    first: CertificateDer<'static>,
     seen: Mutex<(Instant, Stamp)>,
 }
 
@@ -71,8 +73,10 @@ impl Certificates {
     /// Reads them for the first time.
     pub fn load(files: CertificateFiles) -> Result<Self, CertificateError> {
         let stamp = stamp(&files);
-        let present = ArcSwap::from_pointee(read(&files)?);
-        Ok(Certificates { files, present, seen: Mutex::new((monotonic(), stamp)) })
+        let present = read(&files)?;
+        let first = present.leaf.clone();
+        let present = ArcSwap::from_pointee(present);
+        Ok(Certificates { files, present, first, seen: Mutex::new((monotonic(), stamp)) })
     }
 
     /// Reads them again, whether they changed or not. The old ones stay where the new are broken.
@@ -84,9 +88,15 @@ impl Certificates {
         Ok(())
     }
 
-    /// Whether these show the certificate that those show.
+    /// The same files, read for the first time once more.
+    pub fn read_anew(&self) -> Result<Self, CertificateError> {
+        Certificates::load(self.files.clone())
+    }
+
+    /// Whether these were read with the certificate that those were read with: a client that came between may have had
+    /// them read again.
     pub fn same_as(&self, other: &Certificates) -> bool {
-        self.present.load().leaf == other.present.load().leaf
+        self.first == other.first
     }
 
     /// What begins TLS with a client, with the present certificate.

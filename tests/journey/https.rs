@@ -99,6 +99,21 @@ fn a_renewed_certificate_is_taken_and_the_commands_follow() {
 }
 
 #[test]
+fn a_reload_tells_of_a_renewed_certificate() {
+    let (_upstream, relay) = start();
+    let reload = || relay.cli(&["reload"]).must(0).out;
+    let renewed = Pki::new("localhost");
+    renewed.write(relay.folder());
+    assert_eq!(reload(), "http.tls_cert: read again\n");
+    assert!(trusts(&relay, &renewed), "it is in use at once");
+    assert_eq!(reload(), "nothing has changed\n");
+    // One that a client had read before is news to who reloads all the same.
+    pki().write(relay.folder());
+    wait_until("the next", Duration::from_secs(90), || trusts(&relay, pki()));
+    assert_eq!(reload(), "http.tls_cert: read again\n");
+}
+
+#[test]
 fn handshakes_that_do_not_end_are_cut_and_keep_nobody_out() {
     let (_upstream, relay) = start();
     // A handshake record of which the rest never comes.
