@@ -42,7 +42,9 @@ pub struct DeliveryId {
 
 /// A text that is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an id: ids have 13 letters and digits, such as 01jd3k5v9m2xq")]
+#[error(
+    "not an id: an id has 13 digits and letters (none of i, l, o and u), the first of them 0 to 7, such as 01jd3k5v9m2xq"
+)]
 pub struct BadId;
 
 macro_rules! id {
