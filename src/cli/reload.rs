@@ -34,7 +34,7 @@ fn tell(done: &Reloaded, out: &mut impl Write) -> std::io::Result<()> {
     for change in &done.changed {
         writeln!(out, "{}: {}", shown(&change.key), shown(&change.what))?;
     }
-    if done.changed.is_empty() {
+    if done.changed.is_empty() && done.restart.is_empty() {
         writeln!(out, "nothing has changed")?;
     }
     for change in &done.restart {
@@ -62,6 +62,19 @@ mod tests {
         reload(&relay.common, &mut out).await.unwrap();
         let told = String::from_utf8(out).unwrap();
         assert_eq!(told, "esp.a.rate: changed\nhttp.address: changed, and stays as it was until a restart\n");
+
+        let only_later = Reloaded {
+            restart: vec![crate::http::reload::Change::new("http.address", "changed")],
+            ..Reloaded::default()
+        };
+        for (done, told) in [
+            (Reloaded::default(), "nothing has changed\n"),
+            (only_later, "http.address: changed, and stays as it was until a restart\n"),
+        ] {
+            let mut out = Vec::new();
+            tell(&done, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), told);
+        }
 
         relay.queue.broken.store(true, Ordering::SeqCst);
         let failure = reload(&relay.common, &mut Vec::new()).await.unwrap_err();

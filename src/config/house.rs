@@ -104,7 +104,8 @@ fn certificate(t: &mut TableReader<'_, '_>) -> Option<CertificateFiles> {
     for (name, missing, other) in
         [("tls_cert", chain.is_none(), key.is_some()), ("tls_key", key.is_none(), chain.is_some())]
     {
-        if missing && other {
+        // One that is there and cannot be read is told already.
+        if missing && other && !t.is_wrong(name) {
             t.problem(
                 name,
                 "is missing: HTTPS needs both tls_cert and tls_key (PEM); leave out both for HTTP",

@@ -77,8 +77,15 @@ fn as_far_as_it_goes(old: &Config, mut new: Config, restart: &mut Vec<Change>) -
         restart.push(Change::new("http.address", CHANGED));
     }
     new.http.address = old.http.address;
-    if new.http.certificate != old.http.certificate {
-        restart.push(Change::new("http.tls_cert", CHANGED));
+    let files = |http: &HttpSettings| {
+        let files = http.certificate.clone();
+        files.map_or((None, None), |files| (Some(files.chain), Some(files.key)))
+    };
+    let ((old_chain, old_key), (chain, key)) = (files(&old.http), files(&new.http));
+    for (name, differs) in [("http.tls_cert", old_chain != chain), ("http.tls_key", old_key != key)] {
+        if differs {
+            restart.push(Change::new(name, CHANGED));
+        }
     }
     new.http.certificate.clone_from(&old.http.certificate);
     let written = std::mem::take(&mut new.listeners);
