@@ -49,7 +49,7 @@ pub(super) fn new_config(
         return Err(Failure::Usage(found.faults.join("; ")));
     }
     if found.tables.is_empty() {
-        return Err(Failure::Failed(match found.unused.is_empty() {
+        return Err(Failure::Usage(match found.unused.is_empty() {
             false => format!("no file was made: {}", found.unused.join("; ")),
             true => format!("none of these is set in the environment: {}", NAMED_BY.join(", ")),
         }));
@@ -242,14 +242,14 @@ mod tests {
     #[test]
     fn where_the_environment_names_none_that_is_told() {
         let failure = made(&[("SENDGRID_API_KEY", " ")]).unwrap_err();
-        assert_eq!(failure.exit_code(), 1);
+        assert_eq!(failure.exit_code(), 2);
         assert!(failure.message().unwrap().contains("SENDGRID_API_KEY, POSTMARK_API_KEY"));
     }
 
     #[test]
     fn keys_that_cannot_be_used_make_no_file() {
         let failure = made(&[("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_SECRET_ACCESS_KEY", "k")]).unwrap_err();
-        assert_eq!(failure.exit_code(), 1);
+        assert_eq!(failure.exit_code(), 2);
         assert!(failure.message().unwrap().contains("set AWS_REGION"), "{failure:?}");
         let variables =
             [("AWS_ACCESS_KEY_ID", "AKIA"), ("AWS_REGION", "eu-west-1"), ("SES_SMTP_PASSWORD", "s3cret")];

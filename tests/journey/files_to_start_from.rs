@@ -25,9 +25,9 @@ fn what_new_config_prints_is_good() {
         assert_eq!(checked.code, 0, "{}\n{}", checked.err, made.out);
     }
     let none = run(&["new-config", "--from-env"], folder.path(), &[]);
-    assert!(none.code == 1 && none.err.contains("SENDGRID_API_KEY"), "{}", none.err);
+    assert!(none.code == 2 && none.err.contains("SENDGRID_API_KEY"), "{}", none.err);
     let unused = run(&["new-config", "--from-env"], folder.path(), &[("AWS_ACCESS_KEY_ID", "AKIA")]);
-    assert!(unused.code == 1 && unused.err.contains("set AWS_REGION") && unused.out.is_empty(), "{unused:?}");
+    assert!(unused.code == 2 && unused.err.contains("set AWS_REGION") && unused.out.is_empty(), "{unused:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else was made");
 }
 
