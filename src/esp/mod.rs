@@ -9,6 +9,7 @@ pub mod sendgrid;
 pub mod ses;
 pub mod settings;
 pub mod smtp;
+mod stopped;
 #[cfg(test)]
 mod testing;
 

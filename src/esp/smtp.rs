@@ -9,6 +9,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::answers::without_words;
+use super::stopped;
 use super::{Esp, Parcel, Unfit};
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -166,24 +167,25 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
                 Outcome::Accepted { remote_id: remote_id(&smtp.last.text), said: smtp.last.to_string() }
             }
             // Taken, but the transaction ended at another one's RCPT: no word about this recipient.
-            Some(_) if smtp.phase == Phase::Rcpt => self.refused(Phase::Ehlo, &smtp.last),
-            _ => self.refused(smtp.phase, &smtp.last),
+            Some(_) if smtp.phase == Phase::Rcpt => self.refused(Phase::Ehlo, &smtp.last, false),
+            _ => self.refused(smtp.phase, &smtp.last, false),
         }
     }
 
     /// A refusal at RCPT. Beside one that was taken, "too many" speaks of this transaction alone.
     fn not_taken(&self, own: &Answer, all: &[Answer]) -> Outcome {
-        if too_many_recipients(own) && all.iter().any(Answer::positive) {
+        let taken_beside = all.iter().any(Answer::positive);
+        if too_many_recipients(own) && taken_beside {
             let fault = Fault::Throttled(Throttle::Transaction);
             return Outcome::Refused { fault, lasting: false, wait: None, said: own.to_string() };
         }
-        self.refused(Phase::Rcpt, own)
+        self.refused(Phase::Rcpt, own, taken_beside)
     }
 
-    fn refused(&self, phase: Phase, answer: &Answer) -> Outcome {
+    fn refused(&self, phase: Phase, answer: &Answer, taken_beside: bool) -> Outcome {
         let said = answer.to_string();
         let own = (self.own)(phase, answer);
-        let meant = own.or_else(|| fault(phase, answer, self.now).map(Meant::Fault));
+        let meant = own.or_else(|| fault(phase, answer, taken_beside, self.now).map(Meant::Fault));
         let Some(Meant::Fault(fault)) = meant else { return Outcome::Unfit { why: said } };
         let wait = match fault {
             Fault::Throttled(Throttle::Window(_)) => Some(QUOTA_WAIT),
@@ -211,16 +213,20 @@ fn too_many_recipients(answer: &Answer) -> bool {
 }
 
 /// Whose fault a refusal is; `None`: nobody's, the message does not fit. The first row that applies counts.
-fn fault(phase: Phase, answer: &Answer, now: Timestamp) -> Option<Fault> {
+fn fault(phase: Phase, answer: &Answer, taken_beside: bool, now: Timestamp) -> Option<Fault> {
     let words = Words::of(answer);
     let code = answer.code;
     let throttled = Fault::Throttled(Throttle::Rate);
+    // Whose sending has its limit, or goes too fast, is told so also where the words speak of its account.
+    let is_limit = words.quota() || (!answer.lasting() && words.throttle());
+    let stopped = if is_limit { None } else { stopped::whose(phase, answer, taken_beside) };
     Some(match phase {
         Phase::Token => token_fault(&words),
         // 530 authentication required, 535 credentials invalid, at whatever command they come (RFC 4954 section 6).
         _ if matches!(code, 530 | 535) => Fault::Account,
         Phase::Auth if answer.lasting() => Fault::Account,
         Phase::Rcpt if words.does_not_fit_at_rcpt() => return None,
+        _ if let Some(fault) = stopped => fault,
         Phase::Rcpt => recipient_fault(answer, &words, now),
         // Google: "550 5.4.5 Daily user sending limit exceeded"; SES: "454 Throttling failure: Daily message quota
         // exceeded".
@@ -269,13 +275,7 @@ fn recipient_fault(answer: &Answer, words: &Words, now: Timestamp) -> Fault {
         421 if words.throttle() || words.is(421, [4, 7, 0]) => Fault::Throttled(Throttle::Rate),
         // The connection's end, not the recipient's.
         421 => Fault::Path,
-        // Postfix says only here what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender address
-        // rejected: not owned by user app".
-        500.. if words.has("sender address rejected") => Fault::Sender(Named::Envelope),
         500 | 502..=504 if words.protocol() && !words.of_mailbox() => Fault::Path,
-        // Postfix: "554 5.7.1 <a@b>: Relay access denied": we are nobody there. Must not count against the address. Nor is
-        // it the whole account's fault: it may carry other domains.
-        500.. if words.has("relay access denied") || words.has("relaying denied") => Fault::Path,
         _ => Fault::Recipient,
     }
 }
@@ -569,6 +569,78 @@ mod tests {
             (Dot, "451 4.3.0 queue file write error", "path"),
             (Dot, "452 4.3.1 too many messages", "throttled"),
             (Dot, "421 4.4.2 timeout", "path"),
+            (Mail, "550 5.7.1 Your account has been suspended", "account lasting"),
+            (Mail, "550 account suspended", "account lasting"),
+            (Mail, "550 5.7.0 Account is not active", "account lasting"),
+            (Mail, "450 4.7.1 account disabled", "account"),
+            (Mail, "450 4.7.1 account disabled until its sending rate falls", "throttled"),
+            (Mail, "550 5.7.1 <a@x.test>: account disabled", "sender lasting"),
+            (Mail, "550 5.1.8 account disabled", "sender lasting"),
+            (Mail, "550 5.7.1 the sender's account is locked", "sender lasting"),
+            (Mail, "550 5.7.1 Unable to relay", "path lasting"),
+            (Mail, "550 relaying denied", "path lasting"),
+            (Mail, "550 unrecognized command", "path lasting"),
+            (
+                Mail,
+                "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+                "sender lasting",
+            ),
+            (Rcpt, "550 5.7.1 Your account is suspended", "account lasting"),
+            (Rcpt, "550 5.2.1 sending is suspended for your account", "account lasting"),
+            (Rcpt, "451 4.7.1 your account is temporarily blocked", "account"),
+            (Rcpt, "550 account suspended", "path lasting"),
+            (Rcpt, "554 user account suspended", "path lasting"),
+            (Rcpt, "550 5.2.1 user account suspended", "recipient lasting"),
+            (Rcpt, "550 5.2.1 recipient's account disabled", "recipient lasting"),
+            (Rcpt, "550 5.2.1 The email account that you tried to reach is disabled", "recipient lasting"),
+            (Rcpt, "550 5.1.1 account disabled", "recipient lasting"),
+            (Rcpt, "550 this account has been disabled", "recipient lasting"),
+            (Rcpt, "554 <a@example.com>: account disabled", "recipient lasting"),
+            (Rcpt, "550 account closed, mailbox unavailable", "recipient lasting"),
+            (Rcpt, "550 5.7.1 the sender's account is locked", "sender lasting"),
+            (Rcpt, "550 5.7.1 Unable to relay", "path lasting"),
+            (Rcpt, "550 5.7.54 SMTP; Unable to relay recipient in non-accepted domain", "path lasting"),
+            (Rcpt, "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", "path lasting"),
+            (Rcpt, "454 4.7.1 <a@example.com>: Relay access denied", "path"),
+            (Rcpt, "550 relay not permitted", "path lasting"),
+            (Rcpt, "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied", "path lasting"),
+            (Rcpt, "550 5.5.1 Unknown command", "path lasting"),
+            (
+                Rcpt,
+                "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+                "sender lasting",
+            ),
+            (Data, "550 account suspended", "account lasting"),
+            (Data, "550 5.7.1 unable to relay", "path lasting"),
+            (Data, "554 5.5.1 command unrecognized", "path lasting"),
+            (
+                Data,
+                "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+                "sender lasting",
+            ),
+            (Dot, "550 account suspended", "account lasting"),
+            (Dot, "554 5.7.1 Message rejected: the account is disabled.", "account lasting"),
+            (Dot, "451 4.7.1 account temporarily suspended", "account"),
+            (Dot, "550 5.4.5 account suspended: daily sending limit exceeded", "window"),
+            (Dot, "550 5.7.1 account shop@x.test suspended", "path lasting"),
+            (Dot, "550 5.2.1 account disabled", "message lasting"),
+            (
+                Dot,
+                "554 delivery error: dd Sorry, your message to a@x.test cannot be delivered. This account has \
+                 been disabled or discontinued",
+                "message lasting",
+            ),
+            (Dot, "554 5.7.1 Message blocked as spam; ask your account manager", "message lasting"),
+            (Dot, "550 5.7.1 relay access denied", "path lasting"),
+            (Dot, "502 5.5.2 Error: command not recognized", "path lasting"),
+            (Dot, "500 unknown command", "path lasting"),
+            (
+                Dot,
+                "550 5.7.60 SMTP; Client does not have permissions to send as this sender",
+                "sender lasting",
+            ),
+            (Dot, "554 5.2.252 SendAsDenied; a@x.test not allowed to send as b@x.test", "sender lasting"),
+            (Auth, "454 4.7.0 account temporarily locked", "account"),
         ] {
             let recipients: &[&str] = match phase {
                 Rcpt => &[last],

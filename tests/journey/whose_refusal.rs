@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use super::failover::subjects;
 use crate::support::mailgen::plain;
 use crate::support::upstream::Received;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 const ONCE: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1h\"\n";
+const SOON_AGAIN: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\n";
 const SOON: Duration = Duration::from_secs(15);
 
 #[test]
@@ -19,6 +21,15 @@ fn an_upstreams_own_no_sends_the_mail_elsewhere() {
         (Point::Rcpt(1), "500 5.5.2 command unrecognized", "path"),
         (Point::Data, "503 5.5.1 need RCPT command", "path"),
         (Point::Data, "502 5.5.1 not implemented", "path"),
+        (Point::Mail, "550 your account is disabled", "account"),
+        (Point::Rcpt(1), "550 5.7.1 your account has been suspended", "account"),
+        (Point::Rcpt(1), "550 account suspended", "path"),
+        (Point::Data, "550 account suspended", "account"),
+        (Point::Data, "550 5.7.1 unable to relay", "path"),
+        (Point::Dot, "550 account suspended", "account"),
+        (Point::Dot, "554 5.7.1 relay access denied", "path"),
+        (Point::Dot, "502 5.5.2 unrecognized command", "path"),
+        (Point::Dot, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "sender"),
     ] {
         let (a, b) = (Upstream::start(), Upstream::start());
         a.fail_always(point, Fault::Reply(said));
@@ -38,6 +49,41 @@ fn an_upstreams_own_no_sends_the_mail_elsewhere() {
             "{said}: {life}"
         );
         assert!(!relay.log().contains("bounced"), "{said}: {}", relay.log());
+        assert_eq!(a.count(), 0, "{said}");
+        if fault == "account" {
+            let told = |l: &str| l.contains("esp_shut") && l.contains("account") && l.contains("\"error\"");
+            assert!(relay.log().lines().any(told), "{said}: {}", relay.log());
+        }
+    }
+}
+
+#[test]
+fn an_account_that_is_suspended_and_has_no_other_beside_it_keeps_its_mail_waiting() {
+    let a = Upstream::start();
+    a.fail_always(Point::Dot, Fault::Reply("550 account suspended"));
+    let relay = Relay::setup().upstream(&a, "").tables(SOON_AGAIN).start();
+    for n in 0..3 {
+        relay.submit("a@example.org", &["u@example.com"], &plain(&format!("mail {n}")));
+    }
+    wait_until("it is told", SOON, || relay.log().contains("esp_shut"));
+    a.heal();
+    relay.cli(&["esp", "resume", "up1"]).must(0);
+    a.wait_for_within(3, SOON);
+    assert!(!relay.log().contains("bounced"), "{}", relay.log());
+}
+
+#[test]
+fn an_account_that_is_the_recipients_own_is_bounced_alone() {
+    for said in ["550 5.2.1 recipient's account disabled", "550 this account has been suspended"] {
+        let (a, b) = (Upstream::start(), Upstream::start());
+        a.fail_always(Point::RcptOf("gone@"), Fault::Reply(said));
+        let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(ONCE).start();
+        relay.submit("a@example.org", &["gone@example.com"], &plain("to one"));
+        wait_until("it is bounced", SOON, || relay.log().contains("bounced"));
+        relay.submit("a@example.org", &["ok@example.com"], &plain("next"));
+        wait_until("the next has its mail", SOON, || subjects(&a).contains(&"next".to_owned()));
+        let asked = b.commands().iter().filter(|(_, line)| line.contains("gone@")).count();
+        assert_eq!(asked, 0, "{said}: nobody else is asked");
     }
 }
 

@@ -1,0 +1,303 @@
+//! What an SMTP server says of us where it seems to refuse a mail: of the account that mails there, of its right to
+//! relay, of the name that it sends in, of a command or of our host. No word about the message, nor about whom it is for.
+//!
+//! Beside "account suspended" stands whose account. At RCPT it may be the recipient's: RFC 3463's x.1.y and x.2.y, a
+//! mailbox, an address, "this account" say so; "your account" says that it is ours. Where nothing says it there, it is
+//! nobody's in particular: such mail goes elsewhere or waits, which harms least.
+
+use crate::mail::{Answer, Fault, Named, Phase};
+
+/// "550 5.7.54 Unable to relay recipient in non-accepted domain" (Exchange), "554 5.7.1 <a@b>: Relay access denied"
+/// (Postfix), "550 relay not permitted" (Exim), "553 sorry, that domain isn't in my list of allowed rcpthosts" (qmail).
+const RELAY: [&str; 14] = [
+    "relay access denied",
+    "relaying denied",
+    "relaying is denied",
+    "relay denied",
+    "unable to relay",
+    "cannot relay",
+    "do not relay",
+    "relay not permitted",
+    "relaying not permitted",
+    "relaying not allowed",
+    "relaying is not allowed",
+    "not permitted to relay",
+    "relaying prohibited",
+    "allowed rcpthosts",
+];
+
+/// RFC 5321 section 4.2.3 and how servers word it; what comes with other codes too.
+const COMMAND: [&str; 11] = [
+    "command unrecognized",
+    "unrecognized command",
+    "command unrecognised",
+    "unrecognised command",
+    "unknown command",
+    "command unknown",
+    "command not recognized",
+    "command not recognised",
+    "command not implemented",
+    "bad sequence of commands",
+    "bad command sequence",
+];
+
+/// Postfix says at RCPT what it holds against who connects: "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access
+/// denied", "550 5.7.1 <c>: Helo command rejected: Host not found".
+const HOST: [&str; 3] = ["client host rejected", "client host [", "helo command rejected"];
+
+/// "550 5.7.60 SMTP; Client does not have permissions to send as this sender" (Exchange), "554 5.2.252 SendAsDenied; a@b
+/// not allowed to send as c@d" (Microsoft 365).
+const SEND_AS: [&str; 6] = [
+    "permissions to send as",
+    "permission to send as",
+    "allowed to send as",
+    "authorized to send as",
+    "permitted to send as",
+    "sendasdenied",
+];
+
+/// "Sending suspended for this account", and other words that leave out whose it is.
+const SENDING: [&str; 6] = [
+    "sending suspended",
+    "sending is suspended",
+    "sending has been suspended",
+    "sending disabled",
+    "sending is disabled",
+    "sending has been disabled",
+];
+
+/// What becomes of an account.
+const STATES: [&str; 13] = [
+    "suspended",
+    "disabled",
+    "deactivated",
+    "blocked",
+    "locked",
+    "terminated",
+    "closed",
+    "cancelled",
+    "canceled",
+    "inactive",
+    "frozen",
+    "banned",
+    "expired",
+];
+/// And what does, with the word before it.
+const STATES_OF_TWO: [(&str, &str); 5] =
+    [("not", "active"), ("not", "activated"), ("not", "enabled"), ("under", "review"), ("on", "hold")];
+/// States that are also told of before the account: "a disabled account".
+const STATES_BEFORE: [&str; 4] = ["suspended", "disabled", "deactivated", "terminated"];
+/// Words that may stand between an account and its state, in either order.
+const BETWEEN: [&str; 25] = [
+    "has",
+    "have",
+    "been",
+    "is",
+    "was",
+    "currently",
+    "temporarily",
+    "permanently",
+    "now",
+    "status",
+    "under",
+    "on",
+    "not",
+    "or",
+    "for",
+    "this",
+    "the",
+    "your",
+    "user",
+    "smtp",
+    "email",
+    "sending",
+    "sender",
+    "sender's",
+    "a",
+];
+/// So many of those at most, and one word more: the account's name.
+const BETWEEN_MAX: usize = 5;
+
+/// Whose fault a refusal is that is not the mail's own. `taken_beside`: at RCPT, others in the same transaction were
+/// taken, so that no word there is about us.
+pub(super) fn whose(phase: Phase, answer: &Answer, taken_beside: bool) -> Option<Fault> {
+    let text = answer.text.to_ascii_lowercase();
+    let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
+    let told = |codes: &[[u8; 3]]| answer.enhanced.is_some_and(|enhanced| codes.contains(&enhanced));
+    match phase {
+        Phase::Auth | Phase::Mail | Phase::Rcpt | Phase::Data | Phase::Body | Phase::Dot => {}
+        Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Token | Phase::Answer => {
+            return None;
+        }
+    }
+    if has(&SEND_AS) || told(&[[5, 7, 60], [5, 2, 252]]) {
+        return Some(Fault::Sender(named(phase)));
+    }
+    // Postfix says only at RCPT, or later, what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender
+    // address rejected: not owned by user app".
+    if answer.lasting() && has(&["sender address rejected"]) {
+        return Some(Fault::Sender(Named::Envelope));
+    }
+    // We are nobody there. Nor is it the whole account's fault: it may carry other domains.
+    if has(&RELAY) || told(&[[5, 7, 54]]) || has(&COMMAND) || has(&HOST) {
+        return Some(Fault::Path);
+    }
+    account(phase, answer, &text, taken_beside)
+}
+
+/// What the server has seen of a message by then: at MAIL and RCPT the envelope alone.
+fn named(phase: Phase) -> Named {
+    if phase < Phase::Data { Named::Envelope } else { Named::From }
+}
+
+fn account(phase: Phase, answer: &Answer, text: &str, taken_beside: bool) -> Option<Fault> {
+    let sending = SENDING.iter().any(|phrase| text.contains(phrase));
+    let owner = stopped_account(text);
+    let owner = if sending { Owner::Ours } else { owner? };
+    let of_an_address = matches!(answer.enhanced, Some([_, 1 | 2, _]));
+    let names_address = text.contains('@');
+    let of_recipient = of_an_address || is_about_recipient(text);
+    match (phase, owner) {
+        (_, Owner::Ours) => Some(Fault::Account),
+        // Another's may be well.
+        (_, Owner::Senders) => Some(Fault::Sender(named(phase))),
+        (Phase::Mail, _) if of_an_address || names_address => None,
+        (Phase::Mail | Phase::Auth, _) => Some(Fault::Account),
+        (Phase::Rcpt, Owner::Shown) => None,
+        (Phase::Rcpt, _) if of_recipient || names_address || taken_beside => None,
+        (Phase::Rcpt, _) => Some(Fault::Path),
+        // Yahoo, after the dot: "554 delivery error: dd Sorry, your message to a@b cannot be delivered. This account has
+        // been disabled or discontinued".
+        (_, _) if of_recipient => None,
+        // Somebody's, who is named: one mail does not shut the gate for all.
+        (_, _) if names_address => Some(Fault::Path),
+        (_, _) => Some(Fault::Account),
+    }
+}
+
+fn is_about_recipient(text: &str) -> bool {
+    ["mailbox", "recipient", "receiv", "tried to reach", "message to", "delivery error"]
+        .iter()
+        .any(|phrase| text.contains(phrase))
+}
+
+/// Whose account it is, by the word before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// "your account".
+    Ours,
+    /// "the sender's account".
+    Senders,
+    /// "this account", "the account".
+    Shown,
+    /// None stands there.
+    Nobody,
+}
+
+/// Whose account the words say does not work, where they say so of one.
+fn stopped_account(text: &str) -> Option<Owner> {
+    sentences(text).find_map(|sentence| {
+        let accounts =
+            sentence.iter().enumerate().filter(|(_, word)| matches!(**word, "account" | "accounts"));
+        let mut stopped =
+            accounts.filter(|(at, _)| stops_after(&sentence, *at) || stops_before(&sentence, *at));
+        stopped.next().map(|(at, _)| owner(&sentence[..at]))
+    })
+}
+
+/// Words without the marks around them; a sentence ends with its mark.
+fn sentences(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let parts: Vec<Vec<&str>> = words
+        .split_inclusive(|word| word.ends_with(['.', ';', '!']))
+        .map(|part| part.iter().map(|word| word.trim_matches(|c: char| !c.is_ascii_alphanumeric())).collect())
+        .collect();
+    parts.into_iter()
+}
+
+fn stops_after(words: &[&str], account: usize) -> bool {
+    let (mut before, mut names) = ("", 0);
+    for word in words[account + 1..].iter().take(BETWEEN_MAX + 1).filter(|word| !word.is_empty()) {
+        if STATES.contains(word) {
+            return before != "not";
+        }
+        if STATES_OF_TWO.contains(&(before, *word)) {
+            return true;
+        }
+        names += usize::from(!BETWEEN.contains(word));
+        if names > 1 {
+            return false;
+        }
+        before = word;
+    }
+    false
+}
+
+fn stops_before(words: &[&str], account: usize) -> bool {
+    let before = words[..account].iter().rev().take(BETWEEN_MAX).find(|word| !BETWEEN.contains(word));
+    before.is_some_and(|word| STATES_BEFORE.contains(word))
+}
+
+fn owner(before: &[&str]) -> Owner {
+    let near = &before[before.len().saturating_sub(3)..];
+    let is = |words: &[&str]| near.iter().any(|word| words.contains(word));
+    match () {
+        () if is(&["your", "sending", "customer"]) => Owner::Ours,
+        () if is(&["sender", "sender's"]) => Owner::Senders,
+        () if is(&["this", "that", "the"]) => Owner::Shown,
+        () => Owner::Nobody,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(code: u16, enhanced: Option<[u8; 3]>, text: &str) -> Answer {
+        Answer { code, enhanced, text: text.into() }
+    }
+
+    #[test]
+    fn an_account_that_does_not_work_is_told_from_words_that_stand_near() {
+        for (text, owner) in [
+            ("account suspended", Some(Owner::Nobody)),
+            ("your account has been temporarily suspended", Some(Owner::Ours)),
+            ("your smtp account is disabled", Some(Owner::Ours)),
+            ("account acme-corp is blocked", Some(Owner::Nobody)),
+            ("account 'acme' (eu) is blocked", None),
+            ("account: suspended.", Some(Owner::Nobody)),
+            ("the account is on hold", Some(Owner::Shown)),
+            ("sender's account under review", Some(Owner::Senders)),
+            ("have your account manager review this", None),
+            ("account is not active", Some(Owner::Nobody)),
+            ("account is active", None),
+            ("account is not suspended", None),
+            ("mail from a suspended account", Some(Owner::Nobody)),
+            ("disabled for this account", Some(Owner::Shown)),
+            ("message blocked as spam, contact your account manager", None),
+            ("contact your account manager. blocked", None),
+            ("attachment disabled; see your account", None),
+            ("user account suspended", Some(Owner::Nobody)),
+            ("no such account", None),
+            ("", None),
+        ] {
+            assert_eq!(stopped_account(text), owner, "{text}");
+        }
+    }
+
+    #[test]
+    fn beside_one_that_is_taken_a_suspended_account_is_not_ours() {
+        let bare = answer(550, None, "user account suspended");
+        assert_eq!(whose(Phase::Rcpt, &bare, false), Some(Fault::Path));
+        assert_eq!(whose(Phase::Rcpt, &bare, true), None);
+        let ours = answer(550, None, "your account is suspended");
+        assert_eq!(whose(Phase::Rcpt, &ours, true), Some(Fault::Account));
+    }
+
+    #[test]
+    fn before_a_mail_is_begun_nothing_is_read_into_words() {
+        for phase in [Phase::Banner, Phase::Ehlo, Phase::Token] {
+            assert_eq!(whose(phase, &answer(554, None, "account suspended"), false), None);
+        }
+    }
+}
