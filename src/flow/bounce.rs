@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 
 use super::courier::Courier;
+use super::no_esp;
 use super::setup::Setup;
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
@@ -147,7 +148,11 @@ impl Parts {
         let report = self.message(owed, &message, to);
         let setup = self.courier.setup();
         let rules = setup.rules_of(&report);
-        if let Some(why) = setup.never(&report, &rules).or_else(|| self.unfit(&setup, &report)) {
+        if let Some(why) = setup
+            .never(&report, &rules)
+            .map(|r| no_esp::in_a_line(&r))
+            .or_else(|| self.unfit(&setup, &report))
+        {
             return self.give_up(told(), &message, &format!("no ESP could ever carry it ({why})")).await;
         }
         let detail = format!("queued as {} to {}", report.id, to.wire());

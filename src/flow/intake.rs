@@ -8,6 +8,7 @@ use metrics::{Counter, counter};
 
 use super::aside::aside;
 use super::courier::Courier;
+use super::no_esp;
 use super::prepare::{self, NotPrepared, Prepared};
 use super::rates::Rates;
 use super::resend;
@@ -219,10 +220,8 @@ impl Intake {
         key: Option<OnceKey>,
     ) -> Result<MessageId, Reply> {
         let mut rules = self.setup.rules_of(&message);
-        if let Some(why) = self.setup.never(&message, &rules) {
-            let text =
-                format!("no ESP of the relay could ever carry this message ({why}); see its configuration");
-            return Err(Reply::told(554, (5, 6, 0), text));
+        if let Some(reasons) = self.setup.never(&message, &rules) {
+            return Err(no_esp::refusal(&reasons));
         }
         // Who carries it is asked of today's configuration: a session may have begun with an older one.
         let today = self.courier.setup();
@@ -577,9 +576,10 @@ impl Gatekeeper for Intake {
             return Reply::told(550, (5, 7, 1), text);
         };
         let pin = client.credential.as_ref().and_then(|c| c.esp.as_deref());
-        if let Some(why) = self.setup.never_to(recipient, &stream.name, pin) {
+        if let Some(reasons) = self.setup.never_to(recipient, &stream.name, pin) {
+            let why = no_esp::in_a_line(&reasons);
             let text = format!(
-                "<{recipient}>: no ESP of the relay carries mail there ({why}); see its configuration"
+                "<{recipient}>: no ESP of the relay carries mail there; see its configuration ({why})"
             );
             refused(client, recipient, stream, "no_esp", &text);
             return Reply::told(550, (5, 7, 1), text);

@@ -14,6 +14,7 @@ pub mod intake;
 pub mod keeper;
 mod late;
 pub mod meter;
+mod no_esp;
 pub mod outlet;
 pub mod pending;
 pub mod prepare;

@@ -176,7 +176,7 @@ impl Setup {
     }
 
     /// Why no ESP could ever carry one of its recipients: each ESP's reason. `None`: for each there is one.
-    pub fn never(&self, message: &Message, rules: &[Rule]) -> Option<String> {
+    pub fn never(&self, message: &Message, rules: &[Rule]) -> Option<Vec<String>> {
         let none = [Rule::default()];
         let rules = if rules.is_empty() { &none[..] } else { rules };
         let keep_out = |i, name: &str, rule| self.routes.keep_out(i, name, &message.stream, rule);
@@ -187,7 +187,7 @@ impl Setup {
 
     /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the
     /// message: each ESP's reason. `None`: one could.
-    pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<String> {
+    pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<Vec<String>> {
         let rule = if self.routes.any() { self.routes.bearing_on(to, None) } else { Rule::default() };
         self.each_reason(pin, |i, name| self.routes.keep_out_to(i, name, stream, &rule))
     }
@@ -197,7 +197,7 @@ impl Setup {
         &self,
         pin: Option<&str>,
         why: impl Fn(usize, &str) -> Option<PassedOver>,
-    ) -> Option<String> {
+    ) -> Option<Vec<String>> {
         let mut reasons = Vec::with_capacity(self.carriers.len());
         for (i, name) in self.names().into_iter().enumerate() {
             let why = match pin.filter(|pin| *pin != name) {
@@ -206,6 +206,6 @@ impl Setup {
             };
             reasons.push(format!("{name}: {why}"));
         }
-        Some(reasons.join("; "))
+        Some(reasons)
     }
 }

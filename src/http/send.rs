@@ -334,5 +334,6 @@ fn problem_of(reply: &Reply) -> Problem {
         552 => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
         _ => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
     };
-    Problem::new(status, code, reply.text.clone())
+    // A reply may have a line for each reason.
+    Problem::new(status, code, reply.text.lines().collect::<Vec<_>>().join("; "))
 }

@@ -321,6 +321,8 @@ fn streams_recipients_domains_and_pins_lead_mail() {
     {
         assert!(told.raw.contains(word), "{word} is not in {}", told.raw);
     }
+    let of_its_own = |esp: &str| told.lines().any(|line| line.contains(&format!("5.6.0 {esp}: ")));
+    assert!(["up1", "up2", "up3"].iter().all(|esp| of_its_own(esp)), "{}", told.raw);
     // What is known before the content is said before it.
     client.say("MAIL FROM:<a@shop.example>").expect("250");
     let told = client.say("RCPT TO:<x@corp.example>").expect("550");
