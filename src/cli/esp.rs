@@ -114,7 +114,7 @@ fn table(esps: &[Esp], now: Timestamp) -> Table {
             esp.weight.to_string(),
             esp.gate.clone(),
             esp.begun.to_string(),
-            esp.max_connections.to_string(),
+            connections(esp),
             esp.allowance_remaining.map_or_else(|| "-".into(), |left| left.to_string()),
             usual(esp.usual_seconds),
             said(why(esp, now).as_deref()),
@@ -122,6 +122,12 @@ fn table(esps: &[Esp], now: Timestamp) -> Table {
         ]);
     }
     table
+}
+
+/// How many at a time, where it allows fewer than it is to have: `2 of 10`.
+fn connections(esp: &Esp) -> String {
+    let most = esp.max_connections;
+    esp.learnt_connections.map_or_else(|| most.to_string(), |learnt| format!("{learnt} of {most}"))
 }
 
 /// Why it gets no mail now; else what waits for its rate, and whose mail it is not given.

@@ -2,6 +2,7 @@
 
 mod answers;
 mod fields;
+mod full_house;
 mod json;
 pub mod postmark;
 pub mod sandbox;
@@ -84,6 +85,11 @@ pub trait Esp: Send + Sync + Debug {
     /// no sender of mail could mend.
     fn blames_request(&self, _reply: &Reply) -> bool {
         false
+    }
+
+    /// Its words, where it takes no further connection beside those that stand: no answer about the parcel.
+    fn full_house(&self, reply: &Reply) -> Option<String> {
+        full_house::ends(reply)
     }
 
     /// One outcome a recipient, in the parcel's order.

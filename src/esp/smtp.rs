@@ -9,6 +9,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::answers::without_words;
+use super::full_house;
 use super::stopped;
 use super::{Esp, Parcel, Unfit};
 use crate::address::Address;
@@ -228,6 +229,8 @@ fn fault(phase: Phase, answer: &Answer, taken_beside: bool, now: Timestamp) -> O
         Phase::Rcpt if words.does_not_fit_at_rcpt() => return None,
         _ if let Some(fault) = stopped => fault,
         Phase::Rcpt => recipient_fault(answer, &words, now),
+        // Not one of ours stands: others have its places.
+        _ if full_house::says(phase, answer) => throttled,
         // Google: "550 5.4.5 Daily user sending limit exceeded"; SES: "454 Throttling failure: Daily message quota
         // exceeded".
         _ if words.quota() => spent(now),
@@ -472,6 +475,7 @@ mod tests {
             (Banner, "554 no SMTP service here", "path lasting"),
             (Banner, "421 4.3.2 shutting down", "path"),
             (Banner, "421 4.7.0 Too many concurrent connections", "throttled"),
+            (Banner, "554 maximum number of connections exceeded", "throttled"),
             (Ehlo, "550 go away", "path lasting"),
             (Tls, "454 4.7.0 TLS not available", "path"),
             (Token, "400 from the token endpoint: invalid_grant: daily limit", "account lasting"),

@@ -30,6 +30,10 @@ use crate::store::{NewEvent, Settle, Settled};
 /// After this what this machine had too little of is tried again.
 const MEANS_PAUSE: Duration = Duration::from_secs(2);
 
+/// Where an ESP is full and no fewer connections are to be used, it may not know yet that one has gone: it is asked again
+/// after this.
+const SEAT_PAUSE: Duration = Duration::from_millis(250);
+
 /// A begun attempt on its way to a free connection.
 #[derive(Debug)]
 pub struct Call {
@@ -141,6 +145,10 @@ impl Courier {
                 if let (Some(lack), Reply::Lost { handed_over: false, .. }) = (watch.lack(), &reply) {
                     return self.wait_for_means(outlet, call, lack).await;
                 }
+                let others = call.line.wire.standing();
+                if let Some(said) = call.line.esp.full_house(&reply).filter(|_| others > 0) {
+                    return self.wait_for_seat(outlet, call, others, &said).await;
+                }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
                 blamed = call.line.esp.blames_request(&reply);
                 relayed = call.message.envelope.reports.as_deref().is_some_and(|asks| owes(asks, &reply));
@@ -174,6 +182,21 @@ impl Courier {
         tokio::select! {
             () = self.abort.wait() => {}
             () = tokio::time::sleep(MEANS_PAUSE) => {}
+        }
+    }
+
+    /// The ESP takes no further connection beside the others that stand: no attempt, and no word about the ESP. From now
+    /// on no more are used, and the call goes by one of them. Where none stands others have its places, and it is throttled.
+    async fn wait_for_seat(self: &Arc<Self>, outlet: &Outlet, call: Call, others: usize, said: &str) {
+        if !outlet.seats.full(others, said, self.clock.now()) {
+            tokio::select! {
+                () = self.abort.wait() => {}
+                () = tokio::time::sleep(SEAT_PAUSE) => {}
+            }
+        }
+        if let Some(call) = outlet.push_again(call) {
+            self.take_back(&[call]).await;
+            self.look_now();
         }
     }
 

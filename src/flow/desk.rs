@@ -36,6 +36,8 @@ pub struct EspStatus {
     pub begun: usize,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Connections that it has shown to allow, where that is fewer.
+    pub learnt_connections: Option<usize>,
     /// Recipients that it may still be given, by the tightest limit; `None`: without limit.
     pub allowance_remaining: Option<u64>,
     /// Seconds that an answer takes of late.
@@ -138,6 +140,7 @@ impl Courier {
         self.store.suspend(esp, None).await?;
         let now = self.clock.now();
         carrier.outlet.gate.reopen(now);
+        carrier.outlet.seats.forget();
         carrier.outlet.allowance.stirred();
         journal::esp_resumed(esp);
         self.look_now();
@@ -273,6 +276,7 @@ impl Carrier {
             suspension,
             begun: outlet.begun(),
             max_connections: outlet.connections(),
+            learnt_connections: outlet.seats.learnt(),
             allowance_remaining: outlet.allowance.remaining(now),
             usual_seconds: outlet.gate.usual_seconds(),
             rate_opens_at: outlet.allowance.waits_until(StreamKind::Transactional, now),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::Flying;
+use super::seats::Learnt;
 use super::setup::Carrier;
 use super::told;
 use crate::clock::{Timestamp, monotonic};
@@ -51,7 +52,7 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            _ = ease.tick() => courier.setup().carriers.iter().for_each(|c| c.outlet.ease()),
+            _ = ease.tick() => courier.ease(),
             _ = gates.tick() => courier.look_at_gates(),
             _ = accounts.tick() => courier.ask_accounts(),
             _ = sweep.tick() => { courier.sweep().await; courier.look_at_unfit().await; }
@@ -116,6 +117,17 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 impl Courier {
+    /// How much is begun ahead, and how many connections each ESP allows.
+    fn ease(&self) {
+        let now = self.clock.now();
+        for Carrier { outlet, .. } in &self.setup().carriers {
+            outlet.ease();
+            if let Some(Learnt { allowed, said }) = outlet.seats.look(now) {
+                journal::esp_full(&outlet.name, allowed, outlet.connections(), &said);
+            }
+        }
+    }
+
     /// What hangs at one ESP goes elsewhere where there is another; a shut gate gets its free check.
     fn look_at_gates(self: &Arc<Self>) {
         let (now, setup) = (self.clock.now(), self.setup());

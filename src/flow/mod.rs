@@ -22,6 +22,7 @@ mod rates;
 mod reload;
 mod resend;
 mod rounds;
+pub mod seats;
 pub mod setup;
 mod staging;
 mod told;

@@ -13,6 +13,7 @@ use super::call::Call;
 use super::gatehouse::Gatehouse;
 use super::late::Ears;
 use super::meter::Meter;
+use super::seats::Seats;
 use super::setup::Line;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::Alert;
@@ -37,6 +38,8 @@ pub struct Outlet {
     pub gate: Gatehouse,
     /// How much it may be given.
     pub allowance: Allowance,
+    /// How many connections it allows.
+    pub seats: Seats,
     /// It is to tell how much, and did not.
     pub untold: Alert,
     clock: Arc<dyn Clock>,
@@ -133,6 +136,7 @@ impl Outlet {
             meter: Meter::new(name),
             gate: Gatehouse::new(name, parts.connections, now),
             allowance: Allowance::new(name, parts.limits, now),
+            seats: Seats::new(parts.connections),
             untold: Alert::new("limits_untold"),
             clock,
             connections: AtomicUsize::new(parts.connections),
@@ -162,6 +166,7 @@ impl Outlet {
         self.connections.store(connections, Ordering::Release);
         self.begun_max.fetch_max(begun_ahead_min(connections), Ordering::Relaxed);
         self.gate.has_connections(connections);
+        self.seats.configure(connections);
         if at_work.len() < connections {
             at_work.resize(connections, false);
         }
@@ -180,6 +185,7 @@ impl Outlet {
         let goes = connection >= self.connections();
         if goes && let Some(busy) = at_work.get_mut(connection) {
             *busy = false;
+            self.seats.leaves(connection);
         }
         goes
     }
@@ -261,7 +267,7 @@ impl Outlet {
 
     /// While it recovers nothing is begun ahead: a share of its connections is in use.
     fn share_of_connections(&self, share: f64) -> usize {
-        ((self.connections() as f64 * share) as usize).max(1)
+        ((self.seats.most() as f64 * share) as usize).max(1)
     }
 
     /// How much may be begun ahead.
@@ -312,11 +318,27 @@ impl Outlet {
         None
     }
 
+    /// A call that found no place there waits again, before those that came after it; one that is closed, or has no
+    /// connection any more, gives it back.
+    #[must_use]
+    pub fn push_again(&self, call: Call) -> Option<Call> {
+        let mut calls = self.calls();
+        if self.ready.is_closed() || self.connections() == 0 {
+            return Some(call);
+        }
+        calls.put_back(call);
+        self.ready.add_permits(1);
+        None
+    }
+
     /// The next call for that connection; `None` when the outlet is closed, or the connection is one too many.
     pub async fn next(&self, connection: usize) -> Option<Call> {
         loop {
-            if self.leaves(connection) {
+            if self.leaves(connection) || self.ready.is_closed() {
                 return None;
+            }
+            if !self.sits(connection).await {
+                continue;
             }
             match self.ready.try_acquire() {
                 Ok(permit) => permit.forget(),
@@ -336,10 +358,35 @@ impl Outlet {
                 }
             }
             // None: it was taken out in between.
-            if let Some(call) = self.calls().pop() {
+            let Some(call) = self.calls().pop() else { continue };
+            // It may have lost its seat while there was nothing to do.
+            if self.seats.sits(connection) {
+                return Some(call);
+            }
+            if let Some(call) = self.push_again(call) {
                 return Some(call);
             }
         }
+    }
+
+    /// Waits for a seat; `false`: it is to be looked at anew whether that connection is one too many.
+    async fn sits(&self, connection: usize) -> bool {
+        if self.seats.sits(connection) {
+            return true;
+        }
+        let (mut free, mut resized) = (pin!(self.seats.free.notified()), pin!(self.resized.notified()));
+        free.as_mut().enable();
+        resized.as_mut().enable();
+        if self.seats.sits(connection) {
+            return true;
+        }
+        if !self.ready.is_closed() && connection < self.connections() {
+            tokio::select! {
+                () = free => {}
+                () = resized => {}
+            }
+        }
+        false
     }
 
     /// Whether a call must not start, though it was begun: the gate was shut since, or it was suspended.
@@ -374,6 +421,8 @@ impl Outlet {
     /// No further call is started; those that were not started are returned.
     pub fn close(&self) -> Vec<Call> {
         self.ready.close();
+        // Those without a seat.
+        self.resized.notify_waiters();
         self.calls().drain()
     }
 
@@ -385,6 +434,13 @@ impl Outlet {
 impl Queue {
     fn pop(&mut self) -> Option<Call> {
         self.transactional.pop_front().or_else(|| self.broadcast.pop_front())
+    }
+
+    fn put_back(&mut self, call: Call) {
+        match call.message.kind {
+            StreamKind::Transactional => self.transactional.push_front(call),
+            StreamKind::Broadcast => self.broadcast.push_front(call),
+        }
     }
 
     fn take_if(&mut self, goes: impl Fn(&Call) -> bool) -> Vec<Call> {

@@ -133,6 +133,7 @@ impl Courier {
         }
         if now.is_none_or(|now| !Arc::ptr_eq(&now.line, &before.line)) {
             outlet.gate.check_now(self.clock.now());
+            outlet.seats.forget();
             let line = Arc::clone(&before.line);
             self.tasks.spawn(async move { line.wire.close().await });
         }

@@ -36,6 +36,9 @@ pub struct Esp {
     pub begun: usize,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Connections that are used, since the ESP said that it takes no more; absent: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learnt_connections: Option<usize>,
     /// Recipients that it may still be given, by the tightest limit; absent: it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowance_remaining: Option<u64>,
@@ -186,6 +189,7 @@ impl From<EspStatus> for Esp {
             suspension: status.suspension.map(Into::into),
             begun: status.begun,
             max_connections: status.max_connections,
+            learnt_connections: status.learnt_connections,
             allowance_remaining: status.allowance_remaining,
             usual_seconds: (status.usual_seconds * 1000.0).round() / 1000.0,
             rate_opens_at: status.rate_opens_at.map(Moment),

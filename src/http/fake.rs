@@ -374,6 +374,7 @@ impl Fake {
             suspension,
             begun: n,
             max_connections: 10,
+            learnt_connections: None,
             allowance_remaining: (n == 0).then_some(42),
             usual_seconds: 0.012_345,
             rate_opens_at: (n == 1).then_some(DUE),

@@ -93,6 +93,15 @@ pub fn esp_suspended(esp: &str, reason: &str, until: Option<Timestamp>) {
     );
 }
 
+/// An ESP takes no more connections than these.
+pub fn esp_full(esp: &str, allowed: usize, configured: usize, said: &str) {
+    tracing::warn!(
+        target: "postroad",
+        esp = %esp, allowed, max_connections = configured, said,
+        "it takes no more connections: no more are used; one more is tried each minute"
+    );
+}
+
 /// A message with a key came again; the client got the first one's id.
 pub fn repeated(first: MessageId, listener: &str) {
     tracing::info!(target: "postroad", id = %first, listener = %listener, "handed in again: taken once");

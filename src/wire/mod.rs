@@ -44,6 +44,12 @@ pub trait Wire: Send + Sync + Debug {
         Box::pin(std::future::ready(Err("this way out tells nothing of an account".to_owned())))
     }
 
+    /// Connections that stand there as the other side counts them, those that are being opened too. Nought where one that
+    /// stands says nothing of the next.
+    fn standing(&self) -> usize {
+        0
+    }
+
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

@@ -56,6 +56,10 @@ impl Wire for Ways {
         self.api.account()
     }
 
+    fn standing(&self) -> usize {
+        self.smtp.standing()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             join(self.api.close(), self.smtp.close()).await;

@@ -20,6 +20,7 @@ mod failover_runs;
 mod failure_matrix;
 mod files_are_ours_alone;
 mod files_to_start_from;
+mod full_houses;
 mod graceful_stop;
 mod half_requests;
 mod https;

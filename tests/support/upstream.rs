@@ -96,6 +96,8 @@ pub struct Manner {
     pub lax_data: bool,
     /// Takes so many recipients a transaction, 452 for the rest.
     pub recipients_max: usize,
+    /// Takes so many connections at a time; to more it says this and closes.
+    pub full: Option<(usize, &'static str)>,
     /// Of each connection: a small one fills up where it is not read.
     pub receive_buffer: Option<usize>,
     /// Its own port; a free one without.
@@ -120,6 +122,7 @@ impl Default for Manner {
             bearer: None,
             lax_data: false,
             recipients_max: usize::MAX,
+            full: None,
             receive_buffer: None,
             port: None,
             auth_refused: "535 5.7.8 no",
@@ -427,6 +430,13 @@ impl Session {
         if self.manner.tls == Tls::Implicit {
             self.line.tls_as_server(tls::pki().server())?;
             self.tls = true;
+        }
+        if let Some((most, said)) = self.manner.full
+            && self.shared.open.lock().unwrap().keys().filter(|number| **number <= self.number).count() > most
+        {
+            // It has had no place.
+            self.shared.open.lock().unwrap().remove(&self.number);
+            return self.line.write(format!("{said}\r\n").as_bytes());
         }
         let greeting = self.manner.greeting.clone();
         if !self.answer(&[Point::Banner], &greeting)? {

@@ -12,6 +12,7 @@ use super::line::{Broken, Line, Stream};
 use super::login::Way;
 use super::reply;
 use super::settings::{Settings, Tls};
+use super::standing::{Place, Standing};
 use super::steps::Steps;
 use super::tls::Connector;
 use crate::clock::monotonic;
@@ -32,6 +33,8 @@ pub(super) struct Connection {
     pub messages: u32,
     /// Since when it has been idle.
     pub idle_since: Instant,
+    /// Counted as long as it stands.
+    pub place: Place,
 }
 
 /// What opening one takes besides the settings; made at the first use.
@@ -39,6 +42,7 @@ pub(super) struct Connection {
 pub(super) struct Means {
     pub tls: Connector,
     pub login: Way,
+    pub standing: Standing,
 }
 
 /// Why there is no connection, or no transaction.
@@ -82,6 +86,7 @@ pub(super) async fn open(
     steps: &mut Steps,
 ) -> Result<Connection, Failure> {
     *phase = Phase::Connect;
+    let mut place = means.standing.enter();
     let tcp = dial(settings, steps).await?;
     watch.moved();
     let stream = match settings.tls {
@@ -105,6 +110,7 @@ pub(super) async fn open(
         offered = greet(&mut line, settings, steps).await?;
     }
     means.login.log_in(&mut line, &offered, settings, phase, steps).await?;
+    place.let_in = true;
     Ok(Connection {
         line,
         offered,
@@ -113,6 +119,7 @@ pub(super) async fn open(
         in_step: true,
         messages: 0,
         idle_since: monotonic(),
+        place,
     })
 }
 

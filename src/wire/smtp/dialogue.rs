@@ -292,6 +292,8 @@ impl<'a> Transaction<'a> {
 
     async fn ended(mut self, phase: Phase, last: Answer, in_step: bool) -> Halt {
         self.connection.in_step = in_step && !self.gone;
+        // Who ends it knows that it is over.
+        self.connection.place.let_in &= !self.gone;
         let lasting = last.lasting() || self.recipients.iter().any(Answer::lasting);
         if self.connection.in_step && lasting && !self.each_reply_was_an_answer().await {
             self.connection.in_step = false;

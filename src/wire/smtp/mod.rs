@@ -16,6 +16,7 @@ mod login;
 mod pool;
 mod reply;
 mod settings;
+mod standing;
 mod steps;
 mod stuffing;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use dialogue::Halt;
 use line::Broken;
 use login::Way;
 use pool::Pool;
+use standing::Standing;
 use steps::Steps;
 
 /// A check that takes longer has failed: a healthy server is long done.
@@ -59,7 +61,8 @@ impl SmtpWire {
         // The configuration has checked it; a command is never made of more than was meant.
         settings.helo.retain(|c| c.is_ascii_graphic());
         let pool = Pool::new(&settings);
-        let means = Means { tls: tls::Connector::default(), login: Way::of(settings.login.as_ref()) };
+        let (login, standing) = (Way::of(settings.login.as_ref()), Standing::default());
+        let means = Means { tls: tls::Connector::default(), login, standing };
         SmtpWire { settings, chunks, means, pool }
     }
 
@@ -189,6 +192,10 @@ impl Wire for SmtpWire {
             let steps = steps.end(met.as_ref().err().map(String::as_str)).into_iter().map(blotted).collect();
             Checked { steps, met }
         })
+    }
+
+    fn standing(&self) -> usize {
+        self.means.standing.number()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {
