@@ -39,6 +39,10 @@ pub enum Fault {
     CutInAnswer(usize),
     /// Says nothing more behind so many octets of the right answer.
     HangInAnswer(usize),
+    /// The right answer, octet by octet, so much apart: it moves, and does not come to its end.
+    Drip(Duration),
+    /// The same, but its header comes at once.
+    DripBody(Duration),
     /// The right answer, then an end that no header announced.
     CloseBehind,
     /// Octets that are no HTTP; nothing is taken.
@@ -106,6 +110,8 @@ pub fn parse(text: &str, named: &[(&'static str, Response)]) -> Option<Fault> {
         "take-then-hang" => Fault::TakeThenHang,
         "cut-in-answer" => Fault::CutInAnswer(octets),
         "hang-in-answer" => Fault::HangInAnswer(octets),
+        "drip" => Fault::Drip(Duration::from_secs(number.unwrap_or(1))),
+        "drip-body" => Fault::DripBody(Duration::from_secs(number.unwrap_or(1))),
         "close-behind" => Fault::CloseBehind,
         "garbage" => Fault::Garbage,
         "take-then" => Fault::TakeThenAnswer(Response::empty(u16::try_from(number?).ok()?)),
@@ -114,12 +120,14 @@ pub fn parse(text: &str, named: &[(&'static str, Response)]) -> Option<Fault> {
 }
 
 /// The faults that [`parse`] knows besides an ESP's own answers, each with what it does.
-pub const WORDS: [(&str, &str); 16] = [
+pub const WORDS: [(&str, &str); 18] = [
     ("STATUS", "this status with an empty body, e.g. 503"),
     ("slow [SECONDS]", "the right answer, so much later"),
     ("hang", "reads the whole request, takes nothing, says nothing"),
     ("hang-before-body", "reads the header and then nothing more"),
     ("hang-in-answer [OCTETS]", "says nothing more behind so many octets of the answer; has the mail"),
+    ("drip [SECONDS]", "the answer octet by octet, so much apart; has the mail"),
+    ("drip-body [SECONDS]", "the same, but its header comes at once"),
     ("cut", "ends the connection behind the request; takes nothing"),
     ("reset", "resets the connection behind the request; takes nothing"),
     ("cut-before-body", "resets the connection before the body is read"),

@@ -467,6 +467,11 @@ impl Connection {
                 self.line.write(&bytes[..after.min(bytes.len().saturating_sub(1))])?;
                 self.hang_reading()
             }
+            Fault::Drip(pause) => self.drip(request, &right, 0, pause),
+            Fault::DripBody(pause) => {
+                let head = right.response.bytes().len() - right.response.body.len();
+                self.drip(request, &right, head, pause)
+            }
             Fault::CloseBehind => self.say(request, right).map(|_| false),
             // `TakeThenCut`, and what `serve` and `answer` have already dealt with.
             _ => {
@@ -474,6 +479,21 @@ impl Connection {
                 Ok(false)
             }
         }
+    }
+
+    /// The answer: its beginning at once, then octet by octet.
+    fn drip(&mut self, request: &Arc<Request>, right: &Answered, at_once: usize, pause: Duration) -> Next {
+        self.note(request, Some(right.response.status), &right.taken, false);
+        let bytes = right.response.bytes();
+        let (begin, rest) = bytes.split_at(at_once);
+        self.line.write(begin)?;
+        for octet in rest {
+            if wait::holds_within(pause, || self.shared.stop.load(Ordering::SeqCst)) {
+                return Ok(false);
+            }
+            self.line.write(&[*octet])?;
+        }
+        Ok(true)
     }
 
     fn say(&mut self, request: &Arc<Request>, answered: Answered) -> Next {
