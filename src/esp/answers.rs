@@ -33,18 +33,19 @@ pub(super) fn refused(fault: Fault, lasting: bool, reply: &HttpReply, now: Times
     Outcome::Refused { fault, lasting, wait, said: reply.to_string() }
 }
 
-/// What a status means by itself (RFC 9110 section 15): 500, 502 and 504 may come after the mail was taken, 503 and 429
-/// say that it was not. What is left is the relay's own mistake: nothing the message's sender could mend.
+/// What a status means by itself (RFC 9110 section 15): 503 and 429 say that the mail was not taken. Every other 5xx, known
+/// or made up by what stands in between (520 to 529, 599), may come after it was: its text seldom tells which of the two
+/// servers gave up. What is no status at all counts as a 5xx. The 4xx that are left are the relay's own mistake: nothing
+/// the message's sender could mend.
 pub(super) fn by_status(reply: &HttpReply, now: Timestamp) -> Outcome {
     match reply.status {
-        500 | 502 | 504 => Outcome::Unsure { said: reply.to_string() },
+        503 | 300..=399 => refused(Fault::Path, false, reply, now),
         401 | 403 | 404 | 405 => refused(Fault::Account, true, reply, now),
         413 => Outcome::Unfit { why: reply.to_string() },
         408 | 425 => refused(Fault::Path, false, reply, now),
         429 => refused(Fault::Throttled(Throttle::Rate), false, reply, now),
         400..=499 => Outcome::Unfit { why: reply.to_string() },
-        200..=299 => Outcome::Unsure { said: reply.to_string() },
-        _ => refused(Fault::Path, false, reply, now),
+        _ => Outcome::Unsure { said: reply.to_string() },
     }
 }
 
@@ -95,9 +96,8 @@ mod tests {
     #[test]
     fn only_what_may_have_been_taken_is_unsure() {
         for (status, word) in [
-            (500, "unsure"),
-            (502, "unsure"),
-            (504, "unsure"),
+            (101, "unsure"),
+            (204, "unsure"),
             (503, "refused"),
             (429, "refused"),
             (401, "refused"),
@@ -106,6 +106,9 @@ mod tests {
             (415, "unfit"),
         ] {
             assert_eq!(by_status(&reply(status, ""), NOW).word(), word, "{status}");
+        }
+        for status in (500..=999).filter(|status| *status != 503) {
+            assert_eq!(by_status(&reply(status, ""), NOW).word(), "unsure", "{status}");
         }
     }
 }

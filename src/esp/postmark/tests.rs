@@ -261,6 +261,13 @@ fn each_answer_has_its_row() {
         (502, "<html>".to_owned(), "unsure"),
         (503, String::new(), "Path false"),
         (504, String::new(), "unsure"),
+        (501, String::new(), "unsure"),
+        (505, String::new(), "unsure"),
+        (520, "<html>error code: 520</html>".to_owned(), "unsure"),
+        (522, String::new(), "unsure"),
+        (524, String::new(), "unsure"),
+        (529, code(300, "Invalid email request"), "unsure"),
+        (599, String::new(), "unsure"),
         (404, String::new(), "Account true"),
     ] {
         let read = read(status, &body, &["b@example.org"]);

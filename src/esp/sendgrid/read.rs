@@ -14,7 +14,7 @@
 //! | 413 | unfit |
 //! | 429 | throttled until `X-RateLimit-Reset` |
 //! | 503 | the path |
-//! | 500, 502, 504 | unsure; the path where SendGrid's own JSON says that nothing was taken |
+//! | any other 5xx | unsure; the path where SendGrid's own JSON says that nothing was taken |
 //!
 //! By SMTP, beside the rows for all servers: credits, senders, and 552 whatever its enhanced code.
 
@@ -144,7 +144,7 @@ fn of_all(reply: &HttpReply, now: Timestamp) -> Outcome {
         403 if of_sender(&own()) => refused(Fault::Sender(Named::From), true, reply, now),
         401 | 403 | 404 | 405 | 415 => refused(Fault::Account, true, reply, now),
         429 => throttled(reply, now),
-        500 | 502 | 504 if own().iter().any(Error::says_not_taken) => refused(Fault::Path, false, reply, now),
+        500..=599 if own().iter().any(Error::says_not_taken) => refused(Fault::Path, false, reply, now),
         _ => by_status(reply, now),
     }
 }

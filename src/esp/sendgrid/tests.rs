@@ -472,6 +472,14 @@ fn answers_mean_what_the_table_says() {
         (502, "<html>".into(), "unsure"),
         (503, error("service unavailable", ""), "path"),
         (504, String::new(), "unsure"),
+        (501, error("not implemented", ""), "unsure"),
+        (505, String::new(), "unsure"),
+        (520, "<html>error code: 520</html>".into(), "unsure"),
+        (522, String::new(), "unsure"),
+        (524, String::new(), "unsure"),
+        (524, error("The message was not accepted", ""), "path"),
+        (529, "{}".into(), "unsure"),
+        (599, String::new(), "unsure"),
     ] {
         assert_eq!(word(&mail.read(http(status, &[], &body))[0]), meant, "{status} {body}");
     }

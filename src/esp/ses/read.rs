@@ -60,9 +60,13 @@ enum Meaning {
     Unsure,
 }
 
-/// The table. Names are those of the API v2, of the older one, and of the signature's gate before both.
+/// The table. Names are those of the API v2, of the older one, and of the signature's gate before both. All of them that
+/// say that nothing was taken come with a 4xx or 503: under another 5xx no name is believed.
 fn meaning(parcel: Parcel<'_>, status: u16, told: &Told) -> Option<Meaning> {
     use Meaning::{Fault as Lasting, Passing, Spent, Unsure};
+    if status >= 500 && status != 503 {
+        return Some(Unsure);
+    }
     let said = told.message.to_ascii_lowercase();
     Some(match told.name.as_str() {
         // "Daily message quota exceeded": the same name as too fast, and another matter.
@@ -110,6 +114,7 @@ fn meaning(parcel: Parcel<'_>, status: u16, told: &Told) -> Option<Meaning> {
         | "OptInRequired" => Lasting(Fault::Account),
         "ServiceUnavailable" | "ServiceUnavailableException" => Passing(Fault::Path),
         _ if status == 503 => Passing(Fault::Path),
+        // With a status that is none of its own.
         "InternalServerErrorException"
         | "InternalServerError"
         | "InternalFailure"

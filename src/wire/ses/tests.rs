@@ -159,6 +159,22 @@ async fn a_refusal_comes_raw_and_nothing_is_tried_twice() {
 }
 
 #[tokio::test]
+async fn an_answer_of_an_odd_status_comes_raw_too() {
+    for (status, answer) in [
+        (501, "HTTP/1.1 501 Not Implemented\r\nContent-Length: 4\r\n\r\nwhat"),
+        (520, "HTTP/1.1 520 Unknown\r\nContent-Length: 4\r\n\r\nwhat"),
+        (599, "HTTP/1.1 599 \r\nContent-Length: 4\r\n\r\nwhat"),
+        (700, "HTTP/1.1 700 odd\r\nContent-Length: 4\r\n\r\nwhat"),
+    ] {
+        let server = Server::start(Then::Say(answer)).await;
+        let (reply, _) = exchange(&wire(&server, PATIENT), request(b"a: b\r\n\r\n".to_vec())).await;
+        let Reply::Http(answer) = reply else { panic!("{status}: {reply:?}") };
+        assert_eq!((answer.status, &*answer.body), (status, &b"what"[..]));
+        assert_eq!(server.seen().len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_lost_after_the_hand_over_is_unsure_and_before_it_is_not() {
     let mail = || request(b"a: b\r\n\r\n".to_vec());
     let server = Server::start(Then::Close).await;
