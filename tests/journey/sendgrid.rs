@@ -281,6 +281,26 @@ fn an_apps_control_fields_are_taken_out_unless_they_are_allowed() {
 }
 
 #[test]
+fn an_invitation_keeps_its_method() {
+    let grid = Sendgrid::start();
+    let relay = by_both(&grid, "auto").start();
+    let raw = "From: shop@example.org\r\nTo: ok@example.com\r\nSubject: come\r\nMIME-Version: 1.0\r\n\
+               Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\ncome\r\n--b\r\n\
+               Content-Type: text/calendar; method=REQUEST\r\n\r\nBEGIN:VCALENDAR\r\n--b--\r\n";
+    relay.submit("shop@example.org", &["ok@example.com"], raw.as_bytes());
+    let taken = grid.wait_for(1).remove(0);
+    assert_eq!(taken.door, Door::Smtp);
+    assert!(taken.text().contains("text/calendar; method=REQUEST"), "{}", taken.text());
+    // Without an SMTP endpoint another ESP carries it, and explain says what would be lost.
+    let other = Upstream::start();
+    let relay = by_api(&grid).upstream(&other, "").start();
+    let id = relay.submit("shop@example.org", &["ok@example.com"], raw.as_bytes());
+    other.wait_for(1);
+    let told = relay.cli(&["explain", &id]).must(0).out;
+    assert!(told.contains("would lose method=REQUEST"), "{told}");
+}
+
+#[test]
 fn its_key_is_tried_and_never_shown() {
     let grid = Sendgrid::start();
     let relay = by_both(&grid, "auto").start();

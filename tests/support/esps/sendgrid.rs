@@ -513,11 +513,9 @@ impl Judge {
         let mut kinds = Vec::new();
         for (n, part) in parts.iter().enumerate() {
             let kind = text(&part["type"]);
-            if kind.is_empty() || kind.contains(['\r', '\n']) {
-                self.wrong(
-                    format!("content.{n}.type"),
-                    "The content type must be a string, not empty, without CRLF.",
-                );
+            if kind.is_empty() || kind.contains([';', '\r', '\n']) {
+                let text = "The content type must be a string, not empty, and cannot contain ';' or CRLF.";
+                self.wrong(format!("content.{n}.type"), text);
             }
             if part["value"].as_str().is_none_or(str::is_empty) {
                 let text = "The content value must be a string at least one character in length.";
