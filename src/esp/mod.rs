@@ -71,6 +71,12 @@ pub trait Esp: Send + Sync + Debug {
         u32::MAX
     }
 
+    /// Whether the tags and the metadata of a message can travel with it, all of them. One that has no place for any
+    /// leaves them to the relay, which keeps them.
+    fn carries_labels(&self, _message: &Message) -> Result<(), Unfit> {
+        Ok(())
+    }
+
     /// What the ESP says that it may be given, out of what it told of the account; or what is wrong with that.
     fn told(&self, _account: &HttpReply) -> Result<Told, String> {
         Err("this type of ESP tells no limits".to_owned())

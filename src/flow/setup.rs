@@ -179,29 +179,39 @@ impl Setup {
     pub fn never(&self, message: &Message, rules: &[Rule]) -> Option<Vec<String>> {
         let none = [Rule::default()];
         let rules = if rules.is_empty() { &none[..] } else { rules };
-        let keep_out = |i, name: &str, rule| self.routes.keep_out(i, name, &message.stream, rule);
+        let has_labels = !message.tags.is_empty() || !message.metadata.is_empty();
+        let keep_out = |i, name: &str, rule| {
+            let kept_out = self.routes.keep_out(i, name, &message.stream, rule).map(|why| why.to_string());
+            kept_out.or_else(|| if has_labels { self.drops_labels(i, message) } else { None })
+        };
         rules
             .iter()
             .find_map(|rule| self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, rule)))
+    }
+
+    /// Why a message's labels cannot travel with that ESP.
+    fn drops_labels(&self, carrier: usize, message: &Message) -> Option<String> {
+        self.carriers.get(carrier)?.line.esp.carries_labels(message).err().map(|unfit| unfit.0)
     }
 
     /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the
     /// message: each ESP's reason. `None`: one could.
     pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<Vec<String>> {
         let rule = if self.routes.any() { self.routes.bearing_on(to, None) } else { Rule::default() };
-        self.each_reason(pin, |i, name| self.routes.keep_out_to(i, name, stream, &rule))
+        let keep_out = |i, name: &str| self.routes.keep_out_to(i, name, stream, &rule);
+        self.each_reason(pin, |i, name| keep_out(i, name).map(|why| why.to_string()))
     }
 
     /// Every ESP's reason, where every one has one.
     fn each_reason(
         &self,
         pin: Option<&str>,
-        why: impl Fn(usize, &str) -> Option<PassedOver>,
+        why: impl Fn(usize, &str) -> Option<String>,
     ) -> Option<Vec<String>> {
         let mut reasons = Vec::with_capacity(self.carriers.len());
         for (i, name) in self.names().into_iter().enumerate() {
             let why = match pin.filter(|pin| *pin != name) {
-                Some(pin) => PassedOver::Pinned(pin.to_owned()),
+                Some(pin) => PassedOver::Pinned(pin.to_owned()).to_string(),
                 None => why(i, name)?,
             };
             reasons.push(format!("{name}: {why}"));

@@ -27,6 +27,7 @@ mod held_answers;
 mod https;
 mod judges;
 mod keeps_its_contract;
+mod labels;
 mod limits;
 mod limits_of_esps;
 mod loops;

@@ -7,12 +7,14 @@ use bytes::Bytes;
 use super::super::json::Json;
 use super::super::{Parcel, Unfit};
 use crate::address::Address;
+use crate::mail::Message;
 use crate::mail::parts::{Addressed, File, Lossy, Mailbox, Parts, take_apart};
 
 /// The name of the attempt's id in the metadata.
 pub(super) const ATTEMPT: &str = "postroad-attempt";
 /// All of a message's tags, where it has several: Postmark takes one.
 const TAGS: &str = "postroad-tags";
+const TAGS_PARTED_BY: &str = ", ";
 /// `TextBody` and `HtmlBody`, each.
 const BODY_OCTETS_MAX: usize = 5 * 1024 * 1024;
 /// Pairs of metadata, characters of a key and of a value (UNVERIFIED: from Postmark's support pages).
@@ -39,11 +41,13 @@ pub(super) fn takes(address: &Address) -> bool {
 
 /// The JSON of `POST /email`.
 pub(super) fn email(parcel: Parcel<'_>, whole: &Bytes, stream: &str) -> Result<Bytes, Unfit> {
+    let metadata = metadata(parcel)?;
     let lost = |Lossy(what): Lossy| Unfit(format!("its API would lose {what}"));
     let parts = take_apart(whole).map_err(lost)?;
     let addressed = parts.addressed(parcel.recipients).map_err(lost)?;
     fits(&parts, &addressed).map_err(Unfit)?;
-    Ok(write(parcel, &parts, &addressed, stream, whole.len()))
+    let sheet = Sheet { parts: &parts, addressed: &addressed, tag: tag(parcel.message), metadata, stream };
+    Ok(sheet.written(whole.len()))
 }
 
 fn fits(parts: &Parts<'_>, addressed: &Addressed) -> Result<(), String> {
@@ -86,36 +90,48 @@ fn is_forbidden(name: &str) -> bool {
         .is_some_and(|(_, end)| FORBIDDEN_FILES.iter().any(|bad| bad.eq_ignore_ascii_case(end)))
 }
 
-fn write(parcel: Parcel<'_>, parts: &Parts<'_>, addressed: &Addressed, stream: &str, octets: usize) -> Bytes {
-    let mut json = Json::with_capacity(octets + octets / 2 + FRAME_OCTETS);
-    json.object(|j| {
-        j.key("From").text(&people(std::slice::from_ref(&parts.from)));
-        for (name, list) in [("To", &addressed.to), ("Cc", &addressed.cc), ("Bcc", &addressed.bcc)] {
-            if !list.is_empty() {
-                j.key(name).text(&people(list));
+/// All that one request says.
+struct Sheet<'a> {
+    parts: &'a Parts<'a>,
+    addressed: &'a Addressed,
+    tag: Option<&'a str>,
+    metadata: Vec<(&'a str, String)>,
+    stream: &'a str,
+}
+
+impl Sheet<'_> {
+    fn written(&self, octets: usize) -> Bytes {
+        let Sheet { parts, addressed, tag, metadata, stream } = self;
+        let mut json = Json::with_capacity(octets + octets / 2 + FRAME_OCTETS);
+        json.object(|j| {
+            j.key("From").text(&people(std::slice::from_ref(&parts.from)));
+            for (name, list) in [("To", &addressed.to), ("Cc", &addressed.cc), ("Bcc", &addressed.bcc)] {
+                if !list.is_empty() {
+                    j.key(name).text(&people(list));
+                }
             }
-        }
-        if !parts.reply_to.is_empty() {
-            j.key("ReplyTo").text(&people(&parts.reply_to));
-        }
-        j.key("Subject").text(parts.subject.as_deref().unwrap_or_default());
-        if let Some(text) = &parts.text {
-            j.key("TextBody").text(text);
-        }
-        if let Some(html) = &parts.html {
-            j.key("HtmlBody").text(html);
-        }
-        j.key("MessageStream").text(stream);
-        if let Some(tag) = parcel.message.tags.first() {
-            j.key("Tag").text(tag);
-        }
-        j.key("Metadata").object(|j| metadata(parcel).iter().for_each(|(key, value)| j.key(key).text(value)));
-        headers(j, parts);
-        if !parts.files.is_empty() {
-            j.key("Attachments").array(|j| parts.files.iter().for_each(|file| attachment(j, file)));
-        }
-    });
-    json.finish()
+            if !parts.reply_to.is_empty() {
+                j.key("ReplyTo").text(&people(&parts.reply_to));
+            }
+            j.key("Subject").text(parts.subject.as_deref().unwrap_or_default());
+            if let Some(text) = &parts.text {
+                j.key("TextBody").text(text);
+            }
+            if let Some(html) = &parts.html {
+                j.key("HtmlBody").text(html);
+            }
+            j.key("MessageStream").text(stream);
+            if let Some(tag) = tag {
+                j.key("Tag").text(tag);
+            }
+            j.key("Metadata").object(|j| metadata.iter().for_each(|(key, value)| j.key(key).text(value)));
+            headers(j, parts);
+            if !parts.files.is_empty() {
+                j.key("Attachments").array(|j| parts.files.iter().for_each(|file| attachment(j, file)));
+            }
+        });
+        json.finish()
+    }
 }
 
 /// The message keeps its Message-ID, which its answers and threads refer to: `X-PM-KeepID`.
@@ -164,44 +180,80 @@ fn people(list: &[Mailbox]) -> String {
     text
 }
 
-/// The attempt's id, the app's pairs as far as they fit, and all tags where there are several. What does not fit stays
-/// with the message in the relay alone.
-fn metadata(parcel: Parcel<'_>) -> Vec<(&str, String)> {
-    let message = parcel.message;
-    let mut pairs = vec![(ATTEMPT, parcel.attempt.to_string())];
-    let fits = |key: &str, value: &str| {
-        key.chars().count() <= KEY_CHARS_MAX && value.chars().count() <= VALUE_CHARS_MAX
-    };
-    if message.tags.len() > 1 {
-        let tags = message.tags.join(", ");
-        pairs.extend(Some((TAGS, tags)).filter(|(key, tags)| fits(key, tags)));
-    }
-    for (key, value) in &message.metadata {
-        let taken = pairs.iter().any(|(known, _)| known.eq_ignore_ascii_case(key));
-        if pairs.len() < PAIRS_MAX && !taken && fits(key, value) {
-            pairs.push((key, value.clone()));
-        }
-    }
-    pairs
+/// The one that it takes.
+fn tag(message: &Message) -> Option<&str> {
+    message.tags.first().map(String::as_str)
 }
 
-/// The fields for its SMTP endpoint, whole lines. Values that are not ASCII are left out: it does not say how it reads
-/// them.
-pub(super) fn fields(parcel: Parcel<'_>, stream: &str) -> String {
-    let mut lines = format!("X-PM-Message-Stream: {stream}\r\nX-PM-KeepID: true\r\n");
-    let mut line = |name: &str, value: &str| {
-        if !value.is_empty() && value.bytes().all(|b| b == b' ' || b.is_ascii_graphic()) {
-            lines.push_str(name);
-            lines.push_str(": ");
-            lines.push_str(value);
-            lines.push_str("\r\n");
+/// The attempt's id, all tags where there are several, and the app's pairs.
+fn metadata(parcel: Parcel<'_>) -> Result<Vec<(&str, String)>, Unfit> {
+    labels_fit(parcel.message)?;
+    let message = parcel.message;
+    let attempt = (ATTEMPT, parcel.attempt.to_string());
+    let tags = (message.tags.len() > 1).then(|| (TAGS, message.tags.join(TAGS_PARTED_BY)));
+    let own = message.metadata.iter().map(|(key, value)| (key.as_str(), value.clone()));
+    Ok(std::iter::once(attempt).chain(tags).chain(own).collect())
+}
+
+/// Whether Postmark can carry all of its tags and pairs.
+pub(super) fn labels_fit(message: &Message) -> Result<(), Unfit> {
+    let no = |why: String| Err(Unfit(why));
+    let several = message.tags.len() > 1;
+    if several {
+        let parted = message.tags.iter().all(|tag| !tag.contains(','));
+        let characters = message.tags.join(TAGS_PARTED_BY).chars().count();
+        if !parted || characters > VALUE_CHARS_MAX {
+            return no(format!(
+                "Postmark takes one tag; several go as one value of its metadata, of {VALUE_CHARS_MAX} characters with \
+                 commas between, and its {} tags do not",
+                message.tags.len()
+            ));
         }
-    };
-    if let Some(tag) = parcel.message.tags.first() {
+    }
+    for (key, value) in &message.metadata {
+        if [ATTEMPT, TAGS].iter().any(|own| own.eq_ignore_ascii_case(key)) {
+            return no(format!("its metadata {key} has a name that is the relay's own at Postmark"));
+        }
+        if key.chars().count() > KEY_CHARS_MAX || value.chars().count() > VALUE_CHARS_MAX {
+            return no(format!(
+                "Postmark takes metadata with names of {KEY_CHARS_MAX} and values of {VALUE_CHARS_MAX} characters, and \
+                 its {key} has more"
+            ));
+        }
+    }
+    match 1 + usize::from(several) + message.metadata.len() <= PAIRS_MAX {
+        true => Ok(()),
+        false => no(format!(
+            "Postmark takes {PAIRS_MAX} values of metadata, the relay's own among them, and it has {}",
+            message.metadata.len()
+        )),
+    }
+}
+
+/// Whether its SMTP endpoint can be told them: it does not say how it reads what is not ASCII.
+pub(super) fn labels_fit_lines(message: &Message) -> Result<(), Unfit> {
+    let fits = |value: &str| value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    let tag = message.tags.iter().find(|tag| !fits(tag)).map(|tag| format!("tag {tag:?}"));
+    let pair =
+        message.metadata.iter().find(|(_, value)| !fits(value)).map(|(key, _)| format!("metadata {key}"));
+    match tag.or(pair) {
+        None => Ok(()),
+        Some(what) => {
+            Err(Unfit(format!("its {what} has letters beyond ASCII, which no field of Postmark's takes")))
+        }
+    }
+}
+
+/// The fields for its SMTP endpoint, whole lines.
+pub(super) fn fields(parcel: Parcel<'_>, stream: &str) -> Result<String, Unfit> {
+    labels_fit_lines(parcel.message)?;
+    let mut lines = format!("X-PM-Message-Stream: {stream}\r\nX-PM-KeepID: true\r\n");
+    let mut line = |name: &str, value: &str| lines.extend([name, ": ", value, "\r\n"]);
+    if let Some(tag) = tag(parcel.message) {
         line("X-PM-Tag", tag);
     }
-    for (key, value) in metadata(parcel) {
+    for (key, value) in metadata(parcel)? {
         line(&format!("X-PM-Metadata-{key}"), &value);
     }
-    lines
+    Ok(lines)
 }

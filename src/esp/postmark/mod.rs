@@ -83,7 +83,7 @@ impl Postmark {
         if let Some(why) = sealed(parcel.whole.unwrap_or(&parcel.message.body.head)) {
             return Err(Unfit(format!("Postmark re-assembles mail, which breaks {why}")));
         }
-        let fields = compose::fields(parcel, self.stream(parcel.message.kind));
+        let fields = compose::fields(parcel, self.stream(parcel.message.kind))?;
         // What the relay says it says alone: with two of one name nobody knows which counts.
         let message = without(parcel.message, |field| said_in(&fields, field));
         Ok(Request::Smtp(self.smtp.with_fields(Parcel { message: &message, ..parcel }, &fields)))
@@ -109,6 +109,14 @@ impl Esp for Postmark {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= MESSAGE_OCTETS_MAX
+    }
+
+    fn carries_labels(&self, message: &Message) -> Result<(), Unfit> {
+        compose::labels_fit(message)?;
+        match self.transport {
+            Transport::Smtp => compose::labels_fit_lines(message),
+            Transport::Api | Transport::Auto => Ok(()),
+        }
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
@@ -144,6 +152,7 @@ fn fits(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
             "reports to senders need [server] dsn_from: Postmark takes no empty sender".into(),
         ));
     }
+    compose::labels_fit(parcel.message)?;
     if let Some(odd) = parcel.recipients.iter().find(|to| !compose::takes(to)) {
         return Err(Unfit(format!("Postmark does not take such an address as {odd}")));
     }

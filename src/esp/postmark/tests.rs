@@ -60,7 +60,7 @@ fn a_message_becomes_its_fields_and_nobody_else_is_named() {
                 References: <0@example.com>\r\nX-Order: 7\r\n";
     let mut message = message(&content(head, BOTH));
     message.tags = vec!["spring".into(), "vip".into()];
-    message.metadata = vec![("order".into(), "7".into()), ("long".into(), "x".repeat(81))];
+    message.metadata = vec![("order".into(), "7".into())];
     let json = json_of(&message, &["hidden@example.net", "jane@example.org", "c@example.org"]).unwrap();
     let wanted = json!({
         "From": "\"Shop, Ltd\" <shop@example.com>",
@@ -125,7 +125,7 @@ fn what_does_not_fit_the_api_goes_by_smtp_with_the_fields_that_it_reads() {
     let head = "From: a@example.com\r\nSubject: s\r\n";
     let mut message = message(&content(head, "\r\nhello\r\n"));
     message.tags = vec!["spring".into()];
-    message.metadata = vec![("order".into(), "7".into()), ("who".into(), "grün".into())];
+    message.metadata = vec![("order".into(), "7".into())];
     let Request::Smtp(request) = composed(Transport::Auto, &message, &addresses(&["b@example.org"])).unwrap()
     else {
         panic!("not by SMTP")
@@ -144,6 +144,46 @@ fn what_does_not_fit_the_api_goes_by_smtp_with_the_fields_that_it_reads() {
     ));
     let told = composed(Transport::Auto, &signed, &addresses(&["b@example.org"])).unwrap_err();
     assert!(told.contains("by SMTP: Postmark re-assembles mail"), "{told}");
+}
+
+#[test]
+fn a_label_that_postmark_cannot_carry_does_not_fit() {
+    let text = |tag: &str| tag.to_owned();
+    let tags = |all: &[&str]| all.iter().map(|tag| text(tag)).collect::<Vec<_>>();
+    let pair = |key: &str, value: &str| vec![(text(key), text(value))];
+    let eleven: Vec<_> = (0..10).map(|n| (format!("k{n}"), text("v"))).collect();
+    for (tags, metadata, why) in [
+        (tags(&["a", &"b".repeat(80)]), vec![], "its 2 tags do not"),
+        (tags(&["a,b", "c"]), vec![], "its 2 tags do not"),
+        (vec![], pair("order", &"x".repeat(81)), "its order has more"),
+        (vec![], pair(&"k".repeat(21), "x"), "kkk has more"),
+        (vec![], pair("Postroad-Attempt", "forged"), "the relay's own"),
+        (vec![], eleven, "10 values of metadata"),
+    ] {
+        let mut message =
+            message(&content("From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n", "\r\nhello\r\n"));
+        (message.tags, message.metadata) = (tags, metadata);
+        for transport in [Transport::Api, Transport::Smtp, Transport::Auto] {
+            let told = composed(transport, &message, &addresses(&["b@example.org"])).unwrap_err();
+            assert!(told.contains(why), "{told}");
+            assert!(postmark(transport).carries_labels(&message).unwrap_err().0.contains(why));
+        }
+    }
+}
+
+#[test]
+fn a_label_beyond_ascii_is_for_the_api_alone() {
+    for (to, fits) in [("To: b@example.org\r\n", true), ("", false)] {
+        let head = format!("From: a@example.com\r\n{to}Subject: s\r\n");
+        let mut message = message(&content(&head, "\r\nhello\r\n"));
+        message.tags = vec!["grün".into()];
+        let auto = composed(Transport::Auto, &message, &addresses(&["b@example.org"]));
+        assert_eq!(matches!(auto, Ok(Request::Http(_))), fits, "{auto:?}");
+        let told = composed(Transport::Smtp, &message, &addresses(&["b@example.org"])).unwrap_err();
+        assert!(told.contains("its tag \"grün\" has letters beyond ASCII"), "{told}");
+        assert!(postmark(Transport::Smtp).carries_labels(&message).is_err());
+        assert!(postmark(Transport::Auto).carries_labels(&message).is_ok());
+    }
 }
 
 #[test]

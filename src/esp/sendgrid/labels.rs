@@ -133,7 +133,7 @@ pub(super) struct Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
-    /// Those of a parcel. What SendGrid cannot carry of them stays with the message: it is asked for by attempt.
+    /// Those of a parcel, all of them.
     pub fn of(parcel: Parcel<'a>, control: Option<&'a Control>) -> Result<Self, Unfit> {
         let mut room = Room::default();
         let mut arguments = Vec::with_capacity(1 + parcel.message.metadata.len());
@@ -147,30 +147,46 @@ impl<'a> Labels<'a> {
                 )));
             }
         }
-        for (name, value) in &parcel.message.metadata {
-            let name = match room.is_taken(name) {
-                false => Cow::Borrowed(name.as_str()),
-                true => Cow::Owned(format!("metadata_{name}")),
+        for (key, value) in &parcel.message.metadata {
+            let name = match room.is_taken(key) {
+                false => Cow::Borrowed(key.as_str()),
+                true => Cow::Owned(format!("metadata_{key}")),
             };
-            if !room.is_taken(&name) && room.take(&name, value) {
-                arguments.push((name, Cow::Borrowed(value.as_str())));
+            if room.is_taken(&name) {
+                return Err(Unfit(format!(
+                    "SendGrid: two values of its metadata would have the name {name}, with its {key}"
+                )));
             }
+            if !room.take(&name, value) {
+                return Err(Unfit(format!(
+                    "SendGrid takes arguments of {ARGUMENTS_OCTETS_MAX} octets in all and {WRITTEN_OCTETS_MAX} each, as \
+                     JSON writes them in ASCII: its metadata {key} is over that"
+                )));
+            }
+            arguments.push((name, Cow::Borrowed(value.as_str())));
         }
-        Ok(Labels { arguments, categories: categories(&parcel.message.tags, control) })
+        Ok(Labels { arguments, categories: categories(&parcel.message.tags, control)? })
     }
 }
 
 /// Non-ASCII ones are refused: "Categories can not contain non-ASCII characters."
-fn categories<'a>(tags: &'a [String], control: Option<&'a Control>) -> Vec<&'a str> {
+fn categories<'a>(tags: &'a [String], control: Option<&'a Control>) -> Result<Vec<&'a str>, Unfit> {
     let own = control.into_iter().flat_map(Control::categories);
     let mut all: Vec<&str> = Vec::new();
     for name in own.chain(tags.iter().map(String::as_str)) {
-        let fits = !name.is_empty() && name.len() <= CATEGORY_OCTETS_MAX && name.is_ascii();
-        if fits && all.len() < CATEGORIES_MAX && !all.contains(&name) {
+        if name.is_empty() || name.len() > CATEGORY_OCTETS_MAX || !name.is_ascii() {
+            return Err(Unfit(format!(
+                "SendGrid takes categories in ASCII, of 1 to {CATEGORY_OCTETS_MAX} characters, and {name:?} is none"
+            )));
+        }
+        if !all.contains(&name) {
             all.push(name);
         }
     }
-    all
+    match all.len() <= CATEGORIES_MAX {
+        true => Ok(all),
+        false => Err(Unfit(format!("SendGrid takes {CATEGORIES_MAX} categories, and it has {}", all.len()))),
+    }
 }
 
 /// What is left of the room for arguments, and the names that are given away.

@@ -20,13 +20,15 @@ mod tests;
 
 use serde::Deserialize;
 
-use self::labels::Control;
+use self::labels::{Control, Labels};
 use super::settings::{SendgridRegion, SendgridSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use super::smtp::{self, Smtp};
 use super::{ApiDoor, Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::mail::sealed::sealed;
-use crate::mail::{HttpReply, HttpRequest, Message, Outcome, Protocol, Reply, Request, ReversePath};
+use crate::mail::{
+    AttemptId, HttpReply, HttpRequest, Message, Outcome, Protocol, Reply, Request, ReversePath,
+};
 
 /// "The total size of your email, including attachments, must be less than 30MB."
 const REQUEST_OCTETS_MAX: usize = 30_000_000;
@@ -121,6 +123,13 @@ impl Esp for Sendgrid {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= REQUEST_OCTETS_MAX as u64
+    }
+
+    fn carries_labels(&self, message: &Message) -> Result<(), Unfit> {
+        // What else is wrong with the app's own field is told when the message is composed.
+        let control = Control::read(&message.body.head).ok().flatten();
+        let parcel = Parcel { message, whole: None, recipients: &[], attempt: AttemptId::from_number(0) };
+        Labels::of(parcel, control.as_ref()).map(drop)
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

@@ -128,6 +128,10 @@ impl Esp for Ses {
         fits::RECIPIENTS_MAX
     }
 
+    fn carries_labels(&self, message: &Message) -> Result<(), Unfit> {
+        tags::all_fit(message)
+    }
+
     fn told(&self, account: &HttpReply) -> Result<Told, String> {
         account::told(account)
     }

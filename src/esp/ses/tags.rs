@@ -2,10 +2,9 @@
 //!
 //! The attempt's id goes as [`ATTEMPT`], so that events find their attempt; the app's labels as `postroad-tag`,
 //! `postroad-tag-2` and so on, its pairs under their own keys, and what it wrote into `X-SES-MESSAGE-TAGS` as it stands
-//! there. What SES cannot say, or what has a name that is taken, stays here: the relay keeps it with the message, and
-//! the attempt's id leads to it.
+//! there. A message with a label or a pair that SES cannot say is not for SES.
 
-use crate::esp::Parcel;
+use crate::esp::{Parcel, Unfit};
 use crate::mail::Message;
 use crate::mail::headers::fields;
 
@@ -14,18 +13,40 @@ pub(super) const ATTEMPT: &str = "postroad-attempt";
 /// Names that begin so are the relay's own.
 const OWN: &str = "postroad-";
 const LABEL: &str = "postroad-tag";
-/// Of one message; what is over stays here.
+/// Of one message. Those of an app's own field are left out beyond it.
 const TAGS_MAX: usize = 50;
 /// A name or a value.
 const OCTETS_MAX: usize = 256;
 /// A line of a field, with room for its name.
 const LINE_OCTETS: usize = 900;
 
+/// Whether SES can say all of a message's labels and pairs.
+pub(super) fn all_fit(message: &Message) -> Result<(), Unfit> {
+    let no = |what: String| {
+        Err(Unfit(format!("SES takes tags of 1 to {OCTETS_MAX} letters, digits, _ and -, and {what}")))
+    };
+    if let Some(label) = message.tags.iter().find(|label| !fits(label)) {
+        return no(format!("its tag {label:?} is none"));
+    }
+    for (key, value) in &message.metadata {
+        if key.to_ascii_lowercase().starts_with(OWN) {
+            return Err(Unfit(format!("its metadata {key} has a name that is the relay's own at SES")));
+        }
+        if !fits(key) || !fits(value) {
+            return no(format!("its metadata {key} is none"));
+        }
+    }
+    match 1 + message.tags.len() + message.metadata.len() <= TAGS_MAX {
+        true => Ok(()),
+        false => Err(Unfit(format!("SES takes {TAGS_MAX} tags, and its tags and metadata are more"))),
+    }
+}
+
 /// The tags of one call.
 pub(super) fn of(parcel: Parcel<'_>) -> Vec<(String, String)> {
     let message = parcel.message;
     let mut tags = vec![(ATTEMPT.to_owned(), parcel.attempt.to_string())];
-    let labels = message.tags.iter().filter(|label| fits(label)).enumerate();
+    let labels = message.tags.iter().enumerate();
     let label = |(n, value): (usize, &String)| match n {
         0 => (LABEL.to_owned(), value.clone()),
         n => (format!("{LABEL}-{}", n + 1), value.clone()),

@@ -100,18 +100,12 @@ fn the_message_goes_as_it_is_to_exactly_these_recipients() {
 }
 
 #[test]
-fn labels_and_pairs_go_where_ses_can_say_them_and_none_takes_anothers_place() {
+fn labels_and_pairs_become_tags_and_none_takes_anothers_place() {
     let content = format!("X-SES-MESSAGE-TAGS: campaign=spring, kind=receipt;\r\n{PLAIN}");
     let mut message = message(&content);
-    message.tags = ["welcome", "two words", "b"].map(str::to_owned).to_vec();
+    message.tags = ["welcome", "b"].map(str::to_owned).to_vec();
     let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    message.metadata = vec![
-        pair("campaign", "summer"),
-        pair("order", "4711"),
-        pair("name", "J\u{fc}rgen"),
-        pair("postroad-attempt", "0000000000008"),
-        pair("postroad-tag-2", "c"),
-    ];
+    message.metadata = vec![pair("campaign", "summer"), pair("order", "4711")];
     let tags = by_api(&ses(Transport::Api), &message, "ok@example.com").tags;
     assert_eq!(
         tags,
@@ -124,6 +118,28 @@ fn labels_and_pairs_go_where_ses_can_say_them_and_none_takes_anothers_place() {
             pair("kind", "receipt"),
         ]
     );
+}
+
+#[test]
+fn a_label_or_a_pair_that_ses_cannot_say_does_not_fit_by_either_door() {
+    for (tag, key, value, why) in [
+        ("two words", "order", "7", "its tag \"two words\" is none"),
+        ("gr\u{fc}n", "order", "7", "its tag \"gr\u{fc}n\" is none"),
+        ("a", "name", "J. R", "its metadata name is none"),
+        ("a", "name", &"x".repeat(257), "its metadata name is none"),
+        ("a", "postroad-attempt", "0000000000008", "the relay's own"),
+        ("a", "Postroad-Tag-2", "c", "the relay's own"),
+    ] {
+        let mut message = message(PLAIN);
+        message.tags = vec![tag.to_owned()];
+        message.metadata = vec![(key.to_owned(), value.to_owned())];
+        for transport in [Transport::Api, Transport::Smtp, Transport::Auto] {
+            let ses = ses(transport);
+            let told = compose(&ses, &message, &[address("ok@example.com")]).unwrap_err();
+            assert!(told.contains(why), "{transport:?}: {told}");
+            assert_eq!(ses.carries_labels(&message).unwrap_err().0, told);
+        }
+    }
 }
 
 #[test]
