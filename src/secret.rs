@@ -67,17 +67,15 @@ impl Blot {
         }
     }
 
-    /// Blots out secrets that are sent as they are, in a form of the web, and inside of anything in base64.
+    /// Blots out secrets that are sent as they are, and inside of anything in base64.
     pub fn of_all<'s>(secrets: impl IntoIterator<Item = &'s Secret>) -> Self {
         let mut blot = Blot::default();
         for secret in secrets {
             let text = secret.expose();
-            for form in [text.to_owned(), form_encoded(text)] {
-                if form.len() >= Self::CUT_OCTETS_MIN {
-                    blot.encoded.push(Secret::new(form));
-                } else if form.len() >= Self::OCTETS_MIN {
-                    blot.plain.push(Secret::new(form));
-                }
+            if text.len() >= Self::CUT_OCTETS_MIN {
+                blot.encoded.push(secret.clone());
+            } else if text.len() >= Self::OCTETS_MIN {
+                blot.plain.push(secret.clone());
             }
             let inside = inside_base64(text).filter(|form| form.len() >= Self::CUT_OCTETS_MIN);
             blot.encoded.extend(inside.map(Secret::new));
@@ -87,23 +85,147 @@ impl Blot {
         blot
     }
 
-    /// The text with stars for each secret.
+    /// The text with stars for each secret, however the text spells it: as it is, in the escapes of JSON, in those of a
+    /// URL or a form, or some letters so and others so. Whoever reads the text may undo these.
     pub fn out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let plain = self.plain.iter().map(|secret| (secret, usize::MAX));
+        let encoded = self.encoded.iter().map(|secret| (secret, Self::CUT_OCTETS_MIN));
         let mut clean = Cow::Borrowed(text);
-        for secret in self.plain.iter().chain(&self.encoded) {
-            if clean.contains(secret.expose()) {
-                clean = Cow::Owned(clean.replace(secret.expose(), "***"));
-            }
-        }
-        for secret in &self.encoded {
-            let secret = secret.expose().as_bytes();
-            let mut cuts = (Self::CUT_OCTETS_MIN..secret.len().min(clean.len() + 1)).rev();
-            if let Some(cut) = cuts.find(|at| clean.as_bytes().ends_with(&secret[..*at])) {
-                let kept = clean.len() - cut;
-                clean = Cow::Owned(format!("{}***", &clean[..kept]));
+        for (secret, least_at_end) in plain.chain(encoded) {
+            let letters: Vec<char> = secret.expose().chars().collect();
+            if let Some(changed) = without(&clean, &letters, least_at_end) {
+                clean = Cow::Owned(changed);
             }
         }
         clean
+    }
+}
+
+/// The text with stars for each place where the secret stands; at the end of the text so many of its first letters will
+/// do. `None`: it stands nowhere.
+fn without(text: &str, secret: &[char], least_at_end: usize) -> Option<String> {
+    let first = *secret.first()?;
+    let octets = text.as_bytes();
+    let first_octet = *first.encode_utf8(&mut [0; 4]).as_bytes().first()?;
+    // Another octet begins no spelling of the first letter.
+    let may_begin = |b: u8| b == first_octet || b == b'\\' || b == b'%' || (b == b'+' && first == ' ');
+    let (mut out, mut kept, mut at) = (String::new(), 0, 0);
+    while let Some(found) = octets[at..].iter().position(|b| may_begin(*b)) {
+        at += found;
+        let end = match spelled(octets, at, secret) {
+            Spelled::Whole { end } => end,
+            Spelled::Cut { letters } if letters >= least_at_end => octets.len(),
+            Spelled::Cut { .. } | Spelled::Not => {
+                at += 1;
+                continue;
+            }
+        };
+        out.push_str(&text[kept..at]);
+        out.push_str("***");
+        (kept, at) = (end, end);
+    }
+    (kept > 0).then(|| out + &text[kept..])
+}
+
+/// A secret of so many letters is looked for at a place in so many steps: each letter has one way nearly always.
+const TRIES_PER_LETTER: usize = 8;
+
+/// Whether a secret stands at a place of a text.
+enum Spelled {
+    /// Up to there.
+    Whole {
+        end: usize,
+    },
+    /// The text ends after so many of its letters.
+    Cut {
+        letters: usize,
+    },
+    Not,
+}
+
+/// Where a letter may be read in several ways (`%25` is a percent sign, or one and two digits) all of them are tried.
+fn spelled(text: &[u8], at: usize, secret: &[char]) -> Spelled {
+    let (mut open, mut longest) = (vec![(at, 0)], None);
+    for _ in 0..secret.len() * TRIES_PER_LETTER {
+        let Some((at, letters)) = open.pop() else { break };
+        let Some(wanted) = secret.get(letters..).filter(|wanted| !wanted.is_empty()) else {
+            return Spelled::Whole { end: at };
+        };
+        let rest = &text[at..];
+        // The text may end in the middle of an escape.
+        if rest.is_empty() || is_begun_escape(rest) {
+            longest = longest.max(Some(letters));
+        }
+        let behind_slashes = letters > 0 && secret[letters - 1] == '\\';
+        let ways = letter(rest, wanted, behind_slashes);
+        open.extend(
+            ways.into_iter().rev().flatten().map(|(octets, of_secret)| (at + octets, letters + of_secret)),
+        );
+    }
+    longest.map_or(Spelled::Not, |letters| Spelled::Cut { letters })
+}
+
+/// How many octets of the text may spell how many of the secret's next letters: one, or all of a run of backslashes.
+fn letter(text: &[u8], secret: &[char], behind_slashes: bool) -> [Option<(usize, usize)>; 3] {
+    let Some(next) = secret.first().copied() else { return [None; 3] };
+    let slashes = slashes(text);
+    let rest = &text[slashes..];
+    let escaped = if slashes > 0 || behind_slashes { unicode_escape(rest, next) } else { None };
+    let mut buffer = [0; 4];
+    let plain = next.encode_utf8(&mut buffer).as_bytes();
+    let percent = plain.iter().enumerate().all(|(n, octet)| {
+        let written = rest.get(n * 3..n * 3 + 3);
+        written.is_some_and(|w| w[0] == b'%' && hex(&w[1..]) == Some(u32::from(*octet)))
+    });
+    let as_it_is = match next {
+        // Escaped each of them is two, or four where JSON stands in JSON; the last may belong to the next letter.
+        '\\' => {
+            let run = secret.iter().take_while(|c| **c == '\\').count();
+            (slashes >= run).then_some((slashes, run))
+        }
+        ' ' if rest.first() == Some(&b'+') => Some((slashes + 1, 1)),
+        _ => rest.starts_with(plain).then_some((slashes + plain.len(), 1)),
+    };
+    [escaped.map(|octets| (slashes + octets, 1)), percent.then_some((slashes + plain.len() * 3, 1)), as_it_is]
+}
+
+fn slashes(text: &[u8]) -> usize {
+    text.iter().take_while(|b| **b == b'\\').count()
+}
+
+/// The octets of `uXXXX`, or of `uXXXX\uXXXX`, where that is the letter; the first backslash stands before.
+fn unicode_escape(text: &[u8], letter: char) -> Option<usize> {
+    const UNIT_OCTETS: usize = "uXXXX".len();
+    let is = |text: &[u8], unit: u16| {
+        text.first() == Some(&b'u') && text.get(1..UNIT_OCTETS).and_then(hex) == Some(u32::from(unit))
+    };
+    let mut units = [0; 2];
+    match *letter.encode_utf16(&mut units) {
+        [one] => is(text, one).then_some(UNIT_OCTETS),
+        [high, low] if is(text, high) => {
+            let rest = &text[UNIT_OCTETS..];
+            let slashes = slashes(rest);
+            (slashes > 0 && is(&rest[slashes..], low)).then_some(2 * UNIT_OCTETS + slashes)
+        }
+        _ => None,
+    }
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))
+}
+
+/// Whether all of it may be the beginning of an escape.
+fn is_begun_escape(text: &[u8]) -> bool {
+    let rest = match text.first() {
+        Some(b'%') => return text.len() < "%XX".len(),
+        Some(b'\\') => &text[slashes(text)..],
+        _ => return false,
+    };
+    match rest.split_first() {
+        None => true,
+        Some((b'u', digits)) => digits.len() < "XXXX".len() && digits.iter().all(u8::is_ascii_hexdigit),
+        Some(_) => false,
     }
 }
 
@@ -145,6 +267,7 @@ impl std::fmt::Debug for Blot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_an_upstream_echoes_is_blotted_out_in_every_form() {
@@ -185,6 +308,89 @@ mod tests {
             ("ya29".into(), "ya29"),
         ] {
             assert_eq!(blot.out(&said), shown);
+        }
+    }
+
+    #[test]
+    fn escapes_hide_no_secret() {
+        let blot = Blot::of_all([&Secret::new("SG.a/b+c d\\e-\u{fc}\u{1f600}0123"), &Secret::new("t0k/n")]);
+        for (said, shown) in [
+            ("{\"m\":\"SG.a\\/b+c d\\\\e-\u{fc}\u{1f600}0123 is bad\"}", r#"{"m":"*** is bad"}"#),
+            (r#"{"m":"\u0053G.a\u002fb+c d\\e-\u00FC\ud83d\ude000123"}"#, r#"{"m":"***"}"#),
+            (
+                r#"{"in":"{\"m\":\"SG.a\\/b+c\\u0020d\\\\e-\\u00fc\\ud83d\\ude000123\"}"}"#,
+                r#"{"in":"{\"m\":\"***\"}"}"#,
+            ),
+            ("?key=SG.a%2Fb%2bc+d%5Ce-%C3%BC%F0%9F%98%800123&x", "?key=***&x"),
+            ("SG%2Ea/b%2Bc%20d%5ce-\u{fc}\\ud83d\\ude000123", "***"),
+            (r"SG.a\/b+c d\\e-\u00", "***"),
+            (r"SG.a\/b+c%2", "***"),
+            (r"SG.a\/b and more", r"SG.a\/b and more"),
+            (r"t0k\/n, \u00740k%2Fn", "***, ***"),
+            (r"t0k\/", r"t0k\/"),
+        ] {
+            assert_eq!(blot.out(said), shown);
+        }
+    }
+
+    /// A letter of a secret as JSON, JSON in JSON, a URL or nobody writes it.
+    fn written(letter: char, how: u8) -> String {
+        let mut buffer = [0; 4];
+        let octets = letter.encode_utf8(&mut buffer).as_bytes();
+        let units = |slashes: &str| {
+            let one = |unit: &u16| format!("{slashes}u{unit:04x}");
+            letter.encode_utf16(&mut [0; 2]).iter().map(one).collect::<String>()
+        };
+        match how {
+            // A backslash beside one that is written otherwise is not told apart.
+            _ if letter == '\\' => "\\\\".to_owned(),
+            0 => units("\\"),
+            1 => units("\\").to_uppercase().replace('U', "u"),
+            2 => units("\\\\"),
+            3 => octets.iter().map(|octet| format!("%{octet:02x}")).collect(),
+            4 => octets.iter().map(|octet| format!("%{octet:02X}")).collect(),
+            5 if letter.is_ascii_punctuation() => format!("\\{letter}"),
+            _ => letter.to_string(),
+        }
+    }
+
+    fn a_letter() -> impl Strategy<Value = char> {
+        prop_oneof![
+            prop::sample::select(vec!['/', '\\', '"', '+', ' ', '%']),
+            any::<char>(),
+            prop::char::range('!', '~')
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn however_each_letter_is_written_the_secret_is_blotted_out(
+            letters in prop::collection::vec((a_letter(), 0..8u8), 8..40),
+            before in "[a-z :\"{]{0,12}",
+            after in "[ ,}]{0,3}",
+        ) {
+            let secret: String = letters.iter().map(|(letter, _)| letter).collect();
+            let echoed: String = letters.iter().map(|(letter, how)| written(*letter, *how)).collect();
+            let blot = Blot::of_all([&Secret::new(secret)]);
+            let shown = blot.out(&format!("{before}{echoed}{after}")).into_owned();
+            prop_assert!(shown.contains("***") && !shown.contains(&echoed), "{}", shown);
+        }
+
+        #[test]
+        fn what_json_makes_of_a_secret_is_blotted_out_of_it_and_it_stays_json(
+            secret in "\\PC{8,40}",
+            before in "\\PC{0,10}",
+        ) {
+            let said = serde_json::json!({ "message": format!("{before}{secret}") }).to_string();
+            let shown = Blot::of_all([&Secret::new(secret.clone())]).out(&said).into_owned();
+            let read: serde_json::Value = serde_json::from_str(&shown).unwrap();
+            prop_assert!(!read["message"].as_str().unwrap().contains(&secret), "{}", shown);
+        }
+
+        #[test]
+        fn what_holds_no_secret_stays_as_it_is(text in "[a-z0-9\\\\%/+ ]{0,60}") {
+            let blot = Blot::of_all([&Secret::new("SG.1234567890")]);
+            prop_assert_eq!(&*blot.out(&text), &*text);
         }
     }
 

@@ -204,15 +204,7 @@ impl Reply {
                 apply(&mut reply.last.text);
                 reply.recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
             }
-            Reply::Http(reply) => {
-                // A body that is no text has no words.
-                if let Ok(text) = std::str::from_utf8(&reply.body)
-                    && let Cow::Owned(changed) = change(text)
-                {
-                    reply.body = changed.into();
-                }
-                reply.headers.iter_mut().for_each(|(_, value)| apply(value));
-            }
+            Reply::Http(reply) => reply.change_words(&change),
             Reply::Lost { said, recipients, .. } => {
                 apply(said);
                 recipients.iter_mut().for_each(|answer| apply(&mut answer.text));
@@ -252,6 +244,29 @@ pub struct HttpReply {
 impl HttpReply {
     /// More of an ESP's answer than this is left unread.
     pub const BODY_OCTETS_MAX: usize = 64 * 1024;
+
+    /// The same answer, with `change` made to each of its texts.
+    #[must_use]
+    pub fn with_words(mut self, change: impl Fn(&str) -> Cow<'_, str>) -> Self {
+        self.change_words(&change);
+        self
+    }
+
+    fn change_words(&mut self, change: &impl Fn(&str) -> Cow<'_, str>) {
+        // Octets that are no text are shown as people may read them: what is changed is that.
+        let changed = match change(&String::from_utf8_lossy(&self.body)) {
+            Cow::Owned(changed) => Some(changed),
+            Cow::Borrowed(_) => None,
+        };
+        if let Some(changed) = changed {
+            self.body = changed.into();
+        }
+        for (_, value) in &mut self.headers {
+            if let Cow::Owned(changed) = change(value) {
+                *value = changed;
+            }
+        }
+    }
 
     /// The first field of that name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {

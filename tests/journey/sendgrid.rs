@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::esps::{Door, Fault, Sendgrid, Vendor, sendgrid};
+use crate::support::esps::{Door, Fault, Response, Sendgrid, Vendor, sendgrid};
 use crate::support::relay::Setup;
 use crate::support::wait::side_by_side;
 use crate::support::{Relay, Upstream, wait_until};
@@ -278,6 +278,33 @@ fn an_apps_control_fields_are_taken_out_unless_they_are_allowed() {
     let sent = grid.wait_for(1).remove(0).json.unwrap();
     assert_eq!((sent["headers"].get("X-SMTPAPI"), &sent["headers"]["X-Mine"]), (None, &json!("1")), "{sent}");
     assert!(sent.get("categories").is_none(), "{sent}");
+}
+
+#[test]
+fn a_secret_that_is_echoed_in_escapes_is_not_shown() {
+    let (grid, other) = (Sendgrid::start(), Upstream::start());
+    let relay = by_both(&grid, "auto").upstream(&other, "").start();
+    let escaped: String = grid.key().encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+    let url: String = grid.key().bytes().map(|b| format!("%{b:02x}")).collect();
+    let body = format!("{{\"errors\":[{{\"message\":\"bad key {escaped}, {url}\",\"field\":null}}]}}");
+    for n in 0..2 {
+        let answer = match n {
+            0 => Response::text(401, "application/json", &body),
+            // Octets that are no text hide nothing either.
+            _ => Response { body: [b"\xff ", grid.key().as_bytes()].concat(), ..Response::empty(401) },
+        };
+        grid.fail(Fault::Answer(answer), 1);
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(&format!("echo {n}"), TO));
+        let told = format!("{}{}", done(&relay, &id), relay.cli(&["explain", &id]).must(0).out);
+        assert!(told.contains("***"), "{told}");
+        for shown in [&told, &relay.log(), &relay.cli(&["esp", "list", "--json"]).must(0).out] {
+            let bare = shown.replace("\\\\", "\\");
+            for spelled in [grid.key(), &escaped, &url] {
+                assert!(!bare.contains(spelled), "{spelled} is in {shown}");
+            }
+        }
+        relay.cli(&["esp", "resume", "grid"]).must(0);
+    }
 }
 
 #[test]

@@ -183,7 +183,8 @@ impl Wire for SesWire {
     fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
         Box::pin(async move {
             let asked = self.get_account().await;
-            asked.map_err(|(_, why)| self.blot.out(&why).into_owned())
+            let told = asked.map(|reply| reply.with_words(|words| self.blot.out(words)));
+            told.map_err(|(_, why)| self.blot.out(&why).into_owned())
         })
     }
 }
