@@ -14,15 +14,22 @@ pub(super) fn email(recipients: &[Address], reply: &HttpReply, now: Timestamp) -
     let all = |outcome: Outcome| vec![outcome; recipients.len()];
     match (reply.status, &told) {
         // Taken, but whom it left out stands in what is missing.
-        (200, None) => {
-            all(Outcome::Unsure { said: format!("{reply} (its end is missing, or it is no JSON)") })
-        }
+        (200, None) => all(Outcome::Unsure { said: format!("{reply} ({})", what_is_missing(reply)) }),
         (200, Some(told)) if told.code == 0 => accepted(recipients, reply, told),
         (_, Some(told)) if told.code != 0 && matches!(reply.status, 200 | 422) => {
             let table = Table { reply, told, recipients, now };
             recipients.iter().map(|to| table.outcome(to)).collect()
         }
         _ => all(by_status(reply, now)),
+    }
+}
+
+/// Why an answer of 200 tells nothing.
+fn what_is_missing(reply: &HttpReply) -> &'static str {
+    match (reply.cut, serde_json::from_slice::<Value>(&reply.body)) {
+        (true, _) => "its end is missing",
+        (false, Ok(_)) => "it has neither an ErrorCode nor a MessageID",
+        (false, Err(_)) => "it is no JSON",
     }
 }
 

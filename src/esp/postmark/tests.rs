@@ -316,6 +316,29 @@ fn each_answer_has_its_row() {
 }
 
 #[test]
+fn an_answer_that_tells_nothing_is_unsure_and_what_it_lacks_is_said() {
+    for (body, cut, why) in [
+        ("{}", false, "(it has neither an ErrorCode nor a MessageID)"),
+        ("[]", false, "(it has neither an ErrorCode nor a MessageID)"),
+        ("<html>", false, "(it is no JSON)"),
+        ("", false, "(it is no JSON)"),
+        ("{\"ErrorCode\":0,", true, "(its end is missing)"),
+    ] {
+        let recipients = addresses(&["b@example.org"]);
+        let message = message("");
+        let parcel = Parcel {
+            message: &message,
+            whole: None,
+            recipients: &recipients,
+            attempt: AttemptId::from_number(1),
+        };
+        let reply = HttpReply { status: 200, headers: Vec::new(), body: body.to_owned().into(), cut };
+        let read = postmark(Transport::Api).read(parcel, &Reply::Http(reply), NOW).remove(0);
+        assert!(matches!(&read, Outcome::Unsure { said } if said.ends_with(why)), "{body}: {read:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_the_request_itself_is_known() {
     let code = |code: i64| json!({"ErrorCode": code, "Message": "no"}).to_string();
     let several = json!({"ErrorCode": 11, "Message": "several", "Errors": [
