@@ -3,15 +3,67 @@
 use std::io::Write;
 use std::net::Ipv6Addr;
 
+use reqwest::Url;
+
 use super::{Common, Failure};
 use crate::address::domain_ok;
 
 /// Every key with its default and why one would change it.
 const WHOLE: &str = include_str!("../../config/postroad.toml");
 
-/// Each says that an ESP is used: by the names that the vendors' own libraries read.
-const NAMED_BY: [&str; 5] =
-    ["SENDGRID_API_KEY", "POSTMARK_API_KEY", "POSTMARK_SERVER_TOKEN", "AWS_ACCESS_KEY_ID", "SMTP_HOST"];
+/// Each says that an ESP is used: by the names that the vendors' own libraries read, and those of frameworks.
+const NAMED_BY: [&str; 9] = [
+    "SENDGRID_API_KEY",
+    "POSTMARK_API_KEY",
+    "POSTMARK_SERVER_TOKEN",
+    "POSTMARK_API_TOKEN",
+    "AWS_ACCESS_KEY_ID",
+    "SMTP_HOST",
+    "MAIL_HOST",
+    "EMAIL_HOST",
+    "SMTP_URL",
+];
+const POSTMARK: [&str; 3] = ["POSTMARK_API_KEY", "POSTMARK_SERVER_TOKEN", "POSTMARK_API_TOKEN"];
+
+/// The names by which one family of programs knows its mail server.
+struct SmtpNames {
+    host: &'static str,
+    port: &'static str,
+    users: &'static [&'static str],
+    passwords: &'static [&'static str],
+    /// These variables, with these values, mean TLS from the first octet.
+    implicit: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// Those of most libraries, of Laravel, and of Django.
+const SMTP_NAMES: [SmtpNames; 3] = [
+    SmtpNames {
+        host: "SMTP_HOST",
+        port: "SMTP_PORT",
+        users: &["SMTP_USERNAME", "SMTP_USER"],
+        passwords: &["SMTP_PASSWORD", "SMTP_PASS"],
+        implicit: &[],
+    },
+    SmtpNames {
+        host: "MAIL_HOST",
+        port: "MAIL_PORT",
+        users: &["MAIL_USERNAME"],
+        passwords: &["MAIL_PASSWORD"],
+        implicit: &[("MAIL_ENCRYPTION", &["ssl"]), ("MAIL_SCHEME", &["smtps"])],
+    },
+    SmtpNames {
+        host: "EMAIL_HOST",
+        port: "EMAIL_PORT",
+        users: &["EMAIL_HOST_USER"],
+        passwords: &["EMAIL_HOST_PASSWORD"],
+        implicit: &[("EMAIL_USE_SSL", &["true", "1", "yes", "on"])],
+    },
+];
+/// Where no port is set: submission with STARTTLS, and with TLS from the first octet.
+const SUBMISSION: u16 = 587;
+const SUBMISSIONS: u16 = 465;
+/// Where a relay listens by default.
+const OWN_PORT: u16 = 2525;
 
 const SENDGRID: &str =
     "[[esp]]\nname = \"sendgrid\"\ntype = \"sendgrid\"\napi_key = \"env:SENDGRID_API_KEY\"\n";
@@ -43,7 +95,9 @@ pub(super) fn new_config(
     if !from_env {
         return Ok(out.write_all(WHOLE.as_bytes())?);
     }
-    let set = |name: &str| variable(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+    // Laravel writes null for what is not set.
+    let is_said = |value: &String| !value.is_empty() && value != "null";
+    let set = |name: &str| variable(name).map(|v| v.trim().to_owned()).filter(is_said);
     let found = found(&set);
     if !found.faults.is_empty() {
         return Err(Failure::Usage(found.faults.join("; ")));
@@ -71,17 +125,23 @@ pub(super) fn new_config(
 
 fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
     let mut found = Found::default();
-    for variable in NAMED_BY {
-        let Some(value) = set(variable) else { continue };
-        match variable {
-            "SENDGRID_API_KEY" => found.tables.push(SENDGRID.to_owned()),
-            "POSTMARK_SERVER_TOKEN" if set("POSTMARK_API_KEY").is_some() => {}
-            "POSTMARK_API_KEY" | "POSTMARK_SERVER_TOKEN" => found.tables.push(format!(
-                "[[esp]]\nname = \"postmark\"\ntype = \"postmark\"\nserver_token = \"env:{variable}\"\n"
-            )),
-            "AWS_ACCESS_KEY_ID" => ses(set, &mut found),
-            _ => smarthost(&value, set, &mut found),
-        }
+    if set("SENDGRID_API_KEY").is_some() {
+        found.tables.push(SENDGRID.to_owned());
+    }
+    if let Some(variable) = POSTMARK.into_iter().find(|name| set(name).is_some()) {
+        found.tables.push(format!(
+            "[[esp]]\nname = \"postmark\"\ntype = \"postmark\"\nserver_token = \"env:{variable}\"\n"
+        ));
+    }
+    if set("AWS_ACCESS_KEY_ID").is_some() {
+        ses(set, &mut found);
+    }
+    // Several families may name the same server: one table is enough.
+    let by_name = SMTP_NAMES.iter().find_map(|names| Some((names, set(names.host)?)));
+    match (by_name, set("SMTP_URL")) {
+        (Some((names, host)), _) => smarthost(names, &host, set, &mut found),
+        (None, Some(url)) => by_url(&url, set, &mut found),
+        (None, None) => {}
     }
     found
 }
@@ -116,51 +176,112 @@ fn ses(set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
     });
 }
 
-/// Host, port and login of any server, by the names that most libraries read.
-fn smarthost(host: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
-    let port = port(set).map_err(|fault| found.faults.push(fault));
-    let login = login(set).map_err(|fault| found.faults.push(fault));
-    let host = bracketed(host).map_err(|fault| found.faults.push(fault));
-    if let (Ok(host), Ok(port), Ok(login)) = (host, port, login) {
-        let implicit = if port == 465 { "tls = \"implicit\"\n" } else { "" };
-        found.tables.push(format!(
-            "# 587 is usual with STARTTLS, 465 with tls = \"implicit\"; tls = \"off\" for a server without TLS.\n\
-             [[esp]]\nname = \"smarthost\"\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{implicit}{login}"
+/// Host, port and login of any server.
+fn smarthost(names: &SmtpNames, host: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
+    let is = |(variable, values): &(&str, &[&str])| {
+        set(variable).is_some_and(|value| values.contains(&value.to_ascii_lowercase().as_str()))
+    };
+    let implicit = names.implicit.iter().any(is);
+    let port = port(names.port, implicit, set).map_err(|fault| found.faults.push(fault));
+    let login = login(names, set).map_err(|fault| found.faults.push(fault));
+    let host = bracketed(host).map_err(|_| {
+        found.faults.push(format!(
+            "{} is {host:?}, which is no host name or IP address; its port goes in {}",
+            names.host, names.port
         ));
+    });
+    if let (Ok(host), Ok(port), Ok(login)) = (host, port, login) {
+        server(names.host, &Server { host, port, implicit, login }, found);
     }
 }
 
+/// `smtp://user:password@host:port`, or `smtps`. A file names a password by a variable, and none has this one alone.
+fn by_url(url: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
+    let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "smtp" | "smtps"));
+    let host = parsed.as_ref().and_then(|url| bracketed(url.host_str()?).ok());
+    let (Some(parsed), Some(host)) = (parsed, host) else {
+        return found.faults.push("SMTP_URL is no URL such as smtp://user@mail.example.net:587".to_owned());
+    };
+    let implicit = parsed.scheme() == "smtps";
+    let port = parsed.port().unwrap_or(if implicit { SUBMISSIONS } else { SUBMISSION });
+    let password = SMTP_NAMES[0].passwords.iter().find(|name| set(name).is_some());
+    let login = match (unescaped(parsed.username()), password) {
+        (user, _) if user.is_empty() => String::new(),
+        (user, Some(password)) => {
+            format!("username = {}\npassword = \"env:{password}\"\n", toml::Value::from(user))
+        }
+        (_, None) => {
+            return found.unused.push(
+                "SMTP_URL names a user, and a file takes the password from a variable of its own, not out of a URL; set \
+                 SMTP_PASSWORD to it as well, and ask again"
+                    .to_owned(),
+            );
+        }
+    };
+    server("SMTP_URL", &Server { host, port, implicit, login }, found);
+}
+
+/// A part of a URL as it is meant.
+fn unescaped(text: &str) -> String {
+    let query = format!("q:?q={}", text.replace('+', "%2B"));
+    let read = Url::parse(&query).ok().and_then(|url| Some(url.query_pairs().next()?.1.into_owned()));
+    read.unwrap_or_default()
+}
+
+/// A server that takes mail for others.
+struct Server {
+    host: String,
+    port: u16,
+    implicit: bool,
+    /// The lines of its login.
+    login: String,
+}
+
+fn server(variable: &str, server: &Server, found: &mut Found) {
+    let Server { host, port, implicit, login } = server;
+    if *port == OWN_PORT && matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") {
+        return found.unused.push(format!(
+            "{variable} leads to port {OWN_PORT} of this machine, where a relay listens: it would mail itself"
+        ));
+    }
+    let implicit = if *implicit || *port == SUBMISSIONS { "tls = \"implicit\"\n" } else { "" };
+    found.tables.push(format!(
+        "# 587 is usual with STARTTLS, 465 with tls = \"implicit\"; tls = \"off\" for a server without TLS.\n\
+         [[esp]]\nname = \"smarthost\"\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{implicit}{login}"
+    ));
+}
+
 /// An IPv6 address stands in brackets before a port.
-fn bracketed(host: &str) -> Result<String, String> {
+fn bracketed(host: &str) -> Result<String, ()> {
     let inner = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     match inner.parse::<Ipv6Addr>() {
         Ok(_) => Ok(format!("[{inner}]")),
         Err(_) if domain_ok(host) && !host.starts_with('[') => Ok(host.to_owned()),
-        Err(_) => Err(format!(
-            "SMTP_HOST is {host:?}, which is no host name or IP address; its port goes in SMTP_PORT"
-        )),
+        Err(_) => Err(()),
     }
 }
 
-fn port(set: &impl Fn(&str) -> Option<String>) -> Result<u16, String> {
-    let Some(text) = set("SMTP_PORT") else { return Ok(587) };
+fn port(variable: &str, implicit: bool, set: &impl Fn(&str) -> Option<String>) -> Result<u16, String> {
+    let Some(text) = set(variable) else { return Ok(if implicit { SUBMISSIONS } else { SUBMISSION }) };
     let port = text.parse::<u16>().ok().filter(|port| *port != 0);
-    port.ok_or_else(|| format!("SMTP_PORT is {text:?}, which is no port; write a number from 1 to 65535"))
+    port.ok_or_else(|| format!("{variable} is {text:?}, which is no port; write a number from 1 to 65535"))
 }
 
 /// The lines of a login; none where neither part is set.
-fn login(set: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
-    let first = |names: [&'static str; 2]| names.into_iter().find(|name| set(name).is_some());
-    match (first(["SMTP_USERNAME", "SMTP_USER"]), first(["SMTP_PASSWORD", "SMTP_PASS"])) {
+fn login(names: &SmtpNames, set: &impl Fn(&str) -> Option<String>) -> Result<String, String> {
+    let first = |names: &[&'static str]| names.iter().copied().find(|name| set(name).is_some());
+    match (first(names.users), first(names.passwords)) {
         (None, None) => Ok(String::new()),
         (Some(user), Some(password)) => {
             Ok(format!("username = \"env:{user}\"\npassword = \"env:{password}\"\n"))
         }
         (Some(user), None) => {
-            Err(format!("{user} is set and no password; set SMTP_PASSWORD, or unset {user}"))
+            let wanted = names.passwords.first().copied().unwrap_or_default();
+            Err(format!("{user} is set and no password; set {wanted}, or unset {user}"))
         }
         (None, Some(password)) => {
-            Err(format!("{password} is set and no user; set SMTP_USERNAME, or unset {password}"))
+            let wanted = names.users.first().copied().unwrap_or_default();
+            Err(format!("{password} is set and no user; set {wanted}, or unset {password}"))
         }
     }
 }
@@ -272,6 +393,81 @@ mod tests {
         let text = made(&session).unwrap();
         assert_eq!(esps(&text, &session), ["ses"]);
         assert!(!text.contains("access_key_id") && !text.contains("t0ken"), "{text}");
+    }
+
+    #[test]
+    fn the_names_of_frameworks_are_known() {
+        for (variables, esp, lines) in [
+            (&[("POSTMARK_API_TOKEN", "t0ken")][..], "postmark", &["env:POSTMARK_API_TOKEN"][..]),
+            (
+                &[
+                    ("MAIL_HOST", "mail.example.net"),
+                    ("MAIL_PORT", "587"),
+                    ("MAIL_USERNAME", "u"),
+                    ("MAIL_PASSWORD", "s3cret"),
+                    ("MAIL_ENCRYPTION", "tls"),
+                ],
+                "smarthost",
+                &["\"mail.example.net:587\"", "env:MAIL_USERNAME", "env:MAIL_PASSWORD"],
+            ),
+            (
+                &[("MAIL_HOST", "mail.example.net"), ("MAIL_USERNAME", "null"), ("MAIL_ENCRYPTION", "ssl")],
+                "smarthost",
+                &["\"mail.example.net:465\"", "implicit"],
+            ),
+            (
+                &[
+                    ("EMAIL_HOST", "mail.example.net"),
+                    ("EMAIL_HOST_USER", "u"),
+                    ("EMAIL_HOST_PASSWORD", "s3cret"),
+                    ("EMAIL_USE_SSL", "True"),
+                ],
+                "smarthost",
+                &["\"mail.example.net:465\"", "implicit", "env:EMAIL_HOST_USER", "env:EMAIL_HOST_PASSWORD"],
+            ),
+            (
+                &[
+                    ("SMTP_HOST", "a.example.net"),
+                    ("EMAIL_HOST", "b.example.net"),
+                    ("SMTP_URL", "smtp://c.example.net"),
+                ],
+                "smarthost",
+                &["\"a.example.net:587\""],
+            ),
+            (
+                &[("SMTP_URL", "smtps://mail.example.net")],
+                "smarthost",
+                &["\"mail.example.net:465\"", "implicit"],
+            ),
+            (
+                &[
+                    ("SMTP_URL", "smtp://a+b%40example.org:s3cret@mail.example.net:25"),
+                    ("SMTP_PASSWORD", "s3cret"),
+                ],
+                "smarthost",
+                &["\"mail.example.net:25\"", "username = \"a+b@example.org\"", "env:SMTP_PASSWORD"],
+            ),
+        ] {
+            let text = made(variables).unwrap();
+            assert_eq!(esps(&text, variables), [esp], "{text}");
+            assert!(lines.iter().all(|line| text.contains(line)) && !text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_and_a_server_that_is_this_one_make_no_file() {
+        for (variables, told) in [
+            (&[("SMTP_URL", "smtp://u:s3cret@mail.example.net")][..], "set SMTP_PASSWORD"),
+            (&[("MAIL_HOST", "127.0.0.1"), ("MAIL_PORT", "2525")], "it would mail itself"),
+            (&[("SMTP_URL", "smtp://localhost:2525")], "it would mail itself"),
+        ] {
+            let failure = made(variables).unwrap_err();
+            let message = failure.message().unwrap();
+            assert!(message.contains(told) && !message.contains("s3cret"), "{message}");
+            assert_eq!(failure.exit_code(), 1);
+        }
+        let failure = made(&[("SMTP_URL", "http://u:s3cret@x")]).unwrap_err();
+        assert!(failure.exit_code() == 2 && !failure.message().unwrap().contains("s3cret"), "{failure:?}");
     }
 
     #[test]
