@@ -125,7 +125,8 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     lock.write(side_address, &[]).context("cannot write the lock file")?;
     let secure = secure(&config, &lock, side_address)?;
     announce(&config, &addresses, (side_address, secure.is_some()));
-    let desk = Arc::new(http::LiveDesk(Arc::clone(&courier)));
+    let desk =
+        Arc::new(http::LiveDesk { courier: Arc::clone(&courier), reports: Arc::clone(&reports.settings) });
     let parts = reload::Parts {
         source,
         store: store.clone(),

@@ -51,7 +51,10 @@ pub(super) async fn connect(common: &Common, config: &Config, out: &mut impl Wri
     let failed = met.iter().filter(|met| met.is_err()).count();
     match failed {
         0 => Ok(()),
-        _ => Err(Failure::Failed(format!("{failed} of {} ESPs cannot be used now", met.len()))),
+        _ => Err(Failure::Failed(format!(
+            "{failed} of {} ESPs cannot be used now as they are configured",
+            met.len()
+        ))),
     }
 }
 

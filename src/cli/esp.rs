@@ -46,10 +46,11 @@ pub(super) enum EspCommand {
         /// The ESP, as [[esp]] names it
         name: String,
         /// Also send one mail there
-        #[arg(long, value_name = "ADDRESS", requires = "from")]
+        #[arg(long, value_name = "ADDRESS")]
         send: Option<String>,
-        /// Who writes it
-        #[arg(long, value_name = "ADDRESS", env = "POSTROAD_FROM")]
+        /// Who writes it: an address that the ESP lets you send from [default: [server] dsn_from, else the ESP's
+        /// envelope_from]
+        #[arg(long, value_name = "ADDRESS", env = "POSTROAD_FROM", requires = "send")]
         from: Option<String>,
     },
     /// Let one have mail again; also opens a gate that faults have shut
@@ -72,10 +73,7 @@ pub(super) async fn run(common: &Common, command: EspCommand, out: &mut impl Wri
         EspCommand::Suspend { name, reason, time } => {
             suspend(common, &name, &reason, time.as_deref(), out).await
         }
-        EspCommand::Test { name, send, from } => {
-            let mail = send.zip(from).map(|(to, from)| test_mail(&name, to, from));
-            test(common, &name, mail, out).await
-        }
+        EspCommand::Test { name, send, from } => test(common, &name, send.map(|to| (to, from)), out).await,
         EspCommand::Resume { name } => resume(common, &name, out).await,
     }
 }
@@ -190,7 +188,12 @@ async fn resume(common: &Common, name: &str, out: &mut impl Write) -> Result<(),
 }
 
 /// `esp test NAME`
-async fn test(common: &Common, name: &str, mail: Option<Mail>, out: &mut impl Write) -> Result<(), Failure> {
+async fn test(
+    common: &Common,
+    name: &str,
+    send: Option<(String, Option<String>)>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let client = reach::relay(common).await?;
     let tried: Tried = act(&client, name, "test", &json!({})).await?;
     match common.json {
@@ -198,9 +201,18 @@ async fn test(common: &Common, name: &str, mail: Option<Mail>, out: &mut impl Wr
         false => tell_steps(&tried, out)?,
     }
     if !tried.ok {
-        return Err(Failure::Failed(format!("{name} cannot be used now")));
+        let how = if tried.in_part { "can be used in part alone now" } else { "cannot be used now" };
+        return Err(Failure::Failed(format!("{name} {how}")));
     }
-    let Some(mail) = mail else { return Ok(()) };
+    let Some((to, from)) = send else { return Ok(()) };
+    let from = from.or(tried.from).ok_or_else(|| {
+        let why =
+            "neither [server] dsn_from nor an envelope_from of that ESP tells whom a test mail comes from";
+        Failure::Usage(format!(
+            "nothing was sent: {why}; name an address that it lets you send from: --from ADDRESS"
+        ))
+    })?;
+    let mail = test_mail(name, to, from);
     let sent: Sent = client.post("/v1/send", &mail).await?;
     match common.json {
         true => Ok(json_line(out, &json!(sent))?),

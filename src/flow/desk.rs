@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::clock::{Timestamp, monotonic};
 use crate::journal;
 use crate::mail::from::Whose;
-use crate::mail::{Lane, Message, QueueState, Rule, StreamKind, StreamName};
+use crate::mail::{Lane, Message, QueueState, ReversePath, Rule, StreamKind, StreamName};
 use crate::router::{PassedOver, Ties};
 use crate::store::{EVERY_ESP, MessageView, StoreError, Suspension};
 use crate::wire::{Checked, Step};
@@ -75,6 +75,10 @@ pub struct Tried {
     pub steps: Vec<Step>,
     /// What it met where it did not come that far.
     pub met: Result<(), String>,
+    /// One of its two doors can be used all the same.
+    pub in_part: bool,
+    /// Whom a mail of the relay's own may come from there: the ESP's `envelope_from`.
+    pub from: Option<String>,
     /// How long it took.
     pub took: Duration,
 }
@@ -151,8 +155,12 @@ impl Courier {
     pub async fn try_esp(&self, esp: &str) -> Result<Tried, DeskError> {
         let carrier = self.named(esp)?;
         let began = monotonic();
-        let Checked { steps, met } = carrier.line.wire.check_all().await;
-        Ok(Tried { steps, met, took: began.elapsed() })
+        let Checked { steps, met, in_part } = carrier.line.wire.check_all().await;
+        let from = match carrier.line.esp.sender(&ReversePath::Null) {
+            ReversePath::Mailbox(own) => Some(own.wire().to_owned()),
+            ReversePath::Null => None,
+        };
+        Ok(Tried { steps, met, in_part, from, took: began.elapsed() })
     }
 
     /// Pauses all sending: mail is taken and waits, whatever is on its way goes on. Survives a restart.

@@ -75,6 +75,13 @@ pub struct Tried {
     /// What it met, where it could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
+    /// It is not `ok`, but one of its two doors, API and SMTP, can be used; `said` tells which.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_part: bool,
+    /// An address that a test mail may come from: `[server] dsn_from`, else the ESP's `envelope_from`; absent: neither is
+    /// written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// How long it took, in seconds.
     pub took_seconds: f64,
     /// What was done, in order; where it is not `ok` the last one failed. None for a sandbox.

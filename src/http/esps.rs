@@ -92,9 +92,9 @@ pub(super) async fn test(
     let esp = read_name(name)?;
     empty(&octets(body)?)?;
     let tried = app.relay.desk.try_esp(&esp).await?;
-    let (ok, said) = (tried.met.is_ok(), tried.met.err());
+    let (ok, said, took_seconds) = (tried.met.is_ok(), tried.met.err(), tried.took.as_secs_f64());
     let steps = tried.steps.into_iter().map(Into::into).collect();
-    Ok(Json(Tried { esp, ok, said, took_seconds: tried.took.as_secs_f64(), steps }))
+    Ok(Json(Tried { esp, ok, said, in_part: tried.in_part, from: tried.from, took_seconds, steps }))
 }
 
 /// all sending stops, mail is taken and waits: {"reason":"…"}

@@ -431,6 +431,8 @@ impl Desk for Fake {
         let tried = |status: EspStatus| Tried {
             steps: vec![step("connect", "192.0.2.1:587"), step("auth", "no login configured")],
             met: status.last_error.map_or(Ok(()), |(_, said)| Err(said)),
+            in_part: false,
+            from: None,
             took: Duration::from_millis(12),
         };
         std::future::ready(self.status(esp).map(tried)).boxed()

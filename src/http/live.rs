@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -11,6 +12,7 @@ use futures_util::future::BoxFuture;
 use super::{Desk, Post, Queue, Tokens};
 use crate::address::Address;
 use crate::clock::Timestamp;
+use crate::flow::bounce;
 use crate::flow::courier::Courier;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::intake::Intake;
@@ -206,11 +208,16 @@ impl Post for LivePost {
 
 /// A courier, asked about its ESPs.
 #[derive(Debug, Clone)]
-pub struct LiveDesk(pub Arc<Courier>);
+pub struct LiveDesk {
+    /// It.
+    pub courier: Arc<Courier>,
+    /// Whom the relay's own mail comes from.
+    pub reports: Arc<ArcSwap<bounce::Settings>>,
+}
 
 impl Desk for LiveDesk {
     fn statuses(&self) -> Vec<EspStatus> {
-        self.0.esp_statuses()
+        self.courier.esp_statuses()
     }
 
     fn suspend<'a>(
@@ -219,30 +226,35 @@ impl Desk for LiveDesk {
         reason: &'a str,
         for_how_long: Option<Duration>,
     ) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
-        self.0.suspend(esp, reason, for_how_long).boxed()
+        self.courier.suspend(esp, reason, for_how_long).boxed()
     }
 
     fn resume<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<EspStatus, DeskError>> {
-        self.0.resume(esp).boxed()
+        self.courier.resume(esp).boxed()
     }
 
     fn try_esp<'a>(&'a self, esp: &'a str) -> BoxFuture<'a, Result<Tried, DeskError>> {
-        self.0.try_esp(esp).boxed()
+        let own = self.reports.load().from.as_ref().map(|from| from.wire().to_owned());
+        let tried = async move {
+            let tried = self.courier.try_esp(esp).await?;
+            Ok(Tried { from: own.or(tried.from), ..tried })
+        };
+        tried.boxed()
     }
 
     fn pause_all<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<Vec<EspStatus>, DeskError>> {
-        self.0.pause_all(reason).boxed()
+        self.courier.pause_all(reason).boxed()
     }
 
     fn unpause_all(&self) -> BoxFuture<'_, Result<Vec<EspStatus>, DeskError>> {
-        self.0.unpause_all().boxed()
+        self.courier.unpause_all().boxed()
     }
 
     fn resolve(&self, whose: Whose<'_>, to: &Address, stream: Option<&str>) -> Result<Resolved, DeskError> {
-        self.0.resolve(whose, to, stream)
+        self.courier.resolve(whose, to, stream)
     }
 
     fn outlook<'a>(&'a self, view: &'a MessageView) -> BoxFuture<'a, Result<Vec<Outlook>, StoreError>> {
-        self.0.outlook(view).boxed()
+        self.courier.outlook(view).boxed()
     }
 }

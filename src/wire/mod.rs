@@ -63,6 +63,8 @@ pub struct Checked {
     pub steps: Vec<Step>,
     /// What it met where it did not come to the end.
     pub met: Result<(), String>,
+    /// One of two ways came to its end all the same.
+    pub in_part: bool,
 }
 
 /// One step of a [`Wire::check`].

@@ -39,16 +39,18 @@ impl Wire for Ways {
     fn check_all(&self) -> BoxFuture<'_, Checked> {
         Box::pin(async move {
             let (api, smtp) = join(self.api.check_all(), self.smtp.check_all()).await;
+            let in_part = api.met.is_ok() != smtp.met.is_ok();
             let met = match (api.met, smtp.met) {
                 (Ok(()), Ok(())) => Ok(()),
-                (Err(why), Ok(())) => Err(format!("its API: {why}")),
-                (Ok(()), Err(why)) => {
-                    Err(format!("its SMTP endpoint: {why}; transport = \"api\" goes without it"))
-                }
+                (Err(why), Ok(())) => Err(format!("its SMTP endpoint works, its API does not: {why}")),
+                (Ok(()), Err(why)) => Err(format!(
+                    "its API works, its SMTP endpoint, for mail that the API cannot carry, does not: {why}; transport = \
+                     \"api\" goes without it"
+                )),
                 (Err(api), Err(smtp)) => Err(format!("its API: {api}; its SMTP endpoint: {smtp}")),
             };
             let steps = api.steps.into_iter().chain(smtp.steps).collect();
-            Checked { steps, met }
+            Checked { steps, met, in_part }
         })
     }
 

@@ -281,6 +281,42 @@ fn an_apps_control_fields_are_taken_out_unless_they_are_allowed() {
 }
 
 #[test]
+fn a_test_says_which_door_works() {
+    let mut grid = Sendgrid::start();
+    let relay = by_both(&grid, "auto").start();
+    grid.smtp_mut().shut();
+    let ran = relay.cli(&["esp", "test", "grid"]).must(1);
+    assert!(ran.out.contains("grid: its API works, its SMTP endpoint"), "{ran:?}");
+    assert!(ran.err.contains("grid can be used in part alone now"), "{ran:?}");
+    let told = relay.cli(&["esp", "test", "grid", "--json"]).must(1).json();
+    assert_eq!((&told[0]["ok"], &told[0]["in_part"]), (&json!(false), &json!(true)), "{told:?}");
+    grid.smtp_mut().reopen_if_down();
+    grid.fail_reads(Fault::Answer(sendgrid::revoked()), 1);
+    let ran = relay.cli(&["esp", "test", "grid"]).must(1);
+    assert!(ran.out.contains("grid: its SMTP endpoint works, its API does not"), "{ran:?}");
+    relay.cli(&["esp", "test", "grid"]).must(0);
+}
+
+#[test]
+fn a_test_mail_comes_from_an_address_of_the_relays_own() {
+    let grid = Sendgrid::start();
+    let lines = "transport = \"api\"\nenvelope_from = \"bounces@example.org\"";
+    for (server, lines, from) in [
+        ("dsn_from = \"reports@example.org\"", lines, "reports@example.org"),
+        ("", lines, "bounces@example.org"),
+    ] {
+        let relay = Relay::setup().server(server).tables(&esp(&grid, lines)).tables(FAST).start();
+        let sent = grid.count();
+        let ran = relay.cli(&["esp", "test", "grid", "--send", "ok@example.com"]).must(0);
+        assert!(ran.out.contains("queued as "), "{ran:?}");
+        assert_eq!(grid.wait_for(sent + 1)[sent].from, from);
+    }
+    let relay = by_api(&grid).start();
+    let ran = relay.cli(&["esp", "test", "grid", "--send", "ok@example.com"]).must(2);
+    assert!(ran.err.contains("--from ADDRESS"), "{ran:?}");
+}
+
+#[test]
 fn a_secret_that_is_echoed_in_escapes_is_not_shown() {
     let (grid, other) = (Sendgrid::start(), Upstream::start());
     let relay = by_both(&grid, "auto").upstream(&other, "").start();

@@ -87,7 +87,7 @@ impl Wire for HopWire {
     fn check(&self) -> BoxFuture<'_, Checked> {
         Box::pin(async move {
             self.0.checks.lock().unwrap().push(monotonic());
-            Checked { steps: Vec::new(), met: self.0.meets() }
+            Checked { steps: Vec::new(), met: self.0.meets(), in_part: false }
         })
     }
 }

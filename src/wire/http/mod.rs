@@ -197,18 +197,18 @@ pub(super) async fn check(
     match probed {
         Err(_) => {
             let why = format!("no answer for {} s", CHECK.as_secs());
-            Checked { steps: vec![step("connect", false, &why)], met: Err(why) }
+            Checked { steps: vec![step("connect", false, &why)], met: Err(why), in_part: false }
         }
         Ok(Err((name, why))) => {
             let why = blotted(why);
-            Checked { steps: vec![step(name, false, &why)], met: Err(why) }
+            Checked { steps: vec![step(name, false, &why)], met: Err(why), in_part: false }
         }
         Ok(Ok(reply)) => {
             let judged = judge(&reply).map(blotted).map_err(blotted);
             let told = judged.as_ref().unwrap_or_else(|why| why);
             let reached = step("connect", true, &format!("{base} answers"));
             let key = step("key", judged.is_ok(), told);
-            Checked { steps: vec![reached, key], met: judged.map(drop) }
+            Checked { steps: vec![reached, key], met: judged.map(drop), in_part: false }
         }
     }
 }

@@ -198,13 +198,25 @@ async fn greet(line: &mut Line, settings: &Settings, steps: &mut Steps) -> Resul
     let (answer, offered, keywords) = line.read_reply(settings.timeout, read).await?;
     if !matches!(answer.code, 500 | 502 | 504) {
         expect(answer, 250)?;
-        steps.done(|| if keywords.is_empty() { "no keywords".to_owned() } else { keywords });
+        steps.done(|| {
+            let keywords = if keywords.is_empty() { "no keywords".to_owned() } else { keywords };
+            keywords + without_tls(settings.tls, offered.starttls)
+        });
         return Ok(offered);
     }
     hail(line, "HELO ", &settings.helo).await?;
     expect(line.reply().await?, 250)?;
     steps.done(|| "it knows HELO alone, so no keywords".to_owned());
     Ok(Offered::default())
+}
+
+/// What is to be said of a line that stays plain.
+fn without_tls(tls: Tls, offered: bool) -> &'static str {
+    match (tls, offered) {
+        (Tls::Off, true) => "; STARTTLS is offered and not used, this line is without TLS",
+        (Tls::Off, false) => "; STARTTLS is not offered, this line is without TLS",
+        (Tls::StartTls | Tls::Implicit, _) => "",
+    }
 }
 
 /// What a reply to EHLO offers, in its own words.

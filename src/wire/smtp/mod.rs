@@ -190,7 +190,7 @@ impl Wire for SmtpWire {
             let met = met.map_err(|met| blot.out(&met).into_owned());
             let blotted = |step: Step| Step { told: blot.out(&step.told).into_owned(), ..step };
             let steps = steps.end(met.as_ref().err().map(String::as_str)).into_iter().map(blotted).collect();
-            Checked { steps, met }
+            Checked { steps, met, in_part: false }
         })
     }
 
