@@ -61,6 +61,12 @@ pub trait Esp: Send + Sync + Debug {
     /// The request for exactly these recipients, or why there is none.
     fn compose(&self, parcel: Parcel<'_>, now: Timestamp) -> Result<Request, Unfit>;
 
+    /// The request for its SMTP endpoint, where the API answered that it cannot carry this parcel after all. `None`: there is
+    /// no other door, or it cannot either.
+    fn by_other_door(&self, _parcel: Parcel<'_>) -> Option<Request> {
+        None
+    }
+
     /// Whether it composes from the whole content, not from its beginning alone.
     fn wants_whole(&self, _message: &Message) -> bool {
         false

@@ -115,7 +115,7 @@ impl Courier {
         let parcel = call.parcel(&recipients, whole.octets());
         let started = self.clock.now();
         let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
-        let watch = Watch::that_listens(self.abort.clone(), hold);
+        let mut watch = Watch::that_listens(self.abort.clone(), hold);
         let (mut relayed, mut blamed) = (false, false);
         let (outcomes, phases) = match compose(&*call.line.esp, parcel, started) {
             Err(unfit) => {
@@ -123,21 +123,28 @@ impl Courier {
                 (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
             }
             Ok(request) => {
-                let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
-                let (tried, bound) = (call.tried.clone(), call.bound);
-                let flying = Flying { watch: watch.clone(), message, rule, tried, bound };
-                outlet.gate.departs(connection, flying);
-                let phase = last_phase(&request);
-                let reply = match listen(&call, request, &watch, hold).await {
+                let since = (last_phase(&request), started);
+                let mut reply = match self.ask(outlet, connection, &call, request, &watch).await {
                     Heard::Answer(reply) => reply,
                     Heard::Nothing(exchange) => {
-                        let open = self.hold(outlet, &call, &watch, (phase, started)).await;
-                        let exchange = until_a_hang_is_seen(exchange, &watch).await;
-                        outlet.gate.lands(connection);
-                        return self.listen_on(outlet, call, exchange, watch, open);
+                        return self.go_on(outlet, connection, call, exchange, watch, since).await;
                     }
                 };
-                outlet.gate.lands(connection);
+                let mut outcomes = call.line.esp.read(parcel, &reply, self.clock.now());
+                blamed = call.line.esp.blames_request(&reply);
+                if let Some(request) = self.other_door(&call, parcel, &reply, &outcomes) {
+                    watch = Watch::that_listens(self.abort.clone(), hold);
+                    let since = (last_phase(&request), started);
+                    reply = match self.ask(outlet, connection, &call, request, &watch).await {
+                        Heard::Answer(reply) => reply,
+                        Heard::Nothing(exchange) => {
+                            return self.go_on(outlet, connection, call, exchange, watch, since).await;
+                        }
+                    };
+                    blamed |= call.line.esp.blames_request(&reply);
+                    let second = call.line.esp.read(parcel, &reply, self.clock.now());
+                    outcomes = by_both_doors(outcomes, second, &reply);
+                }
                 if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
                     // The stop ended it: nobody's fault, and nothing that the next start should wait for.
                     return self.take_back(&[call]).await;
@@ -150,9 +157,8 @@ impl Courier {
                     return self.wait_for_seat(outlet, call, others, &said).await;
                 }
                 let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
-                blamed = call.line.esp.blames_request(&reply);
                 relayed = call.message.envelope.reports.as_deref().is_some_and(|asks| owes(asks, &reply));
-                (call.line.esp.read(parcel, &reply, self.clock.now()), phases)
+                (outcomes, phases)
             }
         };
         if outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
@@ -243,6 +249,57 @@ impl Courier {
             }
             (call.passengers, call.verdicts) = (stay, epoch);
         }
+    }
+
+    /// One exchange, seen by the gate; one without an answer is still in flight.
+    async fn ask(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        connection: usize,
+        call: &Call,
+        request: Request,
+        watch: &Watch,
+    ) -> Heard {
+        let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
+        let (tried, bound) = (call.tried.clone(), call.bound);
+        outlet.gate.departs(connection, Flying { watch: watch.clone(), message, rule, tried, bound });
+        let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
+        let heard = listen(call, request, watch, hold).await;
+        if matches!(heard, Heard::Answer(_)) {
+            outlet.gate.lands(connection);
+        }
+        heard
+    }
+
+    /// The same call by the ESP's other door, where the API has answered that it cannot carry it: nothing was taken, so it
+    /// goes on at once. Not where somebody may have fallen out since it was judged: then it is begun anew elsewhere.
+    fn other_door(
+        &self,
+        call: &Call,
+        parcel: Parcel<'_>,
+        reply: &Reply,
+        outcomes: &[Outcome],
+    ) -> Option<Request> {
+        let answered = matches!(reply, Reply::Http(_));
+        let unfit = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unfit { .. }));
+        let goes_on = !self.abort.asked() && self.store.verdicts() == call.verdicts;
+        (answered && unfit && goes_on).then(|| call.line.esp.by_other_door(parcel)).flatten()
+    }
+
+    /// Holds what has no answer in time, and listens on without its connection.
+    async fn go_on(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        connection: usize,
+        call: Call,
+        exchange: Exchange,
+        watch: Watch,
+        since: (Phase, Timestamp),
+    ) {
+        let open = self.hold(outlet, &call, &watch, since).await;
+        let exchange = until_a_hang_is_seen(exchange, &watch).await;
+        outlet.gate.lands(connection);
+        self.listen_on(outlet, call, exchange, watch, open);
     }
 
     /// Writes down what is handed over and has no answer in time, with its hold. Gives who of its recipients is without
@@ -558,6 +615,17 @@ fn compose(esp: &dyn Esp, parcel: Parcel<'_>, now: Timestamp) -> Result<Request,
         Some(whole) if whole.len() > SPILL_OCTETS => aside(|| esp.compose(parcel, now)),
         _ => esp.compose(parcel, now),
     }
+}
+
+/// What came of a call that the API could not carry and that went by the other door. Where that was not even reached, the
+/// ESP is not to blame: its API is well.
+fn by_both_doors(first: Vec<Outcome>, second: Vec<Outcome>, reply: &Reply) -> Vec<Outcome> {
+    let unreached = matches!(reply, Reply::Lost { handed_over: false, .. });
+    let both = |(first, second): (Outcome, Outcome)| match unreached {
+        true => Outcome::Unfit { why: format!("by its API: {}; by SMTP: {}", first.said(), second.said()) },
+        false => second.behind(&format!("by its API: {}; by SMTP: ", first.said())),
+    };
+    first.into_iter().zip(second).map(both).collect()
 }
 
 /// How far the recipient at `n` came: one that was refused at RCPT came no further, whatever became of the others.

@@ -99,6 +99,17 @@ impl Outcome {
         }
     }
 
+    /// The same, with these words before its own.
+    #[must_use]
+    pub fn behind(mut self, words: &str) -> Self {
+        let said = match &mut self {
+            Outcome::Accepted { said, .. } | Outcome::Refused { said, .. } | Outcome::Unsure { said } => said,
+            Outcome::Unfit { why } => why,
+        };
+        said.insert_str(0, words);
+        self
+    }
+
     /// The other side's words, or ours where it had none.
     pub fn said(&self) -> &str {
         match self {

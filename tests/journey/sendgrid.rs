@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::esps::{Door, Fault, Response, Sendgrid, Vendor, sendgrid};
 use crate::support::relay::Setup;
 use crate::support::wait::side_by_side;
-use crate::support::{Relay, Upstream, wait_until};
+use crate::support::{Point, Relay, Upstream, upstream, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
 /// Once a second, and a hold of two.
@@ -341,6 +341,47 @@ fn a_secret_that_is_echoed_in_escapes_is_not_shown() {
         }
         relay.cli(&["esp", "resume", "grid"]).must(0);
     }
+}
+
+#[test]
+fn what_its_api_answers_that_it_cannot_carry_goes_by_smtp_in_the_same_attempt() {
+    let errors = <sendgrid::Rules as Vendor>::errors();
+    let answer = |name: &str| errors.iter().find(|(known, _)| *known == name).unwrap().1.clone();
+    let (mut grid, other) = (Sendgrid::start(), Upstream::start());
+    let relay = by_both(&grid, "auto").upstream(&other, "").start();
+    for (n, name) in ["too-large", "too-many-recipients"].into_iter().enumerate() {
+        grid.fail(Fault::Answer(answer(name)), 1);
+        let id = relay.submit("shop@example.org", &["ok@example.com"], &mail(name, TO));
+        let life = done(&relay, &id);
+        assert_eq!(life["attempts"].as_array().map(Vec::len), Some(1), "{life}");
+        assert_eq!((grid.count(), other.count(), grid.accepted()[n].door), (n + 1, 0, Door::Smtp), "{life}");
+        let told = relay.cli(&["explain", &id]).must(0).out;
+        assert!(told.contains("by its API: HTTP 4") && told.contains("; by SMTP: 250"), "{told}");
+    }
+    // Neither: then another ESP carries it, and each door's words are told.
+    grid.fail(Fault::Answer(answer("too-large")), 1);
+    grid.fail_smtp("too-large", 1);
+    let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("neither", TO));
+    other.wait_for(1);
+    let told = relay.cli(&["explain", &id]).must(0).out;
+    assert!(told.contains("by its API: HTTP 413") && told.contains("; by SMTP: 552"), "{told}");
+    // An endpoint that is not reached is no fault of the API's.
+    grid.smtp_mut().shut();
+    for n in 2..=6 {
+        grid.fail(Fault::Answer(answer("too-large")), 1);
+        relay.submit("shop@example.org", &["ok@example.com"], &mail("unreached", TO));
+        other.wait_for(n);
+    }
+    assert_eq!(grid.count(), 2);
+    let listed = relay.cli(&["esp", "list", "--json"]).must(0).json();
+    assert_eq!(listed[0]["gate"], "open", "{listed:?}");
+    // The mail was lost after its hand-over by the second door: held, as ever.
+    grid.smtp_mut().reopen_if_down();
+    grid.fail(Fault::Answer(answer("too-large")), 1);
+    grid.smtp().fail(Point::Dot, upstream::Fault::Close, 1);
+    let id = relay.submit("shop@example.org", &["ok@example.com"], &mail("held", TO));
+    let life = done(&relay, &id);
+    assert_eq!((life["attempts"][0]["outcome"].as_str(), other.count()), (Some("unsure"), 6), "{life}");
 }
 
 #[test]

@@ -103,6 +103,10 @@ impl Esp for Postmark {
         }
     }
 
+    fn by_other_door(&self, parcel: Parcel<'_>) -> Option<Request> {
+        (self.transport == Transport::Auto).then(|| self.by_smtp(parcel).ok()).flatten()
+    }
+
     fn recipients_max(&self) -> u32 {
         RECIPIENTS_MAX
     }

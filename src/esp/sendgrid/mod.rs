@@ -117,6 +117,11 @@ impl Esp for Sendgrid {
         }
     }
 
+    fn by_other_door(&self, parcel: Parcel<'_>) -> Option<Request> {
+        let control = Control::read(&parcel.message.body.head).ok()?;
+        (self.transport == Transport::Auto).then(|| self.by_smtp(parcel, control.as_ref()).ok()).flatten()
+    }
+
     fn recipients_max(&self) -> u32 {
         mail::RECIPIENTS_MAX
     }

@@ -120,6 +120,10 @@ impl Esp for Ses {
         }
     }
 
+    fn by_other_door(&self, parcel: Parcel<'_>) -> Option<Request> {
+        (self.doors == Doors::Both).then(|| self.by_smtp(parcel).ok()).flatten()
+    }
+
     fn wants_whole(&self, message: &Message) -> bool {
         self.doors != Doors::Smtp && fits::api(message).is_ok()
     }
