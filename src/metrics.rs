@@ -103,6 +103,7 @@ declare! {
     /// Alerts by kind: one each time that something turned bad, not while it stays so. Each has an error line in the log
     /// that says more. no_room, not_stored: the database does not take mail. esp_shut: an ESP's calls fail or hang, or it
     /// refuses the account; it gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
+    /// esp_refuses_every_message: it refuses one message after the other for its content, and takes none between; each is bounced.
     /// sender_refused: it refuses an envelope sender or a From domain, which is to be set up there. esp_missing: mail waits
     /// for an ESP that is not configured. restored: the database is one that was restored, all sending is paused.
     /// unfit_everywhere: mail waits that no ESP can carry; it is over when none of it waits any more.

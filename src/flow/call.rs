@@ -353,7 +353,7 @@ impl Courier {
         let of = |wanted: Fault| {
             outcomes.iter().any(|o| matches!(o, Outcome::Refused { fault, .. } if *fault == wanted))
         };
-        let keys: Vec<String> = match of(Fault::Recipient) {
+        let keys: Vec<String> = match of(Fault::Recipient) || of(Fault::Message) {
             true => call.recipients().iter().map(Address::key).collect(),
             false => Vec::new(),
         };

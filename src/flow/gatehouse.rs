@@ -45,6 +45,7 @@ pub struct Gatehouse {
     recipients_max: AtomicU32,
     shut: Alert,
     systemic: Alert,
+    contents: Alert,
     blamed: Alert,
 }
 
@@ -63,6 +64,8 @@ struct Stops {
     /// From domains, and until when.
     from_domains: HashMap<String, Timestamp>,
     guard: Guard,
+    /// The same of messages, by the first recipient of each.
+    contents: Guard,
     /// When it last said that a request is not as it should be.
     blamed_at: Option<Timestamp>,
 }
@@ -86,7 +89,7 @@ pub struct Met<'a> {
 }
 
 /// What follows from it.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Judged {
     /// Which recipients' refusals are the ESP's fault.
     pub systemic: Vec<bool>,
@@ -138,6 +141,7 @@ impl Gatehouse {
             recipients_max: AtomicU32::new(u32::MAX),
             shut: Alert::new("esp_shut"),
             systemic: Alert::new("esp_refuses_everybody"),
+            contents: Alert::new("esp_refuses_every_message"),
             blamed: Alert::new("request_refused"),
         }
     }
@@ -225,6 +229,7 @@ impl Gatehouse {
         *self.gate() = Gate::new(now);
         self.shut.clear(format_args!("{}: opened by an operator", self.esp));
         self.systemic.clear(format_args!("{}: opened by an operator", self.esp));
+        self.contents.clear(format_args!("{}: opened by an operator", self.esp));
         self.blamed.clear(format_args!("{}: opened by an operator", self.esp));
     }
 
@@ -393,8 +398,13 @@ impl Gatehouse {
         }
         for (n, outcome) in met.outcomes.iter().enumerate() {
             match outcome {
-                Outcome::Accepted { .. } if stops.guard.accepted() => {
-                    self.systemic.clear(format_args!("{}: takes recipients again", self.esp));
+                Outcome::Accepted { .. } => {
+                    if stops.guard.accepted() {
+                        self.systemic.clear(format_args!("{}: takes recipients again", self.esp));
+                    }
+                    if stops.contents.accepted() {
+                        self.contents.clear(format_args!("{}: takes messages again", self.esp));
+                    }
                 }
                 // Beside one that it takes those whom it refuses are refused for their own sake.
                 Outcome::Refused { fault: Fault::Recipient, lasting: true, said, .. } if !takes => {
@@ -405,6 +415,13 @@ impl Gatehouse {
                         judged.alerts.push(("esp_refuses_everybody", words));
                     }
                     judged.systemic[n] = stops.guard.is_up();
+                }
+                // What is said of content goes nowhere else (DELIVERY): somebody is told, and no more.
+                Outcome::Refused { fault: Fault::Message, lasting: true, said, .. } if n == 0 && !takes => {
+                    let key = met.keys.first().map(String::as_str).unwrap_or_default();
+                    if stops.contents.refused(key) {
+                        judged.alerts.extend(self.tell_contents(said));
+                    }
                 }
                 Outcome::Refused { fault: Fault::Throttled(Throttle::Transaction), .. } => {}
                 Outcome::Refused { fault: Fault::Throttled(throttle), wait, said, .. } => {
@@ -417,14 +434,20 @@ impl Gatehouse {
                         judged.alerts.push(("sender_refused", words));
                     }
                 }
-                Outcome::Accepted { .. }
-                | Outcome::Refused { .. }
-                | Outcome::Unfit { .. }
-                | Outcome::Unsure { .. } => {}
+                Outcome::Refused { .. } | Outcome::Unfit { .. } | Outcome::Unsure { .. } => {}
             }
         }
         self.any_stop.store(stops.any(), Ordering::Release);
         judged
+    }
+
+    fn tell_contents(&self, said: &str) -> Option<(&'static str, String)> {
+        let words = format!(
+            "{0}: refuses one message after the other for its content, and takes none between: {said}. Each is bounced. \
+             Where it is not the mail that is wrong: postroad esp suspend {0}",
+            self.esp
+        );
+        self.contents.raise(&words).then_some(("esp_refuses_every_message", words))
     }
 
     fn tell_blamed(&self, outcomes: &[Outcome]) -> Option<(&'static str, String)> {
@@ -459,6 +482,7 @@ impl Stops {
             || !self.envelopes.is_empty()
             || !self.from_domains.is_empty()
             || !self.guard.is_clear()
+            || !self.contents.is_clear()
             || self.blamed_at.is_some()
     }
 

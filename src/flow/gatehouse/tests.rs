@@ -330,3 +330,25 @@ fn a_suspension_keeps_mail_away_until_it_is_over_or_resumed() {
     house.reopen(T0);
     assert_eq!((house.hindrance(Whose::default(), T0), house.suspension(T0)), (None, None));
 }
+
+#[tokio::test]
+async fn the_fifth_message_in_a_row_refused_for_its_content_is_told_and_still_bounced() {
+    let house = Gatehouse::new("a", 2, T0);
+    let refuse = |n: usize| {
+        let keys: Vec<String> = ["x", "y"].iter().map(|who| format!("{who}{n}@example.com")).collect();
+        let outcomes = vec![refused(Fault::Message, None); 2];
+        house.returns(&Met { keys: &keys, ..met(&outcomes) }, Duration::ZERO, T0, true)
+    };
+    let quiet = Judged { systemic: vec![false; 2], alerts: vec![] };
+    for n in [0, 1, 2, 3, 3] {
+        assert_eq!(refuse(n), quiet, "one message is one, whomever it is for");
+    }
+    let fifth = refuse(4);
+    assert_eq!((fifth.systemic, fifth.alerts[0].0), (vec![false; 2], "esp_refuses_every_message"));
+    assert_eq!((refuse(5), house.why_shut()), (quiet.clone(), None), "once");
+    house.returns(&met(&[accepted()]), Duration::ZERO, T0, true);
+    for n in 0..4 {
+        assert_eq!(refuse(n), quiet, "one was taken between");
+    }
+    assert_eq!(refuse(4).alerts.len(), 1, "it is told anew");
+}
