@@ -28,6 +28,8 @@ struct State {
     learnt: Option<(usize, Timestamp)>,
     /// The ESP's words, where they were not told yet.
     untold: Option<String>,
+    /// What was told last: each minute's try of one more is no news.
+    told: Option<usize>,
     /// Which connections have one.
     taken: BTreeSet<usize>,
 }
@@ -44,7 +46,7 @@ pub struct Learnt {
 impl Seats {
     /// As many as are configured.
     pub fn new(configured: usize) -> Self {
-        let state = State { configured, learnt: None, untold: None, taken: BTreeSet::new() };
+        let state = State { configured, learnt: None, untold: None, told: None, taken: BTreeSet::new() };
         Seats { state: Mutex::new(state), free: Notify::new() }
     }
 
@@ -62,7 +64,7 @@ impl Seats {
     pub fn forget(&self) {
         {
             let mut state = self.state();
-            (state.learnt, state.untold) = (None, None);
+            (state.learnt, state.untold, state.told) = (None, None, None);
         }
         self.free.notify_waiters();
     }
@@ -103,13 +105,16 @@ impl Seats {
     /// Allows one more where its time has come. What was learnt since this was last called.
     pub fn look(&self, now: Timestamp) -> Option<Learnt> {
         let mut state = self.state();
-        let told = state.untold.take().zip(state.learnt);
-        let told = told.map(|(said, (allowed, _))| Learnt { allowed, said });
+        let news =
+            state.untold.take().zip(state.learnt).filter(|(_, (allowed, _))| state.told != Some(*allowed));
+        let told = news.map(|(said, (allowed, _))| Learnt { allowed, said });
+        state.told = told.as_ref().map(|told| told.allowed).or(state.told);
         let Some((allowed, at)) = state.learnt.filter(|(_, at)| now.since(*at) >= RAISED_EVERY) else {
             return told;
         };
         let more = (allowed + 1, at.plus(RAISED_EVERY));
         state.learnt = Some(more).filter(|(allowed, _)| *allowed < state.configured);
+        state.told = state.told.filter(|_| state.learnt.is_some());
         drop(state);
         self.free.notify_waiters();
         told
@@ -176,6 +181,20 @@ mod tests {
         assert_eq!(seats.most(), 3);
         seats.look(after(120));
         assert_eq!((seats.most(), seats.learnt()), (4, None));
+    }
+
+    #[test]
+    fn the_same_number_is_told_once_however_often_one_more_is_tried() {
+        let seats = Seats::new(9);
+        seats.full(2, "421", NOW);
+        assert!(seats.look(after(1)).is_some());
+        for minute in 1..4 {
+            assert_eq!(seats.look(after(minute * 60)), None);
+            assert!(seats.full(2, "421", after(minute * 60)));
+            assert_eq!((seats.look(after(minute * 60 + 1)), seats.most()), (None, 2));
+        }
+        seats.full(1, "421", after(200));
+        assert_eq!(seats.look(after(201)).map(|learnt| learnt.allowed), Some(1));
     }
 
     #[test]
