@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
 use super::{clients, kinds};
-use crate::address::{Address, Grammar, domain_ok};
+use crate::address::{Address, Grammar};
 use crate::esp::settings::{EspKind, EspSettings};
 use crate::http::settings::HttpSettings;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
@@ -27,16 +27,16 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// `[server]`.
 pub(super) fn server(reader: &mut Reader<'_>, host_name: &str) -> ServerSettings {
     let mut t = reader.one("server");
-    let hostname = t.optional("hostname", kinds::host_name());
-    if hostname.is_none() && !t.is_set("hostname") && !domain_ok(host_name) {
+    let hostname = t.optional("hostname", kinds::own_name());
+    let of_host = kinds::as_told(host_name);
+    if hostname.is_none() && !t.is_set("hostname") && of_host.is_none() {
         t.warning(
             "hostname",
             "this host has no usable name; \"localhost\" is taken, which other servers may refuse",
         );
     }
-    let of_host = || if domain_ok(host_name) { host_name.to_string() } else { "localhost".into() };
     let server = ServerSettings {
-        hostname: a_labels(hostname.unwrap_or_else(of_host)),
+        hostname: a_labels(hostname.or(of_host).unwrap_or_else(|| "localhost".into())),
         data_dir: data_dir(&mut t),
         origin: t.optional("origin", kinds::host_name()).map(a_labels),
         dsn: t.read("dsn", kinds::one_of(DSN), true),

@@ -210,6 +210,24 @@ pub(super) fn host_name() -> impl Kind<String> {
     })
 }
 
+/// This host's own name, as it is told in EHLO: without the dot at its end, an IP address as a literal (RFC 5321 section
+/// 4.1.3).
+pub(super) fn own_name() -> impl Kind<String> {
+    parsed(|text| as_told(text).ok_or_else(|| "is neither a host name nor an IP address".to_string()))
+}
+
+/// A host's name, or its address, as EHLO has it; `None`: it is neither.
+pub(super) fn as_told(name: &str) -> Option<String> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    match bare.parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => return Some(format!("[{ip}]")),
+        Ok(IpAddr::V6(ip)) => return Some(format!("[IPv6:{ip}]")),
+        Err(_) => {}
+    }
+    (domain_ok(name) && !name.ends_with('.')).then(|| name.to_owned())
+}
+
 /// Where to listen: an IP address and a port.
 pub(super) fn socket_address() -> impl Kind<SocketAddr> {
     parsed(|text| {

@@ -66,6 +66,10 @@ const OFF: [&[u8]; 8] = [b"ETRN", b"TURN", b"ATRN", b"SEND", b"SOML", b"SAML", b
 /// Verbs of HTTP: something is made to speak to the wrong port (STANDARDS 1.4).
 const HTTP: [&[u8]; 9] =
     [b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE"];
+/// Parameters of MAIL.
+const OF_MAIL: [&str; 6] = ["SIZE", "BODY", "SMTPUTF8", "AUTH", "RET", "ENVID"];
+/// Parameters of RCPT.
+const OF_RCPT: [&str; 2] = ["NOTIFY", "ORCPT"];
 /// RFC 1870 section 4: a size has at most 20 digits.
 const SIZE_DIGITS_MAX: usize = 20;
 
@@ -175,9 +179,9 @@ fn mail_parameter(mail: &mut Mail, name: &str, value: Option<&str>) -> Result<us
     } else if name.eq_ignore_ascii_case("SMTPUTF8") {
         mail.smtputf8 = true;
         if value.is_some() { Err(reply::BAD_UTF8) } else { Ok(2) }
-    } else if name.eq_ignore_ascii_case("AUTH") && value.is_some_and(|v| !v.is_empty()) {
+    } else if name.eq_ignore_ascii_case("AUTH") {
         // RFC 4954 section 5: another server's word for who sent it; taken and not trusted.
-        Ok(3)
+        if value.is_some_and(|v| !v.is_empty()) { Ok(3) } else { Err(reply::BAD_AUTH_PARAMETER) }
     } else if name.eq_ignore_ascii_case("RET") {
         mail.ret = Some(value.and_then(Return::parse).ok_or(reply::BAD_RET)?);
         Ok(4)
@@ -185,7 +189,7 @@ fn mail_parameter(mail: &mut Mail, name: &str, value: Option<&str>) -> Result<us
         mail.envelope_id = Some(value.and_then(envelope_id).ok_or(reply::BAD_ENVID)?);
         Ok(5)
     } else {
-        Err(unknown_parameter(name))
+        Err(unknown_parameter(name, &OF_RCPT, "RCPT TO"))
     }
 }
 
@@ -211,7 +215,7 @@ fn rcpt(argument: &[u8], grammar: Grammar) -> Result<(Path, Ask), Reply> {
         } else if name.eq_ignore_ascii_case("ORCPT") {
             ask.original.replace(value.and_then(original).ok_or(reply::BAD_ORCPT)?).is_some()
         } else {
-            return Err(unknown_parameter(name));
+            return Err(unknown_parameter(name, &OF_MAIL, "MAIL FROM"));
         };
         if twice {
             return Err(reply::PARAMETER_TWICE);
@@ -220,8 +224,12 @@ fn rcpt(argument: &[u8], grammar: Grammar) -> Result<(Path, Ask), Reply> {
     Ok((path, ask))
 }
 
-/// RFC 5321 section 4.1.1.11. A reply is ASCII (section 4.2), whatever the name was.
-fn unknown_parameter(name: &str) -> Reply {
+/// RFC 5321 section 4.1.1.11. A reply is ASCII (section 4.2), whatever the name was. `others` are those that the other
+/// command takes.
+fn unknown_parameter(name: &str, others: &[&str], other: &str) -> Reply {
+    if let Some(known) = others.iter().find(|known| name.eq_ignore_ascii_case(known)) {
+        return Reply::told(555, (5, 5, 4), format!("{known} belongs to {other}; write it there"));
+    }
     let name: String = name.chars().take(40).map(|c| if c.is_ascii_graphic() { c } else { '?' }).collect();
     Reply::told(555, (5, 5, 4), format!("parameter {name} is not offered here; use only what EHLO lists"))
 }
@@ -311,6 +319,10 @@ mod tests {
             ("MAIL FROM:<a@b.c> ENVID=a+2", 501),
             ("MAIL FROM:<a@b.c> ENVID=a+0D+0Ab", 501),
             ("MAIL FROM:<a@b.c> FOO", 555),
+            ("MAIL FROM:<a@b.c> AUTH", 501),
+            ("MAIL FROM:<a@b.c> auth=", 501),
+            ("MAIL FROM:<a@b.c> NOTIFY=NEVER", 555),
+            ("RCPT TO:<a@b.c> SIZE=1", 555),
             ("MAIL FROM:<a@b.c>SIZE=1", 501),
             ("MAIL FROM", 501),
             ("MAIL <a@b.c>", 501),
@@ -374,6 +386,27 @@ mod tests {
         for line in ["MAIL FROM:<a@b.c> größe=1", "RCPT TO:<a@b.c> größe"] {
             let reply = Command::parse(line.as_bytes(), Grammar::Lenient).unwrap_err();
             assert_eq!(reply.text, "parameter gr??e is not offered here; use only what EHLO lists");
+        }
+    }
+
+    #[test]
+    fn a_parameter_of_the_other_command_is_sent_there() {
+        for (line, told) in [
+            ("MAIL FROM:<a@b.c> notify=NEVER", "NOTIFY belongs to RCPT TO; write it there"),
+            ("MAIL FROM:<a@b.c> ORCPT=rfc822;a@b.c", "ORCPT belongs to RCPT TO; write it there"),
+            ("RCPT TO:<a@b.c> RET=FULL", "RET belongs to MAIL FROM; write it there"),
+            ("RCPT TO:<a@b.c> smtputf8", "SMTPUTF8 belongs to MAIL FROM; write it there"),
+        ] {
+            let reply = Command::parse(line.as_bytes(), Grammar::Lenient).unwrap_err();
+            assert_eq!((reply.code, reply.text.as_ref()), (555, told), "{line}");
+        }
+    }
+
+    #[test]
+    fn auth_at_mail_without_its_value_is_told_what_it_takes() {
+        for line in ["MAIL FROM:<a@b.c> AUTH", "MAIL FROM:<a@b.c> AUTH="] {
+            let reply = Command::parse(line.as_bytes(), Grammar::Lenient).unwrap_err();
+            assert!(reply.text.contains("AUTH=<>"), "{}", reply.text);
         }
     }
 

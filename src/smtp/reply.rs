@@ -208,6 +208,12 @@ pub const BAD_ORCPT: Reply = Reply::new(
 );
 /// `SMTPUTF8=x`
 pub const BAD_UTF8: Reply = Reply::new(501, (5, 5, 4), "SMTPUTF8 takes no value");
+/// `AUTH` or `AUTH=` of MAIL.
+pub const BAD_AUTH_PARAMETER: Reply = Reply::new(
+    501,
+    (5, 5, 4),
+    "AUTH of MAIL takes a value, AUTH=<> or AUTH=name@domain; to log in send the command AUTH before MAIL",
+);
 
 // What comes at the wrong time.
 

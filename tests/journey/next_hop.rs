@@ -149,3 +149,19 @@ fn quotes_and_the_null_sender_survive() {
     });
     assert!(!more);
 }
+
+#[test]
+fn the_relay_is_named_as_smtp_has_it() {
+    for (hostname, named) in
+        [("mx.example.com.", "mx.example.com"), ("127.0.0.1", "[127.0.0.1]"), ("::1", "[IPv6:::1]")]
+    {
+        let upstream = Upstream::start();
+        let relay =
+            Relay::setup().env("POSTROAD__SERVER__HOSTNAME", hostname).upstream(&upstream, "").start();
+        relay.submit("a@example.org", &["b@example.com"], &plain("named"));
+        let received = upstream.wait_for(1);
+        assert_eq!(upstream.commands()[0].1, format!("EHLO {named}"));
+        let trace = received[0].header("Received").unwrap_or_default();
+        assert!(trace.contains(&format!("by {named} ")), "{trace}");
+    }
+}

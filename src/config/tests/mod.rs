@@ -105,6 +105,32 @@ fn a_host_s_name_is_ascii_from_here_on() {
 }
 
 #[test]
+fn a_host_s_name_is_told_as_smtp_has_it() {
+    for (written, told) in [
+        ("mx.example.com.", "mx.example.com"),
+        ("127.0.0.1", "[127.0.0.1]"),
+        ("[127.0.0.1]", "[127.0.0.1]"),
+        ("2001:db8::1", "[IPv6:2001:db8::1]"),
+        ("[::1]", "[IPv6:::1]"),
+        ("[IPv6:::1]", "[IPv6:::1]"),
+        ("büro.example.", "xn--bro-hoa.example"),
+    ] {
+        let config = read(&format!("[server]\nhostname = \"{written}\"\n"));
+        assert_eq!(config.server.hostname, told, "{written}");
+    }
+    for host_name in ["host.example.", "192.0.2.7"] {
+        let mut folder = Folder::with(&[]);
+        folder.environment.host_name = host_name.into();
+        let loaded = folder.load().unwrap();
+        assert_eq!(loaded.warnings.len(), 0, "{host_name}");
+        assert_eq!(Some(loaded.config.server.hostname), super::kinds::as_told(host_name));
+    }
+    for bad in [".", "mx.example.com..", "a b", "[2001:db8::g]"] {
+        assert_eq!(super::kinds::as_told(bad), None, "{bad}");
+    }
+}
+
+#[test]
 fn every_key_says_what_it_means() {
     let folder = Folder::with(&[
         (
