@@ -7,7 +7,7 @@
 
 use crate::mail::{Answer, Fault, Named, Phase};
 
-/// "550 5.7.54 Unable to relay recipient in non-accepted domain" (Exchange), "554 5.7.1 <a@b>: Relay access denied"
+/// "550 5.7.54 Unable to relay recipient in non-accepted domain" (Exchange), `554 5.7.1 <a@b>: Relay access denied`
 /// (Postfix), "550 relay not permitted" (Exim), "553 sorry, that domain isn't in my list of allowed rcpthosts" (qmail).
 const RELAY: [&str; 14] = [
     "relay access denied",
@@ -41,8 +41,8 @@ const COMMAND: [&str; 11] = [
     "bad command sequence",
 ];
 
-/// Postfix says at RCPT what it holds against who connects: "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access
-/// denied", "550 5.7.1 <c>: Helo command rejected: Host not found".
+/// Postfix says at RCPT what it holds against who connects: `554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access
+/// denied`, `550 5.7.1 <c>: Helo command rejected: Host not found`.
 const HOST: [&str; 3] = ["client host rejected", "client host [", "helo command rejected"];
 
 /// "550 5.7.60 SMTP; Client does not have permissions to send as this sender" (Exchange), "554 5.2.252 SendAsDenied; a@b
