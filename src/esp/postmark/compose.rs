@@ -233,7 +233,8 @@ pub(super) fn labels_fit(message: &Message) -> Result<(), Unfit> {
 /// Whether its SMTP endpoint can be told them: it does not say how it reads what is not ASCII.
 pub(super) fn labels_fit_lines(message: &Message) -> Result<(), Unfit> {
     let fits = |value: &str| value.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
-    let tag = message.tags.iter().find(|tag| !fits(tag)).map(|tag| format!("tag {tag:?}"));
+    let tag =
+        message.tags.iter().find(|tag| !fits(tag)).map(|tag| format!("tag \"{}\"", tag.escape_default()));
     let pair =
         message.metadata.iter().find(|(_, value)| !fits(value)).map(|(key, _)| format!("metadata {key}"));
     match tag.or(pair) {

@@ -176,7 +176,8 @@ fn categories<'a>(tags: &'a [String], control: Option<&'a Control>) -> Result<Ve
     for name in own.chain(tags.iter().map(String::as_str)) {
         if name.is_empty() || name.len() > CATEGORY_OCTETS_MAX || !name.is_ascii() {
             return Err(Unfit(format!(
-                "SendGrid takes categories in ASCII, of 1 to {CATEGORY_OCTETS_MAX} characters, and {name:?} is none"
+                "SendGrid takes categories in ASCII, of 1 to {CATEGORY_OCTETS_MAX} characters, and \"{}\" is none",
+                name.escape_default()
             )));
         }
         if !all.contains(&name) {

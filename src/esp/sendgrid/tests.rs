@@ -390,7 +390,7 @@ fn labels_beyond_the_limits_do_not_fit_by_either_door() {
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     for (tags, pairs, why) in [
         (&tags[..], &[][..], "10 categories, and it has 11"),
-        (&["gr\u{fc}n"], &[], "\"gr\u{fc}n\" is none"),
+        (&["gr\u{fc}n"], &[], r#""gr\u{fc}n" is none"#),
         (&[], &[("long", long.as_str())], "its metadata long is over that"),
         (&[], &pairs, "its metadata k12 is over that"),
     ] {

@@ -26,7 +26,7 @@ pub(super) fn all_fit(message: &Message) -> Result<(), Unfit> {
         Err(Unfit(format!("SES takes tags of 1 to {OCTETS_MAX} letters, digits, _ and -, and {what}")))
     };
     if let Some(label) = message.tags.iter().find(|label| !fits(label)) {
-        return no(format!("its tag {label:?} is none"));
+        return no(format!("its tag \"{}\" is none", label.escape_default()));
     }
     for (key, value) in &message.metadata {
         if key.to_ascii_lowercase().starts_with(OWN) {

@@ -124,7 +124,7 @@ fn labels_and_pairs_become_tags_and_none_takes_anothers_place() {
 fn a_label_or_a_pair_that_ses_cannot_say_does_not_fit_by_either_door() {
     for (tag, key, value, why) in [
         ("two words", "order", "7", "its tag \"two words\" is none"),
-        ("gr\u{fc}n", "order", "7", "its tag \"gr\u{fc}n\" is none"),
+        ("gr\u{fc}n", "order", "7", r#"its tag "gr\u{fc}n" is none"#),
         ("a", "name", "J. R", "its metadata name is none"),
         ("a", "name", &"x".repeat(257), "its metadata name is none"),
         ("a", "postroad-attempt", "0000000000008", "the relay's own"),
