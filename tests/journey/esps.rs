@@ -275,6 +275,11 @@ fn a_test_logs_in_and_sends_one_mail_where_it_is_asked_to() {
     let steps: Vec<&str> = told.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(steps, ["resolve", "connect", "banner", "ehlo", "auth", "up1:"], "{told}");
     assert!(told.contains("no login configured") && told.contains("PIPELINING"), "{told}");
+    assert!(told.contains("STARTTLS is not offered, this line is without TLS"), "{told}");
+    let secure = Upstream::with(Manner { tls: Tls::Starting, ..Manner::default() });
+    let plainly = Relay::to(&secure);
+    let told = plainly.cli(&["esp", "test", "up1"]).must(0).out;
+    assert!(told.contains("STARTTLS is offered and not used, this line is without TLS"), "{told}");
     let ran = relay.cli(&["esp", "test", "up2"]);
     assert!(
         ran.code == 1 && ran.out.contains("failed: 554 5.3.2 closed for the night"),
