@@ -213,6 +213,12 @@ impl Store {
         }
     }
 
+    /// For tests under a paused clock: waits until every read that began before is answered.
+    #[cfg(test)]
+    pub(crate) async fn reads_done(&self) {
+        let _all = self.shared.readers.turn.acquire_many(READERS_MAX as u32).await;
+    }
+
     /// For tests of a full disk: the database may not grow past so many pages; 0: as large as it likes.
     #[doc(hidden)]
     pub async fn limit_pages(&self, pages: u32) -> Result<(), StoreError> {
