@@ -309,6 +309,32 @@ fn decoded(octets: &[u8]) -> Vec<String> {
     out
 }
 
+#[test]
+fn a_part_that_nothing_closes_ends_as_it_did() {
+    let line = LONG.repeat(999);
+    for end in ["\r\n", "\r\n\r\n", "\r\nx\r\n"] {
+        let message =
+            format!("Subject: s\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\n\r\n{line}{end}");
+        let out = String::from_utf8(shortened(message.as_bytes()).unwrap()).unwrap();
+        let (_, content) = out.split_once("quoted-printable").unwrap();
+        let (_, content) = content.split_once("\r\n\r\n").unwrap();
+        let decoded = quoted_printable_decoded(content);
+        assert_eq!(decoded, format!("{line}{end}"));
+    }
+}
+
+/// By hand, as another reader.
+fn quoted_printable_decoded(text: &str) -> String {
+    let text = text.replace("=\r\n", "");
+    let mut pieces = text.split('=');
+    let mut out = pieces.next().unwrap().as_bytes().to_vec();
+    for piece in pieces {
+        out.push(u8::from_str_radix(&piece[..2], 16).unwrap());
+        out.extend_from_slice(&piece.as_bytes()[2..]);
+    }
+    String::from_utf8(out).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -344,7 +370,11 @@ proptest! {
         match shortened(message.as_bytes()) {
             Ok(out) => {
                 prop_assert!(longest(&out) <= LINE_OCTETS_MAX);
-                prop_assert!(decoded(&out) == decoded(message.as_bytes()));
+                // mail-parser does not decode a part that nothing closes: it gets both closed. That the last line end stays
+                // is told by a_part_that_nothing_closes_ends_as_it_did.
+                let end: &[u8] = if closed { b"" } else { b"--outermostone--\r\n" };
+                let (out, given) = (decoded(&[&out, end].concat()), decoded(&[message.as_bytes(), end].concat()));
+                prop_assert!(out == given);
             }
             Err(error) => prop_assert_eq!(error.why, Why::TooManyParts),
         }
