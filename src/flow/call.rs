@@ -9,7 +9,7 @@ use super::aside::aside;
 use super::choice::Wish;
 use super::courier::Courier;
 use super::gatehouse::{Flying, Met};
-use super::late::{Exchange, last_phase, silence, until_a_hang_is_seen};
+use super::late::{Exchange, last_phase};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;
@@ -76,6 +76,46 @@ pub(super) struct Times {
     pub(super) handed_over: Option<Duration>,
 }
 
+/// What was said to a call, read for each of its recipients.
+struct Said {
+    outcomes: Vec<Outcome>,
+    phases: Vec<Option<Phase>>,
+    /// See [`Esp::blames_request`].
+    blamed: bool,
+    /// The last of the exchanges; none where it was not even asked.
+    reply: Option<Reply>,
+    watch: Option<Watch>,
+}
+
+/// An exchange that has handed over and has no answer in time.
+pub(super) struct Unanswered {
+    pub(super) exchange: Exchange,
+    pub(super) watch: Watch,
+    /// What it waits for.
+    pub(super) phase: Phase,
+}
+
+impl Said {
+    fn unfit(why: &str, recipients: usize) -> Self {
+        let outcomes = vec![Outcome::Unfit { why: why.to_owned() }; recipients];
+        Said { outcomes, phases: vec![None; recipients], blamed: false, reply: None, watch: None }
+    }
+
+    /// What came of a call that the API could not carry and that went by the other door. Where that was not even reached,
+    /// the ESP is not to blame: its API is well.
+    fn after(self, first: Said) -> Self {
+        let unreached = matches!(self.reply, Some(Reply::Lost { handed_over: false, .. }));
+        let both = |(first, second): (Outcome, Outcome)| match unreached {
+            true => {
+                Outcome::Unfit { why: format!("by its API: {}; by SMTP: {}", first.said(), second.said()) }
+            }
+            false => second.behind(&format!("by its API: {}; by SMTP: ", first.said())),
+        };
+        let outcomes = first.outcomes.into_iter().zip(self.outcomes).map(both).collect();
+        Said { outcomes, blamed: first.blamed || self.blamed, ..self }
+    }
+}
+
 /// What came of listening.
 enum Heard {
     /// An answer, or the end of the line.
@@ -98,80 +138,122 @@ impl Courier {
     /// Carries one call through and settles it. The connection is free when this returns; the settle's commit is not
     /// waited for.
     pub(super) async fn carry(self: &Arc<Self>, outlet: &Arc<Outlet>, connection: usize, call: Call) {
+        let Some((call, whole)) = self.readied(call).await else { return };
+        let recipients = call.recipients();
+        let parcel = call.parcel(&recipients, whole.octets());
+        let started = self.clock.now();
+        let said = match compose(&*call.line.esp, parcel, started) {
+            Err(unfit) => Said::unfit(&unfit.0, recipients.len()),
+            Ok(request) => match self.by_its_doors(outlet, connection, &call, parcel, request).await {
+                Ok(said) => said,
+                Err(unanswered) => return self.go_on(outlet, connection, call, unanswered, started).await,
+            },
+        };
+        if let (Some(reply), Some(watch)) = (&said.reply, &said.watch) {
+            let lost = matches!(reply, Reply::Lost { handed_over: false, .. });
+            if lost && self.abort.asked() {
+                // The stop ended it: nobody's fault, and nothing that the next start should wait for.
+                return self.take_back(&[call]).await;
+            }
+            if lost && let Some(lack) = watch.lack() {
+                return self.wait_for_means(outlet, call, lack).await;
+            }
+            let others = call.line.wire.standing();
+            if let Some(words) = call.line.esp.full_house(reply).filter(|_| others > 0) {
+                return self.wait_for_seat(outlet, call, others, &words).await;
+            }
+        }
+        if said.outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
+            return self.part(call).await;
+        }
+        self.conclude(outlet, call, said, started);
+    }
+
+    /// All that stands before a call: its moment, its content, and whom it still is for. `None`: it was taken back.
+    async fn readied(self: &Arc<Self>, call: Call) -> Option<(Call, Whole)> {
         if !self.reaches_its_moment(&call).await {
-            return self.take_back(&[call]).await;
+            self.take_back(&[call]).await;
+            return None;
         }
         // Before the last judgement: to wait for memory takes time, in which somebody may be suppressed.
         let whole = self.whole(&call).await;
         if matches!(whole, Whole::NotNow) {
-            return self.take_back(&[call]).await;
+            self.take_back(&[call]).await;
+            return None;
         }
-        let Some(call) = self.judged_again(call).await else { return };
+        let call = self.judged_again(call).await?;
         // DELIVERY rule 21: whoever has not committed for long may be taken for dead, and its answer might not be kept.
         if self.store.is_stale() {
-            return self.take_back(&[call]).await;
+            self.take_back(&[call]).await;
+            return None;
         }
-        let recipients = call.recipients();
-        let parcel = call.parcel(&recipients, whole.octets());
-        let started = self.clock.now();
+        Some((call, whole))
+    }
+
+    /// Asks, and where the API says that it cannot carry it, by the ESP's other door as well.
+    async fn by_its_doors(
+        &self,
+        outlet: &Outlet,
+        connection: usize,
+        call: &Call,
+        parcel: Parcel<'_>,
+        request: Request,
+    ) -> Result<Said, Unanswered> {
+        let first = self.by_one_door(outlet, connection, call, parcel, request).await?;
+        match self.other_door(call, parcel, &first) {
+            Some(request) => {
+                let second = self.by_one_door(outlet, connection, call, parcel, request).await?;
+                Ok(second.after(first))
+            }
+            None => Ok(first),
+        }
+    }
+
+    /// One exchange, seen by the gate, and what was said in it; one without an answer is still in flight.
+    async fn by_one_door(
+        &self,
+        outlet: &Outlet,
+        connection: usize,
+        call: &Call,
+        parcel: Parcel<'_>,
+        request: Request,
+    ) -> Result<Said, Unanswered> {
         let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
-        let mut watch = Watch::that_listens(self.abort.clone(), hold);
-        let (mut relayed, mut blamed) = (false, false);
-        let (outcomes, phases) = match compose(&*call.line.esp, parcel, started) {
-            Err(unfit) => {
-                let count = recipients.len();
-                (vec![Outcome::Unfit { why: unfit.0 }; count], vec![None; count])
-            }
-            Ok(request) => {
-                let since = (last_phase(&request), started);
-                let mut reply = match self.ask(outlet, connection, &call, request, &watch).await {
-                    Heard::Answer(reply) => reply,
-                    Heard::Nothing(exchange) => {
-                        return self.go_on(outlet, connection, call, exchange, watch, since).await;
-                    }
-                };
-                let mut outcomes = call.line.esp.read(parcel, &reply, self.clock.now());
-                blamed = call.line.esp.blames_request(&reply);
-                if let Some(request) = self.other_door(&call, parcel, &reply, &outcomes) {
-                    watch = Watch::that_listens(self.abort.clone(), hold);
-                    let since = (last_phase(&request), started);
-                    reply = match self.ask(outlet, connection, &call, request, &watch).await {
-                        Heard::Answer(reply) => reply,
-                        Heard::Nothing(exchange) => {
-                            return self.go_on(outlet, connection, call, exchange, watch, since).await;
-                        }
-                    };
-                    blamed |= call.line.esp.blames_request(&reply);
-                    let second = call.line.esp.read(parcel, &reply, self.clock.now());
-                    outcomes = by_both_doors(outcomes, second, &reply);
-                }
-                if self.abort.asked() && matches!(reply, Reply::Lost { handed_over: false, .. }) {
-                    // The stop ended it: nobody's fault, and nothing that the next start should wait for.
-                    return self.take_back(&[call]).await;
-                }
-                if let (Some(lack), Reply::Lost { handed_over: false, .. }) = (watch.lack(), &reply) {
-                    return self.wait_for_means(outlet, call, lack).await;
-                }
-                let others = call.line.wire.standing();
-                if let Some(said) = call.line.esp.full_house(&reply).filter(|_| others > 0) {
-                    return self.wait_for_seat(outlet, call, others, &said).await;
-                }
-                let phases = (0..recipients.len()).map(|n| phase_of(&reply, n)).collect();
-                relayed = call.message.envelope.reports.as_deref().is_some_and(|asks| owes(asks, &reply));
-                (outcomes, phases)
-            }
+        let watch = Watch::that_listens(self.abort.clone(), hold);
+        let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
+        let (tried, bound) = (call.tried.clone(), call.bound);
+        outlet.gate.departs(connection, Flying { watch: watch.clone(), message, rule, tried, bound });
+        let phase = last_phase(&request);
+        let reply = match listen(call, request, &watch, hold).await {
+            Heard::Answer(reply) => reply,
+            Heard::Nothing(exchange) => return Err(Unanswered { exchange, watch, phase }),
         };
-        if outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
-            return self.part(call).await;
-        }
+        outlet.gate.lands(connection);
+        let outcomes = call.line.esp.read(parcel, &reply, self.clock.now());
+        let phases = (0..outcomes.len()).map(|n| phase_of(&reply, n)).collect();
+        let blamed = call.line.esp.blames_request(&reply);
+        Ok(Said { outcomes, phases, blamed, reply: Some(reply), watch: Some(watch) })
+    }
+
+    /// The same call by the ESP's other door, where the API has answered that it cannot carry it: nothing was taken, so it
+    /// goes on at once. Not where somebody may have fallen out since it was judged: then it is begun anew elsewhere.
+    fn other_door(&self, call: &Call, parcel: Parcel<'_>, said: &Said) -> Option<Request> {
+        let answered = matches!(said.reply, Some(Reply::Http(_)));
+        let unfit = said.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unfit { .. }));
+        let goes_on = !self.abort.asked() && self.store.verdicts() == call.verdicts;
+        (answered && unfit && goes_on).then(|| call.line.esp.by_other_door(parcel)).flatten()
+    }
+
+    /// Tells the gate what was said, judges it for each recipient, and writes that down.
+    fn conclude(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, said: Said, started: Timestamp) {
         let answered = self.clock.now();
+        let watch = said.watch.unwrap_or_else(|| Watch::new(self.abort.clone()));
         let times = Times { started, answered, handed_over: watch.handed_over_for() };
-        let took = answered.since(started);
-        let systemic = self.learn(outlet, &call, &outcomes, blamed, &watch, Some(took));
-        let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
-        for settle in settles.iter_mut().filter(|_| relayed) {
-            settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
-        }
+        let took = Some(answered.since(started));
+        let systemic = self.learn(outlet, &call, &said.outcomes, said.blamed, &watch, took);
+        let answers = said.outcomes.into_iter().zip(said.phases);
+        let mut settles = self.judge(outlet, &call, answers, &systemic, times);
+        call.note_relayed(&mut settles, said.reply.as_ref());
         self.settle(outlet, call, settles);
     }
 
@@ -249,91 +331,6 @@ impl Courier {
             }
             (call.passengers, call.verdicts) = (stay, epoch);
         }
-    }
-
-    /// One exchange, seen by the gate; one without an answer is still in flight.
-    async fn ask(
-        self: &Arc<Self>,
-        outlet: &Arc<Outlet>,
-        connection: usize,
-        call: &Call,
-        request: Request,
-        watch: &Watch,
-    ) -> Heard {
-        let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
-        let (tried, bound) = (call.tried.clone(), call.bound);
-        outlet.gate.departs(connection, Flying { watch: watch.clone(), message, rule, tried, bound });
-        let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
-        let heard = listen(call, request, watch, hold).await;
-        if matches!(heard, Heard::Answer(_)) {
-            outlet.gate.lands(connection);
-        }
-        heard
-    }
-
-    /// The same call by the ESP's other door, where the API has answered that it cannot carry it: nothing was taken, so it
-    /// goes on at once. Not where somebody may have fallen out since it was judged: then it is begun anew elsewhere.
-    fn other_door(
-        &self,
-        call: &Call,
-        parcel: Parcel<'_>,
-        reply: &Reply,
-        outcomes: &[Outcome],
-    ) -> Option<Request> {
-        let answered = matches!(reply, Reply::Http(_));
-        let unfit = outcomes.iter().all(|outcome| matches!(outcome, Outcome::Unfit { .. }));
-        let goes_on = !self.abort.asked() && self.store.verdicts() == call.verdicts;
-        (answered && unfit && goes_on).then(|| call.line.esp.by_other_door(parcel)).flatten()
-    }
-
-    /// Holds what has no answer in time, and listens on without its connection.
-    async fn go_on(
-        self: &Arc<Self>,
-        outlet: &Arc<Outlet>,
-        connection: usize,
-        call: Call,
-        exchange: Exchange,
-        watch: Watch,
-        since: (Phase, Timestamp),
-    ) {
-        let open = self.hold(outlet, &call, &watch, since).await;
-        let exchange = until_a_hang_is_seen(exchange, &watch).await;
-        outlet.gate.lands(connection);
-        self.listen_on(outlet, call, exchange, watch, open);
-    }
-
-    /// Writes down what is handed over and has no answer in time, with its hold. Gives who of its recipients is without
-    /// one: the others were refused before.
-    async fn hold(
-        self: &Arc<Self>,
-        outlet: &Arc<Outlet>,
-        call: &Call,
-        watch: &Watch,
-        (phase, started): (Phase, Timestamp),
-    ) -> Vec<bool> {
-        let answered = self.clock.now();
-        let times = Times { started, answered, handed_over: watch.handed_over_for() };
-        let silence = silence(phase, watch);
-        let recipients = call.recipients();
-        let outcomes = call.line.esp.read(call.parcel(&recipients, None), &silence, answered);
-        let open = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Unsure { .. })).collect();
-        let phases: Vec<_> = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect();
-        let took = Some(answered.since(started));
-        let systemic = self.learn(outlet, call, &outcomes, false, watch, took);
-        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times);
-        let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
-        let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
-        if self.store.settle(settles).await.is_err() {
-            // Stopping: the next start judges it.
-            return open;
-        }
-        if let Some(at) = next_look {
-            self.look_at(at);
-        }
-        if goes_on {
-            self.look_now();
-        }
-        open
     }
 
     /// Tells the ESP's gate, meter and guard what a call met; which refusals are the ESP's own fault. `took`: how long it
@@ -567,6 +564,16 @@ impl Courier {
 }
 
 impl Call {
+    /// Notes what was taken by one who will not tell what becomes of it.
+    pub(super) fn note_relayed(&self, settles: &mut [Settle], reply: Option<&Reply>) {
+        let asks = self.message.envelope.reports.as_deref();
+        if asks.zip(reply).is_some_and(|(asks, reply)| owes(asks, reply)) {
+            for settle in settles {
+                settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
+            }
+        }
+    }
+
     /// The addresses of its passengers, in their order.
     pub(super) fn recipients(&self) -> Vec<Address> {
         self.passengers.iter().filter_map(|p| self.address(p).cloned()).collect()
@@ -617,17 +624,6 @@ fn compose(esp: &dyn Esp, parcel: Parcel<'_>, now: Timestamp) -> Result<Request,
     }
 }
 
-/// What came of a call that the API could not carry and that went by the other door. Where that was not even reached, the
-/// ESP is not to blame: its API is well.
-fn by_both_doors(first: Vec<Outcome>, second: Vec<Outcome>, reply: &Reply) -> Vec<Outcome> {
-    let unreached = matches!(reply, Reply::Lost { handed_over: false, .. });
-    let both = |(first, second): (Outcome, Outcome)| match unreached {
-        true => Outcome::Unfit { why: format!("by its API: {}; by SMTP: {}", first.said(), second.said()) },
-        false => second.behind(&format!("by its API: {}; by SMTP: ", first.said())),
-    };
-    first.into_iter().zip(second).map(both).collect()
-}
-
 /// How far the recipient at `n` came: one that was refused at RCPT came no further, whatever became of the others.
 pub(super) fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
     match reply {
@@ -644,7 +640,7 @@ pub(super) fn phase_of(reply: &Reply, n: usize) -> Option<Phase> {
 
 /// Whether it was taken by one who will not tell what becomes of it (RFC 3461 section 5.2.2). Where reports do not go to
 /// the sender, the next hop was told to make none.
-pub(super) fn owes(asks: &Asks, reply: &Reply) -> bool {
+fn owes(asks: &Asks, reply: &Reply) -> bool {
     match reply {
         Reply::Smtp(reply) => !reply.reports || asks.to != ReportTo::Sender,
         // No API takes NOTIFY, RET or ENVID.
@@ -654,7 +650,7 @@ pub(super) fn owes(asks: &Asks, reply: &Reply) -> bool {
 }
 
 /// When the courier has to look at the queue again because of this step.
-fn looked_at(step: Step) -> Option<Timestamp> {
+pub(super) fn looked_at(step: Step) -> Option<Timestamp> {
     match step {
         Step::Later(at) | Step::Hold(at) | Step::Assume(at) => Some(at),
         Step::Done | Step::Bounce | Step::Elsewhere => None,

@@ -9,10 +9,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::call::{Call, Times, owes, phase_of};
+use super::call::{Call, Times, Unanswered, looked_at, phase_of};
 use super::courier::Courier;
 use super::outlet::Outlet;
-use crate::mail::{Outcome, Phase, Reply, Request, Watch};
+use crate::clock::Timestamp;
+use crate::mail::{Outcome, Phase, Reply, Request, Step, Watch};
 
 /// In so long after the hand-over a hang is seen, see [`super::gatehouse`].
 const HANG_SEEN_AFTER: Duration = Duration::from_secs(4);
@@ -44,7 +45,7 @@ impl Ears {
 }
 
 /// A hold may be shorter than it takes to see that an ESP hangs: until then what has no answer stays in flight.
-pub(super) async fn until_a_hang_is_seen(mut exchange: Exchange, watch: &Watch) -> Exchange {
+async fn until_a_hang_is_seen(mut exchange: Exchange, watch: &Watch) -> Exchange {
     let left = HANG_SEEN_AFTER.saturating_sub(watch.handed_over_for().unwrap_or_default());
     match timeout(left, &mut exchange).await {
         Ok(reply) => Box::pin(ready(reply)),
@@ -53,7 +54,7 @@ pub(super) async fn until_a_hang_is_seen(mut exchange: Exchange, watch: &Watch) 
 }
 
 /// What stands for the answer until it comes.
-pub(super) fn silence(phase: Phase, watch: &Watch) -> Reply {
+fn silence(phase: Phase, watch: &Watch) -> Reply {
     let since = watch.handed_over_for().unwrap_or_default();
     Reply::Lost {
         phase,
@@ -72,8 +73,57 @@ pub(super) fn last_phase(request: &Request) -> Phase {
 }
 
 impl Courier {
+    /// Holds what has no answer in time, and listens on without its connection.
+    pub(super) async fn go_on(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        connection: usize,
+        call: Call,
+        Unanswered { exchange, watch, phase }: Unanswered,
+        started: Timestamp,
+    ) {
+        let open = self.hold(outlet, &call, &watch, (phase, started)).await;
+        let exchange = until_a_hang_is_seen(exchange, &watch).await;
+        outlet.gate.lands(connection);
+        self.listen_on(outlet, call, exchange, watch, open);
+    }
+
+    /// Writes down what is handed over and has no answer in time, with its hold. Gives who of its recipients is without
+    /// one: the others were refused before.
+    async fn hold(
+        self: &Arc<Self>,
+        outlet: &Arc<Outlet>,
+        call: &Call,
+        watch: &Watch,
+        (phase, started): (Phase, Timestamp),
+    ) -> Vec<bool> {
+        let answered = self.clock.now();
+        let times = Times { started, answered, handed_over: watch.handed_over_for() };
+        let silence = silence(phase, watch);
+        let recipients = call.recipients();
+        let outcomes = call.line.esp.read(call.parcel(&recipients, None), &silence, answered);
+        let open = outcomes.iter().map(|outcome| matches!(outcome, Outcome::Unsure { .. })).collect();
+        let phases: Vec<_> = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect();
+        let took = Some(answered.since(started));
+        let systemic = self.learn(outlet, call, &outcomes, false, watch, took);
+        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times);
+        let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
+        let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
+        if self.store.settle(settles).await.is_err() {
+            // Stopping: the next start judges it.
+            return open;
+        }
+        if let Some(at) = next_look {
+            self.look_at(at);
+        }
+        if goes_on {
+            self.look_now();
+        }
+        open
+    }
+
     /// Listens on to a call that was settled as unsure, but for those of its recipients who were refused before.
-    pub(super) fn listen_on(
+    fn listen_on(
         self: &Arc<Self>,
         outlet: &Arc<Outlet>,
         mut call: Call,
@@ -120,14 +170,11 @@ impl Courier {
         }
         call.passengers = places.iter().filter_map(|n| call.passengers.get(*n)).copied().collect();
         let phases: Vec<_> = places.iter().map(|n| phase_of(reply, *n)).collect();
-        let relayed = call.message.envelope.reports.as_deref().is_some_and(|asks| owes(asks, reply));
         let blamed = call.line.esp.blames_request(reply);
         let systemic = self.learn(outlet, &call, &outcomes, blamed, watch, None);
         let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };
         let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
-        for settle in settles.iter_mut().filter(|_| relayed) {
-            settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
-        }
+        call.note_relayed(&mut settles, Some(reply));
         self.settle(outlet, call, settles);
     }
 }
