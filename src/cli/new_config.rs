@@ -464,7 +464,7 @@ mod tests {
             let failure = made(variables).unwrap_err();
             let message = failure.message().unwrap();
             assert!(message.contains(told) && !message.contains("s3cret"), "{message}");
-            assert_eq!(failure.exit_code(), 1);
+            assert_eq!(failure.exit_code(), 2);
         }
         let failure = made(&[("SMTP_URL", "http://u:s3cret@x")]).unwrap_err();
         assert!(failure.exit_code() == 2 && !failure.message().unwrap().contains("s3cret"), "{failure:?}");
