@@ -57,7 +57,7 @@ pub(super) fn read(
     now: Timestamp,
     own: impl Fn(Phase, &Answer) -> Option<Meant>,
 ) -> Vec<Outcome> {
-    let table = Table { own: &own, now };
+    let table = Table { own: &own, now, recipients: parcel.recipients };
     (0..parcel.recipients.len()).map(|n| table.outcome(reply, n)).collect()
 }
 
@@ -144,6 +144,7 @@ fn eight_bit_headers(message: &Message) -> bool {
 struct Table<'a, Own> {
     own: &'a Own,
     now: Timestamp,
+    recipients: &'a [Address],
 }
 
 impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
@@ -169,7 +170,27 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
             }
             // Taken, but the transaction ended at another one's RCPT: no word about this recipient.
             Some(_) if smtp.phase == Phase::Rcpt => self.refused(Phase::Ehlo, &smtp.last, false),
+            _ if smtp.phase >= Phase::Data && names_recipient(&smtp.last) => self.named(&smtp.last, n),
             _ => self.refused(smtp.phase, &smtp.last, false),
+        }
+    }
+
+    /// A refusal of one recipient after all were taken: it is that one's alone, and the others may be taken elsewhere
+    /// (DELIVERY rule 6).
+    fn named(&self, answer: &Answer, n: usize) -> Outcome {
+        let text = answer.text.to_ascii_lowercase();
+        let named = |to: &Address| text.contains(&to.key()) || text.contains(&to.wire().to_ascii_lowercase());
+        let its_own = match self.recipients {
+            [_] => true,
+            all => all.get(n).is_some_and(named),
+        };
+        match its_own {
+            true => self.refused(Phase::Rcpt, answer, false),
+            false if self.recipients.iter().any(named) => {
+                Outcome::Refused { fault: Fault::Path, lasting: false, wait: None, said: answer.to_string() }
+            }
+            // Nobody knows of whom it speaks.
+            false => self.refused(Phase::Dot, answer, false),
         }
     }
 
@@ -213,13 +234,25 @@ fn too_many_recipients(answer: &Answer) -> bool {
     }
 }
 
+/// A lasting word on a recipient by RFC 3463's classes of it: its address (x.1.y, but a sender's 5.1.7 and 5.1.8), or its
+/// mailbox (x.2.y, but a limit of ours).
+fn names_recipient(answer: &Answer) -> bool {
+    let words = Words::of(answer);
+    match answer.enhanced {
+        Some([5, 1, 7 | 8]) => false,
+        Some([5, 1, _]) => true,
+        Some([5, 2, detail]) => !matches!(detail, 3 | 252) && !words.quota() && !words.limit_of_ours(),
+        _ => false,
+    }
+}
+
 /// Whose fault a refusal is; `None`: nobody's, the message does not fit. The first row that applies counts.
 fn fault(phase: Phase, answer: &Answer, taken_beside: bool, now: Timestamp) -> Option<Fault> {
     let words = Words::of(answer);
     let code = answer.code;
     let throttled = Fault::Throttled(Throttle::Rate);
     // Whose sending has its limit, or goes too fast, is told so also where the words speak of its account.
-    let is_limit = words.quota() || (!answer.lasting() && words.throttle());
+    let is_limit = words.quota() || words.limit_of_ours() || (!answer.lasting() && words.throttle());
     let stopped = if is_limit { None } else { stopped::whose(phase, answer, taken_beside) };
     Some(match phase {
         Phase::Token => token_fault(&words),
@@ -234,6 +267,7 @@ fn fault(phase: Phase, answer: &Answer, taken_beside: bool, now: Timestamp) -> O
         // Google: "550 5.4.5 Daily user sending limit exceeded"; SES: "454 Throttling failure: Daily message quota
         // exceeded".
         _ if words.quota() => spent(now),
+        _ if words.limit_of_ours() => throttled,
         _ if !answer.lasting() && (words.throttle() || words.is(421, [4, 7, 0])) => throttled,
         // Phase::Answer is of HTTP.
         Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Auth | Phase::Answer => {
@@ -249,6 +283,9 @@ fn fault(phase: Phase, answer: &Answer, taken_beside: bool, now: Timestamp) -> O
         Phase::Data | Phase::Body | Phase::Dot if words.sender_unknown() => Fault::Sender(Named::From),
         // "503 5.5.1 need RCPT command": not a word about the content, which it has not seen.
         Phase::Data if words.protocol() => Fault::Path,
+        // 500 is for a line that is too long, too.
+        Phase::Data | Phase::Body | Phase::Dot if words.protocol() && !words.has("line") => Fault::Path,
+        Phase::Data | Phase::Body | Phase::Dot if words.system() => Fault::Path,
         Phase::Data | Phase::Body | Phase::Dot if answer.lasting() || words.content() => Fault::Message,
         Phase::Data | Phase::Body | Phase::Dot => Fault::Path,
     })
@@ -278,7 +315,8 @@ fn recipient_fault(answer: &Answer, words: &Words, now: Timestamp) -> Fault {
         421 if words.throttle() || words.is(421, [4, 7, 0]) => Fault::Throttled(Throttle::Rate),
         // The connection's end, not the recipient's.
         421 => Fault::Path,
-        500 | 502..=504 if words.protocol() && !words.of_mailbox() => Fault::Path,
+        _ if words.limit_of_ours() => Fault::Throttled(Throttle::Rate),
+        _ if (words.protocol() || words.system()) && !words.of_mailbox() => Fault::Path,
         _ => Fault::Recipient,
     }
 }
@@ -318,6 +356,42 @@ impl Words {
     fn quota(&self) -> bool {
         let window = self.word(|w| matches!(w, "daily" | "hourly" | "monthly"));
         window && self.word(|w| matches!(w, "quota" | "limit" | "limits" | "sending"))
+    }
+
+    /// How fast or how much we may send, also where it is said with a lasting code: "554 Throttling failure: Maximum sending
+    /// rate exceeded" (SES), "550 5.7.1 rate limit exceeded". Not a mailbox's: "552 5.2.2 over quota", "450 4.2.1 The user
+    /// you are trying to contact is receiving mail at a rate".
+    fn limit_of_ours(&self) -> bool {
+        const LIMITS: [&str; 15] = [
+            "submission quota",
+            "throttling failure",
+            "sending rate",
+            "sending limit",
+            "sending quota",
+            "rate limit",
+            "rate-limit",
+            "limit exceeded for your account",
+            "exceeded your quota",
+            "exceeded your limit",
+            "exceeded the quota for your account",
+            "too many messages",
+            "too many emails",
+            "too many connections",
+            "too many concurrent",
+        ];
+        self.code >= 500 && LIMITS.iter().any(|phrase| self.has(phrase)) && !self.has("receiv")
+    }
+
+    /// About the server's own state (RFC 3463's x.3.y, but 5.3.4, the message's size; RFC 7504's 521), or about the protocol
+    /// (x.5.y, but 5.5.3, too many recipients): not a word about a mail.
+    fn system(&self) -> bool {
+        match self.enhanced {
+            Some([5, 3, detail]) => detail != 4,
+            // 501 is about what a command named.
+            Some([5, 5, detail]) => detail != 3 && self.code != 501,
+            Some(_) => false,
+            None => self.code == 521,
+        }
     }
 
     /// RFC 3463: 5.3.4 too big for the system, 5.2.3 for the mailbox, 5.6.7 needs SMTPUTF8, 5.6.3 needs conversion.
@@ -363,7 +437,16 @@ impl Words {
     /// SES: "554 Message rejected: Email address is not verified. The following identities failed the check"; SendGrid:
     /// "550 The from address does not match a verified Sender Identity".
     fn sender_unknown(&self) -> bool {
-        self.code >= 500 && (self.has("is not verified") || self.has("verified sender identity"))
+        const UNKNOWN: [&str; 6] = [
+            "is not verified",
+            "domain not verified",
+            "sender not verified",
+            "verified sender identity",
+            "sender not allowed",
+            "not allowed to send",
+        ];
+        let told = matches!(self.enhanced, Some([5, 1, 7 | 8] | [5, 7, 26]));
+        self.code >= 500 && (told || UNKNOWN.iter().any(|phrase| self.has(phrase)))
     }
 
     /// 4.6.x: the content, for now.
@@ -443,7 +526,8 @@ mod tests {
 
     fn read(reply: &Reply, recipients: usize) -> Vec<Outcome> {
         let message = message(false, ReversePath::Null, "x: y\r\n\r\n");
-        let recipients = vec![address("a@example.com"); recipients];
+        let named = |n: usize| address(&format!("r{n}@example.com"));
+        let recipients: Vec<Address> = (0..recipients).map(named).collect();
         let parcel = Parcel {
             message: &message,
             whole: None,
@@ -559,7 +643,7 @@ mod tests {
             (Data, "502 5.5.1 not implemented", "path lasting"),
             (Data, "503 5.5.1 need RCPT command", "path lasting"),
             (Data, "504 5.5.4 not implemented", "path lasting"),
-            (Data, "554 5.5.1 no", "message lasting"),
+            (Data, "554 5.5.1 no", "path lasting"),
             (Dot, "500 line too long", "message lasting"),
             (Dot, "550 5.4.5 Daily sending quota exceeded", "window"),
             (Data, "451 4.3.0 later", "path"),
@@ -627,7 +711,7 @@ mod tests {
             (Dot, "451 4.7.1 account temporarily suspended", "account"),
             (Dot, "550 5.4.5 account suspended: daily sending limit exceeded", "window"),
             (Dot, "550 5.7.1 account shop@x.test suspended", "path lasting"),
-            (Dot, "550 5.2.1 account disabled", "message lasting"),
+            (Dot, "550 5.2.1 account disabled", "recipient lasting"),
             (
                 Dot,
                 "554 delivery error: dd Sorry, your message to a@x.test cannot be delivered. This account has \
@@ -645,6 +729,48 @@ mod tests {
             ),
             (Dot, "554 5.2.252 SendAsDenied; a@x.test not allowed to send as b@x.test", "sender lasting"),
             (Auth, "454 4.7.0 account temporarily locked", "account"),
+            // What is no word about a mail, wherever it is said.
+            (
+                Dot,
+                "554 Sending paused for this account. For more information, please check",
+                "account lasting",
+            ),
+            (Dot, "550 5.7.1 Maximum credits exceeded", "account lasting"),
+            (Dot, "550 5.7.1 Sender domain not verified", "sender lasting"),
+            (Dot, "550 5.7.1 sender not allowed", "sender lasting"),
+            (Dot, "550 5.1.8 sender bad", "sender lasting"),
+            (Dot, "550 5.7.26 Unauthenticated email from a.test is not accepted: DMARC", "sender lasting"),
+            (Dot, "503 5.5.1 bad sequence", "path lasting"),
+            (Dot, "502 5.5.2 no", "path lasting"),
+            (Dot, "521 5.3.2 host does not accept mail", "path lasting"),
+            (Dot, "554 5.3.0 system", "path lasting"),
+            (Dot, "502 5.7.0 Your SMTP account is not yet activated", "account lasting"),
+            (Dot, "525 5.7.1 Unauthorized IP address", "path lasting"),
+            (Dot, "554 Throttling failure: Maximum sending rate exceeded", "throttled"),
+            (Dot, "554 5.7.1 rate limit exceeded", "throttled"),
+            (Dot, "550 Too many messages", "throttled"),
+            (Dot, "552 5.2.2 sending quota exceeded", "throttled"),
+            (Dot, "554 5.2.0 SubmissionQuotaExceededException; submission quota exceeded", "throttled"),
+            (Dot, "550 Unauthenticated senders not allowed", "account lasting"),
+            (Dot, "554 Access denied: User is not authorized to perform ses:SendRawEmail", "account lasting"),
+            (Dot, "554 5.4.6 too many hops", "message lasting"),
+            (Dot, "554 5.7.1 message contains a blacklisted URL", "message lasting"),
+            (Dot, "552 5.3.4 message too big", "unfit"),
+            (Rcpt, "550 5.7.1 Client was not authenticated", "account lasting"),
+            (Rcpt, "550 Please turn on SMTP Authentication in your mail client", "account lasting"),
+            (Rcpt, "550 5.7.1 Mail from your IP is blocked", "path lasting"),
+            (Rcpt, "554 5.7.1 sending limit exceeded for your account", "throttled"),
+            (Rcpt, "550 5.7.1 too many connections from your host", "throttled"),
+            (Rcpt, "550 5.3.5 system incorrectly configured", "path lasting"),
+            (Rcpt, "552 5.3.1 system full", "path lasting"),
+            (Rcpt, "501 5.5.2 syntax error", "recipient lasting"),
+            (Rcpt, "550 5.5.1 no", "path lasting"),
+            (Rcpt, "552 5.2.2 over quota", "recipient lasting"),
+            (
+                Rcpt,
+                "550 5.2.1 The user you are trying to contact is receiving mail at a rate",
+                "recipient lasting",
+            ),
         ] {
             let recipients: &[&str] = match phase {
                 Rcpt => &[last],
@@ -682,6 +808,20 @@ mod tests {
                 "{last}: {outcome:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_recipient_that_the_last_answer_names_is_refused_alone() {
+        let taken = ["250 ok"; 3];
+        let words = |last: &str, n: usize| {
+            read(&ended(Phase::Dot, last, &taken[..n]), n).iter().map(word).collect::<Vec<_>>()
+        };
+        let last = "550 5.1.1 <r1@example.com>: no such user";
+        assert_eq!(words(last, 3), ["path", "recipient lasting", "path"]);
+        assert_eq!(words(last, 1), ["recipient lasting"], "there is but one");
+        assert_eq!(words("550 5.1.1 no such user", 1), ["recipient lasting"]);
+        assert_eq!(words("550 5.1.1 no such user", 2), ["message lasting"; 2], "nobody knows which");
+        assert_eq!(words("550 5.7.1 <r1@example.com>: spam", 3), ["message lasting"; 3]);
     }
 
     #[test]

@@ -42,8 +42,32 @@ const COMMAND: [&str; 11] = [
 ];
 
 /// Postfix says at RCPT what it holds against who connects: `554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access
-/// denied`, `550 5.7.1 <c>: Helo command rejected: Host not found`.
-const HOST: [&str; 3] = ["client host rejected", "client host [", "helo command rejected"];
+/// denied`, `550 5.7.1 <c>: Helo command rejected: Host not found`. Others: "550 5.7.1 Mail from your IP is blocked".
+const HOST: [&str; 6] = [
+    "client host rejected",
+    "client host [",
+    "helo command rejected",
+    "your ip",
+    "unauthorized ip address",
+    "unauthorised ip address",
+];
+
+/// What is asked of a client and not of a mail: "550 5.7.1 Client was not authenticated" (Exchange), "550 Please turn on
+/// SMTP Authentication in your mail client" (Exim), "550 Unauthenticated senders not allowed" (SendGrid), "554 Access denied:
+/// User is not authorized to perform ses:SendRawEmail" (SES).
+const LOGIN: [&str; 8] = [
+    "unauthenticated senders",
+    "is not authorized to perform",
+    "client was not authenticated",
+    "authentication required",
+    "authentication is required",
+    "turn on smtp authentication",
+    "must authenticate",
+    "please authenticate",
+];
+
+/// "550 5.7.1 Maximum credits exceeded" (SendGrid).
+const CREDITS: [&str; 4] = ["credits exceeded", "credits are used up", "no credits left", "out of credits"];
 
 /// "550 5.7.60 SMTP; Client does not have permissions to send as this sender" (Exchange), "554 5.2.252 SendAsDenied; a@b
 /// not allowed to send as c@d" (Microsoft 365).
@@ -57,7 +81,10 @@ const SEND_AS: [&str; 6] = [
 ];
 
 /// "Sending suspended for this account", and other words that leave out whose it is.
-const SENDING: [&str; 6] = [
+const SENDING: [&str; 9] = [
+    "sending paused",
+    "sending is paused",
+    "sending has been paused",
     "sending suspended",
     "sending is suspended",
     "sending has been suspended",
@@ -67,8 +94,9 @@ const SENDING: [&str; 6] = [
 ];
 
 /// What becomes of an account.
-const STATES: [&str; 13] = [
+const STATES: [&str; 14] = [
     "suspended",
+    "paused",
     "disabled",
     "deactivated",
     "blocked",
@@ -83,12 +111,19 @@ const STATES: [&str; 13] = [
     "expired",
 ];
 /// And what does, with the word before it.
-const STATES_OF_TWO: [(&str, &str); 5] =
-    [("not", "active"), ("not", "activated"), ("not", "enabled"), ("under", "review"), ("on", "hold")];
+const STATES_OF_TWO: [(&str, &str); 6] = [
+    ("not", "active"),
+    ("not", "activated"),
+    ("yet", "activated"),
+    ("not", "enabled"),
+    ("under", "review"),
+    ("on", "hold"),
+];
 /// States that are also told of before the account: "a disabled account".
 const STATES_BEFORE: [&str; 4] = ["suspended", "disabled", "deactivated", "terminated"];
 /// Words that may stand between an account and its state, in either order.
-const BETWEEN: [&str; 25] = [
+const BETWEEN: [&str; 26] = [
+    "yet",
     "has",
     "have",
     "been",
@@ -137,6 +172,9 @@ pub(super) fn whose(phase: Phase, answer: &Answer, taken_beside: bool) -> Option
     // address rejected: not owned by user app".
     if answer.lasting() && has(&["sender address rejected"]) {
         return Some(Fault::Sender(Named::Envelope));
+    }
+    if has(&LOGIN) || has(&CREDITS) {
+        return Some(Fault::Account);
     }
     // We are nobody there. Nor is it the whole account's fault: it may carry other domains.
     if has(&RELAY) || told(&[[5, 7, 54]]) || has(&COMMAND) || has(&HOST) {
