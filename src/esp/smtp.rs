@@ -179,7 +179,8 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
     /// (DELIVERY rule 6).
     fn named(&self, answer: &Answer, n: usize) -> Outcome {
         let text = answer.text.to_ascii_lowercase();
-        let named = |to: &Address| text.contains(&to.key()) || text.contains(&to.wire().to_ascii_lowercase());
+        let named =
+            |to: &Address| stands_in(&to.key(), &text) || stands_in(&to.wire().to_ascii_lowercase(), &text);
         let its_own = match self.recipients {
             [_] => true,
             all => all.get(n).is_some_and(named),
@@ -232,6 +233,21 @@ fn too_many_recipients(answer: &Answer) -> bool {
         452 | 552 => (told || text.contains("too many recipients")) && !of_a_time,
         _ => false,
     }
+}
+
+/// Whether that address stands in the text, and not as the end or the beginning of another.
+fn stands_in(address: &str, text: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '@');
+    text.match_indices(address).any(|(at, _)| {
+        let (before, after) = (&text[..at], &text[at + address.len()..]);
+        let mut after = after.chars();
+        // A dot after it may end a sentence.
+        let ends = match after.next() {
+            Some('.') => !after.next().is_some_and(char::is_alphanumeric),
+            next => !next.is_some_and(goes_on),
+        };
+        ends && !before.chars().next_back().is_some_and(|c| goes_on(c) || c == '.')
+    })
 }
 
 /// A lasting word on a recipient by RFC 3463's classes of it: its address (x.1.y, but a sender's 5.1.7 and 5.1.8), or its
@@ -822,6 +838,16 @@ mod tests {
         assert_eq!(words("550 5.1.1 no such user", 1), ["recipient lasting"]);
         assert_eq!(words("550 5.1.1 no such user", 2), ["message lasting"; 2], "nobody knows which");
         assert_eq!(words("550 5.7.1 <r1@example.com>: spam", 3), ["message lasting"; 3]);
+        for (text, stands) in [
+            ("<a@x.test>: no", true),
+            ("no a@x.test.", true),
+            ("ba@x.test", false),
+            ("b.a@x.test", false),
+            ("a@x.test.example", false),
+            ("a@x.tests", false),
+        ] {
+            assert_eq!(stands_in("a@x.test", text), stands, "{text}");
+        }
     }
 
     #[test]

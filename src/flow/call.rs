@@ -27,6 +27,8 @@ use crate::mail::{Rule, Step, Watch};
 use crate::router::{Situation, Ties, next_step};
 use crate::store::{NewEvent, Settle, Settled};
 
+/// A stop waits so long for the answer to what is handed over: less than it has in all.
+const HEARD_AT_STOP: Duration = Duration::from_secs(9);
 /// After this what this machine had too little of is tried again.
 const MEANS_PAUSE: Duration = Duration::from_secs(2);
 
@@ -596,16 +598,21 @@ impl Call {
 }
 
 /// Exchanges, and listens for an answer that comes in time: within what the wire gives it after the hand-over, and within
-/// the hold.
+/// the hold. A stop leaves it a moment: what is handed over is held then, and not left to the next start as a crash.
 async fn listen(call: &Call, request: Request, watch: &Watch, hold: Duration) -> Heard {
-    let late_after = call.line.wire.answers_within(&request).min(hold);
+    let mut late_after = call.line.wire.answers_within(&request).min(hold);
     let (line, watched) = (Arc::clone(&call.line), watch.clone());
     let mut exchange: Exchange = Box::pin(async move { line.wire.exchange(request, &watched).await });
-    let mut nap = late_after;
+    let (mut nap, mut stopping) = (late_after, false);
     loop {
         tokio::select! {
             biased;
             reply = &mut exchange => return Heard::Answer(reply),
+            () = watch.stopping(), if !stopping => {
+                stopping = true;
+                let since = watch.handed_over_for().unwrap_or_default();
+                late_after = late_after.min(since + HEARD_AT_STOP);
+            }
             () = tokio::time::sleep(nap) => {}
         }
         match watch.handed_over_for() {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use super::call::{Call, Times, Unanswered, looked_at, phase_of};
 use super::courier::Courier;
@@ -47,9 +47,11 @@ impl Ears {
 /// A hold may be shorter than it takes to see that an ESP hangs: until then what has no answer stays in flight.
 async fn until_a_hang_is_seen(mut exchange: Exchange, watch: &Watch) -> Exchange {
     let left = HANG_SEEN_AFTER.saturating_sub(watch.handed_over_for().unwrap_or_default());
-    match timeout(left, &mut exchange).await {
-        Ok(reply) => Box::pin(ready(reply)),
-        Err(_) => exchange,
+    tokio::select! {
+        biased;
+        reply = &mut exchange => Box::pin(ready(reply)),
+        () = watch.stopping() => exchange,
+        () = sleep(left) => exchange,
     }
 }
 

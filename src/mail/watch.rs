@@ -139,6 +139,11 @@ impl Watch {
         self.0.own.asked() || self.0.stop.asked()
     }
 
+    /// Waits until all exchanges are asked to end.
+    pub async fn stopping(&self) {
+        self.0.stop.wait().await;
+    }
+
     /// Waits until it is asked to.
     pub async fn asked(&self) {
         tokio::select! {

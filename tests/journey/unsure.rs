@@ -285,3 +285,19 @@ fn what_is_listened_to_keeps_no_connection_from_other_mail_and_no_relay_from_its
     relay.terminate();
     assert!(relay.ended_within(Duration::from_secs(5)).is_some(), "its stop waited for the answer");
 }
+
+#[test]
+fn what_waits_for_its_answer_at_an_orderly_stop_is_held_and_no_crash() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Hang, 1);
+    let mut relay = Relay::setup().upstream(&upstream, "data_timeout = \"10m\"").tables(HELD).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("at a stop"));
+    wait_until("it is handed over", Duration::from_secs(10), || upstream.unanswered().len() == 1);
+    relay.stop();
+    relay.restart();
+    let told = life(&relay, &id);
+    assert_eq!(told["deliveries"][0]["state"], "unsure", "{told}");
+    assert_eq!(told["attempts"][0]["outcome"], "unsure", "{told}");
+    let text = relay.cli(&["explain", &id]).must(0).out;
+    assert!(!text.contains("crashed"), "nobody saw no hand-over: {text}");
+}

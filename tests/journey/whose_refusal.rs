@@ -30,6 +30,13 @@ fn an_upstreams_own_no_sends_the_mail_elsewhere() {
         (Point::Dot, "554 5.7.1 relay access denied", "path"),
         (Point::Dot, "502 5.5.2 unrecognized command", "path"),
         (Point::Dot, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "sender"),
+        (Point::Dot, "554 Sending paused for this account. Please check your inbox.", "account"),
+        (Point::Dot, "550 5.7.1 Maximum credits exceeded", "account"),
+        (Point::Dot, "550 5.7.1 Sender domain not verified", "sender"),
+        (Point::Dot, "503 5.5.1 bad sequence", "path"),
+        (Point::Dot, "554 5.7.1 rate limit exceeded", "throttled"),
+        (Point::Rcpt(1), "550 5.7.1 Client was not authenticated", "account"),
+        (Point::Rcpt(1), "550 5.7.1 too many connections from your host", "throttled"),
     ] {
         let (a, b) = (Upstream::start(), Upstream::start());
         a.fail_always(point, Fault::Reply(said));
@@ -51,10 +58,29 @@ fn an_upstreams_own_no_sends_the_mail_elsewhere() {
         assert!(!relay.log().contains("bounced"), "{said}: {}", relay.log());
         assert_eq!(a.count(), 0, "{said}");
         if fault == "account" {
-            let told = |l: &str| l.contains("esp_shut") && l.contains("account") && l.contains("\"error\"");
+            let told = |l: &str| l.contains("esp_shut") && l.contains(said) && l.contains("\"error\"");
             assert!(relay.log().lines().any(told), "{said}: {}", relay.log());
         }
     }
+}
+
+#[test]
+fn whom_the_answer_to_the_dot_names_is_refused_alone() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::Dot, Fault::Reply("550 5.1.1 <gone@example.com>: no such user"));
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(ONCE).start();
+    let to = ["one@example.com", "gone@example.com", "two@example.com"];
+    let id = relay.submit("a@example.org", &to, &plain("for three"));
+    let mut there: Vec<String> = b.wait_for_within(1, SOON).into_iter().flat_map(|r| r.to).collect();
+    there.sort();
+    assert_eq!(there, ["<one@example.com>", "<two@example.com>"]);
+    let life = || relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+    wait_until("each has its end", SOON, || {
+        life()["deliveries"].as_array().is_some_and(|all| all.iter().all(|d| d["state"] == "done"))
+    });
+    let reasons: Vec<_> = (0..3).map(|n| life()["deliveries"][n]["reason"].clone()).collect();
+    assert_eq!(reasons, [serde_json::Value::Null, "refused".into(), serde_json::Value::Null], "{}", life());
+    assert!(!relay.log().contains("esp_shut"), "nobody is to blame: {}", relay.log());
 }
 
 #[test]
