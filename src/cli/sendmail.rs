@@ -11,11 +11,12 @@ use crate::address::{Address, Grammar, domain_ok};
 use crate::clock::{Clock, System};
 use crate::journal::shown;
 use crate::mail::mailboxes::{Mailbox, mailboxes};
-use crate::mail::{Abort, Answer, Body, Phase, Reply, Request, ReversePath, SmtpReply, SmtpRequest, Watch};
+use crate::mail::{Body, ReversePath, SmtpRequest};
 use crate::wire::smtp::{Settings, SmtpWire, Tls};
 use crate::wire::{NoChunks, Wire};
 use options::{Mode, Options};
 
+mod hand_in;
 mod letter;
 mod options;
 mod verify;
@@ -30,7 +31,7 @@ const REPLY_MAX: Duration = Duration::from_secs(30);
 const TAKEN_MAX: Duration = Duration::from_secs(600);
 
 /// Why nothing was handed in: a code of sysexits.h and words.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Refusal {
     code: u8,
     said: String,
@@ -113,8 +114,10 @@ fn act(options: &Options) -> Result<(), Refusal> {
         Mode::Submit => submit(options, host, port),
         Mode::Dialogue => dialogue(&host, port),
         Mode::Verify => {
-            let recipients = recipients(options, b"")?;
-            verify::verify((&host, port), &sender(options, &caller())?, &recipients, &mut io::stdout())
+            let named = recipients(options, b"")?;
+            let sender = sender(options, &caller())?;
+            let done = verify::verify((&host, port), &sender, &named.recipients, &mut io::stdout());
+            besides(&named.odd, "the others would be taken", done)
         }
         Mode::Nothing | Mode::List | Mode::Flush(_) => Ok(()),
     }
@@ -149,85 +152,45 @@ fn submit(options: &Options, host: String, port: u16) -> Result<(), Refusal> {
         _ => Refusal::new(EX_IOERR, format!("the message cannot be read: {error}")),
     })?;
     let caller = caller();
-    let request = request(options, &message, &caller)?;
+    let named = recipients(options, &message)?;
+    let request = request(options, named.recipients, &message, &caller)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(EX_SOFTWARE, format!("cannot start: {error}")))?;
     let to = format!("{host}:{port}");
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let wire = SmtpWire::new(settings(host, port), Arc::new(NoChunks));
-        let told = hand_in(&wire, request, &to).await;
+        let done = hand_in::hand_in(&wire, request, &to).await;
         wire.close().await;
-        told
-    })
+        done
+    });
+    besides(&named.odd, "it is on its way to those that are not named here", done)
 }
 
-/// Hands it in: whom the relay takes no more of in one transaction (RFC 5321 section 4.5.3.1.10) get one of their own.
-async fn hand_in(wire: &impl Wire, mut request: SmtpRequest, to: &str) -> Result<(), Refusal> {
-    let (mut taken, mut refused) = (false, Vec::new());
-    loop {
-        let (this, recipients) = (Request::Smtp(request.clone()), request.recipients.clone());
-        let reply = wire.exchange(this, &Watch::new(Abort::default())).await;
-        let Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: answers, .. }) = &reply else {
-            return ended(judge(reply, to), taken, &recipients, &refused);
-        };
-        if !last.positive() {
-            return ended(judge(reply, to), taken, &recipients, &refused);
+/// What is no address costs itself alone, and the caller hears of it where all else went well.
+fn besides(odd: &[String], others: &str, done: Result<(), Refusal>) -> Result<(), Refusal> {
+    match done {
+        done if odd.is_empty() => done,
+        Ok(()) => Err(Refusal::new(EX_DATAERR, format!("{}; {others}", odd_told(odd)))),
+        Err(refusal) => {
+            tell(&odd_told(odd));
+            Err(refusal)
         }
-        taken = true;
-        let mut more = Vec::new();
-        for (address, answer) in recipients.into_iter().zip(answers) {
-            match answer {
-                answer if answer.positive() => {}
-                answer if is_too_many(answer) => more.push(address),
-                answer => refused.push((address, answer.clone())),
-            }
-        }
-        if more.is_empty() {
-            return ended(Ok(()), taken, &[], &refused);
-        }
-        request.recipients = more;
     }
 }
 
-/// Everybody is told who was refused. The mail is on its way to others then, and a caller that tried again would send it
-/// to them twice: 0 where nobody else can be tried, 75 where somebody could be later.
-fn ended(
-    last: Result<(), Refusal>,
-    taken: bool,
-    left: &[Address],
-    refused: &[(Address, Answer)],
-) -> Result<(), Refusal> {
-    for (address, answer) in refused {
-        tell(&format!("<{address}> was refused: {answer}"));
-    }
-    let later = refused.iter().filter(|(_, answer)| !answer.lasting()).count();
-    match last {
-        Err(refusal) if !taken => Err(refusal),
-        Err(Refusal { code: EX_TEMPFAIL, said }) => {
-            left.iter().for_each(|address| tell(&format!("<{address}> was not taken: {said}")));
-            Err(Refusal::new(EX_TEMPFAIL, later_told(left.len() + later)))
-        }
-        Err(Refusal { said, .. }) => {
-            left.iter().for_each(|address| tell(&format!("<{address}> was refused: {said}")));
-            if later == 0 { Ok(()) } else { Err(Refusal::new(EX_TEMPFAIL, later_told(later))) }
-        }
-        Ok(()) if later > 0 => Err(Refusal::new(EX_TEMPFAIL, later_told(later))),
-        Ok(()) => Ok(()),
-    }
+fn odd_told(odd: &[String]) -> String {
+    let odd: Vec<String> = odd.iter().map(|name| format!("{name:?}")).collect();
+    let are = if odd.len() == 1 { "is no address; write it" } else { "are no addresses; write each" };
+    format!("{} {are} as name@example.com", odd.join(", "))
 }
 
-fn later_told(count: usize) -> String {
-    format!("it was taken for the other recipients and not for {count}: send it again to those alone")
-}
-
-/// The relay takes more of them in another transaction.
-fn is_too_many(answer: &Answer) -> bool {
-    !answer.was_asked_for() || (answer.code == 452 && answer.enhanced == Some([4, 5, 3]))
-}
-
-/// What is handed in: the edited message, from the sender, to all recipients, each once.
-fn request(options: &Options, message: &[u8], caller: &Caller) -> Result<SmtpRequest, Refusal> {
-    let recipients = recipients(options, message)?;
+/// What is handed in: the edited message, from the sender, to these recipients.
+fn request(
+    options: &Options,
+    recipients: Vec<Address>,
+    message: &[u8],
+    caller: &Caller,
+) -> Result<SmtpRequest, Refusal> {
     let sender = sender(options, caller)?;
     let from = match &sender {
         ReversePath::Mailbox(address) => address.wire(),
@@ -259,29 +222,42 @@ fn named_now() -> (String, String) {
     (now.rfc5322(), format!("{}.{}.{chance:016x}@{host}", now.millis(), std::process::id()))
 }
 
-/// Those of the command line and, with `-t`, of the message; at least one.
-fn recipients(options: &Options, message: &[u8]) -> Result<Vec<Address>, Refusal> {
-    let mut named: Vec<String> = options.recipients.iter().flat_map(|argument| listed(argument)).collect();
+/// Who is named.
+#[derive(Debug)]
+struct Named {
+    /// Each once, and at least one.
+    recipients: Vec<Address>,
+    /// What is no address.
+    odd: Vec<String>,
+}
+
+/// Those of the command line and, with `-t`, of the message.
+fn recipients(options: &Options, message: &[u8]) -> Result<Named, Refusal> {
+    let mut names: Vec<String> = options.recipients.iter().flat_map(|argument| listed(argument)).collect();
     if options.from_headers {
-        named.extend(letter::recipients(message));
+        names.extend(letter::recipients(message));
     }
-    let mut recipients: Vec<Address> = Vec::with_capacity(named.len());
-    for name in &named {
-        let address = mailbox(name).ok_or_else(|| {
-            Refusal::new(EX_DATAERR, format!("{name:?} is no address; write it as name@example.com"))
-        })?;
-        if !recipients.contains(&address) {
-            recipients.push(address);
+    let mut named = Named { recipients: Vec::with_capacity(names.len()), odd: Vec::new() };
+    for name in names {
+        match mailbox(&name) {
+            None => named.odd.push(name),
+            Some(address) if named.recipients.contains(&address) => {}
+            Some(address) => named.recipients.push(address),
         }
     }
-    if recipients.is_empty() {
-        let said = match options.from_headers {
+    if !named.recipients.is_empty() {
+        return Ok(named);
+    }
+    if !named.odd.is_empty() {
+        return Err(Refusal::new(EX_DATAERR, odd_told(&named.odd)));
+    }
+    Err(Refusal::new(
+        EX_USAGE,
+        match options.from_headers {
             true => "nobody to send to: To, Cc and Bcc name no address",
             false => "nobody to send to: name recipients, or give -t to take those of To, Cc and Bcc",
-        };
-        return Err(Refusal::new(EX_USAGE, said));
-    }
-    Ok(recipients)
+        },
+    ))
 }
 
 /// An argument may name several, as a To field does: `a@x.example,b@x.example`.
@@ -346,43 +322,6 @@ fn settings(host: String, port: u16) -> Settings {
         timeout: REPLY_MAX,
         data_timeout: TAKEN_MAX,
     }
-}
-
-/// What the relay's reply means for whoever called.
-fn judge(reply: Reply, to: &str) -> Result<(), Refusal> {
-    match reply {
-        Reply::Smtp(SmtpReply { phase: Phase::Dot, last, .. }) if last.positive() => Ok(()),
-        Reply::Smtp(SmtpReply { phase, last, recipients: answers, .. }) => {
-            let refused = if answers.is_empty() { vec![last.clone()] } else { answers };
-            let lasting = last.lasting() && (phase != Phase::Rcpt || refused.iter().all(Answer::lasting));
-            let code = match phase {
-                _ if !lasting => EX_TEMPFAIL,
-                // Who may send is judged before: a recipient is refused as such, whatever for (RFC 3463 X.7.1 too).
-                Phase::Rcpt if last.code != 530 => EX_NOUSER,
-                _ if is_denied(&last) => EX_NOPERM,
-                Phase::Dot | Phase::Body => EX_DATAERR,
-                _ => EX_UNAVAILABLE,
-            };
-            Err(Refusal::new(code, format!("the relay at {to} said: {last}")))
-        }
-        Reply::Lost { handed_over: true, said, .. } => {
-            let said = format!("the relay at {to} may have taken it, its answer was lost: {said}");
-            Err(Refusal::new(EX_TEMPFAIL, said))
-        }
-        Reply::Lost { phase, said, .. } => {
-            let hint = "see that it runs (postroad serve), or name another in $POSTROAD_SUBMIT";
-            Err(Refusal::new(EX_TEMPFAIL, format!("no relay at {to} ({}: {said}); {hint}", phase.word())))
-        }
-        Reply::Unfit { why } => {
-            Err(Refusal::new(EX_DATAERR, format!("the relay at {to} cannot take it: {why}")))
-        }
-        Reply::Http(_) | Reply::Kept => Err(Refusal::new(EX_TEMPFAIL, format!("no SMTP relay at {to}"))),
-    }
-}
-
-/// It wants a login, or does not take mail of this client (RFC 4954 section 6, RFC 3463 X.7.1).
-fn is_denied(answer: &Answer) -> bool {
-    answer.code == 530 || answer.enhanced == Some([5, 7, 1]) || answer.enhanced == Some([5, 7, 0])
 }
 
 /// Standard input to the relay and its replies to standard output, until either ends.
@@ -463,7 +402,8 @@ mod tests {
 
     fn of(line: &str, message: &str) -> Result<SmtpRequest, Refusal> {
         let caller = Caller { name: "www-data".into(), full_name: Some("Web".into()) };
-        request(&Options::read(&words(line)).unwrap(), message.as_bytes(), &caller)
+        let (options, message) = (Options::read(&words(line)).unwrap(), message.as_bytes());
+        request(&options, recipients(&options, message)?.recipients, message, &caller)
     }
 
     fn to(request: &SmtpRequest) -> Vec<&str> {
@@ -525,6 +465,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_address_costs_itself_alone() {
+        let options = Options::read(&words("a@x.example,b@@x c@x.example d@")).unwrap();
+        let named = recipients(&options, b"").unwrap();
+        let taken: Vec<&str> = named.recipients.iter().map(Address::wire).collect();
+        assert_eq!((taken, &named.odd[..]), (vec!["a@x.example", "c@x.example"], &words("b@@x d@")[..]));
+        for (done, code) in [
+            (Ok(()), EX_DATAERR),
+            (Err(Refusal::new(EX_TEMPFAIL, "later")), EX_TEMPFAIL),
+            (Err(Refusal::new(EX_NOPERM, "who are you")), EX_NOPERM),
+        ] {
+            assert_eq!(besides(&named.odd, "", done).map_err(|r| r.code), Err(code));
+        }
+        assert_eq!(besides(&[], "", Ok(())), Ok(()));
+    }
+
+    #[test]
     fn a_sender_may_have_its_name_before_it() {
         let sender = |text: &str| {
             let options = Options::read(&["-f".into(), text.into()]).unwrap();
@@ -554,40 +510,6 @@ mod tests {
             let mut out = Vec::new();
             copy_lines(&mut BufReader::with_capacity(size, &text[..]), &mut out).unwrap();
             assert_eq!(out, b"EHLO a\r\nMAIL FROM:<>\r\n\r\n.\r\nx\ry\r\n", "{size}");
-        }
-    }
-
-    #[test]
-    fn replies_become_codes() {
-        let answer = |code, enhanced| Answer { code, enhanced, text: "x".into() };
-        let smtp = |phase, last: Answer, recipients| {
-            Reply::Smtp(SmtpReply { phase, last, recipients, reports: false })
-        };
-        let ok = answer(250, None);
-        let no = answer(550, Some([5, 1, 1]));
-        let denied = answer(550, Some([5, 7, 1]));
-        let lost = |handed_over| Reply::Lost {
-            phase: Phase::Connect,
-            handed_over,
-            recipients: Vec::new(),
-            said: "refused".into(),
-        };
-        for (reply, code) in [
-            (smtp(Phase::Dot, ok.clone(), vec![ok.clone()]), None),
-            (smtp(Phase::Rcpt, no.clone(), vec![no]), Some(EX_NOUSER)),
-            (smtp(Phase::Rcpt, denied.clone(), vec![denied.clone()]), Some(EX_NOUSER)),
-            (smtp(Phase::Mail, denied, vec![]), Some(EX_NOPERM)),
-            (smtp(Phase::Rcpt, answer(451, None), vec![answer(451, None)]), Some(EX_TEMPFAIL)),
-            (smtp(Phase::Dot, answer(554, Some([5, 6, 0])), vec![ok.clone()]), Some(EX_DATAERR)),
-            (smtp(Phase::Dot, answer(452, None), vec![ok]), Some(EX_TEMPFAIL)),
-            (smtp(Phase::Mail, answer(530, Some([5, 7, 0])), vec![]), Some(EX_NOPERM)),
-            (smtp(Phase::Banner, answer(554, None), vec![]), Some(EX_UNAVAILABLE)),
-            (lost(false), Some(EX_TEMPFAIL)),
-            (lost(true), Some(EX_TEMPFAIL)),
-            (Reply::Unfit { why: "too large".into() }, Some(EX_DATAERR)),
-        ] {
-            let told = format!("{reply:?}");
-            assert_eq!(judge(reply, "h:25").err().map(|r| r.code), code, "{told}");
         }
     }
 

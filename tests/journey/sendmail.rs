@@ -7,6 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::support::relay::{binary, free_port};
+use crate::support::upstream::Manner;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 /// Runs it in an empty environment and folder, as cron would, with that text on standard input.
@@ -247,4 +248,76 @@ fn more_recipients_than_one_transaction_may_have_all_get_it() {
         all.len()
     };
     assert_eq!((named("Message-ID"), named("Date")), (1, 1), "it is one message");
+}
+
+#[test]
+fn a_transaction_that_is_all_refused_costs_nobody_else_the_mail() {
+    let upstream = Upstream::start();
+    let guarded = "max_recipients = 2\nonly_to = [\"@example.com\"]";
+    let relay = Relay::setup().upstream(&upstream, "").listener(guarded).start();
+    let submit = relay.listener(0).to_string();
+    let out = ["r1@out.example", "r2@out.example", "r3@out.example", "r4@out.example"];
+    let to = ["a@example.com", "b@example.com", out[0], out[1], "c@example.com"];
+    let (code, said) = ended(&call("sendmail", &to, &submit, b"Subject: s\n\nx\n"));
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for name in &out[..2] {
+        let own = |line: &&str| {
+            line.contains(&format!("<{name}> was refused: ")) && line.matches(name).count() == 2
+        };
+        assert_eq!(said.lines().filter(own).count(), 1, "{name}: {said}");
+    }
+    let got = || upstream.received().iter().map(|mail| mail.to.len()).sum::<usize>();
+    wait_until("the others have it", Duration::from_secs(20), || got() == 3);
+
+    let (code, said) = ended(&call("sendmail", &out, &submit, b"Subject: s\n\nx\n"));
+    assert_eq!(code, Some(67), "{said}");
+    assert!(out.iter().all(|name| said.contains(&format!("<{name}> was refused: "))), "{said}");
+
+    let verified =
+        call("sendmail", &["-bv", "a@example.com", "b@example.com", "c@example.com"], &submit, b"");
+    assert_eq!(
+        ended(&verified),
+        (Some(0), String::new()),
+        "more than one transaction may have: {verified:?}"
+    );
+}
+
+#[test]
+fn an_answer_that_is_lost_is_unsure_for_those_alone_who_were_offered() {
+    let manner = Manner { recipients_max: 2, ..Manner::default() };
+    let relay = Upstream::with(manner);
+    relay.fail(Point::Dot, Fault::Close, 1);
+    let to = ["a@example.com", "b@example.com", "c@example.com"];
+    let (code, said) = ended(&call("sendmail", &to, &relay.address().to_string(), b"Subject: s\n\nx\n"));
+    assert_eq!(code, Some(75), "{said}");
+    assert!(
+        said.contains("<a@example.com> may have it") && said.contains("<b@example.com> may have it"),
+        "{said}"
+    );
+    assert!(!said.contains("c@example.com") && said.contains("for 1 of 3 recipients"), "{said}");
+    assert_eq!(relay.wait_for(1).last().unwrap().to, ["<c@example.com>"]);
+
+    relay.fail(Point::Dot, Fault::Close, 2);
+    let to = ["a@example.com", "b@example.com", "c@example.com", "d@example.com", "e@example.com"];
+    let (code, said) = ended(&call("sendmail", &to, &relay.address().to_string(), b"Subject: s\n\nx\n"));
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("<d@example.com> may have it"), "{said}");
+    assert!(said.contains("<e@example.com> was not tried"), "{said}");
+}
+
+#[test]
+fn what_is_no_address_costs_nobody_else_the_mail() {
+    let upstream = Upstream::start();
+    let relay = Relay::to(&upstream);
+    let submit = relay.smtp().to_string();
+    let message = b"To: a@example.com, b@@x\nCc: \"C, c\" <c@example.com>\nSubject: s\n\nx\n";
+    let (code, said) = ended(&call("sendmail", &["-t"], &submit, message));
+    assert_eq!(code, Some(65), "{said}");
+    assert!(said.contains("\"b@@x\" is no address"), "{said}");
+    assert_eq!(upstream.wait_for(1)[0].to, ["<a@example.com>", "<c@example.com>"]);
+    let (code, said) = ended(&call("sendmail", &["d@example.com", "e@"], &submit, message));
+    assert_eq!(code, Some(65), "{said}");
+    assert!(said.contains("\"e@\" is no address"), "{said}");
+    assert_eq!(upstream.wait_for(2)[1].to, ["<d@example.com>"]);
 }

@@ -11,6 +11,8 @@ use crate::mail::ReversePath;
 /// One line of a reply (RFC 5321 section 4.5.3.1.5 says 512), and the lines of one reply.
 const LINE_OCTETS_MAX: u64 = 4096;
 const LINES_MAX: usize = 100;
+/// Another transaction has room for it (RFC 5321 section 4.5.3.1.10).
+const TOO_MANY: &[u8] = b"452 4.5.3";
 
 /// Says on `out` of each recipient whether it would be taken. `Err` where one would not, or nobody answers.
 pub(super) fn verify(
@@ -55,15 +57,23 @@ fn ask(host: &str, port: u16, sender: &ReversePath, recipients: &[Address]) -> i
     let utf8 = recipients.iter().any(Address::needs_smtputf8)
         || matches!(sender, ReversePath::Mailbox(address) if address.needs_smtputf8());
     let utf8 = if utf8 { " SMTPUTF8" } else { "" };
-    let before =
-        [None, Some("EHLO localhost".to_owned()), Some(format!("MAIL FROM:<{}>{utf8}", sender.wire()))];
-    for command in before {
-        let told = exchange(&mut line, command.as_deref())?;
+    let mail = format!("MAIL FROM:<{}>{utf8}", sender.wire());
+    for command in [None, Some("EHLO localhost"), Some(&*mail)] {
+        let told = exchange(&mut line, command)?;
         if !told.starts_with(b"2") {
             return Ok(vec![told; recipients.len()]);
         }
     }
-    let told = recipients.iter().map(|to| exchange(&mut line, Some(&format!("RCPT TO:<{}>", to.wire()))));
+    let told = recipients.iter().map(|to| {
+        let rcpt = format!("RCPT TO:<{}>", to.wire());
+        let told = exchange(&mut line, Some(&rcpt))?;
+        if !told.starts_with(TOO_MANY) {
+            return Ok(told);
+        }
+        exchange(&mut line, Some("RSET"))?;
+        exchange(&mut line, Some(&mail))?;
+        exchange(&mut line, Some(&rcpt))
+    });
     let told = told.collect::<io::Result<Vec<_>>>()?;
     // All is said; how it takes leave changes nothing.
     let _ = exchange(&mut line, Some("QUIT"));
