@@ -269,7 +269,9 @@ impl<'a> Transaction<'a> {
         }
         if self.gone && self.data.is_none() {
             let last = self.recipients.last().cloned().unwrap_or_else(|| not_named(self.named));
-            self.recipients.resize(self.request.recipients.len(), last.clone());
+            // Whoever goes says so to all; a refusal is that of one recipient alone.
+            let rest = if last.code == 421 { last.clone() } else { not_named(self.named) };
+            self.recipients.resize(self.request.recipients.len(), rest);
             return Err(self.ended(Phase::Rcpt, last, false).await);
         }
         let nobody = self.nobody();

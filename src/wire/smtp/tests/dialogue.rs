@@ -74,6 +74,14 @@ async fn recipients_past_the_server_s_limit_wait_for_a_later_call() {
 }
 
 #[tokio::test]
+async fn a_server_that_goes_after_its_refusals_has_refused_nobody_else() {
+    let limited = "S: 220 mx\nC: EHLO\nS: 250-mx\nS: 250-PIPELINING\nS: 250 LIMITS RCPTMAX=1\n";
+    let script = format!("{limited}C: MAIL\nC: RCPT\nC: DATA\nS: 250 ok\nS: 550 5.1.1 unknown\nclose");
+    let (reply, _) = sent(&[&script], request(&["a@x.com", "b@x.com"], "x\r\n")).await;
+    assert_eq!(codes(reply), (Phase::Rcpt, 550, vec![550, 0]));
+}
+
+#[tokio::test]
 async fn many_recipients_go_in_groups_that_neither_side_chokes_on() {
     let names: Vec<String> = (0..1000).map(|n| format!("recipient-number-{n}@example.com")).collect();
     let names: Vec<&str> = names.iter().map(|n| &**n).collect();
