@@ -13,6 +13,7 @@ pub mod smtp;
 mod stopped;
 #[cfg(test)]
 mod testing;
+mod words;
 
 use std::fmt::Debug;
 
