@@ -206,7 +206,7 @@ enum QueueCommand {
         #[arg(required = true)]
         ids: Vec<MessageId>,
     },
-    /// Let paused messages go on; ends the hold of those whose answer was lost (they may arrive twice)
+    /// Let paused messages go on, one for later at its time; ends the hold of those whose answer was lost (they may arrive twice)
     #[command(after_help = "Example: postroad queue release 06z3sp6dng800")]
     Release {
         /// The messages

@@ -10,7 +10,7 @@ use super::{Common, Failure, ListArguments, reach};
 use crate::clock::{Clock, System, Timestamp};
 use crate::http::esp_shape::Suspension;
 use crate::http::messages::{IDS_MAX, PAGE_MAX};
-use crate::http::shape::{Acted, ActedOn, Delivery, Life, read_cursor};
+use crate::http::shape::{Acted, ActedOn, Delivery, Life, Moment, read_cursor};
 use crate::mail::MessageId;
 use crate::store::{Act, Filter};
 
@@ -188,7 +188,8 @@ fn none_missing(missing: &[String]) -> Result<(), Failure> {
 }
 
 fn none_of(ids: Vec<String>) -> Acted {
-    let results = ids.into_iter().map(|id| ActedOn { id, deliveries: 0, out: 0, found: false, why: None });
+    let results =
+        ids.into_iter().map(|id| ActedOn { id, deliveries: 0, out: 0, found: false, due: None, why: None });
     Acted { deliveries: 0, results: results.collect(), warnings: Vec::new() }
 }
 
@@ -227,6 +228,15 @@ fn write_done(result: &ActedOn, done: &str, out: &mut impl Write) -> std::io::Re
     if at_once > 0 {
         writeln!(out, "{}: {} {done}", result.id, deliveries(at_once))?;
     }
+    if let Some(Moment(due)) = result.due {
+        writeln!(
+            out,
+            "{}: not before {due} ({}), as its app asked; queue flush {} sends it now",
+            result.id,
+            relative(due, System.now()),
+            result.id
+        )?;
+    }
     if result.out > 0 {
         let many = deliveries(result.out);
         writeln!(
@@ -250,7 +260,7 @@ mod tests {
     #[test]
     fn what_is_out_is_not_said_to_be_removed() {
         let told = |deliveries, out| {
-            let result = ActedOn { id: "x".into(), deliveries, out, found: true, why: None };
+            let result = ActedOn { id: "x".into(), deliveries, out, found: true, due: None, why: None };
             let mut text = Vec::new();
             write_done(&result, "removed", &mut text).unwrap();
             String::from_utf8(text).unwrap()

@@ -222,7 +222,7 @@ impl Queue for Fake {
             if act == Act::Remove && out == 0 {
                 (delivery.state, delivery.reason) = (QueueState::Done, Some(Reason::Removed));
             }
-            done.push((id, crate::store::Acted { found: true, changed: 1, out }));
+            done.push((id, crate::store::Acted { found: true, changed: 1, out, due: None }));
         }
         std::future::ready(self.ok(done)).boxed()
     }
@@ -234,7 +234,11 @@ impl Queue for Fake {
             None => Requeued::NoSuchMessage,
             Some(d) if d.state != QueueState::Done || d.known >= Known::Handed => Requeued::Nothing,
             Some(_) if !bodies.contains_key(id) => Requeued::BodyGone,
-            Some(d) => Requeued::Again { deliveries: 1, twice: u32::from(d.reason == Some(Reason::Assumed)) },
+            Some(d) => Requeued::Again {
+                deliveries: 1,
+                twice: u32::from(d.reason == Some(Reason::Assumed)),
+                due: None,
+            },
         };
         let requeued = ids.iter().map(requeued).collect();
         std::future::ready(self.ok(requeued)).boxed()

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
-use super::shape::{ActOn, Acted, ActedOn, Life, Page, STATES, read_cursor};
+use super::shape::{ActOn, Acted, ActedOn, Life, Moment, Page, STATES, read_cursor};
 use super::{App, Queue};
 use crate::mail::{MessageId, QueueState};
 use crate::store::{Act, Filter, Requeued};
@@ -258,14 +258,21 @@ pub(super) async fn requeue(State(app): State<Arc<App>>, body: Content) -> Resul
 }
 
 fn requeued_one(id: MessageId, requeued: Requeued) -> ActedOn {
-    let (deliveries, why) = match requeued {
-        Requeued::Again { deliveries, .. } => (u64::from(deliveries), None),
-        Requeued::NoSuchMessage => (0, None),
-        Requeued::BodyGone => (0, Some(CONTENT_GONE)),
-        Requeued::Nothing => (0, Some("each recipient was served, or is in the queue")),
+    let (deliveries, due, why) = match requeued {
+        Requeued::Again { deliveries, due, .. } => (u64::from(deliveries), due, None),
+        Requeued::NoSuchMessage => (0, None, None),
+        Requeued::BodyGone => (0, None, Some(CONTENT_GONE)),
+        Requeued::Nothing => (0, None, Some("each recipient was served, or is in the queue")),
     };
     let found = requeued != Requeued::NoSuchMessage;
-    ActedOn { id: id.to_string(), deliveries, out: 0, found, why: why.map(str::to_owned) }
+    ActedOn {
+        id: id.to_string(),
+        deliveries,
+        out: 0,
+        found,
+        due: due.map(Moment),
+        why: why.map(str::to_owned),
+    }
 }
 
 fn requeue_warning(id: MessageId, requeued: Requeued) -> Option<String> {
@@ -301,7 +308,8 @@ async fn act_on(queue: &dyn Queue, act: Act, ids: Vec<MessageId>) -> Result<Acte
         let deliveries = of().map(|(_, acted)| u64::from(acted.changed)).sum();
         let out = of().map(|(_, acted)| u64::from(acted.out)).sum();
         let found = deliveries > 0 || queue.show(id).await?.is_some();
-        results.push(ActedOn { id: id.to_string(), deliveries, out, found, why: None });
+        let due = of().filter_map(|(_, acted)| acted.due).min().map(Moment);
+        results.push(ActedOn { id: id.to_string(), deliveries, out, found, due, why: None });
     }
     if results.iter().all(|r| !r.found) {
         return Err(Problem::no_such_message());

@@ -242,6 +242,9 @@ pub struct ActedOn {
     pub out: u64,
     /// Whether there is such a message.
     pub found: bool,
+    /// When it goes, where its app asked for a later moment than now; of `release` and `requeue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Moment>,
     /// Why it changed none; of `requeue` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

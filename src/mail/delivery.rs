@@ -430,14 +430,15 @@ impl Delivery {
         true
     }
 
-    /// `queue release`: a paused one returns to what it was; the hold of an unsure one ends, still bound.
-    pub fn release(&mut self, now: Timestamp) -> bool {
+    /// `queue release`: a paused one returns to what it was; the hold of an unsure one ends, still bound. `due`: now, or
+    /// the moment before which its app does not want it sent.
+    pub fn release(&mut self, due: Timestamp) -> bool {
         match self.state {
-            QueueState::Paused { from: PausedFrom::Waiting } => self.state = QueueState::Waiting { due: now },
+            QueueState::Paused { from: PausedFrom::Waiting } => self.state = QueueState::Waiting { due },
             QueueState::Paused { from: PausedFrom::Unsure { attempt, until } } => {
                 self.state = QueueState::Unsure { attempt, until };
             }
-            QueueState::Unsure { attempt, .. } => self.state = QueueState::Unsure { attempt, until: now },
+            QueueState::Unsure { attempt, .. } => self.state = QueueState::Unsure { attempt, until: due },
             QueueState::Out { .. } if self.mark == Mark::Pause => self.mark = Mark::None,
             QueueState::Out { .. } | QueueState::Waiting { .. } | QueueState::Done => return false,
         }
@@ -471,10 +472,10 @@ impl Delivery {
         true
     }
 
-    /// `queue requeue` (rule 18): who was not served starts a new round, due now, and what is known counts from there.
-    /// Not so where it is not done, or an ESP has it and did not say that it bounced. `open` is counted over all
+    /// `queue requeue` (rule 18): who was not served starts a new round, due as [`Delivery::release`] has it, and what is
+    /// known counts from there. Not so where it is not done, or an ESP has it and did not say that it bounced. `open` is counted over all
     /// rounds: the new one is not bound by it, but whoever has it may have it twice, however it came to be done.
-    pub fn requeue(&mut self, now: Timestamp) -> Requeue {
+    pub fn requeue(&mut self, due: Timestamp) -> Requeue {
         let served = match self.known {
             Known::Nothing | Known::Bounced => false,
             Known::Handed | Known::Deferred | Known::Delivered | Known::Complained => true,
@@ -483,7 +484,7 @@ impl Delivery {
             return Requeue::Not;
         }
         let twice = self.open.count > 0 || self.reason == Some(Reason::Assumed);
-        *self = Delivery::waiting(now);
+        *self = Delivery::waiting(due);
         Requeue::Again { twice }
     }
 

@@ -10,13 +10,14 @@ use super::tx::Tx;
 use super::types::{Accept, Entered, Entry, StoreError};
 use super::waiting::Lane;
 use crate::address::Address;
+use crate::clock::Timestamp;
 use crate::mail::report::Cause;
 use crate::mail::{DeliveryId, Known, Message, QueueState, Reason, Rule};
 
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (id, lane, sender, recipients, body_kind, smtputf8, \
-     size, longest_line, eight_bit, chunks, chunk_octets, accepted_at, expires_at, source, tags, metadata, reports)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+     size, longest_line, eight_bit, chunks, chunk_octets, accepted_at, expires_at, source, tags, metadata, reports, send_at)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
      ON CONFLICT (id) DO NOTHING";
 
 pub(super) const INSERT_DELIVERY: &str =
@@ -72,7 +73,11 @@ pub(super) fn accept(
         Bound::Waived => tx.shared.space.spend(head),
     }
     let lane = tx.lane(message, &Rule::default())?;
-    if !insert_message(tx, message, lane)? {
+    let due = match item.entries.first() {
+        Some(Entry::Waiting { due }) => (*due).max(message.accepted_at),
+        Some(Entry::Begun(_)) | None => message.accepted_at,
+    };
+    if !insert_message(tx, message, lane, due)? {
         let there = again(tx, item)?;
         return Ok(there.ok_or_else(|| StoreError::Failed("another message has that id".into())));
     }
@@ -88,10 +93,6 @@ pub(super) fn accept(
         let place = Place { id: DeliveryId { message: message.id, recipient }, lane, share, address };
         entered.push(enter(tx, message, &place, entry)?);
     }
-    let due = match item.entries.first() {
-        Some(Entry::Waiting { due }) => (*due).max(message.accepted_at),
-        Some(Entry::Begun(_)) | None => message.accepted_at,
-    };
     reports::note_delays(tx, message, due)?;
     Ok(Ok(entered))
 }
@@ -103,7 +104,13 @@ fn room(tx: &Tx<'_, '_>, message: &Message, head_octets: u64) -> Result<(), Stor
     space.take(head_octets)
 }
 
-fn insert_message(tx: &mut Tx<'_, '_>, message: &Message, lane: LaneId) -> rusqlite::Result<bool> {
+/// `due` is the moment that its app asked for, or that of its arrival.
+fn insert_message(
+    tx: &mut Tx<'_, '_>,
+    message: &Message,
+    lane: LaneId,
+    due: Timestamp,
+) -> rusqlite::Result<bool> {
     let envelope = &message.envelope;
     let changed = tx.hot.insert_message.execute(params![
         message.id.number(),
@@ -123,6 +130,7 @@ fn insert_message(tx: &mut Tx<'_, '_>, message: &Message, lane: LaneId) -> rusql
         row::list_column(&message.tags),
         row::list_column(&message.metadata),
         envelope.reports.as_deref().and_then(reports::asks_column),
+        (due > message.accepted_at).then_some(due.millis()),
     ])?;
     Ok(changed > 0)
 }

@@ -1,6 +1,6 @@
 //! Moves that no answer makes: operators' acts and the end of `max_age`.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::read::{view, view_where};
 use super::reasons;
@@ -75,17 +75,24 @@ impl Store {
 
 fn act_on(tx: &mut Tx<'_, '_>, act: Act, message: MessageId) -> rusqlite::Result<Acted> {
     let mut acted = Acted::default();
+    let send_at = match act {
+        Act::Release => send_at(tx, message)?,
+        Act::Flush | Act::Pause | Act::Remove => None,
+    };
     for before in deliveries(tx, message)? {
         acted.found = true;
         let mut after = before.clone();
+        // Where it was flushed since, its time was made to come.
+        let due = not_before(&before, send_at.filter(|at| before.at >= *at), tx.now);
         let (changed, kind) = match act {
             Act::Flush => (after.delivery.flush(tx.now), "flushed"),
             Act::Pause => (after.delivery.pause(), "paused"),
-            Act::Release => (after.delivery.release(tx.now), "released"),
+            Act::Release => (after.delivery.release(due), "released"),
             Act::Remove => (after.delivery.remove(), "removed"),
         };
         if changed {
             acted.changed += 1;
+            acted.due = acted.due.into_iter().chain((due > tx.now).then_some(due)).min();
             acted.out += u32::from(matches!(after.delivery.state, QueueState::Out { .. }));
             tx.delta.verdict |= after.delivery.mark != Mark::None;
             tx.write(&before, &after)?;
@@ -93,6 +100,21 @@ fn act_on(tx: &mut Tx<'_, '_>, act: Act, message: MessageId) -> rusqlite::Result
         }
     }
     Ok(acted)
+}
+
+/// The moment before which the message's app does not want it sent.
+pub(super) fn send_at(tx: &Tx<'_, '_>, message: MessageId) -> rusqlite::Result<Option<Timestamp>> {
+    let read = tx
+        .conn
+        .prepare_cached("SELECT send_at FROM messages WHERE id = ?1")?
+        .query_row([message.number()], |row| row.get::<_, Option<i64>>(0))
+        .optional()?;
+    Ok(read.flatten().map(Timestamp::from_millis))
+}
+
+/// When an operator's word lets it go: now, and not before its app's moment where none was tried yet.
+pub(super) fn not_before(of: &Queued, send_at: Option<Timestamp>, now: Timestamp) -> Timestamp {
+    send_at.filter(|_| of.tries == 0).map_or(now, |at| at.max(now))
 }
 
 fn act_detail(before: &Queued, mark: Mark) -> String {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::Store;
-use super::operate::deliveries;
+use super::operate::{deliveries, not_before, send_at};
 use super::row::Queued;
 use super::tx::Tx;
 use super::types::{Settle, StoreError};
 use super::waiting::Lane as Queue;
+use crate::clock::Timestamp;
 use crate::mail::delivery::Requeue;
 use crate::mail::{Lane, MessageId, QueueState, Reason};
 
@@ -48,12 +49,14 @@ pub enum Requeued {
         deliveries: u32,
         /// Of these, those that may get it twice: an attempt is open, or it had been taken as sent.
         twice: u32,
+        /// When the first of them goes, where their app wants it sent later.
+        due: Option<Timestamp>,
     },
 }
 
 impl Store {
     /// Puts the recipients of these messages that were not served into the queue again, each with an event: they are due
-    /// now.
+    /// now, or at the moment that their app asked for where none was tried yet.
     ///
     /// Errors: [`StoreError::Full`], [`StoreError::Failed`], [`StoreError::Stopping`]; nothing changed then. May be run
     /// again: who is in the queue stays as it is.
@@ -75,12 +78,13 @@ fn requeue(tx: &mut Tx<'_, '_>, message: MessageId, max_age: &MaxAge) -> rusqlit
     if all.is_empty() {
         return Ok(Requeued::NoSuchMessage);
     }
-    let mut again = Vec::new();
+    let (mut again, send_at) = (Vec::new(), send_at(tx, message)?);
     for before in all {
+        let due = not_before(&before, send_at, tx.now);
         let mut after = before.clone();
         after.delivery.open.count = open_in_any_round(tx, &before)?;
-        if let Requeue::Again { twice } = after.delivery.requeue(tx.now) {
-            again.push(Round { before, after, twice });
+        if let Requeue::Again { twice } = after.delivery.requeue(due) {
+            again.push(Round { before, after, twice, due });
         }
     }
     if again.is_empty() {
@@ -96,7 +100,8 @@ fn requeue(tx: &mut Tx<'_, '_>, message: MessageId, max_age: &MaxAge) -> rusqlit
     }
     let count = |rounds: usize| u32::try_from(rounds).unwrap_or(u32::MAX);
     let twice = again.iter().filter(|round| round.twice).count();
-    Ok(Requeued::Again { deliveries: count(again.len()), twice: count(twice) })
+    let due = again.iter().map(|round| round.due).min().filter(|due| *due > tx.now);
+    Ok(Requeued::Again { deliveries: count(again.len()), twice: count(twice), due })
 }
 
 /// Attempts whose answer is open, those of earlier rounds among them: the ESP may have the message from any.
@@ -113,14 +118,15 @@ struct Round {
     before: Queued,
     after: Queued,
     twice: bool,
+    due: Timestamp,
 }
 
 fn begin_round(tx: &mut Tx<'_, '_>, round: &Round, max_age: &MaxAge) -> rusqlite::Result<()> {
-    let Round { before, after, twice } = round;
+    let Round { before, after, twice, due } = round;
     tx.write(before, &Queued { rounds: 0, ..after.clone() })?;
     let age = tx.lanes.get(before.lane).map_or(Duration::ZERO, |lane| (max_age.0)(lane));
     let (message, recipient) = (before.id.message.number(), before.id.recipient);
-    let ends_at = tx.now.plus(age).millis();
+    let ends_at = due.plus(age).millis();
     tx.conn
         .prepare_cached("UPDATE email_sends SET ends_at = ?3 WHERE message = ?1 AND recipient = ?2")?
         .execute(params![message, recipient, ends_at])?;

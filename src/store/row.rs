@@ -35,6 +35,8 @@ pub(super) struct Queued {
     pub id: DeliveryId,
     /// `open` is empty here; whoever needs it counts them in the journal.
     pub delivery: Delivery,
+    /// When it was due or held until, also while it is paused; when it became Done.
+    pub at: Timestamp,
     pub lane: LaneId,
     /// Attempts begun.
     pub tries: u32,
@@ -70,6 +72,7 @@ impl Queued {
         Ok(Queued {
             id: delivery_id(row, 0)?,
             delivery,
+            at,
             lane: row.get(9)?,
             tries: row.get(10)?,
             rounds: row.get(17)?,

@@ -414,6 +414,8 @@ pub struct Acted {
     pub changed: u32,
     /// Those of them that were marked: what is out is not called back.
     pub out: u32,
+    /// When the first of those goes that its app wants sent later; of a release.
+    pub due: Option<Timestamp>,
 }
 
 /// An event to record.

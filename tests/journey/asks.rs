@@ -236,6 +236,27 @@ fn unsubscribe(relay: &Relay, addresses: &[&str]) {
 }
 
 #[test]
+fn mail_for_later_stays_for_later_when_it_is_released_or_put_into_the_queue_again() {
+    let (a, _b, relay) = two("");
+    let at = jiff::Timestamp::from_second(System.now().millis() / 1_000 + 3_600).unwrap();
+    let id =
+        relay.submit("app@example.org", &["ok@example.com"], &mail(&format!("X-Postroad-Send-At: {at}\r\n")));
+    let due = || life(&relay, &id)["deliveries"][0]["due"].as_str().and_then(|t| t.parse().ok());
+    for (stop, go) in [("pause", "release"), ("rm", "requeue")] {
+        relay.cli(&["queue", stop, &id]).must(0);
+        let told = relay.cli(&["queue", go, &id]).must(0).out;
+        assert!(told.contains(&format!("{id}: not before {at:.3} (in 59 min")), "{go}: {told}");
+        assert_eq!(due(), Some(at), "{go}");
+    }
+    relay.cli(&["queue", "pause", &id]).must(0);
+    let answer = relay.post("/v1/queue/release", &format!("{{\"ids\":[\"{id}\"]}}")).unwrap();
+    assert_eq!(answer.json()["results"][0]["due"].as_str().and_then(|t| t.parse().ok()), Some(at));
+    assert_eq!(a.count(), 0);
+    relay.cli(&["queue", "flush", &id]).must(0);
+    a.wait_for(1);
+}
+
+#[test]
 fn where_the_header_chooses_a_stream_on_which_nobody_may_be_mailed_the_message_is_refused() {
     let (a, b, mut relay) = two("");
     let keyed = mail("X-Postroad-Stream: news\r\nX-Postroad-Idempotency-Key: n-1\r\n");

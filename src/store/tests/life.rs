@@ -249,7 +249,7 @@ async fn operators_stop_and_end_mail() {
     accept_one(&store, accept).await;
     let unknown = MessageId::from_number(5);
     let acted = store.act(Act::Pause, vec![message.id, unknown]).await;
-    assert_eq!(acted[0], Ok(Acted { found: true, changed: 2, out: 1 }));
+    assert_eq!(acted[0], Ok(Acted { found: true, changed: 2, out: 1, due: None }));
     assert_eq!(acted[1], Ok(Acted::default()));
     assert_eq!(state_of(&store, first(&message)).await.mark, Mark::Pause);
     let later = bench.now().plus(HOLD);
@@ -262,15 +262,41 @@ async fn operators_stop_and_end_mail() {
     assert!(store.claim_due(later, 10, |_| true).await.unwrap().is_empty());
     assert_eq!(
         store.act(Act::Release, vec![message.id]).await[0],
-        Ok(Acted { found: true, changed: 2, out: 0 })
+        Ok(Acted { found: true, changed: 2, out: 0, due: None })
     );
     assert_eq!(store.claim_due(bench.now(), 10, |_| true).await.unwrap().len(), 2);
     assert_eq!(
         store.act(Act::Remove, vec![message.id]).await[0],
-        Ok(Acted { found: true, changed: 2, out: 0 })
+        Ok(Acted { found: true, changed: 2, out: 0, due: None })
     );
     assert_eq!(state_of(&store, first(&message)).await.reason, Some(Reason::Removed));
     assert_eq!(store.queue_octets(), 0);
+}
+
+#[tokio::test]
+async fn what_is_released_or_requeued_keeps_its_app_s_moment_until_it_was_flushed_or_tried() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+    let later = bench.now().plus(HOLD);
+    let entries = vec![Entry::Waiting { due: later }];
+    accept_one(&store, Accept { message: message.clone(), entries, rules: Vec::new() }).await;
+    let due = async || match state_of(&store, first(&message)).await.state {
+        QueueState::Waiting { due } => Some(due),
+        _ => None,
+    };
+    let act = async |act| store.act(act, vec![message.id]).await.remove(0).unwrap().due;
+    act(Act::Pause).await;
+    assert_eq!((act(Act::Release).await, due().await), (Some(later), Some(later)));
+    act(Act::Remove).await;
+    let max_age = MaxAge::new(|_| Duration::from_secs(60));
+    let again = store.requeue(vec![message.id], max_age).await.unwrap().remove(0);
+    assert_eq!(again, Requeued::Again { deliveries: 1, twice: 0, due: Some(later) });
+    let view = state_of(&store, first(&message)).await;
+    assert_eq!((due().await, view.expires_at), (Some(later), later.plus(Duration::from_secs(60))));
+    act(Act::Flush).await;
+    act(Act::Pause).await;
+    assert_eq!((act(Act::Release).await, due().await), (None, Some(bench.now())));
 }
 
 #[tokio::test]

@@ -153,7 +153,7 @@ impl World {
                 };
                 let acted = self.store.act(act, vec![m.id.message]).await;
                 let out = u32::from(changed && matches!(m.delivery.state, QueueState::Out { .. }));
-                assert_eq!(acted, [Ok(Acted { found: true, changed: u32::from(changed), out })]);
+                assert_eq!(acted, [Ok(Acted { found: true, changed: u32::from(changed), out, due: None })]);
             }
             Verb::Suppress => {
                 let address = self.model[which].address.clone();

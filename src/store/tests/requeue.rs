@@ -31,7 +31,7 @@ async fn who_bounced_starts_a_new_round_and_who_was_served_does_not() {
     assert_eq!(store.queue_octets(), 0);
 
     bench.clock.advance(Duration::from_secs(3_600));
-    assert_eq!(requeue(&store, message.id).await, Requeued::Again { deliveries: 1, twice: 0 });
+    assert_eq!(requeue(&store, message.id).await, Requeued::Again { deliveries: 1, twice: 0, due: None });
     let now = bench.now();
     let again = state_of(&store, b).await;
     assert_eq!(
@@ -68,7 +68,7 @@ async fn what_was_assumed_is_free_of_its_open_attempt_and_a_late_answer_to_that_
     bench.clock.advance(Duration::from_secs(6 * 86_400));
     let ended = store.sweep(bench.now(), 10).await.unwrap();
     assert_eq!(ended[0].reason, Some(Reason::Assumed));
-    assert_eq!(requeue(&store, message.id).await, Requeued::Again { deliveries: 1, twice: 1 });
+    assert_eq!(requeue(&store, message.id).await, Requeued::Again { deliveries: 1, twice: 1, due: None });
     let claim = store.claim_due(bench.now(), 10, |_| true).await.unwrap().remove(0);
     assert_eq!((claim.open_attempts, claim.bound_to), (0, None));
 
@@ -97,12 +97,12 @@ async fn a_late_yes_to_an_older_attempt_stays_with_that() {
     let id = first(&message);
     store.settle(vec![bench.settle(id, &old, unsure(), Step::Hold(bench.now()))]).await.unwrap();
     store.act(Act::Remove, vec![message.id]).await.remove(0).unwrap();
-    assert_eq!(requeue(&store, message.id).await, Requeued::Again { deliveries: 1, twice: 1 });
+    assert_eq!(requeue(&store, message.id).await, Requeued::Again { deliveries: 1, twice: 1, due: None });
     let told = store.show(message.id).await.unwrap().unwrap();
     assert!(kinds(&told).ends_with(&["removed", "requeued", "may_arrive_twice"]));
     store.act(Act::Remove, vec![message.id]).await.remove(0).unwrap();
     let later = requeue(&store, message.id).await;
-    assert_eq!(later, Requeued::Again { deliveries: 1, twice: 1 }, "still open, two rounds on");
+    assert_eq!(later, Requeued::Again { deliveries: 1, twice: 1, due: None }, "still open, two rounds on");
     let yes = bench.settle(id, &old, accepted(), Step::Done);
     assert_eq!(store.settle(vec![yes]).await.unwrap(), [Settled::RowOnly]);
     let view = state_of(&store, id).await;
