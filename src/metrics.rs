@@ -105,7 +105,7 @@ declare! {
     /// refuses the account; it gets no mail. esp_refuses_everybody: it refuses one recipient after the other, which is taken for its own fault.
     /// esp_refuses_every_message: it refuses one message after the other for its content, and takes none between; each is bounced.
     /// sender_refused: it refuses an envelope sender or a From domain, which is to be set up there. esp_missing: mail waits
-    /// for an ESP that is not configured. restored: the database is one that was restored, all sending is paused.
+    /// for an ESP that is not configured. no_esp: none is configured any more, all sending is paused. restored: the database is one that was restored, all sending is paused.
     /// unfit_everywhere: mail waits that no ESP can carry; it is over when none of it waits any more.
     /// request_refused: an ESP says that what it was asked is not as it should be, which only its configuration or Postroad can mend.
     /// limits_untold: an ESP with rate = "auto" does not tell its limits, what it told last holds.

@@ -28,7 +28,7 @@ use crate::policy::streams::StreamSettings;
 use crate::router::{Carries, Rules};
 use crate::secret::Secret;
 use crate::smtp::{self, Doorway, Listener, ListenerSettings, TlsMode};
-use crate::store::{self, Store};
+use crate::store::{self, EspsNamed, Store, WithoutEsps};
 use crate::wire;
 use crate::wire::smtp::{Login, Proof, Tokens};
 
@@ -75,6 +75,8 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let store = Store::open(config.store.clone(), owner, Arc::clone(&clock))?;
     close_to_others(&data_dir.join("postroad.db"))?;
     enter_generation(&store, &config).await?;
+    let named = store.starts_with_esps(esps_named(&config)).await;
+    tell_of_esps(named.context("cannot judge whether mail may go on")?);
     recover(&store, &config).await?;
     let budget = Budget::new(config.memory_octets);
     let wake = Arc::new(Notify::new());
@@ -222,6 +224,30 @@ async fn enter_generation(store: &Store, config: &Config) -> anyhow::Result<()> 
         journal::alert("restored", told);
     }
     Ok(())
+}
+
+fn esps_named(config: &Config) -> EspsNamed {
+    match config.esps.iter().all(|esp| matches!(esp.kind, EspKind::Sandbox { .. })) {
+        false => EspsNamed::Real,
+        true if config.esps_written => EspsNamed::Sandboxes,
+        true => EspsNamed::None,
+    }
+}
+
+/// Where ESPs were named and are no more, mail waits, and an alert says so. Gives why.
+fn tell_of_esps(found: WithoutEsps) -> Option<String> {
+    match found {
+        WithoutEsps::No => None,
+        WithoutEsps::Over => {
+            journal::sending_unpaused();
+            None
+        }
+        WithoutEsps::Paused(reason) => {
+            let told = format!("all sending is paused: {reason}");
+            journal::alert("no_esp", &told);
+            Some(told)
+        }
+    }
 }
 
 /// Judges what an earlier start left.

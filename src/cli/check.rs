@@ -77,7 +77,9 @@ fn tell(common: &Common, good: &Loaded, out: &mut impl Write) -> std::io::Result
         let paths: serde_json::Map<_, _> =
             paths.into_iter().map(|(key, path)| (key, json!(absolute(&path)))).collect();
         let warnings = all_json(&good.warnings);
-        return json_line(out, &json!({ "ok": true, "file": file, "paths": paths, "warnings": warnings }));
+        let sandbox = only_sandbox(&good.config);
+        let told = json!({ "ok": true, "file": file, "paths": paths, "only_sandbox": sandbox, "warnings": warnings });
+        return json_line(out, &told);
     }
     match file {
         Some(file) => writeln!(out, "{} is good", file.display())?,
@@ -86,7 +88,16 @@ fn tell(common: &Common, good: &Loaded, out: &mut impl Write) -> std::io::Result
     for (key, path) in paths {
         writeln!(out, "{key} = {}", absolute(&path).display())?;
     }
+    if only_sandbox(&good.config) {
+        let none =
+            if good.config.esps_written { "every [[esp]] is a sandbox" } else { "no [[esp]] is written" };
+        writeln!(out, "{none}: mail is kept in the sandbox, not sent")?;
+    }
     tell_warnings(&good.warnings, out)
+}
+
+fn only_sandbox(config: &Config) -> bool {
+    config.esps.iter().all(|esp| matches!(esp.kind, EspKind::Sandbox { .. }))
 }
 
 fn tell_warnings<'a>(

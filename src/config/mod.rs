@@ -60,6 +60,8 @@ pub struct Config {
     pub streams: Vec<StreamSettings>,
     /// Each `[[esp]]` in the file's order, at least one.
     pub esps: Vec<EspSettings>,
+    /// Whether any is written; else the one is the sandbox.
+    pub esps_written: bool,
     /// `[http]`.
     pub http: HttpSettings,
     /// `[limits] memory`: messages in flight, both sides, in octets.
@@ -176,13 +178,14 @@ impl Config {
         let streams = streams::read(reader);
         let credentials = clients::credentials(reader, &streams);
         let listeners = clients::listeners(reader, &streams);
+        let esps_written = !reader.tables("esp").is_empty();
         let esps = esps::read(reader, &listeners);
         let http = house::http(reader);
         house::check_http(reader, &http);
         clients::check_side_port(reader, &listeners, http.address);
         let (memory_octets, store) = house::limits(reader, &server, &listeners, &esps);
         later::check(reader);
-        Config { server, listeners, credentials, streams, esps, http, memory_octets, store }
+        Config { server, listeners, credentials, streams, esps, esps_written, http, memory_octets, store }
     }
 }
 

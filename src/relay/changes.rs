@@ -48,7 +48,8 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     let config = as_far_as_it_goes(old, new, &mut restart);
     let mut changed = Vec::new();
     let out = &mut changed;
-    let Config { server, listeners, credentials, streams, esps, http, memory_octets, store } = &config;
+    let Config { server, listeners, credentials, streams, esps, esps_written: _, http, memory_octets, store } =
+        &config;
     compare!(
         ServerSettings { hostname => "hostname", origin => "origin", data_dir => "data_dir", dsn => "dsn", dsn_from => "dsn_from", long_lines => "long_lines", allow_vendor_headers => "allow_vendor_headers" },
         "server", old.server, server, out

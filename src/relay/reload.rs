@@ -11,7 +11,9 @@ use tokio::sync::Mutex;
 
 use super::changes::{self, Changes};
 use super::files;
-use super::{Lines, content_rules, doors_at, listener_names, report_settings, setup, shared};
+use super::{
+    Lines, content_rules, doors_at, esps_named, listener_names, report_settings, setup, shared, tell_of_esps,
+};
 use crate::config::{Config, Loaded, Place, Problem, Problems};
 use crate::flow::Setup;
 use crate::flow::bounce;
@@ -110,7 +112,9 @@ impl Reloader {
         if renewed.is_some() {
             changed.push(Change::new("http.tls_cert", AGAIN));
         }
-        let warnings = loaded.warnings.iter().map(Problem::to_string).collect();
+        let mut warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
+        let named = self.parts.store.esps_are_named(esps_named(&ready.config)).await;
+        warnings.extend(tell_of_esps(named.map_err(|error| NotReloaded::Failed(error.to_string()))?));
         let of_flow = ["esp.", "stream.", "server."];
         let touched = changed.iter().any(|change| of_flow.iter().any(|at| change.key.starts_with(at)));
         self.put_in_place(&mut present, ready, touched).await?;

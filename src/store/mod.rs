@@ -35,6 +35,7 @@ mod tokens;
 mod tx;
 mod types;
 mod waiting;
+mod without_esps;
 mod writer;
 
 use std::collections::HashMap;
@@ -57,6 +58,7 @@ pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
 pub use suspensions::EVERY_ESP;
 pub use types::*;
+pub use without_esps::{EspsNamed, WithoutEsps};
 
 use crate::clock::{Clock, Timestamp};
 use crate::mail::{DeliveryId, Lane, MessageId, Owner, Rule, StreamName};

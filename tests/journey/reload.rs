@@ -78,6 +78,56 @@ fn it_says_what_changed_and_what_wants_a_restart() {
 }
 
 #[test]
+fn mail_for_esps_that_are_named_no_more_waits_and_does_not_end_in_the_sandbox() {
+    let upstream = Upstream::start();
+    upstream.fail_always(Point::Mail, Fault::Reply("451 4.3.0 later"));
+    let mut relay = Relay::setup().upstream(&upstream, "").start();
+    let id = relay.submit("a@example.org", &["b@example.com"], &plain("accepted for a real one"));
+    wait_until("its first try", SOON, || upstream.commands().iter().any(|(_, c)| c.starts_with("MAIL")));
+    let file = relay.folder().join("postroad.toml");
+    let with = fs::read_to_string(&file).unwrap();
+    let without = with.split("[[esp]]").next().unwrap().to_owned();
+    fs::write(&file, &without).unwrap();
+    let checked = relay.cli(&["check"]).must(0).out;
+    assert!(checked.contains("no [[esp]] is written: mail is kept in the sandbox, not sent"), "{checked}");
+    let warned = relay.cli(&["reload"]).must(0).out;
+    assert!(
+        warned.contains("warning: all sending is paused: the configuration names no [[esp]]"),
+        "{warned}"
+    );
+    let later = relay.submit("a@example.org", &["b@example.com"], &plain("taken meanwhile"));
+    let waits = |relay: &Relay| {
+        relay.cli(&["queue", "flush"]).must(0);
+        let list = relay.cli(&["queue", "list"]).must(0).out;
+        let told = list.contains("all sending is paused") && list.contains("postroad unpause");
+        assert!(told && list.contains(&id) && list.contains(&later), "{list}");
+    };
+    waits(&relay);
+    // So it is after a restart, and no unpause is needed when an ESP is there again.
+    relay.stop();
+    relay.restart();
+    assert!(told(&relay, "\"no_esp\"") == 2, "{}", relay.log());
+    waits(&relay);
+    upstream.heal();
+    fs::write(&file, &with).unwrap();
+    assert_eq!(reload(&relay)["warnings"], json!([]));
+    relay.cli(&["queue", "flush"]).must(0);
+    upstream.wait_for(2);
+    // Whoever wants the sandbox says so, once.
+    fs::write(&file, &without).unwrap();
+    reload(&relay);
+    let kept = relay.submit("a@example.org", &["b@example.com"], &plain("for the sandbox"));
+    relay.cli(&["unpause"]).must(0);
+    let done = || relay.cli(&["queue", "list", "--state", "done"]).out.contains(&kept);
+    wait_until("the sandbox has it", SOON, done);
+    relay.stop();
+    relay.restart();
+    relay.submit("a@example.org", &["b@example.com"], &plain("as well"));
+    assert_eq!(reload(&relay)["warnings"], json!([]));
+    assert_eq!(told(&relay, "\"no_esp\""), 3);
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_each_fault_has_its_line() {
     let upstream = Upstream::start();
     let relay = Relay::setup().upstream(&upstream, "rate = \"500/s\"").start();

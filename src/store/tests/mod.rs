@@ -9,6 +9,7 @@ mod reports;
 mod requeue;
 mod retain;
 mod tokens;
+mod without_esps;
 
 use std::path::Path;
 use std::sync::Arc;
