@@ -9,6 +9,7 @@ use super::reader::{Reader, TableReader};
 use super::streams;
 use super::written::Table;
 use super::{esps, kinds, terms};
+use crate::esp::settings::{EspKind, EspSettings};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{
     self, AuthMode, BareNewline, CertificateError, CertificateFiles, Credential, ListenerSettings, Password,
@@ -119,6 +120,41 @@ pub(super) fn check_side_port(reader: &mut Reader<'_>, listeners: &[ListenerSett
     reader.one("http").problem("address", what(&format!("listener[{n}]"), listeners[n].address));
     let table = reader.tables("listener").get(n).copied();
     reader.nth("listener", n, table).problem("address", what("[http]", side));
+}
+
+/// A guard keeps an app's mail and the relay's own reports from strangers. What a next hop took and cannot deliver it
+/// reports itself, to whom MAIL FROM names.
+pub(super) fn warn_of_bounces(
+    reader: &mut Reader<'_>,
+    listeners: &[ListenerSettings],
+    credentials: &[Credential],
+    esps: &[EspSettings],
+) {
+    let keeps = |esp: &&EspSettings| match &esp.kind {
+        EspKind::Smtp(smtp) => smtp.envelope_from.is_none(),
+        EspKind::Ses(ses) => ses.access.envelope_from.is_none(),
+        EspKind::Sendgrid(_) | EspKind::Postmark(_) | EspKind::Sandbox { .. } => false,
+    };
+    let keeping: Vec<&str> = esps.iter().filter(keeps).map(|esp| esp.name.as_str()).collect();
+    if keeping.is_empty() {
+        return;
+    }
+    let what = format!(
+        "does not reach the bounces that an ESP itself sends later: they go to the sender in MAIL FROM, whoever the app \
+         named. Give envelope_from, an address of yours, to: {}",
+        keeping.join(", ")
+    );
+    let of_listeners = listeners.iter().map(|listener| ("listener", &listener.terms));
+    let of_credentials = credentials.iter().map(|credential| ("credential", &credential.terms));
+    let (of_listeners, of_credentials) = (of_listeners.enumerate(), of_credentials.enumerate());
+    for (n, (section, terms)) in of_listeners.chain(of_credentials) {
+        if terms.is_unguarded() {
+            continue;
+        }
+        let table = reader.tables(section).get(n).copied();
+        let key = if terms.only_to.is_empty() { "redirect_to" } else { "only_to" };
+        reader.nth(section, n, table).warning(key, what.as_str());
+    }
 }
 
 fn listener(t: &mut TableReader<'_, '_>, streams: &[StreamSettings]) -> ListenerSettings {

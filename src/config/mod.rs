@@ -180,6 +180,7 @@ impl Config {
         let listeners = clients::listeners(reader, &streams);
         let esps_written = !reader.tables("esp").is_empty();
         let esps = esps::read(reader, &listeners);
+        clients::warn_of_bounces(reader, &listeners, &credentials, &esps);
         let http = house::http(reader);
         house::check_http(reader, &http);
         clients::check_side_port(reader, &listeners, http.address);

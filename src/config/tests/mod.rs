@@ -450,6 +450,29 @@ fn a_misspelt_word_by_environment_gets_its_hint_and_is_not_repeated() {
 }
 
 #[test]
+fn a_guard_past_which_an_esp_would_bounce_is_warned_of() {
+    let warnings = |more: &str| {
+        let toml = format!(
+            "[[listener]]\nonly_to = [\"@corp.example\"]\n[[credential]]\nusername = \"a\"\npassword = \"p\"\n\
+             redirect_to = \"qa@corp.example\"\n[[esp]]\nname = \"main\"\n{more}"
+        );
+        let loaded = Folder::with(&[("postroad.toml", &toml)]).load().unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let smtp = "type = \"smtp\"\naddress = \"mx.example.com:25\"\n";
+    let told = warnings(smtp);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told[0].starts_with("postroad.toml:2: listener[0].only_to: does not reach the bounces"),
+        "{told:?}"
+    );
+    assert!(told[1].starts_with("postroad.toml:6: credential[0].redirect_to: "), "{told:?}");
+    assert!(told[0].ends_with("to: main"), "{told:?}");
+    assert_eq!(warnings(&format!("{smtp}envelope_from = \"b@corp.example\"\n")), [""; 0]);
+    assert_eq!(warnings("type = \"sandbox\"\n"), [""; 0]);
+}
+
+#[test]
 fn a_variable_that_is_nearly_a_twin_is_warned_of_unless_it_is_asked_for() {
     let folder =
         Folder::with(&[("postroad.toml", "[http]\nadmin_token = \"env:POSTROAD_HTTP_ADMIN_TOKEN\"\n")])
