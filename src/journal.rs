@@ -23,9 +23,9 @@ mod writer;
 
 pub use alert::{Alert, alert};
 pub use house::{
-    backed_up, esp_full, esp_gone, esp_resumed, esp_suspended, fewer_seats, from_left, let_go, listening,
-    may_have_been_sent, not_reloaded, odd, only_sandbox, recovered, reloaded, removed, repeated,
-    sending_paused, sending_unpaused, serving, stopped, stopping, trouble, turned, wants_restart,
+    asked_for_nothing, backed_up, esp_full, esp_gone, esp_resumed, esp_suspended, fewer_seats, from_left,
+    let_go, listening, may_have_been_sent, not_reloaded, odd, only_sandbox, recovered, reloaded, removed,
+    repeated, sending_paused, sending_unpaused, serving, stopped, stopping, trouble, turned, wants_restart,
 };
 pub use line::{Form, shown, shown_json};
 pub use writer::Writer;

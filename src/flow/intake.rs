@@ -17,7 +17,7 @@ use super::staging::{self, Turned};
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
-use crate::mail::asks::{Asks, BadAsk};
+use crate::mail::asks::{Asks, BadAsk, asks_for_nothing};
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
     Body, Budget, Envelope, IdMint, Message, MessageId, OnceKey, ReversePath, Source, StreamName, Submission,
@@ -663,6 +663,11 @@ fn split(mut whole: Bytes) -> (Bytes, Bytes) {
 fn told(id: MessageId, prepared: Prepared) -> Body {
     if !prepared.removed.is_empty() {
         journal::removed(id, &prepared.removed);
+        let odd: Vec<&str> =
+            prepared.removed.iter().map(String::as_str).filter(|name| asks_for_nothing(name)).collect();
+        if !odd.is_empty() {
+            journal::asked_for_nothing(id, &odd);
+        }
     }
     if let Some(why) = prepared.from_left {
         journal::from_left(id, why);

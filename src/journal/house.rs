@@ -72,6 +72,16 @@ pub fn removed(id: MessageId, fields: &[String]) {
     tracing::info!(target: "postroad", id = %id, fields = %fields.join(","), "header fields removed");
 }
 
+/// Header fields that look as if they asked the relay for something, and do not.
+pub fn asked_for_nothing(id: MessageId, fields: &[&str]) {
+    tracing::warn!(
+        target: "postroad",
+        id = %id,
+        fields = %fields.join(","),
+        "this version has no such fields: taken out, and nothing is done for them"
+    );
+}
+
 /// A From that should have been rewritten or completed stays as its app wrote it.
 pub fn from_left(id: MessageId, why: &str) {
     tracing::warn!(target: "postroad", id = %id, why = %why, "From is left as it is");

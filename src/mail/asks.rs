@@ -10,8 +10,8 @@
 //! | `X-Postroad-Idempotency-Key` | taken once: who repeats it within 24 h gets the first one's id |
 //! | `X-Postroad-Unsubscribe` | `off`: no List-Unsubscribe is added |
 //!
-//! Of a label and a pair's value encoded words (RFC 2047) are read. Fields of other names are taken out and logged, and
-//! ask for nothing.
+//! Of a label and a pair's value encoded words (RFC 2047) are read. A name that is nearly one of these is a slip of
+//! somebody who asks for something, and is refused. Fields of other names are taken out and logged, and ask for nothing.
 
 use std::fmt;
 use std::time::Duration;
@@ -105,7 +105,10 @@ impl Asks {
             },
             _ => match name.strip_prefix("metadata-") {
                 Some(key) => self.pair(key, value),
-                None => Ok(()),
+                None => match meant(name) {
+                    Some(meant) => Err(format!("there is no such field; did you mean X-Postroad-{meant}?")),
+                    None => Ok(()),
+                },
             },
         }
     }
@@ -147,6 +150,31 @@ fn nothing_lost(octets: &[u8], body_at: usize) -> Result<(), BadAsk> {
 
 fn is_ours(name: &[u8]) -> bool {
     name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+}
+
+/// The names behind `X-Postroad-`; a pair's has its key behind it.
+const NAMES: [&str; 6] = ["Stream", "Tag", "Esp", "Send-At", "Idempotency-Key", "Unsubscribe"];
+const PAIR: &str = "Metadata";
+
+/// The name that was probably meant: it is a slip or two away, a shorter one a slip.
+fn meant(name: &str) -> Option<String> {
+    const SLIPS_MAX: usize = 2;
+    let near = |name: &str, known: &str| {
+        let slips = strsim::damerau_levenshtein(name, &known.to_ascii_lowercase());
+        slips <= SLIPS_MAX.min(name.chars().count() / 4)
+    };
+    let pair = name.split(['-', '_']).next().filter(|first| near(first, PAIR)).map(|_| format!("{PAIR}-KEY"));
+    pair.or_else(|| NAMES.iter().find(|known| near(name, known)).map(|known| (*known).to_owned()))
+}
+
+/// Whether a field, by its whole name, is one of ours that nothing here reads.
+pub fn asks_for_nothing(name: &str) -> bool {
+    let Some(name) = is_ours(name.as_bytes()).then(|| name[OURS.len()..].to_ascii_lowercase()) else {
+        return false;
+    };
+    let known = NAMES.iter().any(|known| known.eq_ignore_ascii_case(&name));
+    // What another relay's staging guard has written asks for nothing either, and is not meant for us.
+    !known && !name.starts_with("metadata-") && name != "original-to"
 }
 
 /// The name behind `X-Postroad-`, in lower case.
@@ -322,9 +350,28 @@ mod tests {
             ("X-Postroad-Metadata-A: 1\r\nX-Postroad-Metadata-a: 2\r\n", "twice"),
             ("X-Postroad-Unsubscribe: on\r\n", "only off"),
             ("X-Postroad-Tag: a\u{1}b\r\n", "control"),
+            (
+                "X-Postroad-Stram: news\r\n",
+                "X-Postroad-Stram: there is no such field; did you mean X-Postroad-Stream?",
+            ),
+            ("X-Postroad-Tags: t\r\n", "did you mean X-Postroad-Tag?"),
+            ("X-Postroad-SendAt: 2026-12-01T09:00:00Z\r\n", "did you mean X-Postroad-Send-At?"),
+            ("X-Postroad-Metdata-Order: 1\r\n", "did you mean X-Postroad-Metadata-KEY?"),
+            ("X-Postroad-Metadata: 1\r\n", "did you mean X-Postroad-Metadata-KEY?"),
         ] {
             let said = read(fields).unwrap_err();
             assert!(said.contains(told), "{fields}: {said}");
+        }
+    }
+
+    #[test]
+    fn fields_of_other_names_ask_for_nothing_and_are_known_by_it() {
+        for name in ["X-Postroad-Whatever", "x-postroad-Trace-Id", "X-Postroad-Id"] {
+            assert_eq!(read(&format!("{name}: v\r\n")), Ok(Asks::default()));
+            assert!(asks_for_nothing(name), "{name}");
+        }
+        for name in ["X-Postroad-Tag", "x-postroad-metadata-K", "X-Postroad-Original-To", "X-Post", "Bcc"] {
+            assert!(!asks_for_nothing(name), "{name}");
         }
     }
 

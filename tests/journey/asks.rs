@@ -77,6 +77,7 @@ fn what_is_wrong_or_not_theirs_is_refused_by_name() {
         ("X-Postroad-Esp: nobody\r\n", "there are: up1, up2"),
         ("X-Postroad-Send-At: soon\r\n", "X-Postroad-Send-At: is no time"),
         ("X-Postroad-Tag:\r\n", "X-Postroad-Tag: is empty"),
+        ("X-Postroad-Stram: news\r\n", "did you mean X-Postroad-Stream?"),
     ] {
         let said = refused(&mut client, fields);
         assert!(said.contains(told), "{fields}: {said}");
