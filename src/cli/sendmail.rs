@@ -233,11 +233,14 @@ struct Named {
 
 /// Those of the command line and, with `-t`, of the message.
 fn recipients(options: &Options, message: &[u8]) -> Result<Named, Refusal> {
-    let mut names: Vec<String> = options.recipients.iter().flat_map(|argument| listed(argument)).collect();
+    let mut named = Named { recipients: Vec::new(), odd: Vec::new() };
+    let (arguments, odd): (Vec<&String>, Vec<&String>) =
+        options.recipients.iter().partition(|argument| is_one_line(argument));
+    named.odd.extend(odd.into_iter().cloned());
+    let mut names: Vec<String> = arguments.into_iter().flat_map(|argument| listed(argument)).collect();
     if options.from_headers {
         names.extend(letter::recipients(message));
     }
-    let mut named = Named { recipients: Vec::with_capacity(names.len()), odd: Vec::new() };
     for name in names {
         match mailbox(&name) {
             None => named.odd.push(name),
@@ -286,9 +289,15 @@ fn sender(options: &Options, caller: &Caller) -> Result<ReversePath, Refusal> {
             let text = given.unwrap_or(&caller.name);
             let bad =
                 || Refusal::new(EX_USAGE, format!("-f {text:?} is no address; write it as name@example.com"));
-            Ok(ReversePath::Mailbox(mailbox(text).ok_or_else(bad)?))
+            let address = mailbox(text).filter(|_| is_one_line(text));
+            Ok(ReversePath::Mailbox(address.ok_or_else(bad)?))
         }
     }
+}
+
+/// Whoever lets others write a part of an argument is not to pass on their lines.
+fn is_one_line(argument: &str) -> bool {
+    !argument.contains(char::is_control)
 }
 
 /// `a@b`, `<a@b>`, `Joe <a@b>`, or a bare name, which the relay completes.
@@ -324,7 +333,8 @@ fn settings(host: String, port: u16) -> Settings {
     }
 }
 
-/// Standard input to the relay and its replies to standard output, until either ends.
+/// Standard input to the relay and its replies to standard output, until either ends. An end within a message, or one
+/// that the relay made, is no good one.
 fn dialogue(host: &str, port: u16) -> Result<(), Refusal> {
     let lost = |error: io::Error| Refusal::new(EX_TEMPFAIL, format!("no relay at {host}:{port}: {error}"));
     let stream = TcpStream::connect((host, port)).map_err(lost)?;
@@ -335,14 +345,51 @@ fn dialogue(host: &str, port: u16) -> Result<(), Refusal> {
         let _ = copy_lines(&mut io::stdin().lock(), &mut commands);
         let _ = commands.shutdown(std::net::Shutdown::Write);
     });
-    let (mut out, mut piece) = (io::stdout(), [0; 4096]);
+    let (mut out, mut piece, mut last) = (io::stdout(), [0; 4096], LastReply::default());
     loop {
         let octets = replies.read(&mut piece).map_err(lost)?;
         if octets == 0 {
-            return Ok(());
+            return last.ended();
         }
+        last.note(&piece[..octets]);
         let told = out.write_all(&piece[..octets]).and_then(|()| out.flush());
         told.map_err(|error| Refusal::new(EX_IOERR, format!("the reply cannot be written: {error}")))?;
+    }
+}
+
+/// The last reply of a dialogue.
+#[derive(Debug, Default)]
+struct LastReply {
+    /// The beginning of the line that comes in.
+    line: Vec<u8>,
+    code: Option<u16>,
+}
+
+impl LastReply {
+    fn note(&mut self, octets: &[u8]) {
+        const CODE_OCTETS: usize = 3;
+        for octet in octets {
+            match octet {
+                b'\n' => {
+                    let code = self.line.get(..CODE_OCTETS).and_then(|code| std::str::from_utf8(code).ok());
+                    self.code = code.and_then(|code| code.parse().ok()).or(self.code);
+                    self.line.clear();
+                }
+                octet if self.line.len() < CODE_OCTETS => self.line.push(*octet),
+                _ => {}
+            }
+        }
+    }
+
+    fn ended(&self) -> Result<(), Refusal> {
+        match self.code {
+            Some(354) => {
+                Err(Refusal::new(EX_TEMPFAIL, "the dialogue ended within a message, which was not taken"))
+            }
+            Some(421) => Err(Refusal::new(EX_TEMPFAIL, "the relay ended the dialogue; try again later")),
+            Some(_) => Ok(()),
+            None => Err(Refusal::new(EX_TEMPFAIL, "the relay closed the line without a word")),
+        }
     }
 }
 
@@ -470,6 +517,10 @@ mod tests {
         let named = recipients(&options, b"").unwrap();
         let taken: Vec<&str> = named.recipients.iter().map(Address::wire).collect();
         assert_eq!((taken, &named.odd[..]), (vec!["a@x.example", "c@x.example"], &words("b@@x d@")[..]));
+        let options =
+            Options { recipients: vec!["x\n<a@x.example>".into(), "b@x.example".into()], ..options };
+        let named = recipients(&options, b"").unwrap();
+        assert_eq!((named.recipients.len(), &named.odd[..]), (1, &options.recipients[..1]));
         for (done, code) in [
             (Ok(()), EX_DATAERR),
             (Err(Refusal::new(EX_TEMPFAIL, "later")), EX_TEMPFAIL),
@@ -498,8 +549,29 @@ mod tests {
         ] {
             assert_eq!(sender(text).as_deref(), Ok(wanted), "{text}");
         }
-        for text in ["Foo <>", "a@b.example, c@d.example", "boss@z.example <a@b.example>", "two words"] {
+        for text in [
+            "Foo\r\n <a@b.example>",
+            "a@b.example\nRCPT TO:<c@d.example>",
+            "Foo <>",
+            "a@b.example, c@d.example",
+            "boss@z.example <a@b.example>",
+            "two words",
+        ] {
             assert_eq!(sender(text).map_err(|r| r.code), Err(EX_USAGE), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_dialogue_is_judged_by_its_last_reply() {
+        for (replies, code) in [
+            ("220 hi\r\n250-a\r\n250 b\r\n354 go\r\n250 2.0.0 queued\r\n221 bye\r\n", None),
+            ("220 hi\r\n354 go\r\n", Some(EX_TEMPFAIL)),
+            ("220 hi\r\n421 4.3.2 going down\r\n", Some(EX_TEMPFAIL)),
+            ("", Some(EX_TEMPFAIL)),
+        ] {
+            let mut last = LastReply::default();
+            replies.as_bytes().chunks(2).for_each(|piece| last.note(piece));
+            assert_eq!(last.ended().err().map(|refusal| refusal.code), code, "{replies}");
         }
     }
 

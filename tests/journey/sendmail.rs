@@ -118,6 +118,9 @@ fn a_dialogue_goes_through_and_other_names_do_what_they_did() {
     let replies = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(replies.contains("\r\n250 2.0.0 queued as "), "lines that end in LF: {replies}");
     assert!(upstream.wait_for(2)[1].text().ends_with("Subject: s\r\n\r\nx\r\n"));
+    let cut = said.split("\n.\n").next().unwrap();
+    let (code, told) = ended(&call("sendmail", &["-bs"], &submit, cut.as_bytes()));
+    assert!(code == Some(75) && told.contains("ended within a message"), "{code:?} {told}");
 
     assert_eq!(ended(&call("newaliases", &[], &submit, b"")), (Some(0), String::new()));
     let (code, told) = ended(&call("mailq", &[], &submit, b""));

@@ -54,6 +54,9 @@ impl Options {
                     options.recipients.extend(rest.by_ref().cloned());
                     break;
                 }
+                Some(word) if word.starts_with('-') => {
+                    return Err(format!("{argument}: there is no such option; they are single letters"));
+                }
                 Some(letters) if !letters.is_empty() => options.letters(letters, &mut rest)?,
                 Some(_) | None => options.recipients.push(argument.clone()),
             }
@@ -206,6 +209,8 @@ mod tests {
             ("-qI", "-qI"),
             ("-Z", "-Z"),
             ("-t -f", "missing"),
+            ("--verbose a@x", "--verbose: there is no such option"),
+            ("-t --to=a@x", "--to=a@x: there is no such option"),
         ] {
             let said = read(line).unwrap_err();
             assert!(said.contains(told), "{line}: {said}");
