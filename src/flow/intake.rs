@@ -26,7 +26,7 @@ use crate::metrics as names;
 use crate::policy::streams::StreamSettings;
 use crate::policy::{Verdict, judge, senders};
 use crate::smtp::{Client, Gatekeeper, Reply};
-use crate::store::{Accept, Entry, Once, Store, StoreError};
+use crate::store::{Accept, Entry, NewEvent, Once, Store, StoreError};
 
 /// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier. It goes by one
 /// configuration; after a reload another one keeps the door for those who come.
@@ -192,7 +192,27 @@ impl Intake {
             }
         }
         journal::repeated(first, &source.listener);
+        self.note_repeat(first, source).await;
         Ok(())
+    }
+
+    /// The event of it: one a minute, however often an app repeats itself. The client is not told where that fails.
+    async fn note_repeat(&self, first: MessageId, source: &Source) {
+        const MINUTE_MILLIS: i64 = 60_000;
+        let now = self.clock.now();
+        let by = source.credential.as_deref().map_or_else(String::new, |name| format!(" by {name}"));
+        let event = NewEvent {
+            message: Some(first),
+            event_key: Some(format!("repeated {first} {}", now.millis() / MINUTE_MILLIS)),
+            detail: format!(
+                "handed in again at {}{by}: it was taken once, and is sent once",
+                source.listener
+            ),
+            ..NewEvent::new("repeated", now)
+        };
+        if let Some(Err(error)) = self.store.record_events(vec![event]).await.pop() {
+            journal::trouble("noting that a mail came again", &error.to_string());
+        }
     }
 
     /// Which of a stream and an ESP that are named is not there, with the names that are.
@@ -504,7 +524,7 @@ impl Intake {
         let Some(kept) = client.terms.dedupe else { return Ok(None) };
         let name = resend::name(&self.store, client.named.as_ref(), envelope, body).await;
         let name = name.map_err(|error| self.not_taken(&error))?;
-        Ok(name.map(|key| OnceKey { scope: format!("dedupe/{}", scope(client)), key, kept }))
+        Ok(name.map(|key| OnceKey::of_the_same(format!("dedupe/{}", scope(client)), key, kept)))
     }
 }
 

@@ -77,12 +77,20 @@ pub struct OnceKey {
     pub key: String,
     /// How long it is remembered.
     pub kept: Duration,
+    /// Whether it is remembered where an operator took the message out before anybody got it.
+    pub outlives_removal: bool,
 }
 
 impl OnceKey {
     /// A key that an app chose.
     pub fn chosen(scope: String, key: String) -> Self {
-        OnceKey { scope, key, kept: KEYS_KEPT }
+        OnceKey { scope, key, kept: KEYS_KEPT, outlives_removal: true }
+    }
+
+    /// A key that follows from the message. What an operator took out is sent again by who meant it: nobody would get it
+    /// otherwise.
+    pub fn of_the_same(scope: String, key: String, kept: Duration) -> Self {
+        OnceKey { scope, key, kept, outlives_removal: false }
     }
 }
 

@@ -5,11 +5,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::Store;
 use super::accept::{Bound, accept};
 use super::refused::store_error;
+use super::row;
 use super::tx::Tx;
 use super::types::{Accept, Once, StoreError};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
-use crate::mail::{MessageId, OnceKey};
+use crate::mail::{MessageId, OnceKey, Reason};
 
 /// Keys forgotten at a time.
 const FORGOTTEN_AT_ONCE: u32 = 500;
@@ -69,8 +70,23 @@ impl Store {
 }
 
 fn known(conn: &Connection, key: &OnceKey, now: Timestamp) -> rusqlite::Result<Option<MessageId>> {
-    conn.prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND until > ?3")?
+    let found = conn
+        .prepare_cached("SELECT message FROM once_keys WHERE scope = ?1 AND key = ?2 AND until > ?3")?
         .query_row(params![key.scope, key.key, now.millis()], |row| row.get(0))
-        .optional()
-        .map(|found| found.map(MessageId::from_number))
+        .optional()?
+        .map(MessageId::from_number);
+    match found {
+        Some(first) if !key.outlives_removal && was_removed(conn, first)? => Ok(None),
+        found => Ok(found),
+    }
+}
+
+/// Whether an operator took it out for all its recipients.
+fn was_removed(conn: &Connection, id: MessageId) -> rusqlite::Result<bool> {
+    conn.prepare_cached(
+        "SELECT count(*) > 0 AND count(*) = sum(state = ?2 AND reason IS ?3) FROM email_sends WHERE message = ?1",
+    )?
+    .query_row(params![id.number(), row::state::DONE, row::reason_code(Reason::Removed)], |row| {
+        Ok(row.get::<_, Option<bool>>(0)?.unwrap_or(false))
+    })
 }

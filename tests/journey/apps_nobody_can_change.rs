@@ -82,6 +82,9 @@ fn the_same_mail_again_uses_up_no_rate_and_is_taken_where_it_is_used_up() {
     for _ in 0..2 {
         assert_eq!(client.submit("app@example.org", &to, &by_itself(1)), first);
     }
+    let life = relay.get(&format!("/v1/messages/{first}")).unwrap().json();
+    let told = life["events"].as_array().unwrap().iter().filter(|e| e["kind"] == "repeated").count();
+    assert!(matches!(told, 1 | 2), "one a minute: {life}");
     // What is refused for its content was not taken either.
     client.begin("app@example.org", &to);
     client.raw(format!("{}\r\nx\r\n.\r\n", "Received: by x\r\n".repeat(51)).as_bytes());

@@ -53,7 +53,7 @@ async fn each_key_has_its_own_time() {
     let kept = Duration::from_secs(600);
     let enter = async || {
         let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
-        let key = OnceKey { scope: "dedupe".into(), key: "hash".into(), kept };
+        let key = OnceKey::of_the_same("dedupe".into(), "hash".into(), kept);
         (message.id, store.accept_once(bench.waiting(&message), key).await.unwrap())
     };
     let (first, _) = enter().await;
@@ -66,4 +66,21 @@ async fn each_key_has_its_own_time() {
     assert_eq!(store.retain(bench.now()).await.unwrap().keys, 1);
     assert!(matches!(enter().await.1, Once::Entered(_)));
     assert_eq!(store.taken_once(&key), Ok(Some(chosen.id)));
+}
+
+#[tokio::test]
+async fn what_an_operator_took_out_is_another_when_it_comes_again_and_a_chosen_key_is_not() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let same = OnceKey::of_the_same("dedupe".into(), "hash".into(), Duration::from_secs(600));
+    for (key, again) in [(same, true), (OnceKey::chosen("smtp/shop".into(), "order-12".into()), false)] {
+        let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
+        store.accept_once(bench.waiting(&message), key.clone()).await.unwrap();
+        assert_eq!(store.taken_once(&key), Ok(Some(message.id)));
+        store.act(Act::Remove, vec![message.id]).await.remove(0).unwrap();
+        assert_eq!(store.taken_once(&key), Ok((!again).then_some(message.id)));
+        let second = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
+        let entered = store.accept_once(bench.waiting(&second), key.clone()).await.unwrap();
+        assert_eq!(matches!(entered, Once::Entered(_)), again, "{key:?}");
+    }
 }
