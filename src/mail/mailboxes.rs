@@ -6,7 +6,7 @@ use std::ops::Range;
 /// One mailbox of a field; spans are within its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mailbox {
-    /// A name without a domain, such as `root`.
+    /// A name without a domain, such as `root`, or `"root"` with its quotes; quoted words that no name has are none.
     Bare(Range<usize>),
     /// `local@domain`, without blanks or comments in it.
     Address(Range<usize>),
@@ -24,7 +24,9 @@ pub fn mailboxes(value: &[u8]) -> Vec<Mailbox> {
         match value[at] {
             b'"' => {
                 end = reading.closed_at(after_quoted(value, at), value);
-                reading.put(Token::Quoted(at..end));
+                let inner = value.get(at + 1..end - 1).unwrap_or_default();
+                let is_name = !inner.is_empty() && inner.iter().all(|b| is_atom(*b));
+                reading.put(if is_name { Token::QuotedName(at..end) } else { Token::Quoted(at..end) });
             }
             b'(' => end = reading.closed_at(after_comment(value, at), value),
             b'[' => {
@@ -55,6 +57,8 @@ pub fn mailboxes(value: &[u8]) -> Vec<Mailbox> {
 enum Token {
     Atom(Range<usize>),
     Quoted(Range<usize>),
+    /// One that needs no quotes.
+    QuotedName(Range<usize>),
     Literal(Range<usize>),
     At(usize),
     Unknown,
@@ -107,9 +111,9 @@ impl Reading {
 
 fn read(tokens: &[Token]) -> Mailbox {
     match tokens {
-        [Token::Atom(name)] => Mailbox::Bare(name.clone()),
+        [Token::Atom(name) | Token::QuotedName(name)] => Mailbox::Bare(name.clone()),
         [
-            Token::Atom(local) | Token::Quoted(local),
+            Token::Atom(local) | Token::Quoted(local) | Token::QuotedName(local),
             Token::At(at),
             Token::Atom(domain) | Token::Literal(domain),
         ] if local.end == *at && domain.start == at + 1 => Mailbox::Address(local.start..domain.end),
@@ -186,6 +190,9 @@ mod tests {
             ("a@x.example, \"b <c@y.example>", &["a@x.example", "?"]),
             ("a@[127.0.0.1", &["?"]),
             ("two words", &["?"]),
+            ("\"root\" (Cron)", &["=\"root\""]),
+            ("\"root\" <a@x.example>, \"b\"@x.example", &["a@x.example", "\"b\"@x.example"]),
+            ("\"two words\", \"\", \"ro\\ot\"", &["?", "?", "?"]),
             ("<>", &[]),
             ("(none)", &[]),
         ] {

@@ -103,6 +103,8 @@ mod tests {
             ("root@Web1.Local", "app@example.com"),
             ("Boss <boss@web1.local>", "Boss <ceo@example.com>"),
             ("Root (Cron) <root>", "Root (Cron) <ops@example.net>"),
+            ("\"root\"", "ops@example.net"),
+            ("\"root\" <\"root\">", "\"root\" <ops@example.net>"),
             ("a@web1.local <a@web1.local>", "app@example.com <app@example.com>"),
             (
                 "www-data, a@sub.web1.local, \"q u\"@web1.local",
@@ -143,7 +145,8 @@ mod tests {
             ("A <a@x.example>", "A <a@x.example>"),
             ("\"q u\"@x.example", "\"q u\"@x.example"),
             ("two words", "two words"),
-            ("\"quoted\"", "\"quoted\""),
+            ("\"root\"", "\"root\"@example.com"),
+            ("\"two words\"", "\"two words\""),
             ("(only a comment)", "(only a comment)"),
             ("<>", "<>"),
             ("", ""),
