@@ -96,7 +96,7 @@ impl Failure {
             error["problems"] = problems.iter().map(problem_json).collect();
         }
         if let Failure::Refused(refused) = self {
-            error = json!(refused);
+            error["message"] = json!(refused.message);
             error["problems"] = refused.fields.iter().map(field_json).collect();
         }
         json_line(err, &json!({ "error": error }))

@@ -166,6 +166,10 @@ async fn running(data_dir: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
+/// The relay that runs has the token that it read; a command reads the file as it is now.
+const ADMIN_TOKEN_GONE: &str = "Where [http] admin_token has changed since the relay read it, name the one before with \
+                                --token, or send the relay SIGHUP to have it read the file again";
+
 fn local(common: &Common, location: &settings::Location, base: String) -> Result<Client, Failure> {
     let given = common.token.clone().or_else(|| location.http.admin_token.clone());
     let token = match given {
@@ -174,7 +178,12 @@ fn local(common: &Common, location: &settings::Location, base: String) -> Result
             .map_err(|e| {
                 Failure::Failed(format!("admin.token cannot be read: {e}; run this as the relay's user"))
             })?
-            .ok_or_else(|| Failure::Failed(format!("no admin.token in {}", shown(&location.data_dir))))?,
+            .ok_or_else(|| {
+                Failure::Failed(format!(
+                    "no admin.token in {}. {ADMIN_TOKEN_GONE}",
+                    shown(&location.data_dir)
+                ))
+            })?,
     };
     Client::new(&base, token, &Trust::Lock(location.data_dir.clone()))
 }
@@ -294,6 +303,7 @@ impl Client {
             StatusCode::UNPROCESSABLE_ENTITY if error.code == "configuration" => Failure::Refused(error),
             StatusCode::NOT_FOUND | StatusCode::GONE => Failure::NotFound(message),
             StatusCode::BAD_REQUEST => Failure::Usage(message),
+            StatusCode::UNAUTHORIZED => Failure::Failed(format!("{message}. {ADMIN_TOKEN_GONE}")),
             _ => Failure::Failed(message),
         }
     }

@@ -84,8 +84,10 @@ mod tests {
         failure.tell(true, &mut err).unwrap();
         let told: serde_json::Value = serde_json::from_slice(&err).unwrap();
         assert_eq!(
-            (&told["error"]["code"], &told["error"]["fields"][0]["field"]),
+            (&told["error"]["code"], &told["error"]["problems"][0]["key"]),
             (&json!("configuration"), &json!("esp[0].rate"))
         );
+        let keys: Vec<&String> = told["error"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["code", "message", "problems"], "as every command has it");
     }
 }

@@ -48,14 +48,11 @@ pub(super) async fn every_request(request: Request, next: Next) -> Response {
     parts.extensions.insert(Arc::clone(&pace));
     let certain = parts.uri.path() == SEND_PATH;
     let request = Request::from_parts(parts, Paced::body(body, Arc::clone(&pace)));
-    let wrong = hosts_are_wrong(&request);
+    let wrong = wrong_fields(&request);
     let answer = async move {
         match wrong {
-            true => {
-                let message = "a request has one Host field";
-                Problem::new(StatusCode::BAD_REQUEST, "bad_host", message).into_response()
-            }
-            false => next.run(request).await,
+            Some((code, message)) => Problem::new(StatusCode::BAD_REQUEST, code, message).into_response(),
+            None => next.run(request).await,
         }
     };
     let answer = AssertUnwindSafe(answer).catch_unwind();
@@ -142,10 +139,16 @@ fn is_encoded(request: &Request) -> bool {
     codings.into_iter().any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
-/// RFC 9112 section 3.2.
-fn hosts_are_wrong(request: &Request) -> bool {
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11)
+/// Of what there may be one only: RFC 9112 section 3.2, and RFC 9110 sections 5.3 and 11.6.2. A proxy before this port
+/// may have judged the other token.
+fn wrong_fields(request: &Request) -> Option<(&'static str, &'static str)> {
+    let count = |name| request.headers().get_all(name).iter().count();
+    let hosts = count(header::HOST);
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Some(("bad_host", "a request has one Host field"));
+    }
+    let several = count(header::AUTHORIZATION) > 1;
+    several.then_some(("bad_authorization", "a request has one Authorization field"))
 }
 
 fn wanted(app: &App, request: &Request) -> Wanted {

@@ -297,7 +297,11 @@ fn labels(fields: &mut Fields) -> (Vec<String>, Vec<(String, String)>) {
         }
     }
     let metadata = fields.pairs("metadata");
+    let mut keys = std::collections::HashSet::new();
     for (key, value) in &metadata {
+        if !keys.insert(key.to_ascii_lowercase()) {
+            fields.wrong(&format!("metadata.{key}"), "stands there twice: A and a are one key");
+        }
         if let Err(what) = asks::key_fits(key).and_then(|()| asks::value_fits(value)) {
             fields.wrong(&format!("metadata.{key}"), what);
         }

@@ -90,6 +90,13 @@ async fn everything_under_v1_and_esp_status_want_a_token_and_nothing_else_does()
             assert_eq!(body["error"]["code"], "unauthorized");
         }
     }
+    for (first, second) in [(TOKEN, TOKEN), (TOKEN, "wrong"), ("wrong", TOKEN)] {
+        let request = port.client.get(format!("{}/v1/messages", port.base)).bearer_auth(first);
+        let response =
+            request.header(header::AUTHORIZATION, format!("Bearer {second}")).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{first} {second}");
+        assert_eq!(response.json::<Value>().await.unwrap()["error"]["code"], "bad_authorization");
+    }
     assert!(port.queue.acts.lock().unwrap().is_empty() && port.queue.suspended.lock().unwrap().is_empty());
     assert_eq!(port.get("/v1/messages").await.0, StatusCode::OK);
     for path in ["/", "/healthz", "/readyz", "/metrics", "/openapi.json"] {

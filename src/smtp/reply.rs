@@ -310,6 +310,12 @@ pub const NEEDS_SMTPUTF8: Reply = Reply::new(
     (5, 6, 7),
     "a non-ASCII address needs the SMTPUTF8 parameter on MAIL FROM; a domain alone may be written as its A-label (xn--)",
 );
+/// RFC 6533 section 3: as it is under SMTPUTF8 only.
+pub const ORCPT_NEEDS_SMTPUTF8: Reply = Reply::new(
+    501,
+    (5, 5, 4),
+    "ORCPT beyond ASCII needs the SMTPUTF8 parameter on MAIL FROM; without it write xtext, such as utf-8;j\\x{F6}rg@domain",
+);
 
 // Limits.
 

@@ -199,7 +199,7 @@ impl Session {
             Command::Ehlo(name) => self.greet(name, true),
             Command::Helo(name) => self.greet(name, false),
             Command::Mail(mail) => self.mail(mail),
-            Command::Rcpt(path, ask) => self.rcpt(path, ask),
+            Command::Rcpt(path, ask) => self.rcpt(path, ask, line.is_ascii()),
             Command::Data => self.data(),
             Command::Auth(mechanism, initial) => self.auth(mechanism, initial),
             Command::StartTls => self.start_tls(),
@@ -514,7 +514,7 @@ impl Session {
         self.settings().max_recipients.saturating_mul(2).saturating_add(RCPT_OVERSHOOT_MAX)
     }
 
-    fn rcpt(&mut self, path: Path, ask: Ask) -> Step {
+    fn rcpt(&mut self, path: Path, ask: Ask, ascii: bool) -> Step {
         if let Some(transaction) = &mut self.transaction {
             transaction.rcpt_commands = transaction.rcpt_commands.saturating_add(1);
         }
@@ -536,6 +536,9 @@ impl Session {
         };
         if !transaction.envelope.smtputf8 && !address.wire().is_ascii() {
             return self.refuse(reply::NEEDS_SMTPUTF8);
+        }
+        if !transaction.envelope.smtputf8 && !ascii {
+            return self.refuse(reply::ORCPT_NEEDS_SMTPUTF8);
         }
         if !self.may_relay() {
             return self.refuse(reply::RELAY_DENIED);

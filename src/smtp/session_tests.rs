@@ -165,10 +165,11 @@ fn paths_that_clients_send_are_taken() {
             ("RCPT TO:<no-domain-here@>", "553 5.1.3"),
             ("RCPT TO:<grüße@example.com>", "553 5.6.7"),
             ("RCPT TO:<a@bücher.example>", "553 5.6.7"),
+            ("RCPT TO:<ok@example.com> ORCPT=rfc822;jörg@example.com", "501 5.5.4"),
             ("RSET", "250 "),
             ("MAIL FROM:<grüße@example.com>", "553 5.6.7"),
             ("MAIL FROM:<grüße@example.com> SMTPUTF8", "250 2."),
-            ("RCPT TO:<ok@bücher.example.com>", "250 2."),
+            ("RCPT TO:<ok@bücher.example.com> ORCPT=rfc822;jörg@example.com", "250 2."),
         ],
     );
     assert_eq!(s.client().protocol, Protocol::Esmtp { tls: false, auth: false, utf8: true });

@@ -374,6 +374,7 @@ async fn labels_have_the_bounds_that_they_have_by_smtp() {
         ("metadata", pairs(20), None),
         ("metadata", pairs(21), Some("metadata")),
         ("metadata", json!({"or der": "7"}), Some("metadata.or der")),
+        ("metadata", json!({"A": "1", "a": "2"}), Some("metadata.a")),
     ] {
         let mut mail = mail();
         mail[field] = value;
