@@ -20,7 +20,7 @@ use super::suspensions::EVERY_ESP;
 use super::tx::Tx;
 use super::types::{NewEvent, StoreError};
 use super::waiting::Lane;
-use super::{Shared, Store, ledger, noted, without_esps};
+use super::{Shared, Store, ledger, noted, suspensions, without_esps};
 use crate::clock::Timestamp;
 use crate::mail::{DeliveryId, MessageId};
 
@@ -147,7 +147,7 @@ fn tell(tx: &mut Tx<'_, '_>, ids: &[DeliveryId]) -> rusqlite::Result<u64> {
 }
 
 fn go_on(tx: &mut Tx<'_, '_>) -> rusqlite::Result<()> {
-    tx.conn.execute("DELETE FROM suspensions WHERE esp = ?1", [EVERY_ESP])?;
+    suspensions::go_on(tx)?;
     without_esps::forget(tx)?;
     tx.conn.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [RESTORED_AT, RESTORED_TO]).map(|_| ())
 }

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::Store;
 use super::tx::Tx;
-use super::types::{StoreError, Suspension};
+use super::types::{NewEvent, StoreError, Suspension};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 
@@ -22,6 +22,7 @@ impl Store {
     pub async fn suspend(&self, esp: &str, suspension: Option<Suspension>) -> Result<(), StoreError> {
         let esp = esp.to_owned();
         let run = move |tx: &mut Tx<'_, '_>| {
+            note(tx, &esp, suspension.as_ref())?;
             match &suspension {
                 Some(s) => tx
                     .conn
@@ -57,4 +58,28 @@ impl Store {
         })
         .await
     }
+}
+
+/// What an operator did, for who looks later.
+fn note(tx: &mut Tx<'_, '_>, esp: &str, suspension: Option<&Suspension>) -> rusqlite::Result<()> {
+    let all = esp == EVERY_ESP;
+    let kind = match suspension {
+        Some(_) if all => "paused",
+        Some(_) => "suspended",
+        None => "resumed",
+    };
+    let detail = suspension.map_or_else(String::new, |s| match s.until {
+        Some(until) => format!("until {until}: {}", s.reason),
+        None => s.reason.clone(),
+    });
+    let esp = (!all).then(|| esp.to_owned());
+    tx.event(&NewEvent { esp, detail, ..NewEvent::new(kind, tx.now) }).map(|_| ())
+}
+
+/// All sending goes on, where it was paused.
+pub(super) fn go_on(tx: &mut Tx<'_, '_>) -> rusqlite::Result<()> {
+    if tx.conn.execute("DELETE FROM suspensions WHERE esp = ?1", [EVERY_ESP])? > 0 {
+        tx.event(&NewEvent::new("unpaused", tx.now))?;
+    }
+    Ok(())
 }
