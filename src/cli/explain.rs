@@ -48,11 +48,21 @@ fn outlook_in_words(esps: &[Standing]) -> String {
     let place = |esp: &Standing| match (&esp.why, esp.rank) {
         (Some(why), _) => Some(format!("{}: {}", shown(&esp.name), shown(why))),
         (None, Some(1)) => None,
-        (None, _) => Some(format!("{}: comes later, priority {}", shown(&esp.name), esp.priority)),
+        (None, _) => {
+            Some(format!("{}: comes later, priority {}{}", shown(&esp.name), esp.priority, spent(esp)))
+        }
     };
     let next = esps.iter().find(|esp| esp.rank == Some(1));
-    let next = next.map_or_else(|| "no ESP takes it".into(), |esp| format!("{} is next", shown(&esp.name)));
+    let next = next.map_or_else(
+        || "no ESP takes it".into(),
+        |esp| format!("{} is next{}", shown(&esp.name), spent(esp)),
+    );
     [next].into_iter().chain(esps.iter().filter_map(place)).collect::<Vec<_>>().join("; ")
+}
+
+/// That its rate leaves no room at the moment.
+fn spent(esp: &Standing) -> String {
+    esp.rate_opens_at.map_or_else(String::new, |at| format!(", its rate is used up until {at}"))
 }
 
 fn head(life: &Life, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
@@ -279,6 +289,23 @@ mod tests {
     fn words(view: MessageView) -> String {
         let life = Life::from(view);
         state_in_words(&life, &life.deliveries[0], ACCEPTED)
+    }
+
+    #[test]
+    fn a_rate_that_is_used_up_is_told_of_whoever_is_next() {
+        let esp = |name: &str, rank: usize, spent: bool| Standing {
+            name: name.into(),
+            priority: 1,
+            weight: 100,
+            rank: Some(rank),
+            why: None,
+            rate_opens_at: spent.then_some(crate::http::shape::Moment(ACCEPTED)),
+        };
+        let told = outlook_in_words(&[esp("a", 1, true), esp("b", 2, false)]);
+        assert_eq!(
+            told,
+            format!("a is next, its rate is used up until {ACCEPTED}; b: comes later, priority 1")
+        );
     }
 
     #[test]

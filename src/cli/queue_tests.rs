@@ -116,7 +116,7 @@ async fn explain_tells_a_life_in_order_and_nothing_reaches_the_terminal_unescape
         "  2026-11-25T10:20:34.005Z  attempt 1 by sandbox: refused (the way there), while connecting, after 0.020 s",
         "      chosen: sandbox; a: takes no mail now: \\u{1b}reset",
         "      sandbox said: 451 4.7.1 try later\\u{1b}[2J",
-        "  now: a is next; b: comes later, priority 2",
+        "  now: a is next; b: comes later, priority 2, its rate is used up until 2026-11-25T10:24:34.005Z",
     ] {
         assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
     }
