@@ -374,7 +374,10 @@ impl Source {
                 Ok(())
             }
             Source::Database { queue, .. } => {
-                let content = queue.body(id).await.map_err(broken)?.ok_or_else(|| no_such(id))?;
+                let Some(content) = queue.body(id).await.map_err(broken)? else {
+                    let known = queue.show(id).await.map_err(broken)?.is_some();
+                    return Err(if known { content_gone(id) } else { no_such(id) });
+                };
                 Ok(out.write_all(&content)?)
             }
         }
@@ -382,7 +385,11 @@ impl Source {
 }
 
 fn no_such(id: MessageId) -> Failure {
-    Failure::NotFound(format!("no message {id}, or its content is no longer kept"))
+    Failure::NotFound(format!("no message {id}: it never was, or retention let it go"))
+}
+
+fn content_gone(id: MessageId) -> Failure {
+    Failure::NotFound(format!("{id}: its content is no longer kept; explain {id} tells its life"))
 }
 
 fn broken(error: crate::store::StoreError) -> Failure {

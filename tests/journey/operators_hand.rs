@@ -167,6 +167,10 @@ fn acts_need_a_relay_and_say_so() {
     assert!(ids.iter().any(|i| *i == &serde_json::json!(id)), "{list:?}");
     relay.cli(&["queue", "show", &id]).must(0);
     relay.cli(&["explain", &id]).must(0);
+    for command in ["queue show", "explain"] {
+        let words: Vec<&str> = command.split(' ').chain(["0000000000001"]).collect();
+        assert!(relay.cli(&words).must(3).err.contains("it never was, or retention let it go"), "{command}");
+    }
 }
 
 #[test]
