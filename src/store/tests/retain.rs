@@ -215,3 +215,26 @@ async fn a_start_finds_what_is_out_also_below_the_mark() {
     store.retain(bench.now()).await.unwrap();
     assert!(store.shared.out_from() > late.id, "nothing is out: the mark rises again");
 }
+
+#[tokio::test]
+async fn a_backlog_goes_in_one_round_however_long_it_is() {
+    const MANY: usize = 1_200;
+    let bench = Bench::new();
+    let store = bench.open();
+    let (mut accepts, mut settles) = (Vec::new(), Vec::new());
+    for _ in 0..MANY {
+        let message = bench.message(&["a@x.example"], StreamKind::Transactional, 10);
+        let (accept, beginning) = bench.begun(&message);
+        settles.push(bench.settle(first(&message), &beginning, accepted(), Step::Done));
+        accepts.push(accept);
+    }
+    assert!(store.accept(accepts).await.iter().all(Result::is_ok));
+    store.settle(settles).await.unwrap();
+    let events = (0..MANY).map(|_| NewEvent::new("opened", bench.now())).collect();
+    assert!(store.record_events(events).await.iter().all(Result::is_ok));
+    bench.clock.advance(Duration::from_secs(86_400));
+    let gone = store.retain(bench.now()).await.unwrap();
+    assert_eq!((gone.bodies, gone.messages, gone.events), (MANY as u64, MANY as u64, 0));
+    bench.clock.advance(Duration::from_secs(86_401));
+    assert_eq!(store.retain(bench.now()).await.unwrap().events, MANY as u64);
+}
