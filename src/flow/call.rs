@@ -29,6 +29,8 @@ use crate::store::{NewEvent, Settle, Settled};
 
 /// A stop waits so long for the answer to what is handed over: less than it has in all.
 const HEARD_AT_STOP: Duration = Duration::from_secs(9);
+/// An answer that has begun to come at the last moment has so long for its end.
+const END_OF_ANSWER: Duration = Duration::from_secs(1);
 /// After this what this machine had too little of is tried again.
 const MEANS_PAUSE: Duration = Duration::from_secs(2);
 
@@ -615,11 +617,18 @@ async fn listen(call: &Call, request: Request, watch: &Watch, hold: Duration) ->
             }
             () = tokio::time::sleep(nap) => {}
         }
-        match watch.handed_over_for() {
-            Some(since) if since >= late_after => return Heard::Nothing(exchange),
-            Some(since) => nap = late_after - since,
-            None => nap = late_after,
-        }
+        nap = match watch.handed_over_for() {
+            None => late_after,
+            Some(since) => {
+                let end =
+                    if stopping { Duration::ZERO } else { END_OF_ANSWER.saturating_sub(watch.still_for()) };
+                let end = end.min((late_after + END_OF_ANSWER).saturating_sub(since));
+                match late_after.saturating_sub(since).max(end) {
+                    Duration::ZERO => return Heard::Nothing(exchange),
+                    left => left,
+                }
+            }
+        };
     }
 }
 

@@ -50,6 +50,8 @@ pub struct HttpRequest {
     pub headers: Vec<(&'static str, String)>,
     /// The JSON.
     pub body: Bytes,
+    /// An answer of this status says all in its head: whatever body it has is not waited for.
+    pub told_by_head: Option<u16>,
 }
 
 /// One `SendEmail` of the SES API v2, with raw MIME.

@@ -28,7 +28,8 @@ pub trait Wire: Send + Sync + Debug {
     fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply>;
 
     /// An answer to that request which has not come for so long after the hand-over is late: its message is held from then
-    /// on. The exchange goes on for as long as its [`Watch`] listens, or for this long where that is longer.
+    /// on. The exchange goes on for as long as its [`Watch`] listens, or for this long where that is longer. One whose
+    /// answer has begun to come just then has a moment more.
     fn answers_within(&self, request: &Request) -> Duration;
 
     /// Goes as far as one can without mail: connects, is greeted, logs in, takes leave. Bounded in time.

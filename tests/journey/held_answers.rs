@@ -1,5 +1,6 @@
 //! An ESP has the mail, and its answer does not say so: it is a 5xx, of the ESP or of what stands in front of it, or it
-//! comes drop by drop. Nobody knows whether the mail was taken, so no second copy goes through another ESP.
+//! comes drop by drop, or its end comes late or never. Nobody knows whether the mail was taken, so no second copy goes
+//! through another ESP.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -13,7 +14,7 @@ const BOUND: Duration = Duration::from_secs(60);
 /// What is usual, what HTTP has besides, and what gateways make up.
 const STATUSES: [u16; 10] = [500, 501, 502, 504, 505, 520, 522, 524, 529, 599];
 const TIMEOUT_SECONDS: f64 = 2.0;
-const FAST: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"2s\"\n";
+const SHORT_HOLD: &str = "2s";
 
 /// A stand-in of each ESP for each fault, which it meets once. Mail for `NAME.example` goes to the one of that name.
 struct Standins {
@@ -45,7 +46,7 @@ fn table(name: &str, url: &str, own: &str) -> String {
 }
 
 impl Standins {
-    fn start(faults: &[(String, Fault)]) -> Standins {
+    fn start(faults: &[(String, Fault)], hold: &str) -> Standins {
         let grids = each("grid", faults, Sendgrid::start);
         let marks = each("mark", faults, Postmark::start);
         let amazons = each("amazon", faults, Ses::start);
@@ -67,7 +68,9 @@ impl Standins {
             add(name, &amazon.url(), &format!("type = \"ses\"\nregion = \"{region}\"\n{keys}"));
         }
         let second = format!("priority = 9\nrecipients = [{}]", names.join(", "));
-        let relay = Relay::setup().tables(&tables).upstream(&other, &second).tables(FAST).start();
+        let fast =
+            format!("[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"{hold}\"\n");
+        let relay = Relay::setup().tables(&tables).upstream(&other, &second).tables(&fast).start();
         Standins { grids, marks, amazons, other, relay }
     }
 
@@ -108,13 +111,19 @@ fn attempts(life: &Value) -> Vec<(&str, &str)> {
     all.iter().filter_map(|a| Some((a["esp"].as_str()?, a["outcome"].as_str()?))).collect()
 }
 
+/// How long an attempt was.
+fn took(attempt: &Value) -> jiff::SignedDuration {
+    let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    at(&attempt["answered_at"]).duration_since(at(&attempt["begun_at"]))
+}
+
 #[test]
 fn whatever_5xx_comes_after_the_mail_it_is_held_and_goes_through_no_other() {
     let fault = |status: u16| {
         let answer = Response::text(status, "text/html", "<html><body>error</body></html>");
         (status.to_string(), Fault::TakeThenAnswer(answer))
     };
-    let all = Standins::start(&STATUSES.map(fault));
+    let all = Standins::start(&STATUSES.map(fault), SHORT_HOLD);
     for (name, life) in all.mail() {
         assert_eq!(attempts(&life), [(&*name, "unsure"), (&*name, "accepted")], "{life}");
         let said = life["attempts"][0]["said"].as_str().unwrap();
@@ -128,11 +137,9 @@ fn whatever_5xx_comes_after_the_mail_it_is_held_and_goes_through_no_other() {
 fn an_answer_that_comes_drop_by_drop_is_not_waited_for() {
     let second = Duration::from_secs(1);
     let faults = [("head".to_owned(), Fault::Drip(second)), ("body".to_owned(), Fault::DripBody(second))];
-    let all = Standins::start(&faults);
+    let all = Standins::start(&faults, SHORT_HOLD);
     for (name, life) in all.mail() {
-        let at = |value: &Value| value.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
-        let attempt = &life["attempts"][0];
-        let took = at(&attempt["answered_at"]).duration_since(at(&attempt["begun_at"]));
+        let took = took(&life["attempts"][0]);
         assert!(took.as_secs_f64() < 3.0 * TIMEOUT_SECONDS, "{name}: {took}: {life}");
         match name.as_str() {
             // All of SendGrid's answer is its header.
@@ -141,5 +148,29 @@ fn an_answer_that_comes_drop_by_drop_is_not_waited_for() {
         }
     }
     assert_eq!(all.counts(), [2, 1, 2, 2, 2, 2], "each once more by the same");
+    assert_eq!(all.other.count(), 0, "no second copy");
+}
+
+#[test]
+fn the_end_of_an_answer_is_listened_for_as_long_as_its_beginning() {
+    let (late, never) = (Duration::from_secs(4), Duration::from_secs(600));
+    let faults = [("late".to_owned(), Fault::LateBody(late)), ("never".to_owned(), Fault::LateBody(never))];
+    let all = Standins::start(&faults, "9s");
+    for (name, life) in all.mail() {
+        match name.as_str() {
+            // The end tells whether it was taken; SendGrid's beginning does.
+            "mark-never" | "amazon-never" => {
+                assert_eq!(attempts(&life), [(&*name, "unsure"), (&*name, "accepted")], "{life}");
+                let said = life["attempts"][0]["said"].as_str().unwrap();
+                assert!(said.contains("no answer for 2 s"), "{said}");
+            }
+            _ => assert_eq!(attempts(&life), [(&*name, "accepted")], "{life}"),
+        }
+        if let Some(grid) = name.strip_prefix("grid") {
+            let took = took(&life["attempts"][0]);
+            assert!(took.as_secs_f64() < TIMEOUT_SECONDS, "{grid}: {took}: {life}");
+        }
+    }
+    assert_eq!(all.counts(), [1, 1, 1, 2, 1, 2], "the open ones once more by the same");
     assert_eq!(all.other.count(), 0, "no second copy");
 }

@@ -76,7 +76,7 @@ impl Postmark {
         let whole =
             whole.ok_or_else(|| Unfit("too large to be written as JSON in this relay's memory".into()))?;
         let body = compose::email(parcel, whole, self.stream(parcel.message.kind))?;
-        Ok(Request::Http(HttpRequest { path: "/email", headers: Vec::new(), body }))
+        Ok(Request::Http(HttpRequest { path: "/email", headers: Vec::new(), body, told_by_head: None }))
     }
 
     fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {

@@ -41,7 +41,8 @@ pub(super) fn compose(
     if body.len() > REQUEST_OCTETS_MAX {
         return Err(unfit(format_args!("the request has {} octets of {REQUEST_OCTETS_MAX}", body.len())));
     }
-    Ok(HttpRequest { path: "/v3/mail/send", headers: Vec::new(), body })
+    // "202 Accepted", with an empty body: its id is in a field.
+    Ok(HttpRequest { path: "/v3/mail/send", headers: Vec::new(), body, told_by_head: Some(202) })
 }
 
 /// Whom the request for a parcel names, for answers that speak of places in it; `None`: it cannot be told any more.

@@ -9,6 +9,7 @@ mod hand_over;
 #[cfg(test)]
 mod tests;
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,9 +17,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, sleep_until, timeout};
 
 pub use hand_over::{HandOver, Watched};
 
@@ -34,6 +35,8 @@ pub const REUSED_WITHIN: Duration = Duration::from_secs(3);
 const CHECK: Duration = Duration::from_secs(10);
 /// The end of an answer whose head came at the last moment has so long.
 const END_OF_ANSWER: Duration = Duration::from_secs(1);
+/// The body of an answer that is told by its head has so long, for the connection's sake: it can be used again behind it.
+const UNWANTED_BODY: Duration = Duration::from_millis(100);
 /// More fields of an answer than these are left unread.
 const FIELDS_MAX: usize = 100;
 /// More causes of an error than these are not told.
@@ -114,7 +117,8 @@ impl HttpWire {
             asked.headers_mut().insert(HeaderName::from_static(name), value);
         }
         *asked.body_mut() = Some(reqwest::Body::wrap(body));
-        send(client, asked, watch, &hand_over, self.settings.timeout).await
+        let patience = Patience { usual: self.settings.timeout, told_by_head: request.told_by_head };
+        send(client, asked, watch, &hand_over, patience).await
     }
 
     /// A POST to that path with the fields of every request; what is alike for all of them is read once.
@@ -156,7 +160,7 @@ impl HttpWire {
         let answer = client.get(url).headers(fields).send().await;
         let answer =
             answer.map_err(|error| (if error.is_connect() { "connect" } else { "key" }, told(&error)))?;
-        Ok(read(answer, None).await)
+        Ok(read(answer, pending()).await)
     }
 }
 
@@ -174,7 +178,7 @@ impl Wire for HttpWire {
     }
 
     fn answers_within(&self, _: &Request) -> Duration {
-        answers_within(self.settings.timeout)
+        self.settings.timeout
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {
@@ -213,24 +217,28 @@ pub(super) async fn check(
     }
 }
 
-/// When an answer is late by that `patience`: one that has begun to come has a moment more for its end.
-pub fn answers_within(patience: Duration) -> Duration {
-    patience + END_OF_ANSWER
+/// How long an exchange waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For each stretch in which nothing moves, and for the whole answer.
+    pub usual: Duration,
+    /// See [`HttpRequest::told_by_head`].
+    pub told_by_head: Option<u16>,
 }
 
-/// Sends one request and listens, until its answer is there, nothing moved for `patience`, or it is asked to end before
-/// the hand-over; after that it listens for as long as its watch does. The answer has `patience` for all of it, however
-/// it comes: pieces of it do not count as movement, so that one that trickles is seen to hang.
+/// Sends one request and listens, until its answer is there, nothing moved for as long as usual, or it is asked to end
+/// before the hand-over; after that it listens for as long as its watch does. The answer has that time for all of it,
+/// however it comes: pieces of it do not count as movement, so that one that trickles is seen to hang.
 pub async fn send(
     client: &reqwest::Client,
     request: reqwest::Request,
     watch: &Watch,
     hand_over: &HandOver,
-    patience: Duration,
+    patience: Patience,
 ) -> Reply {
     let executing = client.execute(request);
     tokio::pin!(executing);
-    let limit = || if hand_over.done() { watch.listens_for(patience) } else { patience };
+    let limit = || if hand_over.done() { watch.listens_for(patience.usual) } else { patience.usual };
     loop {
         let left = limit().saturating_sub(watch.still_for());
         let mut unheard = false;
@@ -265,17 +273,20 @@ async fn answered(
     answer: reqwest::Result<reqwest::Response>,
     watch: &Watch,
     hand_over: &HandOver,
-    patience: Duration,
+    patience: Patience,
 ) -> Reply {
-    let left = match patience.checked_sub(watch.still_for()) {
-        Some(left) => left.max(END_OF_ANSWER),
-        // It was late, and held meanwhile: nothing hurries any more.
-        None => patience,
-    };
+    let silent_for = watch.still_for();
     watch.moved();
     match answer {
         Ok(answer) => {
-            let reply = read(answer, Some(monotonic() + left)).await;
+            let end = monotonic() + body_time(answer.status(), silent_for, watch, patience);
+            let until = async {
+                tokio::select! {
+                    () = sleep_until(end) => {}
+                    () = watch.unheard() => {}
+                }
+            };
+            let reply = read(answer, until).await;
             // An answer that came before the end of the request: whatever is left of it stays unwritten.
             hand_over.withdraw();
             Reply::Http(reply)
@@ -286,9 +297,25 @@ async fn answered(
     }
 }
 
-/// Reads an answer to its end, at most [`HttpReply::BODY_OCTETS_MAX`], and no longer than until `end`; without one the
-/// caller bounds it.
-pub(super) async fn read(mut answer: reqwest::Response, end: Option<Instant>) -> HttpReply {
+/// How long the body of an answer is waited for, whose head came after `silent_for`. That of a success tells whether, and
+/// for whom, the mail was taken: it is listened to for as long as an answer is of which nothing has come yet.
+fn body_time(status: StatusCode, silent_for: Duration, watch: &Watch, patience: Patience) -> Duration {
+    if patience.told_by_head == Some(status.as_u16()) {
+        return UNWANTED_BODY;
+    }
+    let usual = match patience.usual.checked_sub(silent_for) {
+        Some(left) => left.max(END_OF_ANSWER),
+        // It was late, and held meanwhile: nothing hurries any more.
+        None => patience.usual,
+    };
+    match watch.handed_over_for().filter(|_| status.is_success()) {
+        Some(since) => watch.listens_for(patience.usual).saturating_sub(since).max(usual),
+        None => usual,
+    }
+}
+
+/// Reads an answer to its end, at most [`HttpReply::BODY_OCTETS_MAX`], and no longer than `until`.
+pub(super) async fn read(mut answer: reqwest::Response, until: impl Future<Output = ()>) -> HttpReply {
     let status = answer.status().as_u16();
     let field = |(name, value): (&HeaderName, &HeaderValue)| {
         (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
@@ -296,17 +323,19 @@ pub(super) async fn read(mut answer: reqwest::Response, end: Option<Instant>) ->
     let headers = answer.headers().iter().take(FIELDS_MAX).map(field).collect();
     let mut body = BytesMut::new();
     let mut cut = false;
+    tokio::pin!(until);
     while body.len() < HttpReply::BODY_OCTETS_MAX {
-        let piece = match end {
-            Some(end) => timeout_at(end, answer.chunk()).await,
-            None => Ok(answer.chunk().await),
+        let piece = tokio::select! {
+            biased;
+            piece = answer.chunk() => piece.ok(),
+            () = &mut until => None,
         };
         match piece {
-            Ok(Ok(Some(piece))) => {
+            Some(Some(piece)) => {
                 body.extend_from_slice(&piece[..piece.len().min(HttpReply::BODY_OCTETS_MAX - body.len())]);
             }
-            Ok(Ok(None)) => break,
-            Ok(Err(_)) | Err(_) => {
+            Some(None) => break,
+            None => {
                 cut = true;
                 break;
             }

@@ -31,6 +31,7 @@ fn request(octets: usize) -> Request {
         path: "/send",
         headers: vec![("x-more", "1".into())],
         body: vec![b'x'; octets].into(),
+        told_by_head: Some(299),
     })
 }
 
@@ -308,6 +309,58 @@ async fn an_answer_is_listened_for_as_long_as_the_watch_does() {
     let watch = Watch::that_listens(Abort::default(), PATIENCE * 5);
     let answer = reply(wire.exchange(request(10), &watch).await);
     assert_eq!((answer.status, answer.header("x-message-id")), (202, Some("late")));
+}
+
+/// A server that says the head of an answer at once, and its body so much later.
+async fn late_body(head: &'static str, body: &'static str, after: Duration) -> (String, JoinHandle<()>) {
+    server(move |_, mut stream| async move {
+        let _ = read_request(&mut stream).await;
+        say(&mut stream, head).await;
+        tokio::time::sleep(after).await;
+        say(&mut stream, body).await;
+        let _ = stream.read(&mut [0]).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_body_of_a_success_is_listened_for_as_long_as_the_watch_does() {
+    const LATE: Duration = PATIENCE.saturating_add(END_OF_ANSWER);
+    const HEADS: [&str; 2] =
+        ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "HTTP/1.1 422 No\r\nContent-Length: 2\r\n\r\n"];
+    for (head, whole) in [(HEADS[0], true), (HEADS[1], false)] {
+        let (base, _server) = late_body(head, "{}", LATE).await;
+        let watch = Watch::that_listens(Abort::default(), PATIENCE * 5);
+        let wire = wire(&base);
+        let answer = reply(wire.exchange(request(10), &watch).await);
+        let (said, cut) = if whole { (&b"{}"[..], false) } else { (&b""[..], true) };
+        assert_eq!((answer.body.as_ref(), answer.cut), (said, cut), "{head}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_given_up_with_the_watch() {
+    let head = "HTTP/1.1 200 OK\r\nX-Message-Id: m-1\r\nContent-Length: 2\r\n\r\n";
+    let (base, _server) = late_body(head, "", PATIENCE * 50).await;
+    let watch = Watch::that_listens(Abort::default(), PATIENCE * 50);
+    let wire = wire(&base);
+    let exchange = wire.exchange(request(10), &watch);
+    let told = async {
+        tokio::time::sleep(PATIENCE / 4).await;
+        watch.stop_listening();
+    };
+    let (answer, ()) =
+        timeout(PATIENCE, async { tokio::join!(exchange, told) }).await.expect("it ends at once");
+    let answer = reply(answer);
+    assert_eq!((answer.status, answer.header("x-message-id"), answer.cut), (200, Some("m-1"), true));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_told_by_its_head_waits_for_no_body() {
+    let head = "HTTP/1.1 299 Fine\r\nX-Message-Id: m-1\r\nContent-Length: 2\r\n\r\n";
+    let (base, _server) = late_body(head, "{}", PATIENCE * 50).await;
+    let (answer, _) = timeout(PATIENCE / 2, post(&wire(&base), 10)).await.expect("at once");
+    assert_eq!((reply(answer).header("x-message-id")), Some("m-1"));
 }
 
 #[tokio::test]

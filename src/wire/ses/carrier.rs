@@ -1,5 +1,6 @@
 //! The HTTP client that the SDK is given: the relay's own.
 
+use std::future::pending;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::mail::{HttpReply, Phase, Reply, Watch};
 use crate::secret::{Blot, Secret};
-use crate::wire::http::{Client, HandOver, Watched, lost, read, send, told};
+use crate::wire::http::{Client, HandOver, Patience, Watched, lost, read, send, told};
 
 /// The credentials of a role are in this field of every request that they sign.
 const TOKEN_FIELD: &str = "x-amz-security-token";
@@ -123,7 +124,8 @@ impl Line {
                 watch.moved();
                 let body = Watched::new(body, watch.clone(), hand_over.clone());
                 *request.body_mut() = Some(reqwest::Body::wrap(body));
-                send(client, request, watch, hand_over, self.carrier.patience).await
+                let patience = Patience { usual: self.carrier.patience, told_by_head: None };
+                send(client, request, watch, hand_over, patience).await
             }
             _ => {
                 *request.body_mut() = Some(body.into());
@@ -136,7 +138,7 @@ impl Line {
     async fn ask(&self, client: &reqwest::Client, request: reqwest::Request) -> Reply {
         let asking = async {
             match client.execute(request).await {
-                Ok(answer) => Reply::Http(read(answer, None).await),
+                Ok(answer) => Reply::Http(read(answer, pending()).await),
                 Err(error) => lost(Phase::Connect, false, told(&error)),
             }
         };

@@ -26,7 +26,7 @@ use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::http::{answers_within, causes, check, lost};
+use super::http::{causes, check, lost};
 use super::{Checked, Wire};
 use crate::mail::{HttpReply, Phase, Reply, Request, SesRequest, Watch};
 use crate::secret::{Blot, Secret};
@@ -171,7 +171,7 @@ impl Wire for SesWire {
     }
 
     fn answers_within(&self, _: &Request) -> Duration {
-        answers_within(self.settings.timeout)
+        self.settings.timeout
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {

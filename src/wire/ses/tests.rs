@@ -22,6 +22,8 @@ enum Then {
     Close,
     /// Says nothing.
     Hang,
+    /// Says the first at once and the second so much later.
+    SayLate(&'static str, Duration, &'static str),
 }
 
 /// A request as it came.
@@ -53,6 +55,11 @@ impl Server {
                         Then::Say(words) => line.write_all(words.as_bytes()).await.unwrap(),
                         Then::Close => {}
                         Then::Hang => std::future::pending().await,
+                        Then::SayLate(first, after, second) => {
+                            line.write_all(first.as_bytes()).await.unwrap();
+                            tokio::time::sleep(after).await;
+                            line.write_all(second.as_bytes()).await.unwrap();
+                        }
                     }
                 });
             }
@@ -191,6 +198,19 @@ async fn what_is_lost_after_the_hand_over_is_unsure_and_before_it_is_not() {
     assert!(matches!(reply, Reply::Lost { handed_over: false, phase: Phase::Connect, .. }), "{reply:?}");
     assert!(watch.handed_over_for().is_none());
     assert_eq!((server.seen().len(), cut.seen().len(), hung.seen().len()), (1, 1, 1), "none twice");
+}
+
+#[tokio::test]
+async fn the_body_of_a_success_is_listened_for_as_long_as_the_watch_does() {
+    let (head, body) = TAKEN.split_at(TAKEN.find("\r\n\r\n").unwrap() + 4);
+    let short = Duration::from_millis(300);
+    let late = Server::start(Then::SayLate(head, Duration::from_millis(1700), body)).await;
+    let watch = Watch::that_listens(Abort::default(), PATIENT);
+    let reply = wire(&late, short).exchange(request(b"a: b\r\n\r\n".to_vec()), &watch).await;
+    assert!(matches!(&reply, Reply::Http(answer) if !answer.cut && answer.body == body), "{reply:?}");
+    let never = Server::start(Then::SayLate(head, PATIENT * 10, body)).await;
+    let (reply, _) = exchange(&wire(&never, short), request(b"a: b\r\n\r\n".to_vec())).await;
+    assert!(matches!(&reply, Reply::Http(answer) if answer.cut), "{reply:?}");
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ pub enum Fault {
     Drip(Duration),
     /// The same, but its header comes at once.
     DripBody(Duration),
+    /// The header of the right answer at once, its body so much later; one that has none is given one.
+    LateBody(Duration),
     /// The right answer, then an end that no header announced.
     CloseBehind,
     /// Octets that are no HTTP; nothing is taken.
@@ -112,6 +114,7 @@ pub fn parse(text: &str, named: &[(&'static str, Response)]) -> Option<Fault> {
         "hang-in-answer" => Fault::HangInAnswer(octets),
         "drip" => Fault::Drip(Duration::from_secs(number.unwrap_or(1))),
         "drip-body" => Fault::DripBody(Duration::from_secs(number.unwrap_or(1))),
+        "late-body" => Fault::LateBody(Duration::from_secs(number.unwrap_or(60))),
         "close-behind" => Fault::CloseBehind,
         "garbage" => Fault::Garbage,
         "take-then" => Fault::TakeThenAnswer(Response::empty(u16::try_from(number?).ok()?)),
@@ -120,7 +123,7 @@ pub fn parse(text: &str, named: &[(&'static str, Response)]) -> Option<Fault> {
 }
 
 /// The faults that [`parse`] knows besides an ESP's own answers, each with what it does.
-pub const WORDS: [(&str, &str); 18] = [
+pub const WORDS: [(&str, &str); 19] = [
     ("STATUS", "this status with an empty body, e.g. 503"),
     ("slow [SECONDS]", "the right answer, so much later"),
     ("hang", "reads the whole request, takes nothing, says nothing"),
@@ -128,6 +131,7 @@ pub const WORDS: [(&str, &str); 18] = [
     ("hang-in-answer [OCTETS]", "says nothing more behind so many octets of the answer; has the mail"),
     ("drip [SECONDS]", "the answer octet by octet, so much apart; has the mail"),
     ("drip-body [SECONDS]", "the same, but its header comes at once"),
+    ("late-body [SECONDS]", "the header of the right answer at once, its body so much later; has the mail"),
     ("cut", "ends the connection behind the request; takes nothing"),
     ("reset", "resets the connection behind the request; takes nothing"),
     ("cut-before-body", "resets the connection before the body is read"),

@@ -472,6 +472,7 @@ impl Connection {
                 let head = right.response.bytes().len() - right.response.body.len();
                 self.drip(request, &right, head, pause)
             }
+            Fault::LateBody(after) => self.say_body_late(request, right, after),
             Fault::CloseBehind => self.say(request, right).map(|_| false),
             // `TakeThenCut`, and what `serve` and `answer` have already dealt with.
             _ => {
@@ -479,6 +480,21 @@ impl Connection {
                 Ok(false)
             }
         }
+    }
+
+    fn say_body_late(&mut self, request: &Arc<Request>, mut right: Answered, after: Duration) -> Next {
+        self.note(request, Some(right.response.status), &right.taken, false);
+        if right.response.body.is_empty() {
+            right.response.body = b"{}".to_vec();
+        }
+        let bytes = right.response.bytes();
+        let (head, body) = bytes.split_at(bytes.len() - right.response.body.len());
+        self.line.write(head)?;
+        if wait::holds_within(after, || self.shared.stop.load(Ordering::SeqCst)) {
+            return Ok(false);
+        }
+        self.line.write(body)?;
+        Ok(true)
     }
 
     /// The answer: its beginning at once, then octet by octet.
