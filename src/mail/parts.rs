@@ -9,6 +9,7 @@
 mod decode;
 mod people;
 mod recipients;
+mod shown;
 mod tree;
 mod typed;
 mod words;
@@ -79,7 +80,7 @@ pub struct File<'a> {
     pub content_type: String,
     /// Without their transfer encoding.
     pub octets: Cow<'a, [u8]>,
-    /// Meant to be shown with the body.
+    /// Meant to be shown with the body, or named by the HTML.
     pub inline: bool,
     /// Without angle brackets; `cid:` in the HTML refers to it.
     pub content_id: Option<String>,

@@ -90,6 +90,22 @@ fn a_message_becomes_its_fields_and_nobody_else_is_named() {
 }
 
 #[test]
+fn what_the_html_names_is_shown_whatever_its_disposition() {
+    let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
+    for kind in ["mixed", "related"] {
+        let rest = format!(
+            "Content-Type: multipart/{kind}; boundary=m\r\n\r\n--m\r\nContent-Type: text/html\r\n\r\n\
+             <img src=\"cid:logo@x\">\r\n--m\r\nContent-Type: image/png\r\nContent-ID: <logo@x>\r\n\
+             Content-Disposition: attachment; filename=\"a.png\"\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+             AAEC\r\n--m--\r\n"
+        );
+        let json = json_of(&message(&content(head, &rest)), &["b@example.org"]).unwrap();
+        let wanted = json!([{"Name": "a.png", "ContentType": "image/png", "ContentID": "cid:logo@x", "Content": "AAEC"}]);
+        assert_eq!(json["Attachments"], wanted, "{kind}");
+    }
+}
+
+#[test]
 fn what_its_api_cannot_say_is_told() {
     let to = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
     let plain = "\r\nhello\r\n";

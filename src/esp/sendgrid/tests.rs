@@ -187,6 +187,25 @@ fn a_message_becomes_one_personalization() {
 }
 
 #[test]
+fn what_the_html_names_is_shown_whatever_its_disposition() {
+    for kind in ["mixed", "related"] {
+        let mail = Mail::headed(
+            &format!(
+                "To: ann@example.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/{kind}; boundary=m\r\n\r\n--m\r\n\
+                 Content-Type: text/html\r\n\r\n<img src=\"cid:logo@x\">\r\n--m\r\nContent-Type: image/png\r\n\
+                 Content-ID: <logo@x>\r\nContent-Disposition: attachment; filename=\"a.png\"\r\n\
+                 Content-Transfer-Encoding: base64\r\n\r\nAAEC\r\n--m--\r\n"
+            ),
+            &["ann@example.com"],
+        );
+        let wanted = json!([{
+            "content": "AAEC", "filename": "a.png", "type": "image/png", "disposition": "inline", "content_id": "logo@x",
+        }]);
+        assert_eq!(mail.json()["attachments"], wanted, "{kind}");
+    }
+}
+
+#[test]
 fn an_empty_text_is_left_out() {
     let mail = Mail::headed(
         "To: ann@example.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n\

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::super::headers::{BlockEnd, Field, Fields, Separator};
 use super::super::mime::{self, Encoding, PARTS_MAX};
 use super::typed::Typed;
-use super::{Alternative, File, Lossy, decode, words};
+use super::{Alternative, File, Lossy, decode, shown, words};
 
 /// How deep a multipart may lie in another; the deepest that makes sense (mixed, related, alternative, related) is 4.
 const DEPTH_MAX: usize = 8;
@@ -34,6 +34,8 @@ pub(super) fn content<'a>(octets: &'a [u8], fields: Fields<'a>) -> Result<Conten
         Shape::File => walk.file(&part, Around::Mixed)?,
         shape => walk.multipart(&part, shape, 1)?,
     }
+    let Content { html, files, .. } = &mut walk.out;
+    shown::mark(html.as_deref(), files);
     Ok(walk.out)
 }
 

@@ -252,7 +252,8 @@ fn joined(pieces: &[Segment]) -> Option<String> {
     decode::text(Cow::Owned(octets), charset).map(Cow::into_owned)
 }
 
-fn percent_decoded(text: &str) -> Option<Vec<u8>> {
+/// Without the escapes of a URL; `None`: a percent sign begins none.
+pub(super) fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let (mut out, mut rest) = (Vec::with_capacity(text.len()), text.as_bytes());
     while let Some((first, after)) = rest.split_first() {
         rest = after;
