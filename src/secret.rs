@@ -1,11 +1,18 @@
 //! A secret that does not print: passwords, keys and tokens from configuration to the wire.
 
+mod plain;
+
 use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
+
+use plain::{EqualsSign, Plain};
 
 /// Text that must not be seen: `Debug` prints stars, there is no `Display`, memory is wiped on drop.
 #[derive(Clone)]
@@ -48,6 +55,8 @@ pub struct Blot {
     plain: Vec<Secret>,
     /// Encoded, or long and random: so much of its beginning is no chance either.
     encoded: Vec<Secret>,
+    /// The long ones of all these in the form of [`Plain`], and in hexadecimal digits; made when first needed.
+    forms: OnceLock<Vec<Secret>>,
 }
 
 impl Blot {
@@ -64,6 +73,7 @@ impl Blot {
         Blot {
             plain: std::iter::once(password.clone()).filter(long_enough).collect(),
             encoded: encoded.into_iter().map(Secret::new).filter(long_enough).collect(),
+            forms: OnceLock::new(),
         }
     }
 
@@ -86,8 +96,52 @@ impl Blot {
     }
 
     /// The text with stars for each secret, however the text spells it: as it is, in the escapes of JSON, in those of a
-    /// URL or a form, or some letters so and others so. Whoever reads the text may undo these.
+    /// URL or a form, or some letters so and others so; where it is long also in those of HTML or quoted-printable, in
+    /// escapes of escapes, in hexadecimal digits, or broken over lines. Whoever reads the text may undo these.
     pub fn out<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let clean = self.out_of_letters(text);
+        match self.hidden(&clean) {
+            parts if parts.is_empty() => clean,
+            parts => Cow::Owned(with_stars(&clean, parts)),
+        }
+    }
+
+    /// Where a long secret stands once the text's escapes are undone.
+    fn hidden(&self, text: &str) -> Vec<Range<usize>> {
+        let forms = self.forms.get_or_init(|| self.all_forms());
+        // No way of writing it is shorter than it is.
+        let shortest = forms.iter().map(|form| form.expose().len()).min();
+        if shortest.is_none_or(|shortest| text.len() < shortest) {
+            return Vec::new();
+        }
+        let mut parts = Vec::new();
+        for equals in [EqualsSign::Stands, EqualsSign::Escapes] {
+            if equals == EqualsSign::Escapes && !text.contains('=') {
+                continue;
+            }
+            let mut plain = Plain::of(text.as_bytes(), equals);
+            find(&plain, forms, &mut parts);
+            // Digits are written in either case.
+            plain.octets.make_ascii_lowercase();
+            find(&plain, forms, &mut parts);
+        }
+        parts
+    }
+
+    fn all_forms(&self) -> Vec<Secret> {
+        let mut forms = Vec::new();
+        for secret in self.plain.iter().chain(&self.encoded) {
+            let octets = secret.expose().as_bytes();
+            let plain = Plain::of(octets, EqualsSign::Stands).octets;
+            let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+            let plain = String::from_utf8(plain).ok();
+            let long = |form: &String| form.len() >= Self::CUT_OCTETS_MIN;
+            forms.extend(plain.into_iter().chain([digits]).filter(long).map(Secret::new));
+        }
+        forms
+    }
+
+    fn out_of_letters<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let plain = self.plain.iter().map(|secret| (secret, usize::MAX));
         let encoded = self.encoded.iter().map(|secret| (secret, Self::CUT_OCTETS_MIN));
         let mut clean = Cow::Borrowed(text);
@@ -99,6 +153,35 @@ impl Blot {
         }
         clean
     }
+}
+
+/// Adds where one of these stands.
+fn find(plain: &Plain, forms: &[Secret], parts: &mut Vec<Range<usize>>) {
+    for form in forms {
+        let form = form.expose().as_bytes();
+        for at in memmem::find_iter(&plain.octets, form) {
+            parts.extend(plain.part(at..at + form.len()));
+        }
+    }
+}
+
+/// The text with stars in place of these parts, which may lie in one another.
+fn with_stars(text: &str, mut parts: Vec<Range<usize>>) -> String {
+    parts.sort_by_key(|part| (part.start, part.end));
+    let (mut out, mut kept) = (String::with_capacity(text.len()), 0);
+    for part in parts {
+        if part.end <= kept {
+            continue;
+        }
+        let start = text.floor_char_boundary(part.start);
+        if start >= kept {
+            out.push_str(&text[kept..start]);
+            out.push_str("***");
+        }
+        kept = text.ceil_char_boundary(part.end);
+    }
+    out.push_str(&text[kept..]);
+    out
 }
 
 /// The text with stars for each place where the secret stands; at the end of the text so many of its first letters will
@@ -189,8 +272,11 @@ fn letter(text: &[u8], secret: &[char], behind_slashes: bool) -> [Option<(usize,
     [escaped.map(|octets| (slashes + octets, 1)), percent.then_some((slashes + plain.len() * 3, 1)), as_it_is]
 }
 
+/// A longer run of backslashes is no escape of a letter: each level of JSON in JSON doubles them.
+const SLASHES_MAX: usize = 32;
+
 fn slashes(text: &[u8]) -> usize {
-    text.iter().take_while(|b| **b == b'\\').count()
+    text.iter().take(SLASHES_MAX).take_while(|b| **b == b'\\').count()
 }
 
 /// The octets of `uXXXX`, or of `uXXXX\uXXXX`, where that is the letter; the first backslash stands before.
@@ -330,6 +416,51 @@ mod tests {
             (r"t0k\/", r"t0k\/"),
         ] {
             assert_eq!(blot.out(said), shown);
+        }
+    }
+
+    #[test]
+    fn no_other_way_of_writing_hides_a_long_one() {
+        let key = "SG.aB3/dE+f=gH_iJ-0123456789";
+        let blot = Blot::of_all([&Secret::new(key)]);
+        let each = |write: fn(u8) -> String| key.bytes().map(write).collect::<String>();
+        let base64 = STANDARD.encode(format!("user:{key}"));
+        for (said, shown) in [
+            (format!("<p>{}</p>", each(|b| format!("&#x{b:X};"))), "<p>***</p>"),
+            (format!("<p>{}</p>", each(|b| format!("&#{b};"))), "<p>***</p>"),
+            ("<p>SG.aB3&sol;dE&plus;f&equals;gH_iJ-0123456789</p>".into(), "<p>***</p>"),
+            ("?k=SG.aB3%252FdE%252Bf%253DgH_iJ-0123456789&x".into(), "?k=***&x"),
+            (format!("?k={}&x", each(|b| format!("%25{b:02x}"))), "?k=***&x"),
+            (format!("hex {}.", each(|b| format!("{b:02x}"))), "hex ***."),
+            (format!("hex {}.", each(|b| format!("{b:02X}"))), "hex ***."),
+            (format!("hex {}.", each(|b| format!(" {b:02x}"))), "hex  ***."),
+            (format!("hex {}.", each(|b| format!("\\x{b:02x}"))), "hex ***."),
+            ("qp SG.aB3=2FdE+f=3DgH_iJ-=\r\n0123456789.".into(), "qp ***."),
+            (format!("qp {}.", each(|b| format!("={b:02X}"))), "qp ***."),
+            ("key SG.aB3/dE\r\n +f=gH_iJ-\n0123456789.".into(), "key ***."),
+            ("{\"m\":\"SG.aB3/dE\\r\\n+f=gH_iJ-0123456789\"}".into(), "{\"m\":\"***\"}"),
+            ("key SG.aB3/dE +f=gH_iJ -0123456789.".into(), "key ***."),
+            ("SG.aB3&amp;sol;dE%2526plus;f\\u003dgH_iJ-0123456789!".into(), "***!"),
+        ] {
+            assert_eq!(blot.out(&said), shown, "{said}");
+        }
+        for at in 1..base64.len() {
+            let broken = format!("{}\r\n {}", &base64[..at], &base64[at..]);
+            assert!(blot.out(&broken).contains("***"), "{broken}");
+        }
+        for said in ["", "SG.aB3", "a page of HTML &amp; such, 100%25, k=3D", "SG.aB3/dE+f=gH_iJ-01234 56788"]
+        {
+            assert_eq!(blot.out(said), said);
+        }
+    }
+
+    #[test]
+    fn a_long_answer_takes_no_long_time() {
+        let blot = Blot::of_all([&Secret::new("SG.aB3/dE+f=gH_iJ-0123456789")]);
+        for piece in ["&#x53;", "%25", "\\\\", "=5", "&", "SG.aB3/", "53", "\u{fc}="] {
+            // A time that grows with the square of it would be minutes.
+            let text = piece.repeat(64 * 1024 / piece.len());
+            assert!(!blot.out(&text).is_empty(), "{piece}");
         }
     }
 
