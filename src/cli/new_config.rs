@@ -1,5 +1,7 @@
 //! `postroad new-config`: a file to start from.
 
+mod second_names;
+
 use std::io::Write;
 use std::net::Ipv6Addr;
 
@@ -76,7 +78,7 @@ const SES_UNUSED: &str = "AWS_ACCESS_KEY_ID is set and AWS_REGION is not: Amazon
 struct Found {
     /// A table for each that can be used.
     tables: Vec<String>,
-    /// What is there and cannot be used, with what to do.
+    /// What is there and cannot be used, or is not, with what to do.
     unused: Vec<String>,
     /// What is wrong, with the variable.
     faults: Vec<String>,
@@ -139,10 +141,12 @@ fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
     // Several families may name the same server: one table is enough.
     let by_name = SMTP_NAMES.iter().find_map(|names| Some((names, set(names.host)?)));
     match (by_name, set("SMTP_URL")) {
+        // Of several names the first counts, see `second_names`.
         (Some((names, host)), _) => smarthost(names, &host, set, &mut found),
         (None, Some(url)) => by_url(&url, set, &mut found),
         (None, None) => {}
     }
+    found.unused.extend(second_names::told(&found.tables.concat(), set));
     found
 }
 
@@ -358,6 +362,20 @@ mod tests {
         assert!(text.contains("\"mail.example.net:465\"\ntls = \"implicit\"\n"), "{text}");
         let variables = [("SMTP_HOST", "mail.example.net")];
         assert_eq!(esps(&made(&variables).unwrap(), &variables), ["smarthost"]);
+    }
+
+    #[test]
+    fn second_names_that_say_something_else_are_told_in_the_file_and_beside_it() {
+        let variables = [("POSTMARK_API_KEY", "t0ken"), ("POSTMARK_SERVER_TOKEN", "an0ther")];
+        let (text, said) = told(&variables).unwrap();
+        assert_eq!(esps(&text, &variables), ["postmark"]);
+        for words in [&text.replace("\n# ", " "), &said] {
+            assert!(
+                words.contains("POSTMARK_SERVER_TOKEN says something else than POSTMARK_API_KEY"),
+                "{words}"
+            );
+            assert!(!words.contains("t0ken") && !words.contains("an0ther"), "{words}");
+        }
     }
 
     #[test]
