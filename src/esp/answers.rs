@@ -56,7 +56,12 @@ pub(super) fn blames_request(reply: &HttpReply) -> bool {
 
 /// `Retry-After` (RFC 9110 section 10.2.3): seconds, or a date.
 pub(super) fn wait(reply: &HttpReply, now: Timestamp) -> Option<Duration> {
-    let text = reply.header("retry-after")?.trim();
+    retry_after(reply.header("retry-after")?, now)
+}
+
+/// The value of that field.
+pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
         Err(_) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use memchr::memmem;
 
-use super::answers::without_words;
+use super::answers::{retry_after, without_words};
 use super::full_house;
 use super::stopped;
 use super::words::Words;
@@ -213,6 +213,7 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
         let Some(Meant::Fault(fault)) = meant else { return Outcome::Unfit { why: said } };
         let wait = match fault {
             Fault::Throttled(Throttle::Window(_)) => Some(QUOTA_WAIT),
+            _ if phase == Phase::Token => answer.retry_after().and_then(|text| retry_after(text, self.now)),
             _ => None,
         };
         let lasting = match phase {
@@ -433,6 +434,23 @@ mod tests {
             Outcome::Refused { fault, .. } => fault.word().into(),
             other => other.word().into(),
         }
+    }
+
+    #[test]
+    fn a_token_endpoint_tells_how_long_to_wait() {
+        for (said, seconds) in [
+            ("429 from the token endpoint: too many (Retry-After: 120)", Some(120)),
+            ("503 from the token endpoint: busy (Retry-After: Thu, 01 Jan 1970 00:01:01 GMT)", Some(60)),
+            ("429 from the token endpoint: too many (Retry-After: soon)", None),
+            ("429 from the token endpoint: too many", None),
+        ] {
+            let outcome = read(&ended(Phase::Token, said, &[]), 1).remove(0);
+            let Outcome::Refused { wait, .. } = outcome else { panic!("{outcome:?}") };
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{said}");
+        }
+        let said = "550 5.1.1 no such user (Retry-After: 120)";
+        let outcome = read(&ended(Phase::Mail, said, &[]), 1).remove(0);
+        assert!(matches!(outcome, Outcome::Refused { wait: None, .. }), "{outcome:?}");
     }
 
     #[test]

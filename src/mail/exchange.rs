@@ -130,10 +130,29 @@ pub struct Answer {
 impl Answer {
     /// More of an upstream's words than this is cut off.
     pub const TEXT_OCTETS_MAX: usize = 1024;
+    /// A date has 29.
+    const RETRY_AFTER_OCTETS_MAX: usize = 40;
 
     /// No reply: what the relay has to say of a recipient that it did not name.
     pub fn own(text: String) -> Answer {
         Answer { code: 0, enhanced: None, text }
+    }
+
+    /// The same with a `Retry-After` that came with it by HTTP, from a token endpoint: SMTP has no other place for it.
+    #[must_use]
+    pub fn with_retry_after(mut self, value: &str) -> Answer {
+        let value = value.trim();
+        if value.len() <= Answer::RETRY_AFTER_OCTETS_MAX && value.bytes().all(|b| matches!(b, b' '..=b'~')) {
+            let said = format!(" (Retry-After: {value})");
+            self.text.truncate(self.text.floor_char_boundary(Answer::TEXT_OCTETS_MAX - said.len()));
+            self.text.push_str(&said);
+        }
+        self
+    }
+
+    /// See [`Answer::with_retry_after`].
+    pub fn retry_after(&self) -> Option<&str> {
+        self.text.strip_suffix(')')?.rsplit_once(" (Retry-After: ").map(|(_, value)| value)
     }
 
     /// Whether the next hop said it: its limit alone kept a recipient from being named else.

@@ -167,10 +167,14 @@ fn credits_spent(reply: &HttpReply, now: Timestamp) -> Outcome {
     Outcome::Refused { fault, lasting: false, wait, said: reply.to_string() }
 }
 
-/// `X-RateLimit-Reset` is the second since 1970 at which it is over.
+/// A number of seconds since 1970 that is no smaller would be after the year 5000: it is of milliseconds.
+const MILLIS_MIN: i64 = 100_000_000_000;
+
+/// `X-RateLimit-Reset` is the second since 1970 at which it is over; some that stand before it tell the millisecond.
 fn throttled(reply: &HttpReply, now: Timestamp) -> Outcome {
     let reset = reply.header("x-ratelimit-reset").and_then(|text| text.trim().parse::<i64>().ok());
-    let until = reset.and_then(|second| second.checked_mul(1000)).map(Timestamp::from_millis);
+    let millis = |reset: i64| if reset < MILLIS_MIN { reset.checked_mul(1000) } else { Some(reset) };
+    let until = reset.and_then(millis).map(Timestamp::from_millis);
     let wait: Option<Duration> = until.map(|until| until.since(now).min(answers::WAIT_MAX));
     let wait = wait.or_else(|| answers::wait(reply, now));
     Outcome::Refused {

@@ -541,7 +541,8 @@ fn the_id_comes_with_the_header_even_where_the_answer_is_cut() {
 fn a_throttle_waits_for_its_reset() {
     let mail = Mail::headed("To: ann@example.com\r\n", &["ann@example.com"]);
     let now = NOW.millis() / 1000;
-    for (reset, seconds) in [(now + 60, 60), (now - 60, 0), (now + 10_000_000, 86_400)] {
+    let millis = NOW.millis() + 60_000;
+    for (reset, seconds) in [(now + 60, 60), (now - 60, 0), (now + 10_000_000, 86_400), (millis, 60)] {
         let outcome = &mail.read(http(429, &[("x-ratelimit-reset", &reset.to_string())], ""))[0];
         let Outcome::Refused { wait, fault: Fault::Throttled(Throttle::Rate), .. } = outcome else {
             panic!("{outcome:?}")

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::esp::Parcel;
-use crate::esp::answers::by_status;
+use crate::esp::answers::{self, by_status};
 use crate::esp::smtp::Meant;
 use crate::mail::from::from_domain;
 use crate::mail::{Answer, Fault, HttpReply, Named, Outcome, Phase, Throttle};
@@ -25,8 +25,9 @@ pub(super) fn http(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp) -> Out
         Some(Meaning::Fault(fault)) => refused(fault, true),
         Some(Meaning::Passing(fault)) => refused(fault, false),
         Some(Meaning::Spent) => {
-            let fault = Fault::Throttled(Throttle::Window(now.plus(QUOTA_WAIT)));
-            Outcome::Refused { fault, lasting: false, wait: Some(QUOTA_WAIT), said: told.said(reply) }
+            let wait = wait.filter(|wait| !wait.is_zero()).unwrap_or(QUOTA_WAIT);
+            let fault = Fault::Throttled(Throttle::Window(now.plus(wait)));
+            Outcome::Refused { fault, lasting: false, wait: Some(wait), said: told.said(reply) }
         }
         Some(Meaning::Unfit) => Outcome::Unfit { why: told.said(reply) },
         Some(Meaning::Unsure) => Outcome::Unsure { said: told.said(reply) },
@@ -90,7 +91,7 @@ fn meaning(parcel: Parcel<'_>, status: u16, told: &Told) -> Option<Meaning> {
         | "AccountSendingPaused"
         | "ConfigurationSetSendingPausedException"
         | "ConfigurationSetSendingPaused" => Lasting(Fault::Account),
-        // The configuration set, which is ours to mend, not the sender's.
+        // The configuration set, which is the operator's to mend, but where an app has named one of its own.
         "NotFoundException" | "ConfigurationSetDoesNotExist" | "ConfigurationSetDoesNotExistException" => {
             Lasting(Fault::Account)
         }

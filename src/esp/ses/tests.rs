@@ -1,5 +1,7 @@
 //! Amazon SES: what is asked of it, and what its answers mean.
 
+use std::time::Duration;
+
 use super::*;
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{Access, LineSettings, SmtpProof};
@@ -328,6 +330,27 @@ fn every_answer_has_its_fault() {
         let outcome = read(&Reply::Http(reply(status, name, &body)));
         assert_eq!(word(&outcome), expected, "{status} {name} {said}");
         assert!(outcome.said().starts_with(&format!("HTTP {status} {name}")), "{}", outcome.said());
+    }
+}
+
+#[test]
+fn how_long_it_asks_to_wait_is_read_where_it_asks() {
+    let said = ["Maximum sending rate exceeded.", "Daily message quota exceeded."];
+    for (said, retry_after, seconds) in [
+        (said[0], Some("7"), Some(7)),
+        (said[0], None, None),
+        (said[1], Some("120"), Some(120)),
+        (said[1], None, Some(3_600)),
+    ] {
+        let body = format!(r#"{{"message":"{said}"}}"#);
+        let mut reply = reply(429, "TooManyRequestsException", &body);
+        reply.headers.extend(retry_after.map(|value| ("retry-after".to_owned(), value.to_owned())));
+        let outcome = read(&Reply::Http(reply));
+        let Outcome::Refused { fault, wait, .. } = &outcome else { panic!("{outcome:?}") };
+        assert_eq!(*wait, seconds.map(Duration::from_secs), "{said} {retry_after:?}");
+        if let Fault::Throttled(Throttle::Window(until)) = fault {
+            assert_eq!(Some(until.since(NOW)), *wait);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
@@ -45,6 +45,8 @@ impl Http {
             .body(form.expose().to_owned());
         let mut response = request.send().await.map_err(|e| lost(reasons(e)))?;
         let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.map(str::to_owned);
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| lost(reasons(e)))? {
             if body.len() + chunk.len() > ANSWER_OCTETS_MAX {
@@ -52,7 +54,7 @@ impl Http {
             }
             body.extend_from_slice(&chunk);
         }
-        read(status, &body)
+        read(status, &body, retry_after.as_deref())
     }
 }
 
@@ -100,11 +102,17 @@ fn reasons(error: reqwest::Error) -> String {
 }
 
 /// What an answer says. Nothing of one that may hold a token is repeated.
-fn read(status: u16, body: &[u8]) -> Result<Granted, Denied> {
+fn read(status: u16, body: &[u8], retry_after: Option<&str>) -> Result<Granted, Denied> {
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     match status {
         200..=299 => granted(&json).map_err(|what| lost(format!("it answered {status}, {what}"))),
-        400..=599 => Err(Denied::Said(Answer { code: status, enhanced: None, text: words(&json) })),
+        400..=599 => {
+            let answer = Answer { code: status, enhanced: None, text: words(&json) };
+            Err(Denied::Said(match retry_after {
+                Some(value) => answer.with_retry_after(value),
+                None => answer,
+            }))
+        }
         _ => Err(lost(format!("it answered {status}, which is neither a token nor a refusal"))),
     }
 }
@@ -164,7 +172,7 @@ mod tests {
             let body = format!(
                 "{{\"access_token\":\"t.-_~+/=\",\"token_type\":\"bearer\"{life},\"refresh_token\":\"r\"}}"
             );
-            let granted = read(200, body.as_bytes()).unwrap();
+            let granted = read(200, body.as_bytes(), None).unwrap();
             assert_eq!(granted.access_token.expose(), "t.-_~+/=");
             assert_eq!(granted.life, seconds.map(Duration::from_secs), "{life}");
             assert_eq!(granted.refresh_token, Some(Secret::new("r")));
@@ -183,14 +191,14 @@ mod tests {
             "{\"access_token\":\"hunter2\",\"token_type\":\"mac\"}",
             &long,
         ] {
-            match read(200, body.as_bytes()) {
+            match read(200, body.as_bytes(), None) {
                 Err(Denied::Lost(said)) => {
                     assert!(said.contains("it answered 200") && !said.contains("hunter2"), "{said}")
                 }
                 other => panic!("{body}: {other:?}"),
             }
         }
-        assert!(matches!(read(302, b""), Err(Denied::Lost(_))));
+        assert!(matches!(read(302, b"", None), Err(Denied::Lost(_))));
     }
 
     #[test]
@@ -205,8 +213,14 @@ mod tests {
             (400, "{\"error\":\"invalid_grant\"}", "from the token endpoint: invalid_grant"),
             (503, "<html>busy</html>", "from the token endpoint, which names no error"),
         ] {
-            let Err(Denied::Said(answer)) = read(status, body.as_bytes()) else { panic!("{body}") };
-            assert_eq!((answer.code, answer.text.as_str()), (status, text));
+            for (retry_after, told) in
+                [(None, text.to_owned()), (Some("120"), format!("{text} (Retry-After: 120)"))]
+            {
+                let Err(Denied::Said(answer)) = read(status, body.as_bytes(), retry_after) else {
+                    panic!("{body}")
+                };
+                assert_eq!((answer.code, &answer.text, answer.retry_after()), (status, &told, retry_after));
+            }
         }
     }
 }
