@@ -198,7 +198,7 @@ async fn test(
     let tried: Tried = act(&client, name, "test", &json!({})).await?;
     match common.json {
         true => json_line(out, &json!(tried))?,
-        false => tell_steps(&tried, out)?,
+        false => tell_steps(&tried, send.is_some(), out)?,
     }
     if !tried.ok {
         let how = if tried.in_part { "can be used in part alone now" } else { "cannot be used now" };
@@ -220,8 +220,8 @@ async fn test(
     }
 }
 
-/// Each step with its time, then what comes of them.
-fn tell_steps(tried: &Tried, out: &mut impl Write) -> Result<(), Failure> {
+/// Each step with its time, then what comes of them; where a mail follows, what becomes of that says whether it is ready.
+fn tell_steps(tried: &Tried, sends: bool, out: &mut impl Write) -> Result<(), Failure> {
     let mut table = Table::new(&["STEP", "TOOK", "SAID"]);
     for step in &tried.steps {
         let failed = if step.ok { "" } else { "failed: " };
@@ -236,7 +236,10 @@ fn tell_steps(tried: &Tried, out: &mut impl Write) -> Result<(), Failure> {
         (true, Some(_)) => {}
     }
     match &tried.said {
-        None => Ok(writeln!(out, "{name}: ready for mail, after {}", took(tried.took_seconds))?),
+        None => {
+            let standing = if sends { "can be logged in to" } else { "ready for mail" };
+            Ok(writeln!(out, "{name}: {standing}, after {}", took(tried.took_seconds))?)
+        }
         Some(said) => Ok(writeln!(out, "{name}: {}", shown(said))?),
     }
 }

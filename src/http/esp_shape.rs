@@ -93,7 +93,8 @@ pub struct Tried {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[schema(as = EspStep)]
 pub struct Step {
-    /// `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`.
+    /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`; by an API `connect`, `answer` or
+    /// `key`.
     pub step: String,
     /// It was done.
     pub ok: bool,

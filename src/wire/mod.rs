@@ -35,7 +35,8 @@ pub trait Wire: Send + Sync + Debug {
     /// Goes as far as one can without mail: connects, is greeted, logs in, takes leave. Bounded in time.
     fn check(&self) -> BoxFuture<'_, Checked>;
 
-    /// As [`Wire::check`], over every way that leads there: for people who ask. The gate asks for the first alone.
+    /// As [`Wire::check`], over every way that leads there, and as patient as a call: for people who ask. The gate asks for
+    /// the first alone.
     fn check_all(&self) -> BoxFuture<'_, Checked> {
         self.check()
     }
@@ -57,6 +58,11 @@ pub trait Wire: Send + Sync + Debug {
     }
 }
 
+/// The gate's check that takes longer has failed: a healthy ESP is long done.
+const CHECK: Duration = Duration::from_secs(10);
+/// Somebody who asks waits no longer, whatever the ESP's `timeout` is.
+const CHECK_FOR_PEOPLE: Duration = Duration::from_secs(25);
+
 /// How far a [`Wire::check`] came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checked {
@@ -71,7 +77,8 @@ pub struct Checked {
 /// One step of a [`Wire::check`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`, by HTTP `connect` or `key`.
+    /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`, by HTTP `connect`, `answer` or
+    /// `key`.
     pub name: &'static str,
     /// It was done.
     pub ok: bool,

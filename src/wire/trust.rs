@@ -36,6 +36,23 @@ fn config(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
     Ok(config.with_no_client_auth())
 }
 
+/// What to do about a failed handshake, where that is known from its words.
+pub fn hint(error: &str) -> &'static str {
+    if error.contains("UnknownIssuer") {
+        " (its CA is unknown here: ca_file names the certificate of the CA that signed it; that of the server itself is no \
+         CA's)"
+    } else if error.contains("CaUsedAsEndEntity") {
+        " (its certificate is a CA's own, as openssl req -x509 makes it; make one for the server, signed by that CA or \
+         with basicConstraints=CA:FALSE, and name the signer in ca_file)"
+    } else if error.contains("NotValidForName") {
+        " (its certificate bears another name; address or endpoint must name the host as the certificate does)"
+    } else if error.contains("Expired") {
+        " (its certificate has expired; the server's owner has to renew it)"
+    } else {
+        ""
+    }
+}
+
 /// What is wrong with a `ca_file`, without its name.
 pub fn check_ca_file(path: &Path) -> Result<(), String> {
     private(path, Arc::new(rustls::crypto::aws_lc_rs::default_provider())).map(drop)

@@ -216,10 +216,10 @@ fn weight(outcome: &Outcome) -> u8 {
 pub(super) fn judge_probe(reply: &HttpReply) -> Result<String, String> {
     let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     match reply.status {
-        200 => {
-            let name = body.get("Name").and_then(Value::as_str).unwrap_or("of no name");
-            Ok(format!("the token is good for the server {name:?}"))
-        }
+        200 => match body.get("Name").and_then(Value::as_str) {
+            Some(name) => Ok(format!("the token is good for the server {name:?}")),
+            None => Err(format!("this is no answer of Postmark's to GET /server: {reply}")),
+        },
         401 => Err(format!(
             "the server token is not good: {reply}; see server_token, it is the server's, not the account's"
         )),

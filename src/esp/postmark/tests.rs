@@ -500,3 +500,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_200_of_somebody_else_is_no_answer_of_postmarks() {
+    let reply = |body: &'static str| HttpReply { status: 200, body: body.into(), ..HttpReply::default() };
+    let good = read::judge_probe(&reply(r#"{"ID":1,"Name":"Shop"}"#)).unwrap();
+    assert!(good.contains("\"Shop\""), "{good}");
+    for body in ["<html>Log in to the guest network</html>", "{}", ""] {
+        let why = read::judge_probe(&reply(body)).unwrap_err();
+        assert!(why.starts_with("this is no answer of Postmark's") && why.contains(body), "{why}");
+    }
+}

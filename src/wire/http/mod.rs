@@ -18,21 +18,22 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio::time::{sleep, sleep_until, timeout};
 
 pub use hand_over::{HandOver, Watched};
 
-use super::trust::client_config;
-use super::{Checked, Step, Wire};
+use super::trust::{client_config, hint};
+use super::{CHECK, CHECK_FOR_PEOPLE, Checked, Step, Wire};
 use crate::clock::monotonic;
 use crate::mail::{HttpReply, HttpRequest, Phase, Reply, Request, Watch};
 use crate::secret::{Blot, Secret};
 
 /// See the module.
 pub const REUSED_WITHIN: Duration = Duration::from_secs(3);
-/// A check that takes longer has failed: a healthy API is long done.
-const CHECK: Duration = Duration::from_secs(10);
+/// Whether an API that gave no answer takes connections is seen in so long.
+const CONNECT: Duration = Duration::from_secs(1);
 /// The end of an answer whose head came at the last moment has so long.
 const END_OF_ANSWER: Duration = Duration::from_secs(1);
 /// The body of an answer that is told by its head has so long, for the connection's sake: it can be used again behind it.
@@ -159,7 +160,7 @@ impl HttpWire {
         let url = format!("{}{}", self.settings.base, self.settings.probe.path);
         let answer = client.get(url).headers(fields).send().await;
         let answer =
-            answer.map_err(|error| (if error.is_connect() { "connect" } else { "key" }, told(&error)))?;
+            answer.map_err(|error| (if error.is_connect() { "connect" } else { "answer" }, told(&error)))?;
         Ok(read(answer, pending()).await)
     }
 }
@@ -182,31 +183,46 @@ impl Wire for HttpWire {
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {
-        Box::pin(check(&self.settings.base, self.settings.probe.judge, &self.blot, self.probed()))
+        Box::pin(self.checked(CHECK))
+    }
+
+    fn check_all(&self) -> BoxFuture<'_, Checked> {
+        Box::pin(self.checked(CHECK_FOR_PEOPLE))
     }
 }
 
-/// How far `probing` came, a request that shows whether the key is good: its answer, or the step that failed and why.
+impl HttpWire {
+    async fn checked(&self, most: Duration) -> Checked {
+        let Settings { base, probe, timeout, .. } = &self.settings;
+        check(base, probe.judge, &self.blot, self.probed(), most.min(*timeout)).await
+    }
+}
+
+/// How far `probing` came `within` that time, a request that shows whether the key is good: its answer, or the step that
+/// failed and why.
 pub(super) async fn check(
     base: &str,
     judge: fn(&HttpReply) -> Result<String, String>,
     blot: &Blot,
     probing: impl Future<Output = Result<HttpReply, (&'static str, String)>>,
+    within: Duration,
 ) -> Checked {
     let began = monotonic();
-    let probed = timeout(CHECK, probing).await;
+    let probed = timeout(within, probing).await;
     let took = monotonic().duration_since(began);
     let blotted = |words: String| blot.out(&words).into_owned();
     let step = |name, ok, told: &str| Step { name, ok, told: told.to_owned(), took };
+    let failed = |name: &'static str, why: String| {
+        let reached = (name == "answer").then(|| step("connect", true, &format!("{base} takes connections")));
+        let steps = reached.into_iter().chain([step(name, false, &why)]).collect();
+        Checked { steps, met: Err(why), in_part: false }
+    };
     match probed {
         Err(_) => {
-            let why = format!("no answer for {} s", CHECK.as_secs());
-            Checked { steps: vec![step("connect", false, &why)], met: Err(why), in_part: false }
+            let name = if takes_connections(base).await { "answer" } else { "connect" };
+            failed(name, format!("no answer for {within:.0?}"))
         }
-        Ok(Err((name, why))) => {
-            let why = blotted(why);
-            Checked { steps: vec![step(name, false, &why)], met: Err(why), in_part: false }
-        }
+        Ok(Err((name, why))) => failed(name, blotted(why)),
         Ok(Ok(reply)) => {
             let judged = judge(&reply).map(blotted).map_err(blotted);
             let told = judged.as_ref().unwrap_or_else(|why| why);
@@ -215,6 +231,14 @@ pub(super) async fn check(
             Checked { steps: vec![reached, key], met: judged.map(drop), in_part: false }
         }
     }
+}
+
+/// Whether it is there at all: what else it lacked was said, or left unsaid, on a line that stood.
+async fn takes_connections(base: &str) -> bool {
+    let Ok(url) = Url::parse(base) else { return false };
+    let Some((host, port)) = url.host_str().zip(url.port_or_known_default()) else { return false };
+    let host = host.trim_matches(['[', ']']);
+    matches!(timeout(CONNECT, TcpStream::connect((host, port))).await, Ok(Ok(_)))
 }
 
 /// How long an exchange waits.
@@ -348,10 +372,11 @@ pub(super) fn lost(phase: Phase, handed_over: bool, said: String) -> Reply {
     Reply::Lost { phase, handed_over, recipients: Vec::new(), said }
 }
 
-/// What caused the error, without the URL.
+/// What caused the error, without the URL, and what to do where that is known.
 pub(super) fn told(error: &reqwest::Error) -> String {
     let words = causes(std::error::Error::source(error));
-    if words.is_empty() { "the request failed".to_owned() } else { words }
+    let hint = hint(&words);
+    if words.is_empty() { "the request failed".to_owned() } else { words + hint }
 }
 
 /// An error and what caused it, each once, in a few words.

@@ -275,6 +275,31 @@ async fn the_check_asks_the_probe_alone() {
 }
 
 #[tokio::test]
+async fn a_check_that_gets_no_answer_tells_that_it_was_connected() {
+    let (hangs, _server) = server(|_, mut stream| async move {
+        let _ = read_request(&mut stream).await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let (closes, _server) = server(|_, mut stream| async move {
+        let _ = read_request(&mut stream).await;
+    })
+    .await;
+    for (base, steps) in [
+        (hangs.as_str(), &[("connect", true), ("answer", false)][..]),
+        (&closes, &[("connect", true), ("answer", false)]),
+        ("http://127.0.0.1:1", &[("connect", false)]),
+    ] {
+        let checked = wire(base).check_all().await;
+        let found: Vec<_> = checked.steps.iter().map(|step| (step.name, step.ok)).collect();
+        assert_eq!(found, steps, "{checked:?}");
+        if base == hangs {
+            assert_eq!(checked.met, Err("no answer for 2s".to_owned()), "as long as its timeout");
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_says_it_has_nothing_never_gets_told_that_it_has_nothing_when_it_has_it() {
     // The server cuts after so many octets of the body: only where it was given all of them may it have the mail.
     for octets in [1, 65_536, 65_537, 400_000] {

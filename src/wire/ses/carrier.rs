@@ -139,10 +139,11 @@ impl Line {
         let asking = async {
             match client.execute(request).await {
                 Ok(answer) => Reply::Http(read(answer, pending()).await),
-                Err(error) => lost(Phase::Connect, false, told(&error)),
+                Err(error) if error.is_connect() => lost(Phase::Connect, false, told(&error)),
+                Err(error) => lost(Phase::Answer, false, told(&error)),
             }
         };
-        let late = |_| lost(Phase::Connect, false, format!("no answer for {:.1?}", self.within));
+        let late = |_| lost(Phase::Answer, false, format!("no answer for {:.0?}", self.within));
         timeout(self.within, asking).await.unwrap_or_else(late)
     }
 }

@@ -27,7 +27,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use super::http::{causes, check, lost};
-use super::{Checked, Wire};
+use super::{CHECK, CHECK_FOR_PEOPLE, Checked, Wire};
 use crate::mail::{HttpReply, Phase, Reply, Request, SesRequest, Watch};
 use crate::secret::{Blot, Secret};
 use carrier::{Carrier, Ride};
@@ -145,10 +145,15 @@ impl SesWire {
         let asked = asking.mutate_request(move |request| request.add_extension(rides.clone())).send().await;
         match (ride.reply(), asked) {
             (Some(Reply::Http(reply)), _) => Ok(reply),
-            (Some(Reply::Lost { said, .. }), _) => Err(("connect", said)),
+            (Some(Reply::Lost { phase, said, .. }), _) => Err((phase.word(), said)),
             (_, Err(error)) => Err(("key", unsigned(&error))),
-            (_, Ok(_)) => Err(("connect", "the answer did not come by this line".to_owned())),
+            (_, Ok(_)) => Err((Phase::Answer.word(), "the answer did not come by this line".to_owned())),
         }
+    }
+
+    async fn checked(&self, most: Duration) -> Checked {
+        let within = most.min(self.settings.timeout);
+        check(&self.base(), self.settings.judge_account, &self.blot, self.get_account(), within).await
     }
 
     fn base(&self) -> String {
@@ -175,9 +180,11 @@ impl Wire for SesWire {
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {
-        Box::pin(async move {
-            check(&self.base(), self.settings.judge_account, &self.blot, self.get_account()).await
-        })
+        Box::pin(self.checked(CHECK))
+    }
+
+    fn check_all(&self) -> BoxFuture<'_, Checked> {
+        Box::pin(self.checked(CHECK_FOR_PEOPLE))
     }
 
     fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {

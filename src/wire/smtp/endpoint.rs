@@ -11,11 +11,10 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
-use super::tls;
 use super::tokens::{Denied, Endpoint, Granted};
 use crate::mail::{Answer, Grant};
 use crate::secret::Secret;
-use crate::wire::trust::client_config;
+use crate::wire::trust::{client_config, hint};
 
 /// A larger answer is none.
 const ANSWER_OCTETS_MAX: usize = 64 * 1024;
@@ -97,7 +96,7 @@ fn reasons(error: reqwest::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    let hint = tls::hint(&text);
+    let hint = hint(&text);
     text + hint
 }
 

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 pub use settings::{Login, Proof, Settings, Tls};
 pub use tokens::Tokens;
 
-use super::{Checked, Chunks, Step, Wire};
+use super::{CHECK, CHECK_FOR_PEOPLE, Checked, Chunks, Step, Wire};
 use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpRequest, Watch};
 use connect::{Connection, Failure, Means, lost};
 use dialogue::Halt;
@@ -42,9 +42,6 @@ use login::Way;
 use pool::Pool;
 use standing::Standing;
 use steps::Steps;
-
-/// A check that takes longer has failed: a healthy server is long done.
-const CHECK: Duration = Duration::from_secs(10);
 
 /// One SMTP upstream.
 #[derive(Debug)]
@@ -132,9 +129,24 @@ impl SmtpWire {
         }
     }
 
-    async fn check_within(&self, phase: &mut Phase, steps: &mut Steps) -> Result<(), String> {
+    async fn checked(&self, within: Duration) -> Checked {
+        let (mut phase, mut steps) = (Phase::Connect, Steps::kept());
+        let met = self.check_within(within, &mut phase, &mut steps).await;
+        let blot = self.means.login.blot();
+        let met = met.map_err(|met| blot.out(&met).into_owned());
+        let blotted = |step: Step| Step { told: blot.out(&step.told).into_owned(), ..step };
+        let steps = steps.end(met.as_ref().err().map(String::as_str)).into_iter().map(blotted).collect();
+        Checked { steps, met, in_part: false }
+    }
+
+    async fn check_within(
+        &self,
+        within: Duration,
+        phase: &mut Phase,
+        steps: &mut Steps,
+    ) -> Result<(), String> {
         let watch = Watch::new(Abort::default());
-        match timeout(CHECK, connect::open(&self.settings, &self.means, &watch, phase, steps)).await {
+        match timeout(within, connect::open(&self.settings, &self.means, &watch, phase, steps)).await {
             Ok(Ok(connection)) => {
                 pool::goodbye(connection).await;
                 Ok(())
@@ -142,7 +154,7 @@ impl SmtpWire {
             // As a call would tell it: it stands where the words of a call stood.
             Ok(Err(Failure::Refused(answer))) => Err(answer.to_string()),
             Ok(Err(Failure::Broken(broken))) => Err(format!("lost at {}: {broken}", phase.word())),
-            Err(_) => Err(format!("no answer at {} for {} s", phase.word(), CHECK.as_secs())),
+            Err(_) => Err(format!("no answer at {} for {} s", phase.word(), within.as_secs())),
         }
     }
 
@@ -183,15 +195,11 @@ impl Wire for SmtpWire {
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {
-        Box::pin(async move {
-            let (mut phase, mut steps) = (Phase::Connect, Steps::kept());
-            let met = self.check_within(&mut phase, &mut steps).await;
-            let blot = self.means.login.blot();
-            let met = met.map_err(|met| blot.out(&met).into_owned());
-            let blotted = |step: Step| Step { told: blot.out(&step.told).into_owned(), ..step };
-            let steps = steps.end(met.as_ref().err().map(String::as_str)).into_iter().map(blotted).collect();
-            Checked { steps, met, in_part: false }
-        })
+        Box::pin(self.checked(CHECK))
+    }
+
+    fn check_all(&self) -> BoxFuture<'_, Checked> {
+        Box::pin(self.checked(self.settings.timeout.clamp(CHECK, CHECK_FOR_PEOPLE)))
     }
 
     fn standing(&self) -> usize {

@@ -12,7 +12,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::certificate;
 use super::line::Broken;
-use crate::wire::trust::client_config;
+use crate::wire::trust::{client_config, hint};
 
 /// Makes TLS clients. Empty until the first connection needs it, so that a relay without TLS does not load CAs; what
 /// failed to load is tried again by the next connection.
@@ -39,22 +39,6 @@ impl Connector {
             .connect(name, tcp)
             .await
             .map_err(|e| Broken::Other(format!("TLS with {host}: {e}{}", hint(&e.to_string()))))
-    }
-}
-
-/// What to do about it, where that is known.
-pub(super) fn hint(error: &str) -> &'static str {
-    if error.contains("UnknownIssuer") {
-        " (its CA is unknown here; a private one is named by ca_file)"
-    } else if error.contains("CaUsedAsEndEntity") {
-        " (its certificate is a CA's own, as openssl req -x509 makes it; make one for the server, signed by that CA or \
-         with basicConstraints=CA:FALSE, and name the signer in ca_file)"
-    } else if error.contains("NotValidForName") {
-        " (its certificate bears another name; address must name the host as the certificate does)"
-    } else if error.contains("Expired") {
-        " (its certificate has expired; the server's owner has to renew it)"
-    } else {
-        ""
     }
 }
 
