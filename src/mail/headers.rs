@@ -260,7 +260,10 @@ fn must_go(field: &Field<'_>) -> bool {
 
 /// Whether it speaks to an ESP past the relay: names other recipients, another stream, another configuration set.
 pub fn is_vendors(field: &Field<'_>) -> bool {
-    field.is("X-SMTPAPI") || begins(field, b"X-SES-") || begins(field, b"X-PM-")
+    // Mandrill mails a copy of everything to the one that the second of these names.
+    ["X-SMTPAPI", "X-MC-BccAddress"].iter().any(|n| field.is(n))
+        || begins(field, b"X-SES-")
+        || begins(field, b"X-PM-")
 }
 
 fn begins(field: &Field<'_>, with: &[u8]) -> bool {

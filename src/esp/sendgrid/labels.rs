@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde_json::{Map, Value};
 
-use super::{Parcel, Unfit};
+use super::{Parcel, Unfit, others};
 use crate::mail::headers::fields;
 
 /// The argument that says which attempt an event is about.
@@ -92,12 +92,13 @@ impl Control {
                 "the app's {FIELD} is no JSON object: SendGrid would bounce the message"
             )));
         };
-        if said.contains_key("to") {
+        if let Some(way) = others::way_to(&said) {
             return Err(Unfit(format!(
-                "the app's {FIELD} has a \"to\": SendGrid would mail those instead of the envelope's recipients"
+                "the app's {FIELD} has {way}: SendGrid would mail others than the envelope's recipients"
             )));
         }
         for (key, fits) in [
+            ("filters", said.get("filters").is_none_or(Value::is_object)),
             ("unique_args", said.get("unique_args").is_none_or(Value::is_object)),
             ("category", said.get("category").is_none_or(is_text_or_texts)),
         ] {

@@ -1,7 +1,7 @@
 //! Twilio SendGrid: `POST /v3/mail/send`, and its SMTP endpoint.
 //!
 //! In this folder, in this order: how it is reached, what fits and is composed (`mail` as JSON, `smtpapi` for SMTP,
-//! `labels` for both), what its answers mean (`read`), the check of its key; then what it tells of itself: its
+//! `labels` and `others` for both), what its answers mean (`read`), the check of its key; then what it tells of itself: its
 //! allowance, events (hook), suppressions, set-up, DNS and limits.
 //!
 //! Its API builds a message of its own and addresses by header: To and Cc are made of whom it mails. What it cannot say
@@ -13,6 +13,7 @@
 
 mod labels;
 mod mail;
+mod others;
 mod read;
 mod smtpapi;
 #[cfg(test)]

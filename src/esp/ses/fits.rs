@@ -1,6 +1,6 @@
 //! What SES can carry, by either door.
 
-use super::tags;
+use super::{control, tags};
 use crate::esp::{Parcel, Unfit};
 use crate::mail::headers::{LINE_OCTETS_MAX, fields};
 use crate::mail::{Message, Protocol};
@@ -47,6 +47,7 @@ pub(super) fn both(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
         ));
     }
     tags::all_fit(message)?;
+    control::set(message)?;
     let longest = message.body.facts.longest_line_octets;
     if longest > LINE_OCTETS_MAX as u64 {
         return no(format!("a line has {longest} octets, SES takes {LINE_OCTETS_MAX}"));

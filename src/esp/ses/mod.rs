@@ -6,26 +6,25 @@
 //! (`account`). What is to come has its place after these: events, their confirmation, suppressions, set-up, DNS.
 
 mod account;
+mod control;
 mod fits;
 mod password;
 mod read;
 mod tags;
 
+use self::control::{SET_FIELD, TAGS_FIELD};
 use super::fields::without;
 use super::settings::{SesSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use super::smtp::{self, Smtp};
 use super::{Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::mail::quota::Told;
-use crate::mail::{HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
+use crate::mail::{Fault, HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
 
 pub use account::judge as judge_account;
 
 /// Submission with STARTTLS.
 const SMTP_PORT: u16 = 587;
-/// What SES reads out of a header, and takes away.
-const SET_FIELD: &str = "X-SES-CONFIGURATION-SET";
-const TAGS_FIELD: &str = "X-SES-MESSAGE-TAGS";
 
 /// The ESP of `type = "ses"`.
 #[derive(Debug)]
@@ -74,6 +73,12 @@ impl Ses {
         format!("email-smtp.{}.amazonaws.com", settings.region)
     }
 
+    /// Whose mistake it is that there is no such configuration set.
+    fn whose_set(&self, message: &Message) -> Fault {
+        let of_the_app = self.configuration_set.is_none() && matches!(control::set(message), Ok(Some(_)));
+        if of_the_app { Fault::Message } else { Fault::Account }
+    }
+
     /// `SendEmail`. The From field stays the message's own: `FromEmailAddress` would replace it.
     fn by_api(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
         fits::api(parcel.message)?;
@@ -82,9 +87,12 @@ impl Ses {
         };
         Ok(Request::Ses(SesRequest {
             recipients: parcel.recipients.to_vec(),
-            data: whole.clone(),
+            data: control::without(parcel.message, whole),
             tags: tags::of(parcel),
-            configuration_set: self.configuration_set.clone(),
+            configuration_set: match &self.configuration_set {
+                Some(set) => Some(set.clone()),
+                None => control::set(parcel.message)?,
+            },
         }))
     }
 
@@ -147,10 +155,12 @@ impl Esp for Ses {
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
         match reply {
             Reply::Http(http) => {
-                let outcome = read::http(parcel, http, now);
+                let outcome = read::http(parcel, http, now, self.whose_set(parcel.message));
                 vec![outcome; parcel.recipients.len()]
             }
-            _ => smtp::read(parcel, reply, now, |phase, answer| read::smtp(parcel, phase, answer)),
+            _ => smtp::read(parcel, reply, now, |phase, answer| {
+                read::smtp(parcel, phase, answer, self.whose_set(parcel.message))
+            }),
         }
     }
 }

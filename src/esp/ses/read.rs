@@ -14,14 +14,16 @@ use crate::mail::{Answer, Fault, HttpReply, Named, Outcome, Phase, Throttle};
 /// A daily quota is of the last 24 hours, and nobody says when room comes: it is asked about again so often.
 const QUOTA_WAIT: Duration = Duration::from_secs(3_600);
 
-/// What an answer by HTTP means, alike for all recipients: SES takes a message for all of them or for none.
-pub(super) fn http(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp) -> Outcome {
+/// What an answer by HTTP means, alike for all recipients: SES takes a message for all of them or for none. `of_set`:
+/// whose mistake a configuration set is that is not there.
+pub(super) fn http(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp, of_set: Fault) -> Outcome {
     let told = Told::of(reply);
     if (200..300).contains(&reply.status) {
         return accepted(reply, &told);
     }
-    let refused = |fault, lasting| Outcome::Refused { fault, lasting, wait: None, said: told.said(reply) };
-    match meaning(parcel, reply.status, &told) {
+    let wait = answers::wait(reply, now);
+    let refused = |fault, lasting| Outcome::Refused { fault, lasting, wait, said: told.said(reply) };
+    match meaning(parcel, reply.status, &told, of_set) {
         Some(Meaning::Fault(fault)) => refused(fault, true),
         Some(Meaning::Passing(fault)) => refused(fault, false),
         Some(Meaning::Spent) => {
@@ -63,7 +65,7 @@ enum Meaning {
 
 /// The table. Names are those of the API v2, of the older one, and of the signature's gate before both. All of them that
 /// say that nothing was taken come with a 4xx or 503: under another 5xx no name is believed.
-fn meaning(parcel: Parcel<'_>, status: u16, told: &Told) -> Option<Meaning> {
+fn meaning(parcel: Parcel<'_>, status: u16, told: &Told, of_set: Fault) -> Option<Meaning> {
     use Meaning::{Fault as Lasting, Passing, Spent, Unsure};
     if status >= 500 && status != 503 {
         return Some(Unsure);
@@ -93,7 +95,7 @@ fn meaning(parcel: Parcel<'_>, status: u16, told: &Told) -> Option<Meaning> {
         | "ConfigurationSetSendingPaused" => Lasting(Fault::Account),
         // The configuration set, which is the operator's to mend, but where an app has named one of its own.
         "NotFoundException" | "ConfigurationSetDoesNotExist" | "ConfigurationSetDoesNotExistException" => {
-            Lasting(Fault::Account)
+            Lasting(of_set)
         }
         "BadRequestException" | "InvalidParameterValue" if too_long(&said) => Meaning::Unfit,
         "BadRequestException" | "InvalidParameterValue" => Lasting(Fault::Message),
@@ -164,7 +166,7 @@ fn too_long(said: &str) -> bool {
 }
 
 /// SES's own rows; the others are those of every SMTP server.
-pub(super) fn smtp(parcel: Parcel<'_>, phase: Phase, answer: &Answer) -> Option<Meant> {
+pub(super) fn smtp(parcel: Parcel<'_>, phase: Phase, answer: &Answer, of_set: Fault) -> Option<Meant> {
     let said = answer.text.to_ascii_lowercase();
     let of_content = matches!(phase, Phase::Data | Phase::Body | Phase::Dot);
     Some(match answer.code {
@@ -182,7 +184,7 @@ pub(super) fn smtp(parcel: Parcel<'_>, phase: Phase, answer: &Answer) -> Option<
             Meant::Fault(Fault::Account)
         }
         // "554 Transaction failed: Configuration set does not exist: …"
-        554 if of_content && said.contains("configuration set") => Meant::Fault(Fault::Account),
+        554 if of_content && said.contains("configuration set") => Meant::Fault(of_set),
         _ => return None,
     })
 }

@@ -68,7 +68,7 @@ pub(super) fn of(parcel: Parcel<'_>) -> Vec<(String, String)> {
 /// What the app wrote for SES itself: `campaign=summer, kind=receipt`. The API would pass it over for ours.
 fn in_header(message: &Message) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    for field in fields(&message.body.head).filter(|field| field.is(super::TAGS_FIELD)) {
+    for field in fields(&message.body.head).filter(|field| field.is(super::control::TAGS_FIELD)) {
         let value = String::from_utf8_lossy(field.value()).into_owned();
         let pairs = value.split([',', ';']).filter_map(|pair| pair.split_once('='));
         found.extend(pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())));

@@ -139,7 +139,54 @@ fn a_label_or_a_pair_that_ses_cannot_say_does_not_fit_by_either_door() {
             let ses = ses(transport);
             let told = compose(&ses, &message, &[address("ok@example.com")]).unwrap_err();
             assert!(told.contains(why), "{transport:?}: {told}");
-            assert_eq!(ses.carries_labels(&message).unwrap_err().0, told);
+            assert_eq!(ses.could_carry(&message, Content::Beginning).unwrap_err().0, told);
+        }
+    }
+}
+
+#[test]
+fn what_an_app_says_to_ses_goes_by_the_api_s_own_parameters() {
+    let own = "X-SES-CONFIGURATION-SET: theirs\r\nX-Ses-Message-Tags: kind=receipt\r\n";
+    let raw = format!("{own}X-SES-SOURCE-ARN: arn:aws:x\r\n{PLAIN}");
+    for (configured, used) in [(Some("events"), "events"), (None, "theirs")] {
+        let mut settings = settings(Transport::Api, true);
+        settings.configuration_set = configured.map(str::to_owned);
+        let ses = Ses::new(&settings, false);
+        let request = compose(&ses, &message(&raw), &[address("ok@example.com")]).unwrap();
+        let Request::Ses(request) = request else { panic!("{request:?}") };
+        assert_eq!(request.configuration_set.as_deref(), Some(used));
+        assert!(request.tags.contains(&("kind".into(), "receipt".into())), "{:?}", request.tags);
+        assert_eq!(request.data, format!("X-SES-SOURCE-ARN: arn:aws:x\r\n{PLAIN}"));
+    }
+    let bad = message(&format!("X-SES-CONFIGURATION-SET: two words\r\n{PLAIN}"));
+    let told = compose(&ses(Transport::Auto), &bad, &[address("ok@example.com")]).unwrap_err();
+    assert!(told.contains("names no configuration set"), "{told}");
+}
+
+#[test]
+fn a_set_that_is_not_there_is_the_mistake_of_who_named_it() {
+    let recipients = [address("ok@example.com")];
+    let message = message(&format!("X-SES-CONFIGURATION-SET: theirs\r\n{PLAIN}"));
+    let parcel = Parcel {
+        message: &message,
+        whole: None,
+        recipients: &recipients,
+        attempt: AttemptId::from_number(7),
+    };
+    let by_http = Reply::Http(reply(
+        404,
+        "NotFoundException",
+        r#"{"message":"Configuration set <x> does not exist."}"#,
+    ));
+    let text = "Transaction failed: Configuration set does not exist: x";
+    let last = Answer { code: 554, enhanced: None, text: text.into() };
+    let ok = Answer { code: 250, enhanced: None, text: "Ok".into() };
+    let by_smtp = Reply::Smtp(SmtpReply { phase: Phase::Dot, last, recipients: vec![ok], reports: false });
+    for (configured, expected) in [(Some("events"), "account lasting"), (None, "message lasting")] {
+        let mut settings = settings(Transport::Auto, true);
+        settings.configuration_set = configured.map(str::to_owned);
+        for reply in [&by_http, &by_smtp] {
+            assert_eq!(word(&Ses::new(&settings, false).read(parcel, reply, NOW)[0]), expected);
         }
     }
 }
