@@ -1,6 +1,8 @@
 //! What each ESP needs and what its answers mean. Touches no socket, no clock and no database.
 
 mod answers;
+#[cfg(test)]
+mod could_carry_tests;
 mod fields;
 mod full_house;
 mod json;
@@ -36,6 +38,26 @@ pub struct Parcel<'a> {
     pub recipients: &'a [Address],
     /// The call's id, planted in the ESP's own metadata where it has any.
     pub attempt: AttemptId,
+}
+
+/// What there is of a message's content to judge by, before it is accepted.
+#[derive(Debug, Clone, Copy)]
+pub enum Content<'a> {
+    /// All of it.
+    Whole(&'a Bytes),
+    /// Its beginning, with the header block; the rest lies on disk.
+    Beginning,
+    /// The same, of one that is too large for a request to be composed of it in this relay's memory.
+    TooLarge,
+}
+
+/// What a way may lose of a message. Where there is another way it is to lose nothing; else small things go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Losses {
+    /// None.
+    None,
+    /// What few would miss, see [`crate::mail::parts::Parts::small_loss`].
+    Small,
 }
 
 /// Why an ESP cannot carry a parcel.
@@ -78,9 +100,11 @@ pub trait Esp: Send + Sync + Debug {
         u32::MAX
     }
 
-    /// Whether the tags and the metadata of a message can travel with it, all of them. One that has no place for any
-    /// leaves them to the relay, which keeps them.
-    fn carries_labels(&self, _message: &Message) -> Result<(), Unfit> {
+    /// Whether it could ever carry such a message, whichever of its recipients a call is for, by its content, its labels
+    /// and these settings alone: what [`Esp::compose`] would find unfit each time is told here, before the message is
+    /// accepted, and costs no composing. What lies on disk is not judged. One that has no place for labels leaves them to
+    /// the relay, which keeps them.
+    fn could_carry(&self, _message: &Message, _content: Content<'_>) -> Result<(), Unfit> {
         Ok(())
     }
 

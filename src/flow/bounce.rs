@@ -16,7 +16,7 @@ use super::no_esp;
 use super::setup::Setup;
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
-use crate::esp::Parcel;
+use crate::esp::{Content, Parcel};
 use crate::journal;
 use crate::mail::report::{Cause, Fate, Report};
 use crate::mail::{
@@ -149,7 +149,7 @@ impl Parts {
         let setup = self.courier.setup();
         let rules = setup.rules_of(&report);
         if let Some(why) = setup
-            .never(&report, &rules)
+            .never(&report, Content::Whole(&report.body.head), &rules)
             .map(|r| no_esp::in_a_line(&r))
             .or_else(|| self.unfit(&setup, &report))
         {

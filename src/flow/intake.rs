@@ -14,6 +14,7 @@ use super::rates::Rates;
 use super::resend;
 use super::setup::Setup;
 use super::staging::{self, Turned};
+use super::whole::at_hand;
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
@@ -240,7 +241,8 @@ impl Intake {
         key: Option<OnceKey>,
     ) -> Result<MessageId, Reply> {
         let mut rules = self.setup.rules_of(&message);
-        if let Some(reasons) = self.setup.never(&message, &rules) {
+        let content = at_hand(&message.body, &self.budget);
+        if let Some(reasons) = self.setup.never(&message, content, &rules) {
             return Err(no_esp::refusal(&reasons));
         }
         // Who carries it is asked of today's configuration: a session may have begun with an older one.

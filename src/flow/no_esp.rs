@@ -5,7 +5,9 @@ use crate::smtp::Reply;
 /// Reasons told; of more ESPs than these only how many there are.
 const REASONS_MAX: usize = 8;
 /// So much of a reason is told.
-const REASON_CHARACTERS_MAX: usize = 200;
+const REASON_OCTETS_MAX: usize = 200;
+/// In place of the rest.
+const CUT: &str = "...";
 
 /// The reply to the final dot: a line an ESP.
 pub(super) fn refusal(reasons: &[String]) -> Reply {
@@ -29,13 +31,23 @@ fn told(reasons: &[String]) -> impl Iterator<Item = String> {
     reasons.iter().take(REASONS_MAX).map(|reason| bounded(reason)).chain(more)
 }
 
-/// One line, and not too long.
+/// One line, not too long, and in ASCII: whoever asked for no SMTPUTF8 gets it too, and a reason may quote the message.
 fn bounded(reason: &str) -> String {
-    let whole = reason.chars().map(|c| if c.is_control() { '?' } else { c });
-    match reason.chars().count() > REASON_CHARACTERS_MAX {
-        true => whole.take(REASON_CHARACTERS_MAX - 1).chain(['…']).collect(),
-        false => whole.collect(),
+    let mut line = String::new();
+    for c in reason.chars() {
+        let before = line.len();
+        match c {
+            _ if c.is_control() => line.push('?'),
+            _ if c.is_ascii() => line.push(c),
+            _ => line.extend(c.escape_default()),
+        }
+        if line.len() > REASON_OCTETS_MAX - CUT.len() {
+            line.truncate(before);
+            line.push_str(CUT);
+            break;
+        }
     }
+    line
 }
 
 #[cfg(test)]
@@ -66,7 +78,8 @@ mod tests {
         assert_eq!(lines.len(), 1 + REASONS_MAX + 1);
         assert_eq!(*lines.last().unwrap(), "554 5.6.0 and 92 more ESPs, each for a reason of its own");
         assert!(lines.iter().all(|line| line.len() <= 510), "{wire}");
-        assert!(lines[1].ends_with('…') && !lines[1].contains(['\r', '\n']), "{}", lines[1]);
+        assert!(lines[1].ends_with(CUT) && !lines[1].contains(['\r', '\n']), "{}", lines[1]);
+        assert!(wire.is_ascii() && lines[1].contains(r"up1: \u{fc}"), "{}", lines[1]);
         let line = in_a_line(&reasons(9, "no"));
         assert!(
             line.starts_with("up1: no; up2: no; ")

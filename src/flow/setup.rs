@@ -1,13 +1,14 @@
 //! What the configuration says to courier and intake, as one whole: the ESPs, which mail may go to which, and the
 //! streams. It never changes: a reload puts another in its place, and whoever has begun with one goes on with it.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::outlet::{self, Load, Outlet};
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::esp::Esp;
+use crate::esp::{Content, Esp};
 use crate::mail::from::{Whose, from_domain};
 use crate::mail::{Lane, Message, Rule, StreamKind, StreamName};
 use crate::policy::streams::StreamSettings;
@@ -175,23 +176,24 @@ impl Setup {
         })
     }
 
-    /// Why no ESP could ever carry one of its recipients: each ESP's reason. `None`: for each there is one.
-    pub fn never(&self, message: &Message, rules: &[Rule]) -> Option<Vec<String>> {
+    /// Why no ESP could ever carry it to one of its recipients: each ESP's reason. `None`: for each there is one that this
+    /// configuration lets it go to, and that could carry such content.
+    pub fn never(&self, message: &Message, content: Content<'_>, rules: &[Rule]) -> Option<Vec<String>> {
         let none = [Rule::default()];
         let rules = if rules.is_empty() { &none[..] } else { rules };
-        let has_labels = !message.tags.is_empty() || !message.metadata.is_empty();
+        // Asked of an ESP once at most, and of none behind the first that could.
+        let unfit: Vec<OnceCell<Option<String>>> = vec![OnceCell::new(); self.carriers.len()];
+        let unfit = |i: usize| {
+            let ask = || self.carriers[i].line.esp.could_carry(message, content).err().map(|unfit| unfit.0);
+            unfit[i].get_or_init(ask).clone()
+        };
         let keep_out = |i, name: &str, rule| {
             let kept_out = self.routes.keep_out(i, name, &message.stream, rule).map(|why| why.to_string());
-            kept_out.or_else(|| if has_labels { self.drops_labels(i, message) } else { None })
+            kept_out.or_else(|| unfit(i))
         };
         rules
             .iter()
             .find_map(|rule| self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, rule)))
-    }
-
-    /// Why a message's labels cannot travel with that ESP.
-    fn drops_labels(&self, carrier: usize, message: &Message) -> Option<String> {
-        self.carriers.get(carrier)?.line.esp.carries_labels(message).err().map(|unfit| unfit.0)
     }
 
     /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the

@@ -11,7 +11,8 @@ use tokio::time::sleep;
 use super::call::Call;
 use super::courier::Courier;
 use crate::clock::monotonic;
-use crate::mail::Permit;
+use crate::esp::Content;
+use crate::mail::{Body, Budget, Permit};
 
 /// How many times its size a message takes while it is composed.
 const TIMES: u64 = 4;
@@ -46,6 +47,24 @@ impl Whole {
     }
 }
 
+fn needed(body: &Body) -> u64 {
+    body.size_octets().saturating_mul(TIMES)
+}
+
+/// Whether it never gets the memory to be composed from; what is whole in memory does.
+fn is_too_large(body: &Body, budget: &Budget) -> bool {
+    body.rest.is_some() && needed(body) > budget.limit_octets() / PART
+}
+
+/// What there is of a message to judge by, before it is accepted.
+pub(super) fn at_hand<'a>(body: &'a Body, budget: &Budget) -> Content<'a> {
+    match body.rest {
+        None => Content::Whole(&body.head),
+        Some(_) if is_too_large(body, budget) => Content::TooLarge,
+        Some(_) => Content::Beginning,
+    }
+}
+
 impl Courier {
     /// The content of the call's message where its ESP composes from all of it.
     pub(super) async fn whole(&self, call: &Call) -> Whole {
@@ -58,11 +77,10 @@ impl Courier {
             let octets = body.head.len() * usize::try_from(TIMES).unwrap_or(1);
             return Whole::All { octets: body.head.clone(), _share: self.budget.take(octets) };
         };
-        let needed = body.size_octets().saturating_mul(TIMES);
-        if needed > self.budget.limit_octets() / PART {
+        if is_too_large(body, &self.budget) {
             return Whole::None;
         }
-        let Ok(octets) = usize::try_from(needed) else { return Whole::None };
+        let Ok(octets) = usize::try_from(needed(body)) else { return Whole::None };
         let Some(permit) = self.memory(octets).await else { return Whole::NotNow };
         let mut whole = Vec::with_capacity(octets / usize::try_from(TIMES).unwrap_or(1));
         whole.extend_from_slice(&body.head);

@@ -49,6 +49,8 @@ pub struct Parts<'a> {
     /// Every other field, in order; duplicates are kept. Not those that any sender makes anew (MIME-Version, Content-*),
     /// nor those that tell of the way here (Received, Return-Path), nor Bcc.
     pub headers: Vec<Header<'a>>,
+    /// What has no place here and few would miss: the language of a part. A way that loses nothing is to be preferred.
+    pub small_loss: Option<Lossy>,
 }
 
 /// An address and the name it goes by.
@@ -117,30 +119,14 @@ impl Lossy {
 
 /// Takes `content`, a whole message with CRLF line ends, apart.
 pub fn take_apart(content: &[u8]) -> Result<Parts<'_>, Lossy> {
-    let mut head = Head::default();
-    let mut all = fields(content);
-    for field in all.by_ref() {
-        head.take(&field)?;
-    }
-    if all.end().separator == Separator::Missing {
-        return Err(Lossy::new("its structure: the header ends at a line that is no field"));
-    }
+    let head = Head::read(content)?;
     let body = tree::content(content, fields(content))?;
-    let from = head.sender()?;
-    Ok(Parts {
-        from,
-        to: head.to,
-        cc: head.cc,
-        reply_to: head.reply_to,
-        subject: head.subject.filter(|subject| !subject.trim().is_empty()),
-        date: head.date,
-        message_id: head.message_id,
-        text: body.text,
-        html: body.html,
-        alternatives: body.alternatives,
-        files: body.files,
-        headers: head.headers,
-    })
+    head.with(body)
+}
+
+/// Takes the header block apart, of a message whose end is not there: as if it had neither text nor files.
+pub fn take_head_apart(beginning: &[u8]) -> Result<Parts<'_>, Lossy> {
+    Head::read(beginning)?.with(tree::Content::default())
 }
 
 /// The header block, as far as it was read.
@@ -158,6 +144,38 @@ struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    fn read(content: &'a [u8]) -> Result<Head<'a>, Lossy> {
+        let mut head = Head::default();
+        let mut all = fields(content);
+        for field in all.by_ref() {
+            head.take(&field)?;
+        }
+        match all.end().separator {
+            Separator::Missing => {
+                Err(Lossy::new("its structure: the header ends at a line that is no field"))
+            }
+            _ => Ok(head),
+        }
+    }
+
+    fn with(mut self, body: tree::Content<'a>) -> Result<Parts<'a>, Lossy> {
+        Ok(Parts {
+            from: self.sender()?,
+            to: self.to,
+            cc: self.cc,
+            reply_to: self.reply_to,
+            subject: self.subject.filter(|subject| !subject.trim().is_empty()),
+            date: self.date,
+            message_id: self.message_id,
+            text: body.text,
+            html: body.html,
+            alternatives: body.alternatives,
+            files: body.files,
+            headers: self.headers,
+            small_loss: body.small_loss,
+        })
+    }
+
     fn take(&mut self, field: &Field<'a>) -> Result<(), Lossy> {
         match Meaning::of(field) {
             Meaning::MadeAnew => return Ok(()),
@@ -238,6 +256,9 @@ impl Meaning {
         let is = |names: &[&str]| names.iter().any(|name| field.is(name));
         if is(&LOCATIONS) {
             Meaning::Location
+        } else if field.is("Content-Language") {
+            // Of the whole message, whatever that is made of.
+            Meaning::Content
         } else if is(&MADE_ANEW) || begins(b"Content-") || begins(OURS) {
             Meaning::MadeAnew
         } else if is(&SIGNATURES) || begins(b"ARC-") {

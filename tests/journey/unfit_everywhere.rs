@@ -1,9 +1,12 @@
-//! Mail that no ESP can carry waits for one that can, and ends with what each of them lacks; that there is such mail is
-//! an alert, once, until none of it is left.
+//! Mail that no ESP can carry: what can be told by its content is refused at the dot, with what each of them lacks. What
+//! turns out later waits for one that can, and ends with the same; that there is such mail is an alert, once, until none
+//! of it is left.
 
 use std::time::Duration;
 
+use crate::support::esps::{Postmark, Sendgrid, Ses, ses};
 use crate::support::mailgen::{plain, sized};
+use crate::support::smtp::stuffed;
 use crate::support::upstream::Manner;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
@@ -93,4 +96,109 @@ fn one_that_may_yet_carry_it_is_no_alert_and_a_restart_tells_nothing_twice() {
     relay.stop();
     assert_eq!(alerts(&relay, &id).len(), 1, "{}", relay.log());
     assert_eq!(alerts(&relay, &small_one), [] as [String; 0]);
+}
+
+/// What the dot is answered.
+fn at_the_dot(relay: &Relay, raw: &[u8]) -> String {
+    let mut client = relay.client();
+    client.begin("app@example.org", &["ok@example.com"]);
+    client.raw(&stuffed(raw));
+    client.expect("554").text()
+}
+
+#[test]
+fn what_no_esp_could_carry_for_its_content_is_refused_at_the_dot() {
+    let (amazon, grid, mark, both) = (Ses::start(), Sendgrid::start(), Postmark::start(), Sendgrid::start());
+    let (region, id, secret) = (ses::REGION, ses::ACCESS_KEY_ID, ses::SECRET);
+    let relay = Relay::setup()
+        .tables(&format!(
+            "[[esp]]\nname = \"amazon\"\ntype = \"ses\"\nregion = \"{region}\"\naccess_key_id = \"{id}\"\n\
+             secret_access_key = \"{secret}\"\nendpoint = \"{}\"\ntransport = \"api\"\n\
+             [[esp]]\nname = \"grid\"\ntype = \"sendgrid\"\napi_key = \"{}\"\nendpoint = \"{}\"\n\
+             transport = \"api\"\n\
+             [[esp]]\nname = \"mark\"\ntype = \"postmark\"\nserver_token = \"{}\"\nendpoint = \"{}\"\n\
+             transport = \"auto\"\nsmtp_endpoint = \"smtp://{}\"\n\
+             [[esp]]\nname = \"both\"\ntype = \"sendgrid\"\napi_key = \"{}\"\nendpoint = \"{}\"\n\
+             transport = \"auto\"\nsmtp_endpoint = \"smtp://{}\"\n\
+             [[stream]]\nname = \"builders\"\nkind = \"transactional\"\nesps = [\"grid\", \"mark\"]\n",
+            amazon.url(),
+            grid.key(),
+            grid.url(),
+            mark.key(),
+            mark.url(),
+            mark.smtp().address(),
+            both.key(),
+            both.url(),
+            both.smtp().address(),
+        ))
+        .start();
+    let head = "From: app@example.org\r\nTo: ok@example.com\r\n";
+    let subject = "Subject: s\r\n";
+    let signed = "Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\nhello\r\n--x--\r\n";
+    let dkim = "DKIM-Signature: v=1; d=example.org; h=from; b=AA\r\n";
+    let large = "x".repeat(998) + "\r\n";
+    for (to, mail, reasons) in [
+        (
+            "Esp: amazon",
+            format!("{dkim}{dkim}{subject}\r\nhello\r\n"),
+            &["amazon: SES takes a message with one DKIM-Signature"][..],
+        ),
+        ("Esp: grid", format!("{subject}{signed}"), &["grid: SendGrid wraps"]),
+        (
+            "Esp: grid",
+            format!("{dkim}{subject}\r\nhello\r\n"),
+            &["grid: SendGrid's API: it would lose its DKIM-Signature"],
+        ),
+        ("Esp: grid", "\r\nhello\r\n".to_owned(), &["grid: SendGrid's API: it insists on a Subject"]),
+        (
+            "Esp: grid",
+            format!("Cc: other@example.com\r\n{subject}\r\nhello\r\n"),
+            &["other@example.com in To or Cc"],
+        ),
+        (
+            "Esp: grid",
+            format!("\r\n{}", large.repeat(300)),
+            &["grid: SendGrid's API: it insists on a Subject"],
+        ),
+        (
+            "Esp: mark",
+            format!("{subject}{signed}"),
+            &["mark: by its API: its API would lose its signature", "by SMTP: Postmark re-assembles"],
+        ),
+        (
+            "Esp: mark",
+            format!("{subject}\r\n{}", large.repeat(11_500)),
+            &["mark: it has 11500", "Postmark takes 10485760"],
+        ),
+        ("Stream: builders", format!("{subject}{signed}"), &["grid: SendGrid wraps", "mark: by its API"]),
+    ] {
+        let raw = format!("X-Postroad-{to}\r\n{head}{mail}");
+        let said = at_the_dot(&relay, raw.as_bytes());
+        assert!(said.starts_with("5.6.0 no ESP"), "{to}: {said}");
+        for reason in reasons {
+            assert!(said.contains(reason), "{reason} is not in {said}");
+        }
+    }
+    let json = serde_json::json!({
+        "from": "app@example.org", "to": ["ok@example.com"], "subject": "s", "text": "t", "esp": "grid",
+        "headers": {"DKIM-Signature": "v=1; d=example.org; h=from; b=AA"},
+    });
+    let answer = relay.post("/v1/send", &json.to_string()).unwrap();
+    assert!(
+        answer.status == 422 && answer.body.contains("grid: SendGrid's API: it would lose"),
+        "{answer:?}"
+    );
+    // What the other door of an ESP carries, and what one of several carries, is taken.
+    let id = relay.submit(
+        "app@example.org",
+        &["ok@example.com"],
+        format!("X-Postroad-Esp: both\r\n{head}\r\nhello\r\n").as_bytes(),
+    );
+    assert_eq!(both.wait_for(1).len(), 1, "{id}");
+    let twice = format!("X-Postroad-Esp: both\r\n{dkim}{dkim}{head}{subject}\r\nhello\r\n");
+    relay.submit("app@example.org", &["ok@example.com"], twice.as_bytes());
+    both.wait_for(2);
+    relay.submit("app@example.org", &["ok@example.com"], format!("{head}{subject}{signed}").as_bytes());
+    amazon.wait_for(1);
+    assert_eq!((amazon.count(), grid.count()), (1, 0));
 }

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::super::json::Json;
-use super::super::{Parcel, Unfit};
+use super::super::{Content, Losses, Parcel, Unfit};
 use crate::address::Address;
 use crate::mail::Message;
-use crate::mail::parts::{Addressed, File, Lossy, Mailbox, Parts, take_apart};
+use crate::mail::parts::{Addressed, File, Lossy, Mailbox, Parts, take_apart, take_head_apart};
 
 /// The name of the attempt's id in the metadata.
 pub(super) const ATTEMPT: &str = "postroad-attempt";
@@ -40,21 +40,61 @@ pub(super) fn takes(address: &Address) -> bool {
 }
 
 /// The JSON of `POST /email`.
-pub(super) fn email(parcel: Parcel<'_>, whole: &Bytes, stream: &str) -> Result<Bytes, Unfit> {
+pub(super) fn email(parcel: Parcel<'_>, whole: &Bytes, stream: &str, losses: Losses) -> Result<Bytes, Unfit> {
     let metadata = metadata(parcel)?;
-    let lost = |Lossy(what): Lossy| Unfit(format!("its API would lose {what}"));
-    let parts = take_apart(whole).map_err(lost)?;
+    let mut parts = take_apart(whole).map_err(lost)?;
+    if let (Losses::None, Some(small)) = (losses, parts.small_loss.take()) {
+        return Err(lost(small));
+    }
     let addressed = parts.addressed(parcel.recipients).map_err(lost)?;
-    fits(&parts, &addressed).map_err(Unfit)?;
+    // Its description has no required field, its documents show To in every example: not relied on.
+    if addressed.to.is_empty() {
+        return Err(nobody_in_to());
+    }
+    head_fits(&parts).and_then(|()| body_fits(&parts)).map_err(Unfit)?;
     let sheet = Sheet { parts: &parts, addressed: &addressed, tag: tag(parcel.message), metadata, stream };
     Ok(sheet.written(whole.len()))
 }
 
-fn fits(parts: &Parts<'_>, addressed: &Addressed) -> Result<(), String> {
-    // Its description has no required field, its documents show To in every example: not relied on.
-    if addressed.to.is_empty() {
-        return Err("its API wants an address in To".into());
+/// Whether it could say such a message at all, whichever of its recipients it is for.
+pub(super) fn could_be_said(message: &Message, content: Content<'_>) -> Result<(), Unfit> {
+    let parts = match content {
+        Content::Whole(whole) => take_apart(whole),
+        Content::Beginning | Content::TooLarge => take_head_apart(&message.body.head),
+    };
+    let parts = parts.map_err(lost)?;
+    parts.names_others_than(&message.envelope.recipients).map_err(lost)?;
+    if parts.to.is_empty() {
+        return Err(nobody_in_to());
     }
+    head_fits(&parts).map_err(Unfit)?;
+    match content {
+        Content::Whole(_) => body_fits(&parts).map_err(Unfit),
+        Content::Beginning | Content::TooLarge => Ok(()),
+    }
+}
+
+fn lost(Lossy(what): Lossy) -> Unfit {
+    Unfit(format!("its API would lose {what}"))
+}
+
+fn nobody_in_to() -> Unfit {
+    Unfit("its API wants an address in To".into())
+}
+
+fn head_fits(parts: &Parts<'_>) -> Result<(), String> {
+    if let Some(control) = parts.headers.iter().find(|h| starts_with(h.name, "x-pm-")) {
+        return Err(format!("its {} is for Postmark's SMTP endpoint", control.name));
+    }
+    for mailbox in std::iter::once(&parts.from).chain(&parts.reply_to) {
+        if !takes(&mailbox.address) {
+            return Err(format!("Postmark does not take such an address as {}", mailbox.address));
+        }
+    }
+    Ok(())
+}
+
+fn body_fits(parts: &Parts<'_>) -> Result<(), String> {
     if parts.text.is_none() && parts.html.is_none() {
         return Err("its API wants a text or HTML body that is not empty".into());
     }
@@ -69,14 +109,6 @@ fn fits(parts: &Parts<'_>, addressed: &Addressed) -> Result<(), String> {
     }
     if let Some(file) = parts.files.iter().find(|file| is_forbidden(&file.name)) {
         return Err(format!("Postmark refuses attachments such as {:?}", file.name));
-    }
-    if let Some(control) = parts.headers.iter().find(|h| starts_with(h.name, "x-pm-")) {
-        return Err(format!("its {} is for Postmark's SMTP endpoint", control.name));
-    }
-    for mailbox in std::iter::once(&parts.from).chain(&parts.reply_to) {
-        if !takes(&mailbox.address) {
-            return Err(format!("Postmark does not take such an address as {}", mailbox.address));
-        }
     }
     Ok(())
 }

@@ -8,11 +8,9 @@
 mod compose;
 mod read;
 
-use bytes::Bytes;
-
 use super::fields::{said_in, without};
 use super::smtp::Smtp;
-use super::{ApiDoor, Esp, Parcel, Unfit};
+use super::{ApiDoor, Content, Esp, Losses, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::esp::settings::{PostmarkSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use crate::mail::sealed::sealed;
@@ -72,17 +70,14 @@ impl Postmark {
         }
     }
 
-    fn by_api(&self, parcel: Parcel<'_>, whole: Option<&Bytes>) -> Result<Request, Unfit> {
-        let whole =
-            whole.ok_or_else(|| Unfit("too large to be written as JSON in this relay's memory".into()))?;
-        let body = compose::email(parcel, whole, self.stream(parcel.message.kind))?;
+    fn by_api(&self, parcel: Parcel<'_>, losses: Losses) -> Result<Request, Unfit> {
+        let whole = parcel.whole.ok_or_else(too_large_for_memory)?;
+        let body = compose::email(parcel, whole, self.stream(parcel.message.kind), losses)?;
         Ok(Request::Http(HttpRequest { path: "/email", headers: Vec::new(), body, told_by_head: None }))
     }
 
     fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
-        if let Some(why) = sealed(parcel.whole.unwrap_or(&parcel.message.body.head)) {
-            return Err(Unfit(format!("Postmark re-assembles mail, which breaks {why}")));
-        }
+        not_sealed(parcel.whole.unwrap_or(&parcel.message.body.head))?;
         let fields = compose::fields(parcel, self.stream(parcel.message.kind))?;
         // What the relay says it says alone: with two of one name nobody knows which counts.
         let message = without(parcel.message, |field| said_in(&fields, field));
@@ -94,12 +89,37 @@ impl Esp for Postmark {
     fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
         fits(parcel, self.smtp.reports)?;
         match self.transport {
-            Transport::Api => self.by_api(parcel, parcel.whole),
+            Transport::Api => self.by_api(parcel, Losses::Small),
             Transport::Smtp => self.by_smtp(parcel),
-            Transport::Auto => self.by_api(parcel, parcel.whole).or_else(|Unfit(api)| {
-                self.by_smtp(parcel)
-                    .map_err(|Unfit(smtp)| Unfit(format!("by its API: {api}; by SMTP: {smtp}")))
-            }),
+            Transport::Auto => {
+                let by_smtp = |_| self.by_smtp(parcel);
+                self.by_api(parcel, Losses::None).or_else(by_smtp).or_else(|Unfit(smtp)| {
+                    self.by_api(parcel, Losses::Small).map_err(|Unfit(api)| by_neither(&api, &smtp))
+                })
+            }
+        }
+    }
+
+    fn could_carry(&self, message: &Message, content: Content<'_>) -> Result<(), Unfit> {
+        message_fits(message, self.smtp.reports)?;
+        let by_api = || match content {
+            Content::TooLarge => Err(too_large_for_memory()),
+            Content::Whole(_) | Content::Beginning => compose::could_be_said(message, content),
+        };
+        let by_smtp = || {
+            not_sealed(match content {
+                Content::Whole(whole) => whole,
+                Content::Beginning | Content::TooLarge => &message.body.head,
+            })?;
+            compose::labels_fit_lines(message)
+        };
+        match self.transport {
+            Transport::Api => by_api(),
+            Transport::Smtp => by_smtp(),
+            // The cheaper of the two first.
+            Transport::Auto => {
+                by_smtp().or_else(|Unfit(smtp)| by_api().map_err(|Unfit(api)| by_neither(&api, &smtp)))
+            }
         }
     }
 
@@ -113,14 +133,6 @@ impl Esp for Postmark {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= MESSAGE_OCTETS_MAX
-    }
-
-    fn carries_labels(&self, message: &Message) -> Result<(), Unfit> {
-        compose::labels_fit(message)?;
-        match self.transport {
-            Transport::Smtp => compose::labels_fit_lines(message),
-            Transport::Api | Transport::Auto => Ok(()),
-        }
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
@@ -139,24 +151,45 @@ impl Esp for Postmark {
     }
 }
 
-/// What neither of its doors takes.
-fn fits(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
-    let octets = parcel.message.body.size_octets();
+fn by_neither(api: &str, smtp: &str) -> Unfit {
+    Unfit(format!("by its API: {api}; by SMTP: {smtp}"))
+}
+
+fn too_large_for_memory() -> Unfit {
+    Unfit("too large to be written as JSON in this relay's memory".into())
+}
+
+/// `content`: all of it, or as much of its beginning as is there.
+fn not_sealed(content: &[u8]) -> Result<(), Unfit> {
+    match sealed(content) {
+        Some(what) => Err(Unfit(format!("Postmark re-assembles mail, which breaks {what}"))),
+        None => Ok(()),
+    }
+}
+
+/// What neither of its doors takes, whoever gets it.
+fn message_fits(message: &Message, reports: bool) -> Result<(), Unfit> {
+    let octets = message.body.size_octets();
     if octets > MESSAGE_OCTETS_MAX {
         return Err(Unfit(format!("it has {octets} octets; Postmark takes {MESSAGE_OCTETS_MAX}")));
     }
+    if message.source.protocol == Protocol::Report && !reports {
+        return Err(Unfit(
+            "reports to senders need [server] dsn_from: Postmark takes no empty sender".into(),
+        ));
+    }
+    compose::labels_fit(message)
+}
+
+/// What neither of its doors takes.
+fn fits(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
     if parcel.recipients.len() > RECIPIENTS_MAX as usize {
         return Err(Unfit(format!(
             "{} recipients; Postmark takes {RECIPIENTS_MAX}",
             parcel.recipients.len()
         )));
     }
-    if parcel.message.source.protocol == Protocol::Report && !reports {
-        return Err(Unfit(
-            "reports to senders need [server] dsn_from: Postmark takes no empty sender".into(),
-        ));
-    }
-    compose::labels_fit(parcel.message)?;
+    message_fits(parcel.message, reports)?;
     if let Some(odd) = parcel.recipients.iter().find(|to| !compose::takes(to)) {
         return Err(Unfit(format!("Postmark does not take such an address as {odd}")));
     }

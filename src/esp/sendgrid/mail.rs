@@ -5,10 +5,12 @@
 use std::collections::HashSet;
 
 use super::labels::{Control, FIELD, Labels};
-use super::{Parcel, REQUEST_OCTETS_MAX, Unfit};
+use super::{Content, Losses, Parcel, REQUEST_OCTETS_MAX, Unfit};
 use crate::esp::json::Json;
-use crate::mail::HttpRequest;
-use crate::mail::parts::{Addressed, Alternative, File, Header, Lossy, Mailbox, Parts, take_apart};
+use crate::mail::parts::{
+    Addressed, Alternative, File, Header, Lossy, Mailbox, Parts, take_apart, take_head_apart,
+};
+use crate::mail::{AttemptId, HttpRequest, Message};
 
 /// "The total number of recipients must be no more than 1000."
 pub(super) const RECIPIENTS_MAX: u32 = 1000;
@@ -24,10 +26,15 @@ pub(super) fn compose(
     parcel: Parcel<'_>,
     whole: &[u8],
     control: Option<&Control>,
+    losses: Losses,
 ) -> Result<HttpRequest, Unfit> {
     let parts = take_apart(whole).map_err(lost)?;
+    if losses == Losses::None {
+        small_loss(&parts).map_or(Ok(()), |small| Err(lost(small)))?;
+    }
     let addressed = addressed(&parts, parcel)?;
-    fits(&parts)?;
+    head_fits(&parts)?;
+    body_fits(&parts)?;
     let labels = Labels::of(parcel, control)?;
     let sheet = Sheet {
         custom_args: custom_args(&labels, control)?,
@@ -43,6 +50,29 @@ pub(super) fn compose(
     }
     // "202 Accepted", with an empty body: its id is in a field.
     Ok(HttpRequest { path: "/v3/mail/send", headers: Vec::new(), body, told_by_head: Some(202) })
+}
+
+/// Whether a request could say such a message at all, whichever of its recipients it is for.
+pub(super) fn could_be_said(
+    message: &Message,
+    content: Content<'_>,
+    control: Option<&Control>,
+) -> Result<(), Unfit> {
+    let parts = match content {
+        Content::Whole(whole) => take_apart(whole),
+        Content::Beginning | Content::TooLarge => take_head_apart(&message.body.head),
+    };
+    let parts = parts.map_err(lost)?;
+    parts.names_others_than(&message.envelope.recipients).map_err(lost)?;
+    parts.to.iter().chain(&parts.cc).try_for_each(person_fits)?;
+    head_fits(&parts)?;
+    headers(&parts)?;
+    let of_none = Parcel { message, whole: None, recipients: &[], attempt: AttemptId::from_number(0) };
+    custom_args(&Labels::of(of_none, control)?, control)?;
+    match content {
+        Content::Whole(_) => body_fits(&parts).and_then(|()| contents(&parts).map(drop)),
+        Content::Beginning | Content::TooLarge => Ok(()),
+    }
 }
 
 /// Whom the request for a parcel names, for answers that speak of places in it; `None`: it cannot be told any more.
@@ -71,6 +101,17 @@ fn unfit(why: impl std::fmt::Display) -> Unfit {
     Unfit(format!("SendGrid's API: {why}"))
 }
 
+/// What few would miss: also the charset of a file that is no text, which its program mostly finds out by itself.
+fn small_loss(parts: &Parts<'_>) -> Option<Lossy> {
+    let of_file = |file: &File<'_>| {
+        let (kind, parameters) = typed(&file.content_type);
+        let (_, charset) = parameters.iter().find(|(name, _)| *name == "charset")?;
+        let is_told = kind.starts_with("text/") || (file.octets.is_ascii() && is_like_ascii(charset));
+        (!is_told).then(|| Lossy(format!("charset={charset} of the type of the file {:?}", file.name)))
+    };
+    parts.small_loss.clone().or_else(|| parts.files.iter().find_map(of_file))
+}
+
 fn lost(lossy: Lossy) -> Unfit {
     unfit(format_args!("it would lose {lossy}"))
 }
@@ -91,13 +132,17 @@ fn addressed(parts: &Parts<'_>, parcel: Parcel<'_>) -> Result<Addressed, Unfit> 
     if addressed.to.is_empty() {
         return Err(unfit("To names nobody, and it insists on one who is shown there"));
     }
-    for mailbox in addressed.iter() {
-        plain(mailbox)?;
-        if let Some(name) = mailbox.name.as_deref().filter(|name| name.contains([';', ','])) {
-            return Err(unfit(format_args!("the name {name:?} has a semicolon or a comma")));
-        }
-    }
+    addressed.iter().try_for_each(person_fits)?;
     Ok(addressed)
+}
+
+/// A recipient, as the header shows him.
+fn person_fits(mailbox: &Mailbox) -> Result<(), Unfit> {
+    plain(mailbox)?;
+    match mailbox.name.as_deref().filter(|name| name.contains([';', ','])) {
+        Some(name) => Err(unfit(format_args!("the name {name:?} has a semicolon or a comma"))),
+        None => Ok(()),
+    }
 }
 
 /// An address that needs no quotes and has a domain by name.
@@ -108,17 +153,22 @@ fn plain(mailbox: &Mailbox) -> Result<(), Unfit> {
     }
 }
 
-/// What holds for the message whoever gets it.
-fn fits(parts: &Parts<'_>) -> Result<(), Unfit> {
+/// What holds for the header whoever gets it.
+fn head_fits(parts: &Parts<'_>) -> Result<(), Unfit> {
     plain(&parts.from)?;
     parts.reply_to.iter().try_for_each(plain)?;
     // "The from field cannot hold Unicode."
     if parts.from.name.as_deref().is_some_and(|name| !name.is_ascii()) {
         return Err(unfit("the name in From has letters beyond ASCII"));
     }
-    if parts.subject.is_none() {
-        return Err(unfit("it insists on a Subject"));
+    match parts.subject {
+        None => Err(unfit("it insists on a Subject")),
+        Some(_) => Ok(()),
     }
+}
+
+/// And for what stands below it.
+fn body_fits(parts: &Parts<'_>) -> Result<(), Unfit> {
     if parts.text.is_none() && parts.html.is_none() {
         return Err(unfit("it insists on a text or HTML that is not empty"));
     }
@@ -144,7 +194,7 @@ fn file_fits(file: &File<'_>) -> Result<(), Unfit> {
     }
     // "The type cannot contain ';'": what says nothing about the octets may go.
     let means = |(name, value): &(&str, &str)| match *name {
-        "charset" => is_text && !ASCII_ALIKE.iter().any(|start| starts_with(value, start)),
+        "charset" => is_text && !is_like_ascii(value),
         name => !name.starts_with("x-"),
     };
     match parameters.iter().find(|parameter| means(parameter)) {
@@ -156,8 +206,10 @@ fn file_fits(file: &File<'_>) -> Result<(), Unfit> {
 /// Charsets, by how they begin, in which ASCII octets are ASCII.
 const ASCII_ALIKE: [&str; 5] = ["us-ascii", "ascii", "utf-8", "iso-8859-", "windows-125"];
 
-fn starts_with(text: &str, start: &str) -> bool {
-    text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start))
+fn is_like_ascii(charset: &str) -> bool {
+    let begins =
+        |start: &str| charset.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    ASCII_ALIKE.into_iter().any(begins)
 }
 
 /// A type and its parameters, as [`Parts`] writes them.

@@ -21,10 +21,10 @@ mod tests;
 
 use serde::Deserialize;
 
-use self::labels::{Control, Labels};
+use self::labels::Control;
 use super::settings::{SendgridRegion, SendgridSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use super::smtp::{self, Smtp};
-use super::{ApiDoor, Esp, Parcel, Unfit};
+use super::{ApiDoor, Content, Esp, Losses, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::mail::sealed::sealed;
 use crate::mail::{
@@ -78,15 +78,21 @@ impl Sendgrid {
         settings.access.smtp(vendors, SMTP_USER.to_owned(), settings.api_key.clone())
     }
 
-    fn by_api(&self, parcel: Parcel<'_>, control: Option<&Control>) -> Result<HttpRequest, Unfit> {
-        let octets = parcel.message.body.size_octets();
-        let Some(whole) = parcel.whole else {
-            return Err(Unfit(format!(
-                "SendGrid's API: this message has {octets} octets, and one request may have {REQUEST_OCTETS_MAX} and \
-                 a sixteenth of [limits] memory"
-            )));
-        };
-        mail::compose(parcel, whole, control)
+    fn takes_reports(&self, message: &Message) -> Result<(), Unfit> {
+        match message.source.protocol == Protocol::Report && !self.smtp.reports {
+            true => Err(Unfit("reports to senders need [server] dsn_from at SendGrid".into())),
+            false => Ok(()),
+        }
+    }
+
+    fn by_api(
+        &self,
+        parcel: Parcel<'_>,
+        control: Option<&Control>,
+        losses: Losses,
+    ) -> Result<HttpRequest, Unfit> {
+        let whole = parcel.whole.ok_or_else(|| too_large(parcel.message))?;
+        mail::compose(parcel, whole, control, losses)
     }
 
     fn by_smtp(&self, parcel: Parcel<'_>, control: Option<&Control>) -> Result<Request, Unfit> {
@@ -100,21 +106,44 @@ impl Sendgrid {
 
 impl Esp for Sendgrid {
     fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
-        if parcel.message.source.protocol == Protocol::Report && !self.smtp.reports {
-            return Err(Unfit("reports to senders need [server] dsn_from at SendGrid".into()));
-        }
-        not_sealed(parcel)?;
+        self.takes_reports(parcel.message)?;
+        not_sealed(parcel.whole.unwrap_or(&parcel.message.body.head))?;
         let control = Control::read(&parcel.message.body.head)?;
         let control = control.as_ref();
         match self.transport {
             Transport::Smtp => self.by_smtp(parcel, control),
-            Transport::Api => self.by_api(parcel, control).map(Request::Http),
-            Transport::Auto => match self.by_api(parcel, control) {
-                Ok(request) => Ok(Request::Http(request)),
-                Err(Unfit(api)) => self.by_smtp(parcel, control).map_err(|Unfit(smtp)| {
-                    if api == smtp { Unfit(api) } else { Unfit(format!("{api}; {smtp}")) }
-                }),
-            },
+            Transport::Api => self.by_api(parcel, control, Losses::Small).map(Request::Http),
+            Transport::Auto => {
+                let by_api = |losses| self.by_api(parcel, control, losses).map(Request::Http);
+                by_api(Losses::None)
+                    .or_else(|_| self.by_smtp(parcel, control))
+                    .or_else(|smtp| by_api(Losses::Small).map_err(|api| by_neither(api, smtp)))
+            }
+        }
+    }
+
+    fn could_carry(&self, message: &Message, content: Content<'_>) -> Result<(), Unfit> {
+        self.takes_reports(message)?;
+        not_sealed(match content {
+            Content::Whole(whole) => whole,
+            Content::Beginning | Content::TooLarge => &message.body.head,
+        })?;
+        let control = Control::read(&message.body.head)?;
+        let control = control.as_ref();
+        let by_api = || match content {
+            Content::Beginning if message.body.size_octets() > REQUEST_OCTETS_MAX as u64 => {
+                Err(too_large(message))
+            }
+            Content::TooLarge => Err(too_large(message)),
+            Content::Whole(_) | Content::Beginning => mail::could_be_said(message, content, control),
+        };
+        let of_none = Parcel { message, whole: None, recipients: &[], attempt: AttemptId::from_number(0) };
+        let by_smtp = || smtpapi::field(of_none, control).map(drop);
+        match self.transport {
+            Transport::Api => by_api(),
+            Transport::Smtp => by_smtp(),
+            // The cheaper of the two first.
+            Transport::Auto => by_smtp().or_else(|smtp| by_api().map_err(|api| by_neither(api, smtp))),
         }
     }
 
@@ -129,13 +158,6 @@ impl Esp for Sendgrid {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= REQUEST_OCTETS_MAX as u64
-    }
-
-    fn carries_labels(&self, message: &Message) -> Result<(), Unfit> {
-        // What else is wrong with the app's own field is told when the message is composed.
-        let control = Control::read(&message.body.head).ok().flatten();
-        let parcel = Parcel { message, whole: None, recipients: &[], attempt: AttemptId::from_number(0) };
-        Labels::of(parcel, control.as_ref()).map(drop)
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {
@@ -154,9 +176,22 @@ impl Esp for Sendgrid {
     }
 }
 
-/// A signature over parts, or parts encrypted together, do not survive that SendGrid wraps them anew.
-fn not_sealed(parcel: Parcel<'_>) -> Result<(), Unfit> {
-    match sealed(parcel.whole.unwrap_or(&parcel.message.body.head)) {
+fn by_neither(Unfit(api): Unfit, Unfit(smtp): Unfit) -> Unfit {
+    Unfit(if api == smtp { api } else { format!("{api}; {smtp}") })
+}
+
+fn too_large(message: &Message) -> Unfit {
+    let octets = message.body.size_octets();
+    Unfit(format!(
+        "SendGrid's API: this message has {octets} octets, and one request may have {REQUEST_OCTETS_MAX} and a \
+         sixteenth of [limits] memory"
+    ))
+}
+
+/// A signature over parts, or parts encrypted together, do not survive that SendGrid wraps them anew. `content`: all of
+/// it, or as much of its beginning as is there.
+fn not_sealed(content: &[u8]) -> Result<(), Unfit> {
+    match sealed(content) {
         Some(what) => Err(Unfit(format!("SendGrid wraps the parts of a message anew, which breaks {what}"))),
         None => Ok(()),
     }

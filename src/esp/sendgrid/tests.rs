@@ -206,6 +206,33 @@ fn what_the_html_names_is_shown_whatever_its_disposition() {
 }
 
 #[test]
+fn what_few_would_miss_is_lost_only_where_there_is_no_other_way() {
+    let mail = |fields: &str, to: &[&str]| {
+        Mail::headed(
+            &format!(
+                "To: ann@example.com\r\nContent-Language: de\r\nMIME-Version: 1.0\r\n\
+                 Content-Type: multipart/mixed; boundary=m\r\n\r\n--m\r\n\r\nhi\r\n--m\r\n\
+                 Content-Disposition: attachment; filename=a.xml\r\n{fields}\r\n<a>gr\u{fc}n</a>\r\n--m--\r\n"
+            ),
+            to,
+        )
+    };
+    for (fields, small) in [
+        ("Content-Type: application/xml\r\n", false),
+        ("Content-Type: application/xml; charset=iso-8859-1\r\n", true),
+        ("Content-Type: application/xml\r\nContent-Language: de\r\n", true),
+        ("Content-Type: application/xml\r\nContent-Description: a list\r\n", true),
+    ] {
+        let mail = mail(fields, &["ann@example.com"]);
+        let json = mail.json();
+        assert_eq!(json["attachments"][0]["type"], "application/xml", "{fields}");
+        assert_eq!(json["headers"]["Content-Language"], "de", "that of the whole message is kept");
+        let by_smtp = matches!(mail.composed(Transport::Auto), Ok(Request::Smtp(_)));
+        assert_eq!(by_smtp, small, "{fields}");
+    }
+}
+
+#[test]
 fn an_empty_text_is_left_out() {
     let mail = Mail::headed(
         "To: ann@example.com\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=b\r\n\r\n\
@@ -419,7 +446,8 @@ fn labels_beyond_the_limits_do_not_fit_by_either_door() {
             assert!(told.contains(why), "{transport:?}: {told}");
         }
         let esp = Sendgrid::new(&settings(Transport::Auto, SendgridRegion::Global), true);
-        assert!(esp.carries_labels(&mail.message).unwrap_err().0.contains(why));
+        let told = esp.could_carry(&mail.message, Content::Whole(&mail.message.body.head)).unwrap_err().0;
+        assert!(told.contains(why), "{told}");
     }
     let mail = Mail::headed("To: ann@example.com\r\n", &["ann@example.com"]).with(&tags[..10], &pairs[..11]);
     let (json, smtpapi) = (mail.json(), mail.smtpapi());

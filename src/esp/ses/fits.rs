@@ -30,13 +30,7 @@ const OF_ADDRESSES: [&str; 6] = ["From", "Sender", "Reply-To", "To", "Cc", "Retu
 
 /// Whether both doors can carry it.
 pub(super) fn both(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
-    let message = parcel.message;
     let no = |why: String| Err(Unfit(why));
-    if message.source.protocol == Protocol::Report && !reports {
-        return no(
-            "SES gives every message a sender of its own: reports to senders need [server] dsn_from".into()
-        );
-    }
     if parcel.recipients.len() > RECIPIENTS_MAX as usize {
         return no(format!("SES takes at most {RECIPIENTS_MAX} recipients at a time"));
     }
@@ -45,6 +39,17 @@ pub(super) fn both(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
             "SES knows no address such as <{}>: what stands before its @ is not ASCII",
             to.wire()
         ));
+    }
+    message(parcel.message, reports)
+}
+
+/// Whether both doors can carry a message, whoever gets it. All of it can be told by its beginning and its facts.
+pub(super) fn message(message: &Message, reports: bool) -> Result<(), Unfit> {
+    let no = |why: String| Err(Unfit(why));
+    if message.source.protocol == Protocol::Report && !reports {
+        return no(
+            "SES gives every message a sender of its own: reports to senders need [server] dsn_from".into()
+        );
     }
     tags::all_fit(message)?;
     control::set(message)?;

@@ -16,7 +16,7 @@ use self::control::{SET_FIELD, TAGS_FIELD};
 use super::fields::without;
 use super::settings::{SesSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use super::smtp::{self, Smtp};
-use super::{Esp, Parcel, Unfit};
+use super::{Content, Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
 use crate::mail::quota::Told;
 use crate::mail::{Fault, HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
@@ -96,14 +96,19 @@ impl Ses {
         }))
     }
 
-    /// The same by SMTP: what the API has parameters for is in fields on top.
-    fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
-        if *self.smtp.sender(&parcel.message.envelope.sender) == ReversePath::Null {
-            return Err(Unfit(
+    fn fits_smtp(&self, message: &Message) -> Result<(), Unfit> {
+        match self.smtp.sender(&message.envelope.sender) {
+            ReversePath::Null => Err(Unfit(
                 "SES takes no mail without an envelope sender by SMTP; set envelope_from, or let it go by the API"
                     .into(),
-            ));
+            )),
+            ReversePath::Mailbox(_) => Ok(()),
         }
+    }
+
+    /// The same by SMTP: what the API has parameters for is in fields on top.
+    fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
+        self.fits_smtp(parcel.message)?;
         let mut fields = tags::field(TAGS_FIELD, &tags::of(parcel));
         if let Some(set) = &self.configuration_set {
             fields.push_str(&format!("{SET_FIELD}: {set}\r\n"));
@@ -122,9 +127,27 @@ impl Esp for Ses {
         match self.doors {
             Doors::Api => self.by_api(parcel),
             Doors::Smtp => self.by_smtp(parcel),
-            Doors::Both => self.by_api(parcel).or_else(|api| {
-                self.by_smtp(parcel).map_err(|smtp| Unfit(format!("by its API: {}; {}", api.0, smtp.0)))
-            }),
+            Doors::Both => self
+                .by_api(parcel)
+                .or_else(|api| self.by_smtp(parcel).map_err(|smtp| by_neither(&api, &smtp))),
+        }
+    }
+
+    fn could_carry(&self, message: &Message, content: Content<'_>) -> Result<(), Unfit> {
+        fits::message(message, self.smtp.reports)?;
+        let by_api = || {
+            fits::api(message)?;
+            match content {
+                Content::TooLarge => Err(Unfit(fits::too_large_for_memory(message))),
+                Content::Whole(_) | Content::Beginning => Ok(()),
+            }
+        };
+        match self.doors {
+            Doors::Api => by_api(),
+            Doors::Smtp => self.fits_smtp(message),
+            Doors::Both => {
+                self.fits_smtp(message).or_else(|smtp| by_api().map_err(|api| by_neither(&api, &smtp)))
+            }
         }
     }
 
@@ -138,10 +161,6 @@ impl Esp for Ses {
 
     fn recipients_max(&self) -> u32 {
         fits::RECIPIENTS_MAX
-    }
-
-    fn carries_labels(&self, message: &Message) -> Result<(), Unfit> {
-        tags::all_fit(message)
     }
 
     fn told(&self, account: &HttpReply) -> Result<Told, String> {
@@ -163,6 +182,10 @@ impl Esp for Ses {
             }),
         }
     }
+}
+
+fn by_neither(api: &Unfit, smtp: &Unfit) -> Unfit {
+    Unfit(format!("by its API: {}; {}", api.0, smtp.0))
 }
 
 #[cfg(test)]

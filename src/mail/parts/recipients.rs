@@ -1,6 +1,6 @@
 //! Whom an API call names: the recipients of the call, each where the header names it, and nobody else (promise 2).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Lossy, Mailbox, Parts, ascii};
 use crate::address::Address;
@@ -29,7 +29,7 @@ impl Parts<'_> {
     /// `recipients`, but for A-labels; names are the header's.
     pub fn addressed(&self, recipients: &[Address]) -> Result<Addressed, Lossy> {
         let mut left = by_key(recipients)?;
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         let mut named = |mailboxes: &[Mailbox]| {
             let mut found = Vec::new();
             for mailbox in mailboxes {
@@ -37,10 +37,7 @@ impl Parts<'_> {
                 if let Some((_, address)) = left.remove(&key) {
                     found.push(Mailbox { name: mailbox.name.clone(), address });
                 } else if !seen.contains(&key) {
-                    return Err(Lossy(format!(
-                        "the address {} in To or Cc: it is no recipient of this call, and the API would mail it",
-                        mailbox.address
-                    )));
+                    return Err(others(mailbox));
                 }
                 seen.insert(key);
             }
@@ -52,6 +49,24 @@ impl Parts<'_> {
         let bcc = bcc.into_iter().map(|(_, address)| Mailbox { name: None, address }).collect();
         Ok(Addressed { to, cc, bcc })
     }
+}
+
+impl Parts<'_> {
+    /// Whether To and Cc name one who is none of these: no call for any of them can be [`Parts::addressed`] then.
+    pub fn names_others_than(&self, recipients: &[Address]) -> Result<(), Lossy> {
+        let known: HashSet<String> = recipients.iter().map(Address::key).collect();
+        let mut named = self.to.iter().chain(&self.cc);
+        named
+            .find(|mailbox| !known.contains(&mailbox.address.key()))
+            .map_or(Ok(()), |other| Err(others(other)))
+    }
+}
+
+fn others(mailbox: &Mailbox) -> Lossy {
+    Lossy(format!(
+        "the address {} in To or Cc: it is no recipient of this call, and the API would mail it",
+        mailbox.address
+    ))
 }
 
 /// The recipients by key, with their places.

@@ -21,6 +21,8 @@ pub(super) struct Content<'a> {
     pub html: Option<Cow<'a, str>>,
     pub alternatives: Vec<Alternative<'a>>,
     pub files: Vec<File<'a>>,
+    /// See [`super::Parts::small_loss`].
+    pub small_loss: Option<Lossy>,
 }
 
 /// Takes apart what the fields of the whole message describe.
@@ -46,8 +48,13 @@ struct Part<'a> {
     disposition: Option<Typed>,
     content_id: Option<String>,
     has_location: bool,
+    /// One of its fields that only this part has, and that no API has a place for.
+    aside: Option<&'static str>,
     body: &'a [u8],
 }
+
+/// See [`Part::aside`].
+const ASIDE: [&str; 2] = ["Content-Language", "Content-Description"];
 
 /// What a part is for the structure.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -77,7 +84,7 @@ enum Around {
 impl<'a> Part<'a> {
     fn read(octets: &'a [u8], mut fields: Fields<'a>) -> Result<Part<'a>, Lossy> {
         let (mut kind, mut disposition) = (None, None);
-        let (mut encoding, mut content_id, mut has_location) = (None, None, false);
+        let (mut encoding, mut content_id, mut has_location, mut aside) = (None, None, false, None);
         for field in fields.by_ref() {
             if field.is("Content-Type") {
                 once(&field, &mut kind, typed(&field)?)?;
@@ -89,6 +96,8 @@ impl<'a> Part<'a> {
                 once(&field, &mut content_id, id(&field)?)?;
             } else if field.is("Content-Location") || field.is("Content-Base") {
                 has_location = true;
+            } else if let Some(name) = ASIDE.into_iter().find(|name| field.is(name)) {
+                aside = Some(name);
             }
         }
         let BlockEnd { body_at, separator, .. } = fields.end();
@@ -101,6 +110,7 @@ impl<'a> Part<'a> {
             disposition,
             content_id,
             has_location,
+            aside,
             body: &octets[body_at..],
         })
     }
@@ -239,7 +249,12 @@ impl<'a> Walk<'a> {
             let octets = &part.body[span];
             Part::read(octets, Fields::new(octets, 0))
         };
-        spans.into_iter().map(read).collect()
+        let parts: Vec<Part<'a>> = spans.into_iter().map(read).collect::<Result<_, _>>()?;
+        if let Some((part, name)) = parts.iter().find_map(|part| Some((part, part.aside?))) {
+            let lost = || Lossy(format!("the {name} of a part of type {}", brief(&part.kind.word)));
+            self.out.small_loss.get_or_insert_with(lost);
+        }
+        Ok(parts)
     }
 
     /// The body first, then files.
