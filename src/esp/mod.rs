@@ -6,6 +6,7 @@ mod could_carry_tests;
 mod fields;
 mod full_house;
 mod json;
+mod phrases;
 pub mod postmark;
 pub mod sandbox;
 pub mod sendgrid;

@@ -5,93 +5,9 @@
 //! mailbox, an address, "this account" say so; "your account" says that it is ours. Where nothing says it there, it is
 //! nobody's in particular: such mail goes elsewhere or waits, which harms least.
 
-use crate::mail::{Answer, Fault, Named, Phase};
-
-/// "550 5.7.54 Unable to relay recipient in non-accepted domain" (Exchange), `554 5.7.1 <a@b>: Relay access denied`
-/// (Postfix), "550 relay not permitted" (Exim), "553 sorry, that domain isn't in my list of allowed rcpthosts" (qmail).
-const RELAY: [&str; 14] = [
-    "relay access denied",
-    "relaying denied",
-    "relaying is denied",
-    "relay denied",
-    "unable to relay",
-    "cannot relay",
-    "do not relay",
-    "relay not permitted",
-    "relaying not permitted",
-    "relaying not allowed",
-    "relaying is not allowed",
-    "not permitted to relay",
-    "relaying prohibited",
-    "allowed rcpthosts",
-];
-
-/// RFC 5321 section 4.2.3 and how servers word it; what comes with other codes too.
-const COMMAND: [&str; 11] = [
-    "command unrecognized",
-    "unrecognized command",
-    "command unrecognised",
-    "unrecognised command",
-    "unknown command",
-    "command unknown",
-    "command not recognized",
-    "command not recognised",
-    "command not implemented",
-    "bad sequence of commands",
-    "bad command sequence",
-];
-
-/// Postfix says at RCPT what it holds against who connects: `554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access
-/// denied`, `550 5.7.1 <c>: Helo command rejected: Host not found`. Others: "550 5.7.1 Mail from your IP is blocked".
-const HOST: [&str; 6] = [
-    "client host rejected",
-    "client host [",
-    "helo command rejected",
-    "your ip",
-    "unauthorized ip address",
-    "unauthorised ip address",
-];
-
-/// What is asked of a client and not of a mail: "550 5.7.1 Client was not authenticated" (Exchange), "550 Please turn on
-/// SMTP Authentication in your mail client" (Exim), "550 Unauthenticated senders not allowed" (SendGrid), "554 Access denied:
-/// User is not authorized to perform ses:SendRawEmail" (SES).
-const LOGIN: [&str; 8] = [
-    "unauthenticated senders",
-    "is not authorized to perform",
-    "client was not authenticated",
-    "authentication required",
-    "authentication is required",
-    "turn on smtp authentication",
-    "must authenticate",
-    "please authenticate",
-];
-
-/// "550 5.7.1 Maximum credits exceeded" (SendGrid).
-const CREDITS: [&str; 4] = ["credits exceeded", "credits are used up", "no credits left", "out of credits"];
-
-/// "550 5.7.60 SMTP; Client does not have permissions to send as this sender" (Exchange), "554 5.2.252 SendAsDenied; a@b
-/// not allowed to send as c@d" (Microsoft 365).
-const SEND_AS: [&str; 6] = [
-    "permissions to send as",
-    "permission to send as",
-    "allowed to send as",
-    "authorized to send as",
-    "permitted to send as",
-    "sendasdenied",
-];
-
-/// "Sending suspended for this account", and other words that leave out whose it is.
-const SENDING: [&str; 9] = [
-    "sending paused",
-    "sending is paused",
-    "sending has been paused",
-    "sending suspended",
-    "sending is suspended",
-    "sending has been suspended",
-    "sending disabled",
-    "sending is disabled",
-    "sending has been disabled",
-];
+use super::phrases::About;
+use super::words::Words;
+use crate::mail::{Fault, Named, Phase};
 
 /// What becomes of an account.
 const STATES: [&str; 14] = [
@@ -153,34 +69,31 @@ const BETWEEN: [&str; 26] = [
 /// So many of those at most, and one word more: the account's name.
 const BETWEEN_MAX: usize = 5;
 
-/// Whose fault a refusal is that is not the mail's own. `taken_beside`: at RCPT, others in the same transaction were
-/// taken, so that no word there is about us.
-pub(super) fn whose(phase: Phase, answer: &Answer, taken_beside: bool) -> Option<Fault> {
-    let text = answer.text.to_ascii_lowercase();
-    let has = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
-    let told = |codes: &[[u8; 3]]| answer.enhanced.is_some_and(|enhanced| codes.contains(&enhanced));
+/// Whose fault a refusal is that is not the mail's own, by the rows of the table in its order. `taken_beside`: at RCPT,
+/// others in the same transaction were taken.
+pub(super) fn whose(phase: Phase, words: &Words<'_>, taken_beside: bool) -> Option<Fault> {
+    let told = |codes: &[[u8; 3]]| words.enhanced().is_some_and(|enhanced| codes.contains(&enhanced));
     match phase {
         Phase::Auth | Phase::Mail | Phase::Rcpt | Phase::Data | Phase::Body | Phase::Dot => {}
         Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Token | Phase::Answer => {
             return None;
         }
     }
-    if has(&SEND_AS) || told(&[[5, 7, 60], [5, 2, 252]]) {
-        return Some(Fault::Sender(named(phase)));
+    let says = |about| words.says(about);
+    // A mailbox has a quota too.
+    let of_recipient = phase == Phase::Rcpt && (words.of_mailbox() || is_about_recipient(&words.text));
+    match () {
+        () if says(About::SendAs) || told(&[[5, 7, 60], [5, 2, 252]]) => Some(Fault::Sender(named(phase))),
+        () if says(About::Sender) && words.lasting() => Some(Fault::Sender(Named::Envelope)),
+        () if says(About::Login) => Some(Fault::Account),
+        () if (says(About::Credits) || says(About::Activation)) && !of_recipient => Some(Fault::Account),
+        () if says(About::Relay) || told(&[[5, 7, 54]]) => Some(Fault::Path),
+        () if says(About::Command) || says(About::Host) => Some(Fault::Path),
+        () if phase <= Phase::Rcpt && words.lists_an_address() && !of_recipient => Some(Fault::Path),
+        () if says(About::Sending) => Some(Fault::Account),
+        () if says(About::Suspension) && !of_recipient => Some(Fault::Path),
+        () => account(phase, words, taken_beside),
     }
-    // Postfix says only at RCPT, or later, what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender
-    // address rejected: not owned by user app".
-    if answer.lasting() && has(&["sender address rejected"]) {
-        return Some(Fault::Sender(Named::Envelope));
-    }
-    if has(&LOGIN) || has(&CREDITS) {
-        return Some(Fault::Account);
-    }
-    // We are nobody there. Nor is it the whole account's fault: it may carry other domains.
-    if has(&RELAY) || told(&[[5, 7, 54]]) || has(&COMMAND) || has(&HOST) {
-        return Some(Fault::Path);
-    }
-    account(phase, answer, &text, taken_beside)
 }
 
 /// What the server has seen of a message by then: at MAIL and RCPT the envelope alone.
@@ -188,11 +101,10 @@ fn named(phase: Phase) -> Named {
     if phase < Phase::Data { Named::Envelope } else { Named::From }
 }
 
-fn account(phase: Phase, answer: &Answer, text: &str, taken_beside: bool) -> Option<Fault> {
-    let sending = SENDING.iter().any(|phrase| text.contains(phrase));
-    let owner = stopped_account(text);
-    let owner = if sending { Owner::Ours } else { owner? };
-    let of_an_address = matches!(answer.enhanced, Some([_, 1 | 2, _]));
+fn account(phase: Phase, words: &Words<'_>, taken_beside: bool) -> Option<Fault> {
+    let text = &words.text[..];
+    let owner = stopped_account(text)?;
+    let of_an_address = matches!(words.enhanced(), Some([_, 1 | 2, _]));
     let names_address = text.contains('@');
     let of_recipient = of_an_address || is_about_recipient(text);
     match (phase, owner) {
@@ -202,7 +114,9 @@ fn account(phase: Phase, answer: &Answer, text: &str, taken_beside: bool) -> Opt
         (Phase::Mail, _) if of_an_address || names_address => None,
         (Phase::Mail | Phase::Auth, _) => Some(Fault::Account),
         (Phase::Rcpt, Owner::Shown) => None,
-        (Phase::Rcpt, _) if of_recipient || names_address || taken_beside => None,
+        (Phase::Rcpt, _) if of_recipient || names_address => None,
+        // Ours would not have had the others taken; but a user may be the recipient.
+        (Phase::Rcpt, _) if taken_beside && words.word(|word| word == "user") => None,
         (Phase::Rcpt, _) => Some(Fault::Path),
         // Yahoo, after the dot: "554 delivery error: dd Sorry, your message to a@b cannot be delivered. This account has
         // been disabled or discontinued".
@@ -290,6 +204,7 @@ fn owner(before: &[&str]) -> Owner {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::Answer;
 
     fn answer(code: u16, enhanced: Option<[u8; 3]>, text: &str) -> Answer {
         Answer { code, enhanced, text: text.into() }
@@ -324,18 +239,30 @@ mod tests {
     }
 
     #[test]
-    fn beside_one_that_is_taken_a_suspended_account_is_not_ours() {
-        let bare = answer(550, None, "user account suspended");
-        assert_eq!(whose(Phase::Rcpt, &bare, false), Some(Fault::Path));
-        assert_eq!(whose(Phase::Rcpt, &bare, true), None);
-        let ours = answer(550, None, "your account is suspended");
-        assert_eq!(whose(Phase::Rcpt, &ours, true), Some(Fault::Account));
+    fn beside_one_that_is_taken_a_suspended_user_is_the_recipient() {
+        for (text, alone, beside) in [
+            ("user account suspended", Some(Fault::Path), None),
+            ("account suspended", Some(Fault::Path), Some(Fault::Path)),
+            ("your account is suspended", Some(Fault::Account), Some(Fault::Account)),
+            ("this account is suspended", None, None),
+            ("recipient's account suspended", None, None),
+            ("transaction failed : suspended", Some(Fault::Path), Some(Fault::Path)),
+            ("please activate your account", Some(Fault::Account), Some(Fault::Account)),
+            ("[192.0.2.1] blacklisted", Some(Fault::Path), Some(Fault::Path)),
+            ("the recipient has your address 192.0.2.1 on a blocklist", None, None),
+        ] {
+            let answer = answer(550, None, text);
+            let words = Words::of(&answer);
+            assert_eq!(whose(Phase::Rcpt, &words, false), alone, "{text}");
+            assert_eq!(whose(Phase::Rcpt, &words, true), beside, "{text}");
+        }
     }
 
     #[test]
     fn before_a_mail_is_begun_nothing_is_read_into_words() {
         for phase in [Phase::Banner, Phase::Ehlo, Phase::Token] {
-            assert_eq!(whose(phase, &answer(554, None, "account suspended"), false), None);
+            let answer = answer(554, None, "account suspended");
+            assert_eq!(whose(phase, &Words::of(&answer), false), None);
         }
     }
 }

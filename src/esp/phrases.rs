@@ -1,0 +1,250 @@
+//! The phrases by which SMTP servers say what a code alone does not, and what each is about: one table, in the order in
+//! which it counts. The first row that a refusal's words are in says whose fault it is, where `smtp::read` has found no
+//! code that says more. In lower case; `'` and `"` as servers write them.
+
+use super::words::Words;
+
+/// What a phrase is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    /// Our right to send in this name: the sender's.
+    SendAs,
+    /// The sender's address itself.
+    Sender,
+    /// What is asked of a client and not of a mail: the account's.
+    Login,
+    /// What the account has paid for.
+    Credits,
+    /// The account, which somebody has to activate or prove first.
+    Activation,
+    /// Our right to relay there: we are nobody to it. Not the whole account's fault, which may carry other domains.
+    Relay,
+    /// A command, and not what it named.
+    Command,
+    /// Our host, or its address.
+    Host,
+    /// The sending of the account, which is stopped.
+    Sending,
+    /// A transaction that is suspended, without a word of whose.
+    Suspension,
+    /// Connections at a time: the house is full.
+    Place,
+    /// How fast or how much we may send, also where it is said with a lasting code.
+    Limit,
+    /// Whom the mail is from, which is not set up there.
+    Unverified,
+}
+
+/// The table. Rows up to [`About::Suspension`] are whole answers, see `stopped`; the others are asked for where
+/// `smtp::read` says.
+pub(super) const TABLE: [(About, &[&str]); 13] = [
+    // "550 5.7.60 SMTP; Client does not have permissions to send as this sender" (Exchange), "554 5.2.252 SendAsDenied;
+    // a@b not allowed to send as c@d" (Microsoft 365).
+    (
+        About::SendAs,
+        &[
+            "permissions to send as",
+            "permission to send as",
+            "allowed to send as",
+            "authorized to send as",
+            "permitted to send as",
+            "sendasdenied",
+        ],
+    ),
+    // Postfix says only at RCPT, or later, what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender
+    // address rejected: not owned by user app".
+    (About::Sender, &["sender address rejected"]),
+    // "550 5.7.1 Client was not authenticated" (Exchange), "550 Please turn on SMTP Authentication in your mail client"
+    // (Exim), "550 Unauthenticated senders not allowed" (SendGrid), "554 Access denied: User is not authorized to perform
+    // ses:SendRawEmail" (SES).
+    (
+        About::Login,
+        &[
+            "unauthenticated senders",
+            "is not authorized to perform",
+            "client was not authenticated",
+            "authentication required",
+            "authentication is required",
+            "turn on smtp authentication",
+            "must authenticate",
+            "please authenticate",
+        ],
+    ),
+    // "550 5.7.1 Maximum credits exceeded" (SendGrid), "451 not enough credits".
+    (
+        About::Credits,
+        &[
+            "credits exceeded",
+            "credits are used up",
+            "credits used up",
+            "no credits",
+            "out of credits",
+            "not enough credits",
+            "insufficient credits",
+            "account quota",
+            "quota for your account",
+            "quota of your account",
+            "your account has exceeded its quota",
+            "your account is over quota",
+        ],
+    ),
+    // "554 5.7.1 Please activate your account".
+    (
+        About::Activation,
+        &[
+            "activate your account",
+            "activate your smtp account",
+            "activation of your account",
+            "verify your account",
+            "confirm your account",
+        ],
+    ),
+    // "550 5.7.54 Unable to relay recipient in non-accepted domain" (Exchange), "554 5.7.1 <a@b>: Relay access denied"
+    // (Postfix), "550 relay not permitted" (Exim), "553 sorry, that domain isn't in my list of allowed rcpthosts" (qmail).
+    (
+        About::Relay,
+        &[
+            "relay access denied",
+            "relaying denied",
+            "relaying is denied",
+            "relay denied",
+            "unable to relay",
+            "cannot relay",
+            "do not relay",
+            "relay not permitted",
+            "relaying not permitted",
+            "relaying not allowed",
+            "relaying is not allowed",
+            "not permitted to relay",
+            "relaying prohibited",
+            "allowed rcpthosts",
+        ],
+    ),
+    // RFC 5321 section 4.2.3 and how servers word it; what comes with other codes too.
+    (
+        About::Command,
+        &[
+            "command unrecognized",
+            "unrecognized command",
+            "command unrecognised",
+            "unrecognised command",
+            "unknown command",
+            "command unknown",
+            "command not recognized",
+            "command not recognised",
+            "command not implemented",
+            "bad sequence of commands",
+            "bad command sequence",
+        ],
+    ),
+    // Postfix says at RCPT what it holds against who connects: "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access
+    // denied", "550 5.7.1 <c>: Helo command rejected: Host not found". Others: "550 5.7.1 Mail from your IP is blocked".
+    // And see [`Words::lists_an_address`].
+    (
+        About::Host,
+        &[
+            "client host rejected",
+            "client host [",
+            "helo command rejected",
+            "your ip",
+            "unauthorized ip address",
+            "unauthorised ip address",
+        ],
+    ),
+    // "Sending suspended for this account", and other words that leave out whose it is.
+    (
+        About::Sending,
+        &[
+            "sending paused",
+            "sending is paused",
+            "sending has been paused",
+            "sending suspended",
+            "sending is suspended",
+            "sending has been suspended",
+            "sending disabled",
+            "sending is disabled",
+            "sending has been disabled",
+        ],
+    ),
+    // "554 Transaction failed : suspended".
+    (
+        About::Suspension,
+        &["transaction failed : suspended", "transaction failed: suspended", "transaction suspended"],
+    ),
+    // "421 4.7.0 Too many concurrent connections", "421 Too many concurrent SMTP connections" (SES), "421 4.3.2 The maximum
+    // number of concurrent server connections has exceeded a limit" (Exchange), "421 Too many connections from your IP".
+    (
+        About::Place,
+        &[
+            "too many connections",
+            "too many concurrent",
+            "too many simultaneous",
+            "too many open connections",
+            "too many sessions",
+            "concurrent connections",
+            "concurrent server connections",
+            "simultaneous connections",
+            "number of connections",
+            "connection limit",
+            "connections limit",
+            "max connections",
+        ],
+    ),
+    // "554 Throttling failure: Maximum sending rate exceeded" (SES), "550 5.7.1 rate limit exceeded".
+    (
+        About::Limit,
+        &[
+            "submission quota",
+            "throttling failure",
+            "sending rate",
+            "sending limit",
+            "sending quota",
+            "rate limit",
+            "rate-limit",
+            "limit exceeded for your account",
+            "exceeded your quota",
+            "exceeded your limit",
+            "exceeded the quota for your account",
+            "too many messages",
+            "too many emails",
+            "too many connections",
+            "too many concurrent",
+        ],
+    ),
+    // SES: "554 Message rejected: Email address is not verified. The following identities failed the check"; SendGrid: "550
+    // The from address does not match a verified Sender Identity".
+    (
+        About::Unverified,
+        &[
+            "is not verified",
+            "domain not verified",
+            "sender not verified",
+            "verified sender identity",
+            "sender not allowed",
+            "not allowed to send",
+        ],
+    ),
+];
+
+impl Words<'_> {
+    /// Whether one of the phrases about it stands there.
+    pub fn says(&self, about: About) -> bool {
+        let rows = TABLE.iter().filter(|(of, _)| *of == about);
+        rows.flat_map(|(_, phrases)| *phrases).any(|phrase| self.has(phrase))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_each_row_once_and_its_phrases_as_they_are_looked_for() {
+        for (n, (about, phrases)) in TABLE.iter().enumerate() {
+            assert!(TABLE[..n].iter().all(|(other, _)| other != about), "{about:?} twice");
+            for phrase in *phrases {
+                assert_eq!(**phrase, phrase.to_ascii_lowercase(), "{about:?}");
+            }
+        }
+    }
+}
