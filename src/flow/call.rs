@@ -76,6 +76,15 @@ pub(super) struct Times {
     pub(super) started: Timestamp,
     /// It was answered.
     pub(super) answered: Timestamp,
+/// A call on its connection, whichever door it goes by.
+#[derive(Clone, Copy)]
+struct Ride<'a> {
+    outlet: &'a Outlet,
+    connection: usize,
+    call: &'a Call,
+    parcel: Parcel<'a>,
+}
+
     /// How long before the answer the message was handed over.
     pub(super) handed_over: Option<Duration>,
 }
@@ -148,7 +157,10 @@ impl Courier {
         let started = self.clock.now();
         let said = match compose(&*call.line.esp, parcel, started) {
             Err(unfit) => Said::unfit(&unfit.0, recipients.len()),
-            Ok(request) => match self.by_its_doors(outlet, connection, &call, parcel, request).await {
+            Ok(request) => match self
+                .by_its_doors(Ride { outlet, connection, call: &call, parcel }, request)
+                .await
+            {
                 Ok(said) => said,
                 Err(unanswered) => return self.go_on(outlet, connection, call, unanswered, started).await,
             },
@@ -195,18 +207,11 @@ impl Courier {
     }
 
     /// Asks, and where the API says that it cannot carry it, by the ESP's other door as well.
-    async fn by_its_doors(
-        &self,
-        outlet: &Outlet,
-        connection: usize,
-        call: &Call,
-        parcel: Parcel<'_>,
-        request: Request,
-    ) -> Result<Said, Unanswered> {
-        let first = self.by_one_door(outlet, connection, call, parcel, request).await?;
-        match self.other_door(call, parcel, &first) {
+    async fn by_its_doors(&self, ride: Ride<'_>, request: Request) -> Result<Said, Unanswered> {
+        let first = self.by_one_door(ride, request).await?;
+        match self.other_door(ride.call, ride.parcel, &first) {
             Some(request) => {
-                let second = self.by_one_door(outlet, connection, call, parcel, request).await?;
+                let second = self.by_one_door(ride, request).await?;
                 Ok(second.after(first))
             }
             None => Ok(first),
@@ -214,14 +219,8 @@ impl Courier {
     }
 
     /// One exchange, seen by the gate, and what was said in it; one without an answer is still in flight.
-    async fn by_one_door(
-        &self,
-        outlet: &Outlet,
-        connection: usize,
-        call: &Call,
-        parcel: Parcel<'_>,
-        request: Request,
-    ) -> Result<Said, Unanswered> {
+    async fn by_one_door(&self, ride: Ride<'_>, request: Request) -> Result<Said, Unanswered> {
+        let Ride { outlet, connection, call, parcel } = ride;
         let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
         let watch = Watch::that_listens(self.abort.clone(), hold);
         let (message, rule) = (Arc::clone(&call.message), call.rule.clone());
