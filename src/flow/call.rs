@@ -16,7 +16,7 @@ use super::setup::Line;
 use super::unfit;
 use super::whole::Whole;
 use crate::address::Address;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, monotonic};
 use crate::esp::{self, Esp, Parcel};
 use crate::journal;
 use crate::mail::body::SPILL_OCTETS;
@@ -33,10 +33,6 @@ const HEARD_AT_STOP: Duration = Duration::from_secs(9);
 const END_OF_ANSWER: Duration = Duration::from_secs(1);
 /// After this what this machine had too little of is tried again.
 const MEANS_PAUSE: Duration = Duration::from_secs(2);
-
-/// Where an ESP is full and no fewer connections are to be used, it may not know yet that one has gone: it is asked again
-/// after this.
-const SEAT_PAUSE: Duration = Duration::from_millis(250);
 
 /// A begun attempt on its way to a free connection.
 #[derive(Debug)]
@@ -76,6 +72,10 @@ pub(super) struct Times {
     pub(super) started: Timestamp,
     /// It was answered.
     pub(super) answered: Timestamp,
+    /// How long before the answer the message was handed over.
+    pub(super) handed_over: Option<Duration>,
+}
+
 /// A call on its connection, whichever door it goes by.
 #[derive(Clone, Copy)]
 struct Ride<'a> {
@@ -83,10 +83,6 @@ struct Ride<'a> {
     connection: usize,
     call: &'a Call,
     parcel: Parcel<'a>,
-}
-
-    /// How long before the answer the message was handed over.
-    pub(super) handed_over: Option<Duration>,
 }
 
 /// What was said to a call, read for each of its recipients.
@@ -154,7 +150,7 @@ impl Courier {
         let Some((call, whole)) = self.readied(call).await else { return };
         let recipients = call.recipients();
         let parcel = call.parcel(&recipients, whole.octets());
-        let started = self.clock.now();
+        let (started, began) = (self.clock.now(), monotonic());
         let said = match compose(&*call.line.esp, parcel, started) {
             Err(unfit) => Said::unfit(&unfit.0, recipients.len()),
             Ok(request) => match self
@@ -174,9 +170,11 @@ impl Courier {
             if lost && let Some(lack) = watch.lack() {
                 return self.wait_for_means(outlet, call, lack).await;
             }
-            let others = call.line.wire.standing();
-            if let Some(words) = call.line.esp.full_house(reply).filter(|_| others > 0) {
-                return self.wait_for_seat(outlet, call, others, &words).await;
+            let met = (reply, &said.outcomes[..]);
+            if !(lost && watch.given_up())
+                && let Some(no) = self.lacks_place(outlet, &call, met, began).await
+            {
+                return self.wait_for_seat(outlet, call, no).await;
             }
         }
         if said.outcomes.iter().all(|o| matches!(o, Outcome::Unfit { .. })) && call.can_part() {
@@ -273,21 +271,6 @@ impl Courier {
         tokio::select! {
             () = self.abort.wait() => {}
             () = tokio::time::sleep(MEANS_PAUSE) => {}
-        }
-    }
-
-    /// The ESP takes no further connection beside the others that stand: no attempt, and no word about the ESP. From now
-    /// on no more are used, and the call goes by one of them. Where none stands others have its places, and it is throttled.
-    async fn wait_for_seat(self: &Arc<Self>, outlet: &Outlet, call: Call, others: usize, said: &str) {
-        if !outlet.seats.full(others, said, self.clock.now()) {
-            tokio::select! {
-                () = self.abort.wait() => {}
-                () = tokio::time::sleep(SEAT_PAUSE) => {}
-            }
-        }
-        if let Some(call) = outlet.push_again(call) {
-            self.take_back(&[call]).await;
-            self.look_now();
         }
     }
 

@@ -12,7 +12,7 @@ use crate::clock::{Timestamp, monotonic};
 use crate::journal::{self, Alert};
 use crate::mail::from::Whose;
 use crate::mail::{Fault, Message, Named, Outcome, ReversePath, Rule, Throttle, Watch};
-use crate::router::{Admits, Gate, Guard, PassedOver, Sign};
+use crate::router::{Admits, Gate, Guard, PassedOver, Sign, Steadiness};
 use crate::store::Suspension;
 
 /// What has not moved for so long, while nothing else was answered, hangs…
@@ -44,6 +44,7 @@ pub struct Gatehouse {
     /// for in parts from then on. A limit that is raised later costs no more than a few transactions.
     recipients_max: AtomicU32,
     shut: Alert,
+    steadiness: Mutex<Steadiness>,
     systemic: Alert,
     contents: Alert,
     blamed: Alert,
@@ -117,7 +118,9 @@ pub struct Flying {
 struct Flight {
     /// One place a connection.
     calls: Vec<Option<Flying>>,
+    /// When it last answered, or began.
     answered_at: Instant,
+    answered: bool,
     /// Seconds that an answer takes; the last eight weigh most.
     usual_seconds: f64,
     last_error: Option<(Timestamp, String)>,
@@ -133,6 +136,7 @@ impl Gatehouse {
             flight: Mutex::new(Flight {
                 calls,
                 answered_at: monotonic(),
+                answered: false,
                 usual_seconds: 0.0,
                 last_error: None,
             }),
@@ -140,6 +144,7 @@ impl Gatehouse {
             any_stop: AtomicBool::new(false),
             recipients_max: AtomicU32::new(u32::MAX),
             shut: Alert::new("esp_shut"),
+            steadiness: Mutex::default(),
             systemic: Alert::new("esp_refuses_everybody"),
             contents: Alert::new("esp_refuses_every_message"),
             blamed: Alert::new("request_refused"),
@@ -227,6 +232,7 @@ impl Gatehouse {
             self.any_stop.store(stops.any(), Ordering::Release);
         }
         *self.gate() = Gate::new(now);
+        *self.steadiness.lock().unwrap_or_else(PoisonError::into_inner) = Steadiness::default();
         self.shut.clear(format_args!("{}: opened by an operator", self.esp));
         self.systemic.clear(format_args!("{}: opened by an operator", self.esp));
         self.contents.clear(format_args!("{}: opened by an operator", self.esp));
@@ -241,6 +247,12 @@ impl Gatehouse {
     /// Its words when it last failed, and when.
     pub fn last_error(&self) -> Option<(Timestamp, String)> {
         self.flight().last_error.clone()
+    }
+
+    /// When it last answered a call, whatever the answer was.
+    pub fn answered_at(&self) -> Option<Instant> {
+        let flight = self.flight();
+        flight.answered.then_some(flight.answered_at)
     }
 
     /// Its gate's state in a word.
@@ -320,13 +332,13 @@ impl Gatehouse {
                 flight.last_error = Some((now, said.to_owned()));
             }
             if let Some((Sign::Alive, _)) = sign {
-                flight.answered_at = monotonic();
+                (flight.answered_at, flight.answered) = (monotonic(), true);
                 flight.usual_seconds += (took.as_secs_f64() - flight.usual_seconds) / 8.0;
             }
         }
         if let Some((sign, said)) = sign {
             let changed = self.gate().note(sign, said, now);
-            judged.alerts.extend(self.tell(changed));
+            judged.alerts.extend(self.tell(changed, now));
         }
         judged
     }
@@ -346,7 +358,7 @@ impl Gatehouse {
         }
         let Some(still_for) = hung.iter().map(Watch::still_for).max() else { return (hung, None) };
         let changed = self.gate().note(Sign::Hang, &format!("nothing has moved for {still_for:.1?}"), now);
-        (hung, self.tell(changed))
+        (hung, self.tell(changed, now))
     }
 
     /// Whether its free check is due; the caller makes it.
@@ -359,17 +371,28 @@ impl Gatehouse {
         self.gate().checked(result, now);
     }
 
-    fn tell(&self, changed: bool) -> Option<(&'static str, String)> {
+    fn tell(&self, changed: bool, now: Timestamp) -> Option<(&'static str, String)> {
         if !changed {
             return None;
         }
-        match self.why_shut() {
+        let why = self.why_shut();
+        let is_over = {
+            let mut steadiness = self.steadiness.lock().unwrap_or_else(PoisonError::into_inner);
+            match why {
+                Some(_) => steadiness.shuts(now),
+                None => steadiness.opens(now),
+            }
+            steadiness.is_steady(now)
+        };
+        match why {
             Some(why) => {
                 let words = format!("{}: no mail goes there: {why}", self.esp);
                 self.shut.raise(&words).then_some(("esp_shut", words))
             }
             None => {
-                self.shut.clear(format_args!("{}: takes mail again", self.esp));
+                if is_over {
+                    self.shut.clear(format_args!("{}: takes mail again", self.esp));
+                }
                 None
             }
         }
@@ -380,6 +403,17 @@ impl Gatehouse {
         let mut judged = Judged { systemic: vec![false; met.outcomes.len()], alerts: Vec::new() };
         if met.outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. }))
             && !self.any_stop.load(Ordering::Acquire)
+    /// Ends the alert of a gate that was shut again and again, once it has stayed open.
+    pub fn look_at_alert(&self, now: Timestamp) {
+        if !self.shut.raised() || self.why_shut().is_some() {
+            return;
+        }
+        let steady = self.steadiness.lock().unwrap_or_else(PoisonError::into_inner).is_steady(now);
+        if steady {
+            self.shut.clear(format_args!("{}: takes mail again, and has for a while", self.esp));
+        }
+    }
+
         {
             return judged;
         }

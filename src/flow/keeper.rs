@@ -149,6 +149,7 @@ impl Courier {
                 self.tasks.spawn(async move {
                     let met = tokio::select! {
                         () = courier.stop.cancelled() => return,
+            outlet.gate.look_at_alert(now);
                         checked = line.wire.check() => checked.met,
                     };
                     if courier.is_spoken_to_by(&outlet, &line) {

@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod compose;
 pub mod courier;
 pub mod desk;
+mod full;
 pub mod gatehouse;
 pub mod intake;
 pub mod keeper;

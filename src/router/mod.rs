@@ -8,6 +8,7 @@ pub mod quota;
 pub mod rules;
 #[cfg(test)]
 mod search;
+pub mod steadiness;
 pub mod step;
 
 pub use choose::{Candidate, Choice, PassedOver, Ties, choose};
@@ -16,4 +17,5 @@ pub use guard::Guard;
 pub use pace::Pace;
 pub use quota::{Lack, Quota};
 pub use rules::{Carries, Rules};
+pub use steadiness::Steadiness;
 pub use step::{Situation, next_step};

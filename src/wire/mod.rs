@@ -52,6 +52,11 @@ pub trait Wire: Send + Sync + Debug {
         0
     }
 
+    /// The other side has said that one connection is too many: one that is idle goes, bounded in time.
+    fn let_one_go(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// Says goodbye on idle connections, bounded in time; what is in use ends by itself.
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async {})

@@ -62,6 +62,10 @@ impl Wire for Ways {
         self.smtp.standing()
     }
 
+    fn let_one_go(&self) -> BoxFuture<'_, ()> {
+        self.smtp.let_one_go()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             join(self.api.close(), self.smtp.close()).await;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::failover::subjects;
 use crate::support::mailgen::plain;
 use crate::support::upstream::Manner;
+use crate::support::wait::side_by_side;
 use crate::support::{Fault, Point, Relay, Upstream, wait_until};
 
 const ONCE: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1h\"\n";
@@ -29,8 +30,19 @@ fn submit_all(relay: &Relay) -> Vec<String> {
 
 #[test]
 fn two_places_carry_what_ten_connections_were_to_carry() {
-    for said in ["421 4.7.0 Too many concurrent connections", "554 Maximum number of connections exceeded"] {
-        let a = with_places(2, said);
+    let ways = [
+        ("421 4.7.0 Too many concurrent connections", false),
+        ("554 Maximum number of connections exceeded", false),
+        // Without a word of why.
+        ("421", false),
+        ("", false),
+        ("554 no SMTP service here", false),
+        // At MAIL.
+        ("421 4.7.0 Too many concurrent connections", true),
+        ("451 4.3.0 Too many connections, try again later", true),
+    ];
+    side_by_side(ways, |(said, full_at_mail)| {
+        let a = Upstream::with(Manner { full: Some((2, said)), full_at_mail, ..Manner::default() });
         a.fail_always(Point::Dot, Fault::Slow(Duration::from_millis(20)));
         let relay = Relay::setup().upstream(&a, "max_connections = 10").tables(ONCE).start();
         let began = monotonic();
@@ -53,7 +65,7 @@ fn two_places_carry_what_ten_connections_were_to_carry() {
         assert!(!relay.log().contains("esp_shut"), "{}", relay.log());
         relay.cli(&["esp", "resume", "up1"]).must(0);
         assert_eq!(esp(&relay).get("learnt_connections"), None, "an operator says that it has grown");
-    }
+    });
 }
 
 #[test]

@@ -96,8 +96,10 @@ pub struct Manner {
     pub lax_data: bool,
     /// Takes so many recipients a transaction, 452 for the rest.
     pub recipients_max: usize,
-    /// Takes so many connections at a time; to more it says this and closes.
+    /// Takes so many connections at a time; to more it says this, where it is something, and closes.
     pub full: Option<(usize, &'static str)>,
+    /// To those it says so at MAIL; only 421 closes.
+    pub full_at_mail: bool,
     /// Of each connection: a small one fills up where it is not read.
     pub receive_buffer: Option<usize>,
     /// Its own port; a free one without.
@@ -123,6 +125,7 @@ impl Default for Manner {
             lax_data: false,
             recipients_max: usize::MAX,
             full: None,
+            full_at_mail: false,
             receive_buffer: None,
             port: None,
             auth_refused: "535 5.7.8 no",
@@ -431,12 +434,13 @@ impl Session {
             self.line.tls_as_server(tls::pki().server())?;
             self.tls = true;
         }
-        if let Some((most, said)) = self.manner.full
-            && self.shared.open.lock().unwrap().keys().filter(|number| **number <= self.number).count() > most
-        {
+        if let Some(said) = self.has_no_place().filter(|_| !self.manner.full_at_mail) {
             // It has had no place.
             self.shared.open.lock().unwrap().remove(&self.number);
-            return self.line.write(format!("{said}\r\n").as_bytes());
+            return match said {
+                "" => Ok(()),
+                said => self.line.write(format!("{said}\r\n").as_bytes()),
+            };
         }
         let greeting = self.manner.greeting.clone();
         if !self.answer(&[Point::Banner], &greeting)? {
@@ -450,6 +454,13 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// What is said to a connection that is one too many.
+    fn has_no_place(&self) -> Option<&'static str> {
+        let (most, said) = self.manner.full?;
+        let open = self.shared.open.lock().unwrap();
+        (open.keys().filter(|number| **number <= self.number).count() > most).then_some(said)
     }
 
     fn command(&mut self, line: &str) -> Next {
@@ -613,6 +624,9 @@ impl Session {
         let mail = line.split_once(':').map(|(_, a)| a.trim().to_owned()).unwrap_or_default();
         let named = self.named(|point| matches!(point, Point::MailOf(who) if mail.contains(who)));
         let points: Vec<Point> = named.into_iter().chain([Point::Mail]).collect();
+        if let Some(said) = self.has_no_place().filter(|_| self.manner.full_at_mail) {
+            return self.go_wrong(Fault::Reply(said), "");
+        }
         self.transaction = Some(Transaction::new(mail));
         self.answer(&points, "250 2.1.0 ok")
     }

@@ -352,3 +352,29 @@ async fn the_fifth_message_in_a_row_refused_for_its_content_is_told_and_still_bo
     }
     assert_eq!(refuse(4).alerts.len(), 1, "it is told anew");
 }
+
+#[tokio::test]
+async fn a_gate_that_is_shut_again_and_again_is_one_trouble_and_told_as_one() {
+    let house = Gatehouse::new("a", 1, T0);
+    let at = |seconds| T0.plus(Duration::from_secs(seconds));
+    let mut told = 0;
+    for cycle in 0..20 {
+        let (shuts, opens) = (at(cycle * 15), at(cycle * 15 + 6));
+        for _ in 0..3 {
+            let closed = refused(Fault::Path, None);
+            told += house.returns(&met(&[closed]), Duration::ZERO, shuts, true).alerts.len();
+        }
+        assert!(house.why_shut().is_some() && house.takes_check(opens), "{cycle}");
+        house.checked(Ok(()), opens);
+        assert!(house.take_probe());
+        house.returns(&met(&[accepted()]), Duration::ZERO, opens, true);
+        assert_eq!(house.why_shut(), None);
+        house.look_at_alert(opens);
+        assert_eq!(house.shut.raised(), cycle > 0, "the first time it was over at once");
+    }
+    assert_eq!(told, 2, "and once more when it came back");
+    house.look_at_alert(at(291 + 599));
+    assert!(house.shut.raised());
+    house.look_at_alert(at(291 + 600));
+    assert!(!house.shut.raised(), "it has been well for a while");
+}

@@ -206,6 +206,16 @@ impl Wire for SmtpWire {
         self.means.standing.number()
     }
 
+    fn let_one_go(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(mut connection) = self.pool.take() {
+                // It never had the place of one.
+                connection.place.let_in = false;
+                pool::goodbye(connection).await;
+            }
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.pool.close())
     }
