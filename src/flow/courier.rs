@@ -17,6 +17,7 @@ use super::choice::{Chosen, Wish};
 use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending, PendingQueue};
 use super::setup::{self, Carrier, Setup};
+use super::waiters::Waiters;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
 use crate::mail::{
@@ -47,6 +48,7 @@ pub struct Courier {
     pub(super) mint: Arc<IdMint>,
     pub(super) budget: Arc<Budget>,
     pending: Mutex<PendingQueue>,
+    waiters: Mutex<Waiters>,
     /// Rung when there is something to do: room was freed, mail waits, a time has come.
     pub(super) wake: Arc<Notify>,
     pub(super) next_look_millis: AtomicI64,
@@ -107,6 +109,7 @@ impl Courier {
             stranded: Alert::new("esp_missing"),
             unfit: Alert::new("unfit_everywhere"),
             stop: CancellationToken::new(),
+            waiters: Mutex::default(),
         })
     }
 
@@ -285,6 +288,10 @@ impl Courier {
     pub(super) fn covered(&self, mut message: Message) -> Arc<Message> {
         message.body.permit = self.budget.take(message.body.head.len()).map(Arc::new);
         Arc::new(message)
+    pub(super) fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     }
 
     /// Starts no further call and un-begins those of which nothing was handed over: those that wait for a connection,

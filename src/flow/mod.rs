@@ -33,4 +33,5 @@ pub use setup::Setup;
 #[cfg(test)]
 mod tests;
 mod unfit;
+mod waiters;
 mod whole;

@@ -7,11 +7,14 @@ use std::time::Duration;
 use super::call::Call;
 use super::choice::{Chosen, NotChosen, Wish};
 use super::courier::Courier;
+use super::outlet::Load;
 use super::pending::{Passenger, Pending, PendingQueue};
-use super::setup::Setup;
+use super::setup::{Carrier, Setup};
+use super::waiters::Waiter;
 use crate::clock::Timestamp;
 use crate::journal;
 use crate::mail::delivery::{Begin, Unable};
+use crate::mail::from::Whose;
 use crate::mail::{AttemptId, DeliveryId, Lane, Message, MessageId, QueueState};
 use crate::router::{Choice, PassedOver, Ties};
 use crate::store::{BeginRequest, Beginning, Claim, PutOff, UnableAt};
@@ -26,7 +29,8 @@ const ASIDE_MAX: usize = 64;
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// A delivery that its ESP cannot repeat is looked at so often while its second hold lasts.
 const UNABLE_EVERY: Duration = Duration::from_secs(5);
-/// What no ESP can take now, though others of its lane move, is looked at again after so long at most.
+/// What no ESP can take now, though others of its lane move, is looked at again after so long at most, and as soon as one
+/// that it waits for takes mail again.
 const PUT_OFF_MAX: Duration = Duration::from_secs(60);
 
 /// What a look at the mail in memory found.
@@ -38,9 +42,17 @@ struct Taken {
     /// Bound to an ESP that cannot take them.
     unable: Vec<(UnableAt, String)>,
     /// No ESP can take them now.
-    put_off: Vec<PutOff>,
+    put_off: Vec<PutAside>,
     /// An ESP's rate leaves room then.
     again_at: Option<Timestamp>,
+}
+
+/// A group that no ESP can take now.
+#[derive(Debug)]
+struct PutAside {
+    waiter: Waiter,
+    /// ESPs that may take it before its time.
+    waits_for: Vec<Arc<str>>,
 }
 
 impl Courier {
@@ -62,6 +74,7 @@ impl Courier {
     /// Begins all that has room; gives the moment at which a rate leaves more.
     async fn round(self: &Arc<Self>) -> Option<Timestamp> {
         let mut again_at = None;
+        self.call_waiters().await;
         while !self.stop.is_cancelled() {
             let taken = self.take_batch();
             self.setup().carriers.iter().for_each(|c| self.refill(&c.outlet));
@@ -150,7 +163,7 @@ impl Courier {
                     aside.push(next);
                     break;
                 }
-                Err(NotChosen::Nowhere(choice)) => taken.put_off.extend(later(&next, &choice, now)),
+                Err(NotChosen::Nowhere(choice)) => taken.put_off.push(later(&next, &choice, setup, now)),
             }
         }
         aside.into_iter().rev().for_each(|pending| queue.put_back(pending));
@@ -179,7 +192,7 @@ impl Courier {
     }
 
     /// Writes what becomes of those that no ESP can take now.
-    async fn put_aside(&self, unable: Vec<(UnableAt, String)>, put_off: Vec<PutOff>) {
+    async fn put_aside(&self, unable: Vec<(UnableAt, String)>, put_off: Vec<PutAside>) {
         if !unable.is_empty() {
             let (items, whom): (Vec<UnableAt>, Vec<String>) = unable.into_iter().unzip();
             match self.store.unable(items.clone(), UNABLE_EVERY).await {
@@ -191,11 +204,46 @@ impl Courier {
                 Err(error) => journal::trouble("judging what its ESP cannot repeat", &error.to_string()),
             }
         }
-        if let Some(first) = put_off.iter().map(|p| p.until).min() {
-            match self.store.put_off(put_off).await {
-                Ok(_) => self.look_at(first),
-                Err(error) => journal::trouble("putting off what no ESP can take now", &error.to_string()),
+        let items: Vec<PutOff> = put_off.iter().flat_map(|aside| &aside.waiter.items).copied().collect();
+        let Some(first) = items.iter().map(|p| p.until).min() else { return };
+        match self.store.put_off(items).await {
+            Ok(_) => {
+                self.look_at(first);
+                let mut waiters = self.waiters();
+                put_off.into_iter().for_each(|aside| waiters.wait(aside.waiter, &aside.waits_for));
             }
+            Err(error) => journal::trouble("putting off what no ESP can take now", &error.to_string()),
+        }
+    }
+
+    /// What waits for an ESP that takes mail again is due now: as much at a time as has room there, so that one that
+    /// recovers is given no more than its share.
+    async fn call_waiters(&self) {
+        let (now, setup) = (self.clock.now(), self.setup());
+        let mut called = Vec::new();
+        {
+            let mut waiters = self.waiters();
+            if waiters.is_empty() {
+                return;
+            }
+            waiters.forget_but(|esp| setup.carrier(esp).is_some());
+            for esp in waiters.esps() {
+                let Some(Carrier { outlet, .. }) = setup.carrier(&esp) else { continue };
+                let load = |kind| Load { kind, recipients: 1, whole: false, whose: Whose::default() };
+                let takes = |kind| outlet.hindrance(load(kind), now).is_none();
+                let room = outlet.free().min(BEGIN_BATCH);
+                if room > 0 {
+                    called.extend(waiters.leave(&esp, room, now, takes));
+                }
+            }
+        }
+        if called.is_empty() {
+            return;
+        }
+        match self.store.put_off(called.iter().flat_map(|waiter| waiter.called(now)).collect()).await {
+            Ok(_) => self.look_at(now),
+            // Each has its time.
+            Err(error) => journal::trouble("calling what waits for an ESP", &error.to_string()),
         }
     }
 
@@ -368,21 +416,51 @@ impl Pending {
     }
 }
 
-/// When an ESP can first take it, as far as one says; in a minute at most.
-fn later(pending: &Pending, choice: &Choice, now: Timestamp) -> Vec<PutOff> {
-    let until = choice.passed_over.iter().filter_map(|(_, why)| match why {
+/// When it is looked at again: when an ESP can first take it, as far as one says; where its round has tried some, by the
+/// stream's schedule, since nothing is tried any more then (DELIVERY rule 8); in a minute at most.
+fn later(pending: &Pending, choice: &Choice, setup: &Setup, now: Timestamp) -> PutAside {
+    let told = choice.passed_over.iter().filter_map(|(_, why)| match why {
         PassedOver::Paused { until, .. } | PassedOver::Sender { until, .. } => Some(*until),
         PassedOver::Spent { until, .. } | PassedOver::Suspended { until, .. } => *until,
         _ => None,
     });
-    let latest = now.plus(PUT_OFF_MAX);
-    let until = until.min().unwrap_or(latest).clamp(now.plus(Duration::from_millis(1)), latest);
+    let message = &pending.message;
+    let round_ends = !pending.tried.is_empty();
+    let rounds = pending.passengers.iter().map(|p| p.rounds).min().unwrap_or(0);
+    let retry_in = setup.stream(&message.stream, message.kind).retry.nth(rounds + 1);
+    let latest = now.plus(if round_ends { PUT_OFF_MAX.min(retry_in) } else { PUT_OFF_MAX });
+    let soonest = now.plus(Duration::from_millis(1)).min(latest);
+    let until = told.min().unwrap_or(latest).clamp(soonest, latest);
     let of = |p: &Passenger| PutOff {
-        delivery: DeliveryId { message: pending.message.id, recipient: p.recipient },
+        delivery: DeliveryId { message: message.id, recipient: p.recipient },
         from: pending.from,
         until,
+        round_ends,
     };
-    pending.passengers.iter().map(of).collect()
+    let opens = choice.passed_over.iter().filter(|(_, why)| opens_for_all(why));
+    PutAside {
+        waiter: Waiter { items: pending.passengers.iter().map(of).collect(), until, kind: message.kind },
+        waits_for: opens
+            .filter_map(|(i, _)| Some(Arc::clone(&setup.carriers.get(*i)?.outlet.name)))
+            .collect(),
+    }
+}
+
+/// Whether it is over for all mail at a time: what is of a sender, or of this delivery, is not.
+fn opens_for_all(why: &PassedOver) -> bool {
+    match why {
+        PassedOver::Shut(_)
+        | PassedOver::Suspended { .. }
+        | PassedOver::AllPaused(_)
+        | PassedOver::Paused { .. }
+        | PassedOver::Spent { .. } => true,
+        PassedOver::Bound(_)
+        | PassedOver::Pinned(_)
+        | PassedOver::Tried
+        | PassedOver::Stream(_)
+        | PassedOver::Rule(_)
+        | PassedOver::Sender { .. } => false,
+    }
 }
 
 impl Claim {
@@ -391,5 +469,69 @@ impl Claim {
             && self.from == other.from
             && self.bound_to == other.bound_to
             && self.lane.rule == other.lane.rule
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::esp::sandbox::Sandbox;
+    use crate::flow::outlet::Outlet;
+    use crate::flow::setup::Line;
+    use crate::flow::tests::{message, reload};
+    use crate::mail::{Rule, StreamKind};
+    use crate::policy::streams::{RetrySchedule, RetryStep};
+    use crate::wire::SandboxWire;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn after(seconds: u64) -> Timestamp {
+        NOW.plus(Duration::from_secs(seconds))
+    }
+
+    /// Two ESPs, and retries after 3 s.
+    fn setup() -> Arc<Setup> {
+        let line = Arc::new(Line { esp: Box::new(Sandbox), wire: Arc::new(SandboxWire) });
+        let mut parts = reload::parts(&[("a", &line, 1), ("b", &line, 1)]);
+        let step = RetryStep { wait: Duration::from_secs(3), times: 1 };
+        parts.streams[0].retry = RetrySchedule::new(vec![step]).unwrap();
+        let clock = Arc::new(crate::clock::Manual::at(NOW));
+        Setup::new(1, parts, |esp| Outlet::new(esp, clock.clone(), Arc::default()))
+    }
+
+    #[test]
+    fn what_is_put_off_waits_no_longer_than_its_schedule_nor_than_an_esp_says() {
+        let setup = setup();
+        let passenger = Passenger {
+            recipient: 0,
+            tries: 1,
+            rounds: 0,
+            open_attempts: 0,
+            seen_unsure: 0,
+            unable_since: None,
+        };
+        let fresh =
+            Pending::fresh(message(StreamKind::Transactional, 1), Rule::default(), vec![passenger], 1);
+        let tried = Pending { tried: vec!["a".into()], ..fresh.clone() };
+        let shut = PassedOver::Shut("connection refused".into());
+        let sender = |until| PassedOver::Sender { what: "mail From example.org".into(), until };
+        let spent = |until| PassedOver::Spent { what: "its daily_limit".into(), until: Some(until) };
+        for (pending, a, b, until, waits_for) in [
+            (&tried, PassedOver::Tried, shut.clone(), after(3), &["b"][..]),
+            (&tried, PassedOver::Tried, spent(after(2)), after(2), &["b"]),
+            (&tried, PassedOver::Tried, spent(after(900)), after(3), &["b"]),
+            (&fresh, sender(after(600)), shut.clone(), after(60), &["b"]),
+            (&fresh, sender(after(10)), shut, after(10), &["b"]),
+            (&fresh, sender(after(10)), spent(after(5)), after(5), &["b"]),
+            (&fresh, sender(NOW), PassedOver::Rule("r".into()), NOW.plus(Duration::from_millis(1)), &[]),
+        ] {
+            let told = format!("{a:?} {b:?}");
+            let choice = Choice { ranked: Vec::new(), passed_over: vec![(0, a), (1, b)] };
+            let aside = later(pending, &choice, &setup, NOW);
+            let item = aside.waiter.items[0];
+            assert_eq!((item.until, item.round_ends), (until, !pending.tried.is_empty()), "{told}");
+            let names: Vec<&str> = aside.waits_for.iter().map(|esp| &**esp).collect();
+            assert_eq!(names, waits_for, "{told}");
+        }
     }
 }

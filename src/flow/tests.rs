@@ -3,7 +3,7 @@
 mod crowds;
 mod hours;
 mod ledger;
-mod reload;
+pub(super) mod reload;
 mod stale;
 
 use std::sync::Arc;

@@ -193,6 +193,7 @@ fn put_off(tx: &mut Tx<'_, '_>, item: &PutOff) -> rusqlite::Result<bool> {
     let mut after = before.clone();
     let changed = after.delivery.put_off(item.from, item.until);
     if changed {
+        after.rounds += u32::from(item.round_ends);
         tx.write(&before, &after)?;
     }
     Ok(changed)

@@ -299,6 +299,8 @@ pub struct PutOff {
     pub from: QueueState,
     /// When it is looked at again.
     pub until: Timestamp,
+    /// Its round has tried some ESP, and none is left: it counts as a dispatch.
+    pub round_ends: bool,
 }
 
 /// What a block of an ESP's allowance gave.

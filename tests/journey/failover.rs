@@ -115,6 +115,36 @@ fn where_all_are_down_mail_waits_and_nothing_is_refused() {
 }
 
 #[test]
+fn what_no_other_may_carry_goes_out_as_soon_as_its_esp_is_back() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::MailOf("shop@"), Fault::Reply("553 5.7.1 not owned by user app"));
+    b.fail_always(Point::Banner, Fault::Close);
+    let once = "[[stream]]\nname = \"transactional\"\nretry = \"1h\"\n";
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(once).start();
+    let submit = |n| relay.submit("shop@example.org", &["ok@example.com"], &plain(&format!("shop {n}")));
+    let mut sent = 0;
+    wait_until("the other one is shut", Duration::from_secs(10), || {
+        sent += 1;
+        submit(sent);
+        relay.log().contains("esp_shut")
+    });
+    let late: Vec<String> = (100..110).map(submit).collect();
+    wait_until("they are put off", Duration::from_secs(10), || {
+        let waits = |id: &String| {
+            let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+            let due = life["deliveries"][0]["due"].as_str().map(str::to_owned);
+            due > life["accepted_at"].as_str().map(str::to_owned)
+        };
+        late.iter().all(waits)
+    });
+    b.heal();
+    b.wait_for_within(late.len(), Duration::from_secs(20));
+    for n in 100..110 {
+        assert!(subjects(&b).contains(&format!("shop {n}")), "{:?}", subjects(&b));
+    }
+}
+
+#[test]
 fn equals_share_the_mail_by_weight() {
     let (a, b) = (Upstream::start(), Upstream::start());
     let relay = Relay::setup()

@@ -70,7 +70,7 @@ fn line(hop: &Arc<Hop>) -> Arc<Line> {
     Arc::new(Line { esp, wire: Arc::new(HopWire(Arc::clone(hop))) })
 }
 
-pub(super) fn parts(esps: &[(&str, &Arc<Line>, usize)]) -> setup::Parts {
+pub(in crate::flow) fn parts(esps: &[(&str, &Arc<Line>, usize)]) -> setup::Parts {
     let esp = |(name, line, connections): &(&str, &Arc<Line>, usize)| outlet::Parts {
         name: (*name).to_owned(),
         priority: 1,

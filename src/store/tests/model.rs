@@ -138,7 +138,7 @@ impl World {
                 let (from, until) = (m.delivery.state, now.plus(HOLD));
                 let was = m.delivery.put_off(from, until);
                 assert_eq!(
-                    self.store.put_off(vec![PutOff { delivery: m.id, from, until }]).await,
+                    self.store.put_off(vec![PutOff { delivery: m.id, from, until, round_ends: false }]).await,
                     Ok(vec![was])
                 );
             }
