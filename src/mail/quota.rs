@@ -39,6 +39,14 @@ pub struct Rate {
     pub per: Duration,
 }
 
+impl Rate {
+    /// What may be taken in at once: what one period gives, or a minute where that is more.
+    pub fn most_at_once(self) -> usize {
+        let of_a_minute = u64::from(self.recipients) * 60_000 / (self.per.as_millis() as u64).max(1);
+        usize::try_from(of_a_minute.max(u64::from(self.recipients))).unwrap_or(usize::MAX)
+    }
+}
+
 /// All limits of one `[[esp]]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Limits {

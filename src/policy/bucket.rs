@@ -2,7 +2,7 @@
 //!
 //! A message is let in where at least one recipient's worth is left, and then costs what it has: it is refused or taken
 //! as a whole, and what it takes beyond the bucket the next ones wait for. So over any time no more leaves than the
-//! rate, one bucket and one message.
+//! rate, one bucket and one message; and one message has no more than [`Rate::most_at_once`], which SMTP says at RCPT.
 
 use std::time::Duration;
 

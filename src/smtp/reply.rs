@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::mail::quota::Rate;
+
 /// RFC 5321 section 4.5.3.1.5: a reply line is at most 512 octets with its CRLF.
 const LINE_OCTETS_MAX: usize = 510;
 
@@ -340,6 +342,17 @@ pub const HEADERS_TOO_LARGE: Reply = Reply::new(
 /// RFC 5321 section 4.5.3.1.10.
 pub const TOO_MANY_RECIPIENTS: Reply =
     Reply::new(452, (4, 5, 3), "too many recipients; send the rest with another message");
+/// More recipients than a login's rate lets through at once: one message would use up hours of it.
+pub fn too_many_for_rate(rate: Rate) -> Reply {
+    let most = rate.most_at_once();
+    let text = format!(
+        "too many recipients for one message of this user: the rate of {} in {} s allows {most}; send the rest with \
+         another message",
+        rate.recipients,
+        rate.per.as_secs()
+    );
+    Reply::told(452, (4, 5, 3), text)
+}
 /// RCPT without end in one transaction.
 pub const TOO_MANY_RCPT_COMMANDS: Reply =
     Reply::new(452, (4, 5, 3), "too many RCPT commands for one message; go on with DATA or RSET");

@@ -25,6 +25,7 @@ use super::sasl::{Attempt, Dialogue, Login, Next};
 use super::{AuthMode, Client, ListenerSettings, TlsMode};
 use crate::address::{Address, Grammar};
 use crate::mail::notify::{Ask, Asks};
+use crate::mail::quota::Rate;
 use crate::mail::{Envelope, Protocol, ReversePath};
 
 /// Commands that move nothing (NOOP, RSET, VRFY, EHLO …) since the last message; each further one is an error.
@@ -552,11 +553,21 @@ impl Session {
         {
             return Step::Say(reply::RECIPIENT_KNOWN);
         }
-        if transaction.envelope.recipients.len() >= self.settings().max_recipients {
+        let named = transaction.envelope.recipients.len();
+        if named >= self.settings().max_recipients {
             return Step::Say(reply::TOO_MANY_RECIPIENTS);
+        }
+        if let Some(rate) = self.rate_of_recipients().filter(|rate| named >= rate.most_at_once()) {
+            return Step::Say(reply::too_many_for_rate(rate));
         }
         self.pending = Some(Pending::Recipient(address, hash, ask));
         Step::Ask
+    }
+
+    /// The client's rate, where each recipient that it names counts: those that are turned to one other are that one.
+    fn rate_of_recipients(&self) -> Option<Rate> {
+        let terms = &self.client.terms;
+        terms.rate.filter(|_| terms.redirect_to.is_none())
     }
 
     fn hash(&self, address: &Address) -> u64 {

@@ -246,6 +246,23 @@ fn a_recipient_named_twice_is_one_and_the_limit_keeps_the_earlier() {
 }
 
 #[test]
+fn one_message_has_no_more_recipients_than_the_rate_lets_through_at_once() {
+    use crate::mail::{Terms, quota::Rate};
+    let limited = |recipients, seconds, redirect_to: Option<&str>| {
+        let rate = Some(Rate { recipients, per: std::time::Duration::from_secs(seconds) });
+        let redirect_to = redirect_to.map(|to| Address::parse(to, Grammar::Strict).unwrap());
+        let terms = Arc::new(Terms { rate, redirect_to, ..Terms::default() });
+        let mut s = session_with(|s| s.terms = terms, "127.0.0.1");
+        dialogue(&mut s, &[E, M]);
+        let takes = |n: &usize| reply_to(&mut s, &format!("RCPT TO:<r{n}@example.com>")).code == 250;
+        (0..200).take_while(takes).count()
+    };
+    assert_eq!((limited(3, 60, None), limited(3, 3_600, None)), (3, 3));
+    assert_eq!(limited(2, 1, None), 120, "what a minute gives");
+    assert_eq!(limited(3, 60, Some("qa@example.com")), 200, "they are one");
+}
+
+#[test]
 fn size_is_refused_at_mail() {
     let mut s = session_with(|s| s.max_message_size_octets = 1000, "127.0.0.1");
     dialogue(
