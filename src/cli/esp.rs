@@ -128,7 +128,7 @@ fn connections(esp: &Esp) -> String {
     esp.learnt_connections.map_or_else(|| most.to_string(), |learnt| format!("{learnt} of {most}"))
 }
 
-/// Why it gets no mail now; else what waits for its rate, and whose mail it is not given.
+/// Why it gets no mail now; else what is wrong all the same, what waits for its rate, and whose mail it is not given.
 fn why(esp: &Esp, now: Timestamp) -> Option<String> {
     if esp.why.is_some() {
         return esp.why.clone();
@@ -141,7 +141,9 @@ fn why(esp: &Esp, now: Timestamp) -> Option<String> {
         };
         format!("refused {}{more}, asked again {}", first.what, relative(first.until.0, now))
     });
-    let all: Vec<String> = closed.into_iter().chain(rate).collect();
+    let own = format!("{}: ", esp.name);
+    let alerts = esp.alerts.iter().map(|a| a.detail.strip_prefix(&own).unwrap_or(&a.detail).to_owned());
+    let all: Vec<String> = alerts.chain(closed).chain(rate).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
 

@@ -32,6 +32,7 @@ async fn list_is_a_table_for_people_and_lines_for_programs() {
     assert!(rows[0].starts_with("NAME  PRIORITY  WEIGHT  GATE       BEGUN"), "{text}");
     assert!(rows[1].starts_with("a     1         100     suspended  0"), "{text}");
     assert!(rows[1].contains("42    0.012 s  suspended: invoice\\u{7}"), "{text}");
+    assert!(rows[2].contains("  refuses one message after the other; refused mail From shop"), "{text}");
     assert!(rows[2].contains("connection refused\\u{1b}[2J"), "{text}");
     relay.common.json = true;
     let (_, text) = relay.line(&["esp", "list"]).await;

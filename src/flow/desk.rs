@@ -46,6 +46,8 @@ pub struct EspStatus {
     pub rate_opens_at: Option<Timestamp>,
     /// Whose mail it refused, in words, and when it is asked again.
     pub closed_senders: Vec<(String, Timestamp)>,
+    /// What is wrong with it and keeps no mail from it: kind and words.
+    pub alerts: Vec<(&'static str, String)>,
     /// Its words when it last failed, and when.
     pub last_error: Option<(Timestamp, String)>,
 }
@@ -291,5 +293,6 @@ impl Carrier {
             closed_senders: outlet.gate.closed_senders(now),
             last_error: outlet.gate.last_error(),
         }
+            alerts: outlet.gate.alerts(),
     }
 }

@@ -239,20 +239,25 @@ impl Gatehouse {
         self.blamed.clear(format_args!("{}: opened by an operator", self.esp));
     }
 
+    /// What is wrong with it and keeps no mail from it: kind and words.
+    pub fn alerts(&self) -> Vec<(&'static str, String)> {
+        [&self.contents, &self.systemic, &self.blamed].into_iter().filter_map(Alert::standing).collect()
+    }
+
     /// Seconds that an answer takes of late.
     pub fn usual_seconds(&self) -> f64 {
         self.flight().usual_seconds
-    }
-
-    /// Its words when it last failed, and when.
-    pub fn last_error(&self) -> Option<(Timestamp, String)> {
-        self.flight().last_error.clone()
     }
 
     /// When it last answered a call, whatever the answer was.
     pub fn answered_at(&self) -> Option<Instant> {
         let flight = self.flight();
         flight.answered.then_some(flight.answered_at)
+    }
+
+    /// Its words when it last failed, and when.
+    pub fn last_error(&self) -> Option<(Timestamp, String)> {
+        self.flight().last_error.clone()
     }
 
     /// Its gate's state in a word.
@@ -398,11 +403,6 @@ impl Gatehouse {
         }
     }
 
-    /// Takes what bears on the guard, on the pause and on senders.
-    fn note_stops(&self, met: &Met<'_>, now: Timestamp) -> Judged {
-        let mut judged = Judged { systemic: vec![false; met.outcomes.len()], alerts: Vec::new() };
-        if met.outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. }))
-            && !self.any_stop.load(Ordering::Acquire)
     /// Ends the alert of a gate that was shut again and again, once it has stayed open.
     pub fn look_at_alert(&self, now: Timestamp) {
         if !self.shut.raised() || self.why_shut().is_some() {
@@ -414,6 +414,11 @@ impl Gatehouse {
         }
     }
 
+    /// Takes what bears on the guard, on the pause and on senders.
+    fn note_stops(&self, met: &Met<'_>, now: Timestamp) -> Judged {
+        let mut judged = Judged { systemic: vec![false; met.outcomes.len()], alerts: Vec::new() };
+        if met.outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. }))
+            && !self.any_stop.load(Ordering::Acquire)
         {
             return judged;
         }

@@ -51,11 +51,23 @@ pub struct Esp {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed_senders: Vec<ClosedSender>,
     /// When it last failed, and its words.
+    /// Alerts that stand while it gets mail; absent: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alerts: Vec<EspAlert>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
 }
 
 /// `POST /v1/esps/{name}/suspend`.
+/// Something that is wrong with an ESP and does not keep mail from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EspAlert {
+    /// As in `postroad_alerts_total`: `esp_refuses_every_message`, `esp_refuses_everybody` or `request_refused`.
+    pub kind: String,
+    /// In words.
+    pub detail: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Suspend {
     /// Why: whoever asks later is told so.
@@ -216,6 +228,11 @@ impl From<store::Suspension> for Suspension {
         Suspension {
             reason: suspension.reason,
             since: Moment(suspension.since),
+            alerts: status
+                .alerts
+                .into_iter()
+                .map(|(kind, detail)| EspAlert { kind: kind.into(), detail })
+                .collect(),
             until: suspension.until.map(Moment),
         }
     }

@@ -383,6 +383,10 @@ impl Fake {
             usual_seconds: 0.012_345,
             rate_opens_at: (n == 1).then_some(DUE),
             closed_senders: if n == 1 { vec![("mail From shop.example".into(), DUE)] } else { Vec::new() },
+            alerts: match n {
+                1 => vec![("esp_refuses_every_message", "b: refuses one message after the other".into())],
+                _ => Vec::new(),
+            },
             last_error: (n == 1).then(|| (ACCEPTED, "connection refused\u{1b}[2J".into())),
         })
     }

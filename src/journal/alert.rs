@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// An alert of something that has no end of its own to be told: an error line and a count. The caller sees to it that
 /// it is told once, and records the event.
@@ -15,12 +16,14 @@ pub fn alert(kind: &'static str, detail: impl Display) {
 pub struct Alert {
     kind: &'static str,
     raised: AtomicBool,
+    /// What was said when it was raised last.
+    detail: Mutex<String>,
 }
 
 impl Alert {
     /// One that is not raised. `kind` is its word in `postroad_alerts_total`: `disk_full`, `unfit_everywhere`, …
     pub const fn new(kind: &'static str) -> Self {
-        Alert { kind, raised: AtomicBool::new(false) }
+        Alert { kind, raised: AtomicBool::new(false), detail: Mutex::new(String::new()) }
     }
 
     /// It is wrong. `true` when it was not before: then there is an error line and a count, and the caller records
@@ -28,7 +31,9 @@ impl Alert {
     pub fn raise(&self, detail: impl Display) -> bool {
         let changed = !self.raised.swap(true, Ordering::AcqRel);
         if changed {
-            alert(self.kind, detail);
+            let detail = detail.to_string();
+            alert(self.kind, &detail);
+            *self.detail.lock().unwrap_or_else(PoisonError::into_inner) = detail;
         }
         changed
     }
@@ -40,6 +45,12 @@ impl Alert {
             tracing::info!(target: "postroad", kind = %self.kind, detail = display(detail), "alert over");
         }
         changed
+    }
+
+    /// Its kind and what was said, where it is wrong now.
+    pub fn standing(&self) -> Option<(&'static str, String)> {
+        let detail = || self.detail.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.raised().then(|| (self.kind, detail()))
     }
 
     /// Whether it is wrong now.
@@ -61,8 +72,8 @@ mod tests {
             assert!(!alert.clear("never was"));
             assert!(alert.raise("no room"));
             assert!(!alert.raise("still no room"));
-            assert!(alert.raised());
-            assert!(alert.clear("room again"));
+            assert_eq!(alert.standing(), Some(("disk_full", "no room".into())));
+            assert!(alert.clear("room again") && alert.standing().is_none());
             assert!(alert.raise("no room"));
         });
         let text = recorder.handle().render();

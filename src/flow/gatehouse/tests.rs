@@ -346,7 +346,13 @@ async fn the_fifth_message_in_a_row_refused_for_its_content_is_told_and_still_bo
     let fifth = refuse(4);
     assert_eq!((fifth.systemic, fifth.alerts[0].0), (vec![false; 2], "esp_refuses_every_message"));
     assert_eq!((refuse(5), house.why_shut()), (quiet.clone(), None), "once");
+    let standing = house.alerts();
+    assert!(
+        matches!(&standing[..], [("esp_refuses_every_message", said)] if said.contains(": no.")),
+        "{standing:?}"
+    );
     house.returns(&met(&[accepted()]), Duration::ZERO, T0, true);
+    assert!(house.alerts().is_empty());
     for n in 0..4 {
         assert_eq!(refuse(n), quiet, "one was taken between");
     }

@@ -18,6 +18,9 @@ async fn esp_status_tells_how_each_stands() {
         "name": "b", "priority": 2, "weight": 100, "gate": "open", "begun": 1, "max_connections": 10,
         "usual_seconds": 0.012, "rate_opens_at": DUE.to_string(),
         "closed_senders": [{ "what": "mail From shop.example", "until": DUE.to_string() }],
+        "alerts": [
+            { "kind": "esp_refuses_every_message", "detail": "b: refuses one message after the other" },
+        ],
         "last_error": { "at": ACCEPTED.to_string(), "said": "connection refused\u{1b}[2J" },
     });
     assert_eq!(answer, json!({ "esps": [a, b] }));
