@@ -57,6 +57,8 @@ pub struct EspStatus {
 pub struct Resolved {
     /// The stream that it would have.
     pub stream: String,
+    /// And its kind.
+    pub kind: StreamKind,
     /// Every ESP: those that may carry it in rank, then those that are passed over.
     pub standings: Vec<Standing>,
 }
@@ -209,7 +211,7 @@ impl Courier {
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
         let load = Load { kind: lane.kind, recipients: 1, whole: false, whose };
         let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
-        Ok(Resolved { stream: name.to_owned(), standings })
+        Ok(Resolved { stream: name.to_owned(), kind: lane.kind, standings })
     }
 
     /// Who is next for each recipient of a message that waits, and why the others are not. Nothing for those that do
@@ -291,8 +293,8 @@ impl Carrier {
             usual_seconds: outlet.gate.usual_seconds(),
             rate_opens_at: outlet.allowance.waits_until(StreamKind::Transactional, now),
             closed_senders: outlet.gate.closed_senders(now),
+            alerts: outlet.gate.alerts(),
             last_error: outlet.gate.last_error(),
         }
-            alerts: outlet.gate.alerts(),
     }
 }

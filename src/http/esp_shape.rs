@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::shape::Moment;
 use crate::flow::desk::{self, EspStatus};
+use crate::router::{Ends, PassedOver};
 use crate::{flow, store, wire};
 
 /// `GET /esp-status`.
@@ -50,15 +51,14 @@ pub struct Esp {
     /// Whose mail it refused and is not given now; absent: nobody's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub closed_senders: Vec<ClosedSender>,
-    /// When it last failed, and its words.
     /// Alerts that stand while it gets mail; absent: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<EspAlert>,
+    /// When it last failed, and its words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<LastError>,
 }
 
-/// `POST /v1/esps/{name}/suspend`.
 /// Something that is wrong with an ESP and does not keep mail from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EspAlert {
@@ -68,6 +68,7 @@ pub struct EspAlert {
     pub detail: String,
 }
 
+/// `POST /v1/esps/{name}/suspend`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Suspend {
     /// Why: whoever asks later is told so.
@@ -165,6 +166,8 @@ pub struct ClosedSender {
 pub struct Resolved {
     /// The stream that the mail would have.
     pub stream: String,
+    /// `transactional` or `broadcast`.
+    pub kind: String,
     /// Those that may carry it in rank, then those that are passed over.
     pub esps: Vec<Standing>,
 }
@@ -193,6 +196,13 @@ pub struct Standing {
     /// Why it is passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What ends that: `never` (another configuration), `by_itself` (it is tried again and again), `at` (the moment in
+    /// `until`) or `operator` (a command).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends: Option<String>,
+    /// When that is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
     /// Its `rate` is used up until then; absent: it is not, or it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_opens_at: Option<Moment>,
@@ -218,6 +228,11 @@ impl From<EspStatus> for Esp {
                 .into_iter()
                 .map(|(what, until)| ClosedSender { what, until: Moment(until) })
                 .collect(),
+            alerts: status
+                .alerts
+                .into_iter()
+                .map(|(kind, detail)| EspAlert { kind: kind.into(), detail })
+                .collect(),
             last_error: status.last_error.map(|(at, said)| LastError { at: Moment(at), said }),
         }
     }
@@ -228,11 +243,6 @@ impl From<store::Suspension> for Suspension {
         Suspension {
             reason: suspension.reason,
             since: Moment(suspension.since),
-            alerts: status
-                .alerts
-                .into_iter()
-                .map(|(kind, detail)| EspAlert { kind: kind.into(), detail })
-                .collect(),
             until: suspension.until.map(Moment),
         }
     }
@@ -240,7 +250,11 @@ impl From<store::Suspension> for Suspension {
 
 impl From<desk::Resolved> for Resolved {
     fn from(resolved: desk::Resolved) -> Self {
-        Resolved { stream: resolved.stream, esps: resolved.standings.into_iter().map(Into::into).collect() }
+        Resolved {
+            stream: resolved.stream,
+            kind: resolved.kind.word().into(),
+            esps: resolved.standings.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -252,12 +266,21 @@ impl From<desk::Outlook> for Outlook {
 
 impl From<flow::Standing> for Standing {
     fn from(standing: flow::Standing) -> Self {
+        let ends = standing.why.as_ref().map(PassedOver::ends);
+        let word = |ends: &Ends| match ends {
+            Ends::Never => "never",
+            Ends::ByItself => "by_itself",
+            Ends::At(_) => "at",
+            Ends::Operator => "operator",
+        };
         Standing {
             name: standing.name,
             priority: standing.priority,
             weight: standing.weight,
             rank: standing.rank.map(|rank| rank + 1),
             why: standing.why.map(|why| why.to_string()),
+            ends: ends.as_ref().map(|ends| word(ends).to_owned()),
+            until: ends.and_then(|ends| if let Ends::At(at) = ends { Some(Moment(at)) } else { None }),
             rate_opens_at: standing.rate_opens_at.map(Moment),
         }
     }

@@ -466,6 +466,7 @@ impl Desk for Fake {
             // What was asked shows in the answer.
             _ => Ok(Resolved {
                 stream: format!("{} to {to}", whose.from_domain.unwrap_or("nobody")),
+                kind: StreamKind::Transactional,
                 standings: self.standings(),
             }),
         }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::esp_shape::{Outlook, Suspension};
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Mark, PausedFrom};
-use crate::mail::{DeliveryId, Known, QueueState, Reason, StreamKind};
+use crate::mail::{DeliveryId, Known, QueueState, Reason};
 use crate::store::{AttemptView, DeliveryView, EventView, MessageView};
 
 /// A time in JSON.
@@ -323,11 +323,7 @@ impl From<MessageView> for Life {
             id: message.id.to_string(),
             sender: message.envelope.sender.wire().into(),
             stream: message.stream.to_string(),
-            kind: match message.kind {
-                StreamKind::Transactional => "transactional",
-                StreamKind::Broadcast => "broadcast",
-            }
-            .into(),
+            kind: message.kind.word().into(),
             size: message.body.facts.size_octets,
             accepted_at: Moment(message.accepted_at),
             expires_at: Moment(message.expires_at),

@@ -20,10 +20,7 @@ impl StreamName {
 
     /// The default stream of that kind.
     pub fn default_of(kind: StreamKind) -> Self {
-        StreamName::new(match kind {
-            StreamKind::Transactional => StreamName::TRANSACTIONAL,
-            StreamKind::Broadcast => StreamName::BROADCAST,
-        })
+        StreamName::new(kind.word())
     }
 
     /// The name.
@@ -45,4 +42,14 @@ pub enum StreamKind {
     Transactional,
     /// Many get it: newsletters, campaigns.
     Broadcast,
+}
+
+impl StreamKind {
+    /// Its word in configuration and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            StreamKind::Transactional => StreamName::TRANSACTIONAL,
+            StreamKind::Broadcast => StreamName::BROADCAST,
+        }
+    }
 }

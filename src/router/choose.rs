@@ -79,6 +79,35 @@ pub enum PassedOver {
     },
 }
 
+/// What ends it that an ESP is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Another configuration.
+    Never,
+    /// The ESP itself, which is looked at again and again.
+    ByItself,
+    /// That moment.
+    At(Timestamp),
+    /// An operator's command.
+    Operator,
+}
+
+impl PassedOver {
+    /// What ends it.
+    pub fn ends(&self) -> Ends {
+        match self {
+            PassedOver::Pinned(_) | PassedOver::Stream(_) | PassedOver::Rule(_) => Ends::Never,
+            PassedOver::Bound(_) | PassedOver::Tried | PassedOver::Shut(_) => Ends::ByItself,
+            PassedOver::Spent { until: None, .. } => Ends::ByItself,
+            PassedOver::Suspended { until: None, .. } | PassedOver::AllPaused(_) => Ends::Operator,
+            PassedOver::Suspended { until: Some(until), .. }
+            | PassedOver::Spent { until: Some(until), .. }
+            | PassedOver::Paused { until, .. }
+            | PassedOver::Sender { until, .. } => Ends::At(*until),
+        }
+    }
+}
+
 impl fmt::Display for PassedOver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -11,7 +11,7 @@ mod search;
 pub mod steadiness;
 pub mod step;
 
-pub use choose::{Candidate, Choice, PassedOver, Ties, choose};
+pub use choose::{Candidate, Choice, Ends, PassedOver, Ties, choose};
 pub use gate::{Admits, Gate, Sign};
 pub use guard::Guard;
 pub use pace::Pace;

@@ -123,7 +123,7 @@ async fn resolve_names_every_esp_in_rank() {
         assert_eq!(
             answer["esps"],
             json!([
-                { "name": "a", "priority": 1, "weight": 100, "why": "suspended: invoice" },
+                { "name": "a", "priority": 1, "weight": 100, "why": "suspended: invoice", "ends": "operator" },
                 { "name": "b", "priority": 2, "weight": 100, "rank": 2, "rate_opens_at": DUE.to_string() },
             ])
         );
