@@ -213,7 +213,15 @@ pub(super) fn host_name() -> impl Kind<String> {
 /// This host's own name, as it is told in EHLO: without the dot at its end, an IP address as a literal (RFC 5321 section
 /// 4.1.3).
 pub(super) fn own_name() -> impl Kind<String> {
-    parsed(|text| as_told(text).ok_or_else(|| "is neither a host name nor an IP address".to_string()))
+    parsed(|text| match as_told(text) {
+        None => Err("is neither a host name nor an IP address".into()),
+        // Some servers look at what EHLO names (RFC 5321 section 2.3.5); DNS knows such names, hosts do not have them.
+        Some(name) if name.contains('_') => {
+            Err("is no host name: it has letters, digits and hyphens between its dots, and no underscore"
+                .into())
+        }
+        Some(name) => Ok(name),
+    })
 }
 
 /// A host's name, or its address, as EHLO has it; `None`: it is neither.
@@ -225,7 +233,9 @@ pub(super) fn as_told(name: &str) -> Option<String> {
         Ok(IpAddr::V6(ip)) => return Some(format!("[IPv6:{ip}]")),
         Err(_) => {}
     }
-    (domain_ok(name) && !name.ends_with('.')).then(|| name.to_owned())
+    // 127.1 and 1.2.3 are addresses to some and names to nobody (RFC 3696 section 2).
+    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
+    (domain_ok(name) && !name.ends_with('.') && !numeric).then(|| name.to_owned())
 }
 
 /// Where to listen: an IP address and a port.

@@ -125,7 +125,7 @@ fn a_host_s_name_is_told_as_smtp_has_it() {
         assert_eq!(loaded.warnings.len(), 0, "{host_name}");
         assert_eq!(Some(loaded.config.server.hostname), super::kinds::as_told(host_name));
     }
-    for bad in [".", "mx.example.com..", "a b", "[2001:db8::g]"] {
+    for bad in [".", "mx.example.com..", "a b", "[2001:db8::g]", "127.1", "1.2.3", "25", "mx.example.25"] {
         assert_eq!(super::kinds::as_told(bad), None, "{bad}");
     }
 }
