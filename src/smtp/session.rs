@@ -590,6 +590,10 @@ impl Session {
         if self.settings().tls != TlsMode::StartTls {
             return self.refuse(reply::NO_TLS);
         }
+        // It was not offered yet (RFC 5321 section 2.2.1).
+        if !self.greeted {
+            return self.refuse(reply::HELLO_FIRST);
+        }
         Step::StartTls(reply::TLS_READY)
     }
 
