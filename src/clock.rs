@@ -108,6 +108,11 @@ impl Manual {
         Manual(AtomicI64::new(at.millis()))
     }
 
+    /// Sets it, also back.
+    pub fn set(&self, at: Timestamp) {
+        self.0.store(at.millis(), Ordering::SeqCst);
+    }
+
     /// Moves the hand forward.
     pub fn advance(&self, by: Duration) {
         self.0.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);

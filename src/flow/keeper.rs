@@ -26,8 +26,12 @@ const GATES_EVERY: Duration = Duration::from_millis(250);
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Retention runs so often.
 const RETAIN_EVERY: Duration = Duration::from_secs(60);
-/// That the relay is up is noted so often: after a crash each hold is longer by at most so much more.
-const ALIVE_EVERY: Duration = Duration::from_secs(10);
+/// That the relay is up is noted so often at first, else one that crashes again and again would find each time that no hold
+/// had come nearer to its end…
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// …for so many times, and then with each of so many: after a crash each hold is longer by at most so much more.
+const ALIVE_YOUNG: u64 = 12;
+const ALIVE_EACH: u64 = 10;
 /// Deliveries swept at a time.
 const SWEEP_BATCH: usize = 500;
 
@@ -49,6 +53,7 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
     let mut retain = every(RETAIN_EVERY);
     let mut alive = every(ALIVE_EVERY);
     let mut accounts = every(told::ASK_EVERY);
+    let mut up: u64 = 0;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -57,10 +62,20 @@ pub async fn keep(courier: Arc<Courier>, stop: CancellationToken) {
             _ = accounts.tick() => courier.ask_accounts(),
             _ = sweep.tick() => { courier.sweep().await; courier.look_at_unfit().await; }
             _ = retain.tick() => courier.retain().await,
-            // Where it cannot be noted the next start holds longer.
-            _ = alive.tick() => { let _ = courier.store.note_alive().await; }
+            _ = alive.tick() => {
+                up += 1;
+                if is_noted(up) {
+                    // Where it cannot be noted the next start holds longer.
+                    let _ = courier.store.note_alive().await;
+                }
+            }
         }
     }
+}
+
+/// Whether it is noted that the relay is up, after so many times of [`ALIVE_EVERY`].
+fn is_noted(up: u64) -> bool {
+    up <= ALIVE_YOUNG || up.is_multiple_of(ALIVE_EACH)
 }
 
 /// Makes room for new mail where it is short, until it is told to stop. Apart from the rounds, of which one may be long.
@@ -134,6 +149,7 @@ impl Courier {
         for Carrier { outlet, line, .. } in &setup.carriers {
             let (hung, told) = outlet.gate.find_hang(now, |call| self.goes_elsewhere(call, now));
             self.record_alerts(outlet, told.into_iter().collect());
+            outlet.gate.look_at_alert(now);
             // After hand-over an abort would be of no use: that answer is waited for.
             hung.iter().for_each(Watch::abort);
             let turned_away = outlet.turned_away();
@@ -149,7 +165,6 @@ impl Courier {
                 self.tasks.spawn(async move {
                     let met = tokio::select! {
                         () = courier.stop.cancelled() => return,
-            outlet.gate.look_at_alert(now);
                         checked = line.wire.check() => checked.met,
                     };
                     if courier.is_spoken_to_by(&outlet, &line) {
@@ -192,6 +207,34 @@ impl Courier {
     async fn retain(&self) {
         if let Err(error) = self.store.retain(self.clock.now()).await {
             journal::trouble("retention", &error.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::delivery::Delivery;
+    use crate::mail::{AttemptId, QueueState};
+
+    #[test]
+    fn a_hold_ends_also_where_the_relay_is_up_for_seconds_only() {
+        const HOLD: Duration = Duration::from_secs(60);
+        for (up, down) in [(8, 1), (5, 2), (3, 1), (30, 10)] {
+            let mut now = Timestamp::from_millis(1_000_000);
+            let until = now.plus(HOLD);
+            let mut held = Delivery::waiting(now);
+            held.state = QueueState::Unsure { attempt: AttemptId::from_number(1), until };
+            let mut lives = 0;
+            while matches!(held.state, QueueState::Unsure { until, .. } if until > now.plus(Duration::from_secs(up)))
+            {
+                let noted = (0..up).rev().find(|seconds| is_noted(*seconds)).unwrap_or(0);
+                let since = Duration::from_secs(up - noted + down);
+                now = now.plus(Duration::from_secs(up + down));
+                held.outage(now, since, HOLD);
+                lives += 1;
+                assert!(lives < 100, "up for {up} s, down for {down} s: it never ends");
+            }
         }
     }
 }

@@ -126,6 +126,13 @@ impl Window {
         }
     }
 
+    /// Until when a bucket is kept: a month is, in which a clock that is set back may find itself again.
+    pub fn kept_until(self, bucket: Timestamp) -> Timestamp {
+        const SET_BACK_MAX: Duration = Duration::from_secs(62 * 86_400);
+        let over = self.counts_until(bucket);
+        if self.rolling().is_some() { over } else { over.plus(SET_BACK_MAX) }
+    }
+
     /// The window's length and its buckets'; `None`: it does not roll.
     fn rolling(self) -> Option<(Duration, Duration)> {
         const MINUTE: Duration = Duration::from_secs(60);

@@ -84,7 +84,7 @@ fn take(tx: &mut Tx<'_, '_>, esp: &str, wanted: u64, limits: QuotaLimits) -> rus
     Ok(block)
 }
 
-/// What counts now, and when the first of it counts no more. What counts no more is let go.
+/// What counts now, and when the first of it counts no more. What will count no more is let go.
 fn counted(tx: &Tx<'_, '_>, esp: &str, window: Window) -> rusqlite::Result<(u64, Option<Timestamp>)> {
     let mut rows = tx
         .conn
@@ -95,9 +95,9 @@ fn counted(tx: &Tx<'_, '_>, esp: &str, window: Window) -> rusqlite::Result<(u64,
     let (mut taken, mut first, mut over) = (0, None, None);
     for row in rows {
         let (bucket, n) = row?;
-        if window.counts_until(bucket) <= tx.now {
+        if window.kept_until(bucket) <= tx.now {
             over = Some(bucket);
-        } else if n > 0 {
+        } else if window.counts_until(bucket) > tx.now && n > 0 {
             taken += n;
             first = first.filter(|_| n < PRESUMED).or(Some(window.counts_until(bucket)));
         }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod faults;
+mod ledger;
 mod life;
 mod model;
 mod once;
