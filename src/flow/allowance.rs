@@ -38,6 +38,8 @@ pub struct Share {
     pub spent: Option<Timestamp>,
     /// It leaves no earlier.
     pub leaves_at: Option<Timestamp>,
+    /// The rate's next free moment after it, where a later start is to know that.
+    pub noted: Option<Timestamp>,
     /// So many recipients.
     pub recipients: u32,
 }
@@ -79,6 +81,13 @@ impl Allowance {
             edition: 0,
         };
         Allowance { esp: esp.to_owned(), book: Mutex::new(book) }
+    }
+
+    /// An earlier start had given away the rate's moments before this one, and none after.
+    pub fn go_on(&self, next: Timestamp) {
+        if let Some(pace) = &mut self.book().pace {
+            pace.go_on(next);
+        }
     }
 
     /// Under other limits from now on. The moments that are given away stay so; what was in hand under other windows
@@ -157,7 +166,8 @@ impl Allowance {
             Some(Err(at)) => return Err(NoShare::At(at)),
             None => None,
         };
-        Ok(Share { spent, leaves_at, recipients })
+        let noted = book.pace.as_ref().and_then(Pace::noted);
+        Ok(Share { spent, leaves_at, noted, recipients })
     }
 
     /// Why there is none for anybody, for longer than a moment.

@@ -71,6 +71,9 @@ impl Courier {
             let Carrier { outlet, line, .. } = &setup.carriers[*i];
             let full = match room(outlet, line, load, now) {
                 Ok(room) => {
+                    if let Some(next) = room.share.noted {
+                        self.store.note_pace(&outlet.name, next);
+                    }
                     let told = (candidates.len() > 1).then(|| told(&candidates, &choice, n).into());
                     return Ok(Chosen { line: Arc::clone(line), room, told });
                 }

@@ -92,6 +92,11 @@ impl Courier {
             outlets.push(Outlet::new(esp, Arc::clone(&parts.clock), Arc::clone(&parts.wake)));
             outlets[outlets.len() - 1].clone()
         });
+        for outlet in &outlets {
+            if let Some(next) = parts.store.paced(&outlet.name) {
+                outlet.allowance.go_on(next);
+            }
+        }
         Arc::new(Courier {
             store: parts.store,
             clock: parts.clock,
@@ -104,12 +109,12 @@ impl Courier {
             mint: parts.mint,
             budget: parts.budget,
             pending: Mutex::default(),
+            waiters: Mutex::default(),
             wake: parts.wake,
             next_look_millis: AtomicI64::new(0),
             stranded: Alert::new("esp_missing"),
             unfit: Alert::new("unfit_everywhere"),
             stop: CancellationToken::new(),
-            waiters: Mutex::default(),
         })
     }
 
@@ -283,15 +288,15 @@ impl Courier {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn waiters(&self) -> MutexGuard<'_, Waiters> {
+        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Covers a message that was read back with a share of the memory budget, where there is one: what is due goes
     /// out also under pressure, a window of it at a time.
     pub(super) fn covered(&self, mut message: Message) -> Arc<Message> {
         message.body.permit = self.budget.take(message.body.head.len()).map(Arc::new);
         Arc::new(message)
-    pub(super) fn waiters(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     }
 
     /// Starts no further call and un-begins those of which nothing was handed over: those that wait for a connection,

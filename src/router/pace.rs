@@ -1,7 +1,7 @@
 //! `rate` of an ESP: each recipient has its moment, evenly spaced, so that no second gets a burst. Pure.
 //!
-//! It starts empty: nothing is saved up over an idle time or a restart. A campaign leaves one moment in twenty to
-//! transactional mail.
+//! It starts empty: nothing is saved up over an idle time or a restart; but where a slow one says which moment it gave away
+//! last, a later start goes on from there. A campaign leaves one moment in twenty to transactional mail.
 
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ const AHEAD: Duration = Duration::from_millis(100);
 const BROADCAST_AHEAD: Duration = Duration::from_millis(50);
 /// A campaign's share of the moments, as a divisor of the spacing.
 const BROADCAST_SHARE: f64 = 0.95;
+/// Who waits so long for the next moment is slow: a start that begins empty is worth a note to it.
+const SLOW_MICROS: u64 = 1_000_000;
 
 /// See the module. Times are in milliseconds; what is finer is carried along.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +40,19 @@ impl Pace {
     pub fn at(&self, rate: Rate) -> Self {
         let now = Timestamp::from_millis(0);
         Pace { spacing_micros: Pace::new(rate, now).spacing_micros, ..self.clone() }
+    }
+
+    /// Where it is slow, the first moment that is free: what a later start goes on from.
+    pub fn noted(&self) -> Option<Timestamp> {
+        (self.spacing_micros >= SLOW_MICROS).then(|| stamp(self.next))
+    }
+
+    /// It was noted at an earlier start that the first free moment is this one.
+    pub fn go_on(&mut self, next: Timestamp) {
+        if self.spacing_micros >= SLOW_MICROS {
+            self.next = self.next.min(micros(next));
+            self.next_broadcast = self.next_broadcast.min(self.next);
+        }
     }
 
     /// So many recipients go in one call: a second's worth, and at least one. More would keep others waiting for longer.
@@ -122,6 +137,26 @@ mod tests {
     fn a_start_gives_nothing_at_once() {
         let mut slow = Pace::new(Rate { recipients: 1, per: SECOND * 60 }, T0);
         assert_eq!(slow.take(StreamKind::Transactional, 1, T0), Err(T0.plus(SECOND * 60).earlier(AHEAD)));
+    }
+
+    #[test]
+    fn a_slow_one_goes_on_from_what_was_noted_and_gives_nothing_twice() {
+        let minute = Rate { recipients: 1, per: SECOND * 60 };
+        let mut before = Pace::new(minute, T0);
+        before.go_on(Timestamp::from_millis(0));
+        assert_eq!(before.take(StreamKind::Transactional, 1, T0), Ok(T0), "nothing was ever sent");
+        let noted = before.noted().unwrap();
+        for (restart, first) in [(5, 60), (59, 60), (3_000, 3_000)] {
+            let now = T0.plus(SECOND * restart);
+            let mut after = Pace::new(minute, now);
+            after.go_on(noted);
+            let opens = after.opens_at(StreamKind::Transactional).max(now);
+            let at = after.take(StreamKind::Transactional, 1, opens).unwrap();
+            assert_eq!(at, T0.plus(SECOND * first), "started after {restart} s");
+        }
+        let mut fast = pace(10);
+        fast.go_on(Timestamp::from_millis(0));
+        assert_eq!((fast.noted(), fast == pace(10)), (None, true));
     }
 
     #[test]

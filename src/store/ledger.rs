@@ -46,6 +46,7 @@ pub(super) fn presume_spent(tx: &Tx<'_, '_>, esps: &[String]) -> rusqlite::Resul
     known.extend_from_slice(esps);
     known.sort_unstable();
     known.dedup();
+    super::paces::forget(tx)?;
     for esp in known {
         trust(tx, &esp)?;
         for window in Window::ALL {

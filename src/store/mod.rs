@@ -14,6 +14,7 @@ mod ledger;
 mod leftovers;
 mod once;
 mod operate;
+mod paces;
 mod queue;
 mod read;
 mod reasons;
@@ -41,7 +42,7 @@ mod writer;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
@@ -118,6 +119,8 @@ struct Shared {
     restored_to: AtomicI64,
     /// See [`Store::retain`]: how far the look at what sandboxes keep has come.
     sandboxed: Mutex<sandboxed::Walk>,
+    /// See [`Store::paced`].
+    paces: OnceLock<paces::Paces>,
     /// One backup at a time.
     backup: tokio::sync::Mutex<()>,
 }
@@ -160,6 +163,7 @@ impl Store {
             pages_gone: AtomicBool::new(false),
             restored_to: AtomicI64::new(-1),
             sandboxed: Mutex::default(),
+            paces: OnceLock::new(),
             backup: tokio::sync::Mutex::default(),
         });
         shared.look_around(&conn).map_err(|error| OpenError::database(&path, error))?;
@@ -303,6 +307,7 @@ impl Shared {
         if let Some(alive) = noted(conn, "alive")? {
             self.alive_millis.store(alive, Ordering::Relaxed);
         }
+        let _ = self.paces.set(paces::Paces::read(conn)?);
         self.look_for_restore(conn)?;
         self.look_for_out(conn)
     }

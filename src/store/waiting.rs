@@ -163,11 +163,28 @@ impl Queue {
         F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
+        self.run_at_once(rows, true, run)
+    }
+
+    /// As [`Queue::run_kept`], for what is before a begin and as rare; where it cannot commit it is not done, and neither is
+    /// the begin.
+    pub(super) fn run_before_begin<F>(&self, run: F)
+    where
+        F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<()> + Send + 'static,
+    {
+        drop(self.run_at_once(1, false, run));
+    }
+
+    fn run_at_once<T, F>(&self, rows: usize, kept: bool, run: F) -> oneshot::Receiver<Result<T, StoreError>>
+    where
+        F: FnMut(&mut Tx<'_, '_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let rows = u32::try_from(rows).unwrap_or(u32::MAX).max(1);
         // A refused push drops the task and its reply: the receiver says so.
         let lane = Lane::Mail;
-        let _ = self.push(Box::new(Task { lane, run, result: None, reply, rows, kept: true, _room: None }));
+        let _ = self.push(Box::new(Task { lane, run, result: None, reply, rows, kept, _room: None }));
         answer
     }
 

@@ -1,4 +1,4 @@
-//! What the ledger counts where the clock is moved.
+//! What the ledger counts where the clock is moved, and what of slow rates a later start knows.
 
 use super::*;
 use crate::mail::quota::QuotaLimits;
@@ -21,4 +21,19 @@ async fn a_clock_that_went_into_the_next_month_and_back_gives_nothing_twice() {
     assert_eq!(store.take("one", 200, MONTHLY).await.unwrap().granted, 95);
     bench.clock.set(before.plus(DAY * 200));
     assert_eq!(store.take("one", 200, MONTHLY).await.unwrap().granted, 100);
+}
+
+#[tokio::test]
+async fn the_moment_that_a_slow_rate_gave_away_is_known_to_a_later_start() {
+    let bench = Bench::new();
+    let store = bench.open();
+    assert_eq!(store.paced("one"), Some(Timestamp::from_millis(0)), "nothing was ever sent");
+    let next = bench.now().plus(HOLD);
+    store.note_pace("one", bench.now());
+    store.note_pace("one", next);
+    let message = bench.message(&["a@example.org"], StreamKind::Transactional, 100);
+    accept_one(&store, bench.waiting(&message)).await;
+    store.close().await;
+    let store = bench.open_as(NEXT);
+    assert_eq!((store.paced("one"), store.paced("two")), (Some(next), None));
 }
