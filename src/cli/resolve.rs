@@ -94,7 +94,7 @@ fn in_a_sentence(resolved: &Resolved, now: Timestamp) -> String {
     let Some(carrier) = carrier else {
         let opens = |esp: &&&Standing| esp.rate_opens_at.map(|at| at.0);
         let soonest =
-            ranked.iter().take(if waits { 1 } else { usize::MAX }).min_by_key(opens).unwrap_or(&first);
+            ranked.iter().take(if waits { 1 } else { usize::MAX }).min_by_key(opens).unwrap_or(first);
         let at = soonest.rate_opens_at.map_or_else(String::new, |at| format!(" {}", until(at, now)));
         return format!("it would wait{at} for {}, whose rate is used up; {stream}", shown(&soonest.name));
     };
