@@ -299,6 +299,8 @@ mod tests {
             weight: 100,
             rank: Some(rank),
             why: None,
+            ends: None,
+            until: None,
             rate_opens_at: spent.then_some(crate::http::shape::Moment(ACCEPTED)),
         };
         let told = outlook_in_words(&[esp("a", 1, true), esp("b", 2, false)]);

@@ -1,5 +1,7 @@
 //! What is asked of an SMTP server, and what its replies mean: a table of them.
 
+use std::time::Duration;
+
 use super::read::{QUOTA_WAIT, remote_id, stands_in};
 use super::*;
 use crate::address::Grammar;
