@@ -186,6 +186,7 @@ fn begun(message: &Arc<Message>) -> (Accept, Settle) {
         spent: None,
         choice: None,
         relayed: false,
+        heard: false,
     };
     (
         Accept { message: Arc::clone(message), entries: vec![Entry::Begun(beginning)], rules: Vec::new() },

@@ -17,11 +17,13 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::mail::{Message, MessageId, Outcome, Reason, Step};
 
 mod alert;
+mod feedback;
 mod house;
 mod line;
 mod writer;
 
 pub use alert::{Alert, alert};
+pub use feedback::{list_changed, told, webhook_confirmed, webhook_rejected};
 pub use house::{
     asked_for_nothing, backed_up, esp_full, esp_gone, esp_resumed, esp_suspended, fewer_seats, from_left,
     let_go, listening, may_have_been_sent, not_reloaded, odd, only_sandbox, recovered, reloaded, removed,

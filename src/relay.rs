@@ -17,6 +17,7 @@ use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::esp::settings::{EspKind, EspSettings, SmtpEspSettings, SmtpProof, SmtpTls};
 use crate::flow::courier::{self, Courier};
+use crate::flow::feedback::{Feedback, Hook};
 use crate::flow::intake::{self, Intake};
 use crate::flow::setup::{self, Carrier};
 use crate::flow::{bounce, keeper, outlet, prepare};
@@ -114,10 +115,18 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let side = bind_side_port(config.http.address)?;
     let side_address = side.local_addr()?;
     let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
+    let feedback = Arc::new(Feedback::new(
+        store.clone(),
+        Arc::clone(&clock),
+        Arc::clone(&courier),
+        config.soft,
+        hooks(&config),
+    ));
     let told = Arc::new(ArcSwap::from_pointee(http::Told {
         doors: doors_at(&config, &addresses),
         post: Arc::new(http::LivePost(Arc::clone(&intake))),
         admin_token: admin_token(&config)?,
+        hooks: Arc::clone(&feedback) as Arc<dyn http::Hooks>,
     }));
     let doorways: Vec<_> = listeners.iter().map(|l| l.doorway(Arc::clone(&intake))).collect();
     let live = http::Live { store: store.clone(), courier: Some(Arc::clone(&courier)) };
@@ -142,7 +151,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
         secure: secure.clone(),
         token,
     };
-    let reloader = Reloader::new(parts, reload::Present { config, authenticator, lines });
+    let reloader = Reloader::new(parts, reload::Present { config, authenticator, lines, feedback });
     let reload = Arc::new(reload::ByHttp(Arc::clone(&reloader)));
     let routes = http::Relay { told, reload, queue, desk, clock, metrics, budget, tokens };
     let side = http::SidePort { listener: side, secure };
@@ -295,6 +304,15 @@ fn content_rules(config: &Config, token: &str) -> prepare::Settings {
         long_lines: config.server.long_lines,
         vendor_headers: config.server.allow_vendor_headers,
     }
+}
+
+/// The webhook of every ESP that has one.
+fn hooks(config: &Config) -> Vec<Hook> {
+    let hook = |esp: &EspSettings| {
+        let ca_file = esp.kind.ca_file().cloned();
+        Some(Hook::new(&esp.name, esp.webhook.clone()?, ca_file))
+    };
+    config.esps.iter().filter_map(hook).collect()
 }
 
 /// Every door's name in metrics.

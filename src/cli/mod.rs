@@ -28,6 +28,7 @@ mod send;
 mod sendmail;
 mod serve;
 mod settings;
+mod suppress;
 mod text;
 mod token;
 mod trust;
@@ -157,6 +158,9 @@ enum Command {
         after_help = "Example: postroad send --from app@example.com --to you@example.net --subject Hi --text Hello"
     )]
     Send(send::Letter),
+    /// Who is mailed no more, and why; works without a relay too
+    #[command(subcommand, after_help = "Example: postroad suppress list --address gone@example.net")]
+    Suppress(suppress::SuppressCommand),
     /// Tokens of the HTTP API, each with what it may do
     #[command(subcommand, after_help = "Example: postroad token create --scope read --name grafana")]
     Token(token::TokenCommand),
@@ -320,6 +324,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
         Command::Send(letter) => brief(send::send(&common, letter, out)),
+        Command::Suppress(command) => brief(suppress::run(&common, command, out)),
         Command::Token(command) => brief(token::run(&common, command, out)),
         Command::Pause { reason } => brief(esp::pause_all(&common, &reason, out)),
         Command::Backup { file } => brief(backup::back_up(&common, &file, out)),

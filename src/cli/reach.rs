@@ -240,6 +240,16 @@ impl Client {
         self.send(self.http.request(Method::DELETE, format!("{}{path}", self.base))).await.map(|_| ())
     }
 
+    /// Deletes what the query names, and reads JSON.
+    pub(super) async fn delete_json<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Failure> {
+        let request = self.http.request(Method::DELETE, format!("{}{path}", self.base)).query(query);
+        self.read(self.send(request).await?).await
+    }
+
     /// Posts JSON under a key under which it is done once. Where it is not known what became of it, the key is told.
     pub(super) async fn post_once<T: DeserializeOwned>(
         &self,
@@ -392,7 +402,7 @@ fn content_gone(id: MessageId) -> Failure {
     Failure::NotFound(format!("{id}: its content is no longer kept; explain {id} tells its life"))
 }
 
-fn broken(error: crate::store::StoreError) -> Failure {
+pub(super) fn broken(error: crate::store::StoreError) -> Failure {
     Failure::Failed(error.to_string())
 }
 

@@ -11,9 +11,11 @@ use super::problem::did_you_mean;
 use super::reader::{Kind, Reader, TableReader};
 use super::units;
 use super::vendors;
+use super::webhooks;
 use super::written::{Table, Value};
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{EspKind, EspSettings, LineSettings, SmtpEspSettings, SmtpTls, Transport};
+use crate::esp::webhook::WebhookSettings;
 use crate::mail::quota::{Limits, QuotaLimits, Rate};
 use crate::smtp::ListenerSettings;
 use crate::wire;
@@ -25,7 +27,7 @@ const TYPES: [&str; 5] = ["smtp", "ses", "sendgrid", "postmark", "sandbox"];
 const ALL_TYPES: &str = "\"smtp\", \"ses\", \"sendgrid\", \"postmark\", \"sandbox\"";
 const SMTP_KEYS: [&str; 6] = ["provider", "address", "tls", "auth", "username", "password"];
 /// Keys that belong to some types alone, and to which.
-const OF_TYPES: [(&[&str], &str); 9] = [
+const OF_TYPES: [(&[&str], &str); 13] = [
     (&SMTP_KEYS, "type = \"smtp\""),
     (&logins::OAUTH2_KEYS, "type = \"smtp\""),
     (&["ca_file", "envelope_from"], "types that send"),
@@ -35,6 +37,10 @@ const OF_TYPES: [(&[&str], &str); 9] = [
     (&vendors::SENDGRID_KEYS, "type = \"sendgrid\""),
     (&vendors::POSTMARK_KEYS, "type = \"postmark\""),
     (&["keep"], "type = \"sandbox\""),
+    (&webhooks::ALL_KEYS, "type = \"ses\", \"sendgrid\" or \"postmark\""),
+    (&webhooks::SES_KEYS, "type = \"ses\""),
+    (&webhooks::SENDGRID_KEYS, "type = \"sendgrid\""),
+    (&webhooks::POSTMARK_KEYS, "type = \"postmark\""),
 ];
 /// Messages that a sandbox remembers where nothing is written.
 const SANDBOX_KEEP: usize = 1_000;
@@ -69,8 +75,8 @@ pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> V
         let recipients = t.read("recipients", kinds::list_of(kinds::parsed(recipient)), Vec::new());
         let domains = t.read("domains", kinds::list_of(kinds::parsed(domain)), Vec::new());
         let kind = kind(t, listeners, limits.told);
-        if let (Some(name), Some(kind)) = (name, kind) {
-            esps.push(EspSettings { name, priority, weight, limits, recipients, domains, kind });
+        if let (Some(name), Some((kind, webhook))) = (name, kind) {
+            esps.push(EspSettings { name, priority, weight, limits, recipients, domains, kind, webhook });
         }
     }
     esps
@@ -176,7 +182,11 @@ fn domain(text: &str) -> Result<String, String> {
 }
 
 /// Reads what belongs to the type, and ends the reading of the table.
-fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings], told: bool) -> Option<EspKind> {
+fn kind(
+    mut t: TableReader<'_, '_>,
+    listeners: &[ListenerSettings],
+    told: bool,
+) -> Option<(EspKind, Option<WebhookSettings>)> {
     let parse = |text: &str| match TYPES.iter().find(|known| **known == text) {
         Some(known) => Ok(*known),
         None => Err(format!("is not one of {ALL_TYPES}{}", did_you_mean(text, TYPES))),
@@ -199,9 +209,20 @@ fn kind(mut t: TableReader<'_, '_>, listeners: &[ListenerSettings], told: bool) 
     if let Some(kind) = kind.as_ref().filter(|_| told) {
         check_told(&mut t, kind);
     }
+    let webhook = kind.as_ref().and_then(|kind| webhooks::read(&mut t, kind));
+    if kind.is_none() {
+        // Something else is wrong there; its own are not read, and no strangers.
+        t.pass_over(&webhooks::ALL_KEYS);
+        match written {
+            Some("ses") => t.pass_over(&webhooks::SES_KEYS),
+            Some("sendgrid") => t.pass_over(&webhooks::SENDGRID_KEYS),
+            Some("postmark") => t.pass_over(&webhooks::POSTMARK_KEYS),
+            _ => {}
+        }
+    }
     let strangers = OF_TYPES.iter().flat_map(|(keys, case)| keys.iter().map(move |key| (*key, *case)));
     t.finish(&strangers.collect::<Vec<_>>());
-    kind
+    kind.map(|kind| (kind, webhook))
 }
 
 fn lines(t: &mut TableReader<'_, '_>) -> LineSettings {

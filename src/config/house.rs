@@ -10,6 +10,7 @@ use super::{clients, kinds};
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{EspKind, EspSettings};
 use crate::http::settings::HttpSettings;
+use crate::mail::effect::SoftRule;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
 use crate::smtp::{CertificateFiles, ListenerSettings};
 use crate::store;
@@ -126,6 +127,18 @@ pub(super) fn check_http(reader: &mut Reader<'_>, http: &HttpSettings) {
         ),
         None => {}
     }
+}
+
+/// `[suppression]`.
+pub(super) fn suppression(reader: &mut Reader<'_>) -> SoftRule {
+    let mut t = reader.one("suppression");
+    let default = SoftRule::default();
+    let rule = SoftRule {
+        bounces: t.read("soft_bounces", kinds::integer(0..=1_000), default.bounces),
+        window: t.read("soft_window", kinds::duration_or_zero(), default.window),
+    };
+    t.finish(&[]);
+    rule
 }
 
 /// `[limits]` and `[retention]`: the memory for messages in flight in octets, and what the store keeps.

@@ -10,20 +10,10 @@ const LATER: &[(&str, &str, &str)] = &[
     ("stream", "subscribers_only", "false"),
     ("stream", "unsubscribe", "true"),
     ("esp", "warmup", "{}"),
-    ("esp", "webhook_auth", "\"required\""),
-    ("esp", "webhook_topics", "[]"),
-    ("esp", "require_sns_v2", "false"),
-    ("esp", "sns_endpoint", "\"\""),
-    ("esp", "webhook_public_key", "\"\""),
-    ("esp", "webhook_user", "\"\""),
-    ("esp", "webhook_password", "\"\""),
-    ("esp", "webhook_headers", "{}"),
     ("esp", "pull", "\"\""),
     ("http", "public_address", "\"\""),
     ("http", "public_url", "\"\""),
     ("http", "trusted_proxies", "[]"),
-    ("suppression", "soft_bounces", "3"),
-    ("suppression", "soft_window", "\"7d\""),
     ("dns", "resolvers", "[]"),
     ("dns", "timeout", "\"2s\""),
     ("dns", "recheck", "\"6h\""),
@@ -44,9 +34,7 @@ pub(super) fn keys_of(section: &str) -> impl Iterator<Item = &'static str> {
 
 /// Reads the sections of which nothing is available yet.
 pub(super) fn check(reader: &mut Reader<'_>) {
-    for section in ["suppression", "dns"] {
-        reader.one(section).finish(&[]);
-    }
+    reader.one("dns").finish(&[]);
     for section in LATER_SECTIONS {
         for (n, table) in reader.tables(section).into_iter().enumerate() {
             let mut t = reader.nth(section, n, Some(table));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::address::Address;
 use crate::esp::settings::EspSettings;
 use crate::http::settings::HttpSettings;
+use crate::mail::effect::SoftRule;
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Credential, ListenerSettings};
 use crate::store;
@@ -28,6 +29,7 @@ mod terms;
 mod twins;
 pub mod units;
 mod vendors;
+mod webhooks;
 mod written;
 
 #[cfg(test)]
@@ -68,6 +70,8 @@ pub struct Config {
     pub memory_octets: u64,
     /// `[limits]` and `[retention]`, with the data directory.
     pub store: store::Settings,
+    /// `[suppression]`.
+    pub soft: SoftRule,
 }
 
 /// `[server]`, checked.
@@ -185,8 +189,20 @@ impl Config {
         house::check_http(reader, &http);
         clients::check_side_port(reader, &listeners, http.address);
         let (memory_octets, store) = house::limits(reader, &server, &listeners, &esps);
+        let soft = house::suppression(reader);
         later::check(reader);
-        Config { server, listeners, credentials, streams, esps, esps_written, http, memory_octets, store }
+        Config {
+            server,
+            listeners,
+            credentials,
+            streams,
+            esps,
+            esps_written,
+            http,
+            memory_octets,
+            store,
+            soft,
+        }
     }
 }
 

@@ -91,8 +91,11 @@ fn access(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Access {
         lines,
     };
     match &access.ca_file {
-        Some(_) if !t.is_set("endpoint") && !t.is_set("smtp_endpoint") => {
-            t.problem("ca_file", "is for endpoint and smtp_endpoint; the ESP's own have public certificates");
+        Some(_) if ["endpoint", "smtp_endpoint", "sns_endpoint"].iter().all(|key| !t.is_set(key)) => {
+            t.problem(
+                "ca_file",
+                "is for endpoint, smtp_endpoint and sns_endpoint; the ESP's own have public certificates",
+            );
         }
         Some(path) => check_ca_file(t, path),
         None => {}
@@ -110,7 +113,7 @@ fn access(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Access {
 }
 
 /// `https://host`, or `http://` on loopback.
-fn endpoint(text: &str) -> Result<String, String> {
+pub(super) fn endpoint(text: &str) -> Result<String, String> {
     let bad = "is not a URL such as https://api.example.net or http://127.0.0.1:8100";
     let url = Url::parse(text).map_err(|_| bad.to_owned())?;
     let host = url.host_str().ok_or(bad)?;

@@ -5,6 +5,7 @@ mod answers;
 mod could_carry_tests;
 mod fields;
 mod full_house;
+pub mod hook;
 mod json;
 mod phrases;
 pub mod postmark;
@@ -16,6 +17,7 @@ pub mod smtp;
 mod stopped;
 #[cfg(test)]
 mod testing;
+pub mod webhook;
 mod words;
 
 use std::fmt::Debug;
@@ -25,7 +27,7 @@ use bytes::Bytes;
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::quota::Told;
-use crate::mail::{AttemptId, HttpReply, Message, Outcome, Reply, Request, ReversePath};
+use crate::mail::{AttemptId, HttpReply, Message, Outcome, Planted, Reply, Request, ReversePath};
 use crate::secret::Secret;
 
 /// A message and exactly those of its recipients that one call carries.
@@ -59,6 +61,13 @@ enum Losses {
     None,
     /// What few would miss, see [`crate::mail::parts::Parts::small_loss`].
     Small,
+}
+
+impl Parcel<'_> {
+    /// What goes with the call and comes back with its events.
+    pub fn planted(&self) -> Planted {
+        Planted { message: self.message.id, attempt: self.attempt }
+    }
 }
 
 /// Why an ESP cannot carry a parcel.
@@ -122,6 +131,11 @@ pub trait Esp: Send + Sync + Debug {
     /// Whether it says that the request itself is not as it should be: a mistake of the relay's or in its settings, which
     /// no sender of mail could mend.
     fn blames_request(&self, _reply: &Reply) -> bool {
+        false
+    }
+
+    /// Whether it tells later, by a webhook, what became of a message.
+    fn tells_events(&self) -> bool {
         false
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::webhook::WebhookSettings;
 use crate::address::Address;
 use crate::mail::Grant;
 use crate::mail::quota::Limits;
@@ -25,6 +26,8 @@ pub struct EspSettings {
     pub domains: Vec<String>,
     /// What it is.
     pub kind: EspKind,
+    /// Its webhook, where its type has one.
+    pub webhook: Option<WebhookSettings>,
 }
 
 impl EspSettings {
@@ -38,6 +41,7 @@ impl EspSettings {
             recipients: Vec::new(),
             domains: Vec::new(),
             kind,
+            webhook: None,
         }
     }
 }

@@ -412,6 +412,7 @@ impl Courier {
                 spent: call.room.share.spent,
                 choice: call.told.clone(),
                 relayed: false,
+                heard: call.line.esp.tells_events(),
             });
         }
         settles

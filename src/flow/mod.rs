@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod compose;
 pub mod courier;
 pub mod desk;
+pub mod feedback;
 mod full;
 pub mod gatehouse;
 pub mod intake;

@@ -12,11 +12,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::reload::{Change, NotReloaded, Reloaded};
-use super::{Desk, Door, FieldProblem, Post, Queue, Relay, Reload, Tokens, Told};
+use super::{Desk, Door, FieldProblem, HookPost, Hooks, Post, Queue, Relay, Reload, Tokens, Told};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
 use crate::flow::Standing;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
+use crate::flow::feedback::{Counted, NotHeard};
 use crate::mail::delivery::Mark;
 use crate::mail::from::Whose;
 use crate::mail::{
@@ -27,8 +28,8 @@ use crate::router::PassedOver;
 use crate::secret::Secret;
 use crate::smtp::{Client, Reply};
 use crate::store::{
-    Act, AttemptView, BackedUp, BackupError, DeliveryView, EventView, Filter, MessageView, NewToken,
-    Progress, QueueCount, Requeued, StoreError, Suspension, Token,
+    Act, AttemptView, BackedUp, BackupError, DeliveryView, EventView, Filter, Listed, MessageView,
+    NewSuppression, NewToken, Progress, QueueCount, Requeued, StoreError, Suspension, Token,
 };
 use crate::wire::Step;
 
@@ -63,6 +64,8 @@ pub struct Fake {
     pub suspended: Mutex<BTreeMap<String, Suspension>>,
     /// Why all of them are paused.
     pub paused: Mutex<Option<Suspension>>,
+    /// The suppression list, in its order.
+    pub suppressed: Mutex<Vec<Listed>>,
     /// Ends a backup into slow.db.
     pub slow_backup: tokio::sync::Notify,
 }
@@ -281,6 +284,46 @@ impl Queue for Fake {
         .boxed()
     }
 
+    fn suppressions(
+        &self,
+        key: Option<String>,
+        after: [String; 3],
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Listed>, StoreError>> {
+        let all = self.suppressed.lock().unwrap();
+        let [key_after, scope, reason] = after;
+        let behind = |l: &&Listed| (&l.key, &l.scope, &l.reason) > (&key_after, &scope, &reason);
+        let wanted = |l: &&Listed| key.as_ref().is_none_or(|key| *key == l.key);
+        let found = all.iter().filter(behind).filter(wanted).take(limit).cloned().collect();
+        std::future::ready(Ok(found)).boxed()
+    }
+
+    fn suppress(&self, new: NewSuppression) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let mut all = self.suppressed.lock().unwrap();
+        let there = all.iter().any(|l| (&l.key, &l.scope, &l.reason) == (&new.key, &new.scope, &new.reason));
+        if !there {
+            all.push(Listed {
+                key: new.key,
+                address: new.address,
+                reason: new.reason,
+                scope: new.scope,
+                source: new.source,
+                evidence: new.evidence,
+                since: new.created_at,
+                until: new.expires_at,
+            });
+            all.sort_by(|a, b| (&a.key, &a.scope, &a.reason).cmp(&(&b.key, &b.scope, &b.reason)));
+        }
+        std::future::ready(Ok(!there)).boxed()
+    }
+
+    fn unsuppress(&self, key: String, reason: Option<String>) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let mut all = self.suppressed.lock().unwrap();
+        let before = all.len();
+        all.retain(|l| l.key != key || reason.as_ref().is_some_and(|reason| *reason != l.reason));
+        std::future::ready(Ok((before - all.len()) as u64)).boxed()
+    }
+
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         self.probes.fetch_add(1, Ordering::SeqCst);
         std::future::ready(self.ok(())).boxed()
@@ -496,6 +539,25 @@ impl Reload for Fake {
     }
 }
 
+/// Takes every POST to `main` that says `proof`, and counts its lines.
+impl Hooks for Fake {
+    fn whose(&self, post: &HookPost) -> Option<String> {
+        (!post.body.is_empty()).then(|| "main".to_owned())
+    }
+
+    fn hear(self: Arc<Self>, esp: String, post: HookPost) -> BoxFuture<'static, Result<Counted, NotHeard>> {
+        let proven =
+            esp == "main" && post.fields.iter().any(|(name, value)| name == "proof" && value == b"yes");
+        let heard = match &post.body[..] {
+            _ if !proven => Err(NotHeard::Unproven),
+            b"{" => Err(NotHeard::Malformed("the body is not an event".into())),
+            b"full" => Err(NotHeard::Store(StoreError::Full("the disk is full".into()))),
+            _ => Ok(Counted { taken: 1, ..Counted::default() }),
+        };
+        std::future::ready(heard).boxed()
+    }
+}
+
 /// An `Out` state, for tests of words.
 pub fn out(n: i64) -> QueueState {
     QueueState::Out { owner: Owner::from_number(1), attempt: attempt(n) }
@@ -509,6 +571,7 @@ pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
             doors,
             post: Arc::clone(&queue) as Arc<dyn Post>,
             admin_token: Secret::new(TOKEN),
+            hooks: Arc::clone(&queue) as Arc<dyn Hooks>,
         })),
         reload: Arc::clone(&queue) as Arc<dyn Reload>,
         tokens: Arc::clone(&queue) as Arc<dyn Tokens>,

@@ -22,8 +22,8 @@ use crate::mail::{MessageId, OnceKey, StreamName, Submission};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Client, Gatekeeper, Reply};
 use crate::store::{
-    Act, BackedUp, BackupError, DeliveryView, EVERY_ESP, Filter, MaxAge, MessageView, NewToken, Progress,
-    QueueCount, Requeued, Store, StoreError, Suspension, Token,
+    Act, BackedUp, BackupError, DeliveryView, EVERY_ESP, Filter, Listed, MaxAge, MessageView, NewSuppression,
+    NewToken, Progress, QueueCount, Requeued, Store, StoreError, Suspension, Token,
 };
 
 /// A store, and the courier that has to know when an operator changes something; offline there is none.
@@ -149,6 +149,27 @@ impl Queue for Live {
             Ok(made)
         };
         back_up.boxed()
+    }
+
+    fn suppressions(
+        &self,
+        key: Option<String>,
+        after: [String; 3],
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Listed>, StoreError>> {
+        self.store.suppressions(key, after, limit).boxed()
+    }
+
+    fn suppress(&self, new: NewSuppression) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let suppress = async {
+            let written = self.store.suppress(vec![new]).await.pop();
+            written.unwrap_or(Err(StoreError::Stopping))
+        };
+        suppress.boxed()
+    }
+
+    fn unsuppress(&self, key: String, reason: Option<String>) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.unsuppress(key, reason).boxed()
     }
 
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>> {

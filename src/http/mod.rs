@@ -27,8 +27,8 @@ use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
 use crate::store::{
-    Act, BackedUp, BackupError, DeliveryView, Filter, MessageView, Progress, QueueCount, Requeued,
-    StoreError, Suspension,
+    Act, BackedUp, BackupError, DeliveryView, Filter, Listed, MessageView, NewSuppression, Progress,
+    QueueCount, Requeued, StoreError, Suspension,
 };
 
 pub mod backup;
@@ -40,6 +40,7 @@ pub mod esps;
 mod fresh;
 mod guard;
 mod health;
+pub mod hooks;
 mod json;
 pub mod letters;
 pub mod live;
@@ -54,6 +55,7 @@ pub mod send;
 mod serve;
 pub mod settings;
 pub mod shape;
+pub mod suppressions;
 pub mod tokens;
 pub mod verifier;
 mod visitors;
@@ -65,6 +67,7 @@ mod tests;
 
 use contract::Contract;
 pub use error::{ErrorBody, FieldProblem, Problem};
+pub use hooks::{HookPost, Hooks};
 pub use live::{Live, LiveDesk, LivePost};
 pub use probe::PROBE_NAME;
 pub use reload::Reload;
@@ -113,6 +116,20 @@ pub trait Queue: Send + Sync {
         file: &'a Path,
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<BackedUp, BackupError>>;
+
+    /// Suppressions behind that one (key, scope, reason); of one key alone where it is named.
+    fn suppressions(
+        &self,
+        key: Option<String>,
+        after: [String; 3],
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Listed>, StoreError>>;
+
+    /// Writes one; `false`: it was there before.
+    fn suppress(&self, new: NewSuppression) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Takes an address's away, those of one reason or all; how many.
+    fn unsuppress(&self, key: String, reason: Option<String>) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Writes and commits, as an accept would.
     fn probe_write(&self) -> BoxFuture<'_, Result<(), StoreError>>;
@@ -188,6 +205,8 @@ pub struct Told {
     pub post: Arc<dyn Post>,
     /// What opens every route.
     pub admin_token: Secret,
+    /// Who hears what ESPs tell.
+    pub hooks: Arc<dyn Hooks>,
 }
 
 impl std::fmt::Debug for Told {
@@ -237,6 +256,11 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::pause))
         .routes(routes!(esps::unpause))
         .routes(routes!(send::send))
+        .routes(routes!(suppressions::list, suppressions::add, suppressions::remove))
+        .routes(routes!(hooks::by_name))
+        .routes(routes!(hooks::bounces))
+        .routes(routes!(hooks::complaints))
+        .routes(routes!(hooks::engagement))
         .routes(routes!(reload::reload))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::revoke))

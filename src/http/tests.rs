@@ -124,7 +124,8 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
             .path
             .replace("/tokens/{id}", "/tokens/1")
             .replace("{id}", &id(1).to_string())
-            .replace("{name}", "a");
+            .replace("{name}", "a")
+            .replace("{esp}", "main");
         let (query, body) = match path.rsplit('/').next() {
             Some("resolve") => ("?from=<>&to=a@b.example", ""),
             Some("suspend") => ("", r#"{"reason":"invoice"}"#),
@@ -132,12 +133,14 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
             Some("pause") if path == "/v1/pause" => ("", r#"{"reason":"moving"}"#),
             Some("send") => ("", r#"{"from":"a@b.example","to":["c@d.example"]}"#),
             Some("tokens") => ("", r#"{"scopes":["read"]}"#),
+            Some("suppressions") if line.method == "POST" => ("", r#"{"address":"a@b.example"}"#),
+            Some("suppressions") if line.method == "DELETE" => ("?address=a@b.example", ""),
             Some("backup") => ("", r#"{"file":"/b/x.db"}"#),
             _ => ("", r#"{"ids":["0000000000001"]}"#),
         };
         let url = format!("{}{path}{query}", port.base);
         let method: Method = line.method.parse().unwrap();
-        let request = port.client.request(method, &url).bearer_auth(TOKEN).body(body);
+        let request = port.client.request(method, &url).bearer_auth(TOKEN).header("proof", "yes").body(body);
         assert!(request.send().await.unwrap().status().is_success(), "{path}");
         let (status, body) = port.ask(Method::PATCH, &path, None).await;
         assert_eq!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");

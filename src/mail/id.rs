@@ -40,6 +40,32 @@ pub struct DeliveryId {
     pub recipient: u32,
 }
 
+/// What goes with a call into the ESP's own metadata and comes back with its events: message and attempt, so that an
+/// event finds its delivery though the attempt was lost with a restore (DELIVERY rule 16).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Planted {
+    /// The message.
+    pub message: MessageId,
+    /// The call.
+    pub attempt: AttemptId,
+}
+
+/// `MESSAGE-ATTEMPT`: letters, digits and one `-`, which every ESP's metadata takes.
+impl fmt::Display for Planted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.message, self.attempt)
+    }
+}
+
+impl FromStr for Planted {
+    type Err = BadId;
+
+    fn from_str(s: &str) -> Result<Self, BadId> {
+        let (message, attempt) = s.split_once('-').ok_or(BadId)?;
+        Ok(Planted { message: message.parse()?, attempt: attempt.parse()? })
+    }
+}
+
 /// A text that is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -183,6 +209,13 @@ mod tests {
             let id = MessageId::from_number(n);
             prop_assert_eq!(id.to_string().parse::<MessageId>(), Ok(id));
             prop_assert_eq!(id.to_string().len(), TEXT_LEN);
+        }
+
+        #[test]
+        fn what_is_planted_comes_back(message in 0..=i64::MAX, attempt in 0..=i64::MAX) {
+            let planted =
+                Planted { message: MessageId::from_number(message), attempt: AttemptId::from_number(attempt) };
+            prop_assert_eq!(planted.to_string().parse::<Planted>(), Ok(planted));
         }
 
         #[test]

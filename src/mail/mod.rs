@@ -3,7 +3,9 @@
 pub mod asks;
 pub mod body;
 pub mod delivery;
+pub mod effect;
 pub mod envelope;
+pub mod event;
 pub mod exchange;
 pub mod from;
 pub mod grant;
@@ -31,11 +33,12 @@ pub mod watch;
 pub use body::{Body, BodyFacts, Budget, Permit};
 pub use delivery::{Known, QueueState, Reason, Step};
 pub use envelope::{BodyKind, Envelope, ReversePath};
+pub use event::{Bounce, Event, Listed, What};
 pub use exchange::{
     Abort, Answer, HttpReply, HttpRequest, Phase, Reply, Request, SesRequest, SmtpReply, SmtpRequest,
 };
 pub use grant::{Grant, GrantKind};
-pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner};
+pub use id::{AttemptId, DeliveryId, IdMint, MessageId, Owner, Planted};
 pub use lane::{Lane, Rule};
 pub use message::{Message, OnceKey, Protocol, Source, Submission};
 pub use outcome::{Fault, Named, Outcome, Throttle};

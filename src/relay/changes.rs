@@ -10,6 +10,7 @@ use crate::esp::settings::{
 };
 use crate::http::HttpSettings;
 use crate::http::reload::Change;
+use crate::mail::effect::SoftRule;
 use crate::mail::{Grant, StreamName, Terms};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Credential, ListenerSettings};
@@ -48,8 +49,18 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     let config = as_far_as_it_goes(old, new, &mut restart);
     let mut changed = Vec::new();
     let out = &mut changed;
-    let Config { server, listeners, credentials, streams, esps, esps_written: _, http, memory_octets, store } =
-        &config;
+    let Config {
+        server,
+        listeners,
+        credentials,
+        streams,
+        esps,
+        esps_written: _,
+        http,
+        memory_octets,
+        store,
+        soft,
+    } = &config;
     compare!(
         ServerSettings { hostname => "hostname", origin => "origin", data_dir => "data_dir", dsn => "dsn", dsn_from => "dsn_from", long_lines => "long_lines", allow_vendor_headers => "allow_vendor_headers" },
         "server", old.server, server, out
@@ -62,6 +73,7 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     if old.memory_octets != *memory_octets {
         out.push(Change::new("limits.memory", CHANGED));
     }
+    compare!(SoftRule { bounces => "soft_bounces", window => "soft_window" }, "suppression", old.soft, soft, out);
     limits(&old.store, store, out);
     changed.dedup();
     Changes { config, changed, restart }
@@ -215,7 +227,7 @@ fn stream(at: &str, old: &StreamSettings, new: &StreamSettings, out: &mut Vec<Ch
 }
 
 fn esp(at: &str, old: &EspSettings, new: &EspSettings, out: &mut Vec<Change>) {
-    let EspSettings { name: _, priority, weight, limits, recipients, domains, kind } = new;
+    let EspSettings { name: _, priority, weight, limits, recipients, domains, kind, webhook } = new;
     let mut note = |differs: bool, key: &str| {
         if differs {
             out.push(Change::new(format!("{at}.{key}"), CHANGED));
@@ -229,6 +241,7 @@ fn esp(at: &str, old: &EspSettings, new: &EspSettings, out: &mut Vec<Change>) {
     note(old.limits.windows.monthly != limits.windows.monthly, "monthly_limit");
     note(old.recipients != *recipients, "recipients");
     note(old.domains != *domains, "domains");
+    note(old.webhook != *webhook, "webhook");
     match (&old.kind, kind) {
         (EspKind::Smtp(old), EspKind::Smtp(new)) => smtp(at, old, new, out),
         (EspKind::Ses(old), EspKind::Ses(new)) => ses(at, old, new, out),

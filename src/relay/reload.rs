@@ -18,6 +18,7 @@ use crate::config::{Config, Loaded, Place, Problem, Problems};
 use crate::flow::Setup;
 use crate::flow::bounce;
 use crate::flow::courier::Courier;
+use crate::flow::feedback::Feedback;
 use crate::flow::intake::Intake;
 use crate::http;
 use crate::http::reload::{Change, NotReloaded, Reloaded};
@@ -52,6 +53,7 @@ pub(super) struct Present {
     pub config: Config,
     pub authenticator: Arc<Authenticator>,
     pub lines: Lines,
+    pub feedback: Arc<Feedback>,
 }
 
 /// See the module.
@@ -166,7 +168,9 @@ impl Reloader {
         let parts = &self.parts;
         let rules = content_rules(&config, &parts.token);
         let names = listener_names(&config);
-        let told = |post| http::Told { doors: doors_at(&config, &parts.addresses), post, admin_token };
+        let feedback = Arc::new(present.feedback.renewed(config.soft, super::hooks(&config)));
+        let hooks = Arc::clone(&feedback) as Arc<dyn http::Hooks>;
+        let told = |post| http::Told { doors: doors_at(&config, &parts.addresses), post, admin_token, hooks };
         let at_once = |setup: Arc<Setup>| {
             let intake = Arc::new(parts.intake.renewed(rules, &names, setup));
             for (doorway, manner) in parts.doorways.iter().zip(manners) {
@@ -184,7 +188,7 @@ impl Reloader {
             }
             false => at_once(parts.courier.setup()),
         }
-        *present = Present { config, authenticator, lines };
+        *present = Present { config, authenticator, lines, feedback };
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ mod backup;
 mod bodies;
 mod claim;
 mod events;
+mod feedback;
 mod generation;
 mod ledger;
 mod leftovers;
@@ -29,6 +30,7 @@ mod sandboxed;
 mod schema;
 mod shortage;
 mod space;
+mod suppressions;
 mod suspensions;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,7 @@ use rusqlite::params;
 use tokio::sync::oneshot;
 
 use super::Store;
+use super::feedback;
 use super::reports;
 use super::requeue::is_of_an_earlier_round;
 use super::row::{self, Queued};
@@ -26,11 +27,11 @@ const SAID_OCTETS_MAX: usize = Answer::TEXT_OCTETS_MAX;
 
 /// An answer never changes; only `unsure` may still become one.
 pub(super) const INSERT_ATTEMPT: &str = "INSERT INTO attempts (message, recipient, attempt, esp, begun_at, \
-     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed, choice)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed, choice, heard)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
      ON CONFLICT (message, recipient, attempt) DO UPDATE SET answered_at = excluded.answered_at,
          outcome = excluded.outcome, fault = excluded.fault, lasting = excluded.lasting, phase = excluded.phase,
-         remote_id = excluded.remote_id, said = excluded.said, crashed = 0
+         remote_id = excluded.remote_id, said = excluded.said, crashed = 0, heard = excluded.heard
      WHERE outcome = 'unsure' AND excluded.outcome <> 'unsure'";
 
 /// `Delivery::settle(attempt, Step::Done)` for a row that stands at `Out{attempt}`: whatever its mark, it is Done and
@@ -225,6 +226,9 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     match insert_answer(tx, settle)? {
         true => {
             give_back(tx, settle)?;
+            if let (Outcome::Accepted { remote_id: Some(id), .. }, true) = (&settle.outcome, settle.heard) {
+                feedback::find_early(tx, settle.delivery, settle.attempt, &settle.esp, id)?;
+            }
             if settle.relayed {
                 let said = cut(settle.outcome.said(), SAID_OCTETS_MAX);
                 reports::owe(tx, settle.delivery, Cause::Relayed, Some(&settle.esp), said)?;
@@ -288,6 +292,7 @@ fn insert_answer(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<bool>
         cut(settle.outcome.said(), SAID_OCTETS_MAX),
         false,
         settle.choice.as_deref(),
+        settle.heard,
     ])?;
     Ok(changed > 0)
 }
@@ -373,6 +378,7 @@ pub(super) fn insert_crashed(
         detail,
         true,
         None::<&str>,
+        false,
     ])?;
     Ok(())
 }

@@ -18,6 +18,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_keys_for_a_time.sql"),
     include_str!("migrations/0007_requeue.sql"),
     include_str!("migrations/0008_send_at.sql"),
+    include_str!("migrations/0009_feedback.sql"),
 ];
 /// "POST": tells our database from any other.
 pub(super) const APPLICATION_ID: i64 = 0x504f_5354;

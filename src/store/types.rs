@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Mark, UnsureThen};
 use crate::mail::{
-    AttemptId, DeliveryId, Known, Lane, Message, MessageId, Outcome, Phase, QueueState, Reason, Rule, Step,
+    AttemptId, DeliveryId, Event, Known, Lane, Message, MessageId, Outcome, Phase, QueueState, Reason, Rule,
+    Step,
 };
 
 /// Where the database lies and how far it may grow.
@@ -195,6 +196,8 @@ pub struct Settle {
     pub choice: Option<Arc<str>>,
     /// It was taken by one who was not told what the sender asked about reports.
     pub relayed: bool,
+    /// Its ESP tells events, so its own id of the message is looked for.
+    pub heard: bool,
 }
 
 /// What a settle did.
@@ -485,6 +488,56 @@ pub struct NewSuppression {
     pub created_at: Timestamp,
     /// Until when; `None`: for good.
     pub expires_at: Option<Timestamp>,
+}
+
+/// A suppression as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The address's key.
+    pub key: String,
+    /// The address as it was given.
+    pub address: String,
+    /// `hard_bounce`, `complaint`, `unsubscribe`, `soft_bounces`, `manual`, …
+    pub reason: String,
+    /// The stream kind or name that it blocks; empty: every stream.
+    pub scope: String,
+    /// Who said so.
+    pub source: String,
+    /// Its proof, in words.
+    pub evidence: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None`: for good.
+    pub until: Option<Timestamp>,
+}
+
+/// An event, and the ESP that told it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToldEvent {
+    /// The ESP's name.
+    pub esp: String,
+    /// What it told.
+    pub event: Event,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It was there already: nothing followed.
+    Repeat,
+    /// It is kept, and bears on its address; no delivery was found.
+    Unmatched,
+    /// It is kept, with its delivery.
+    Joined(Joined),
+}
+
+/// An event's delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// Which.
+    pub delivery: DeliveryId,
+    /// It waited, or was held, and is done now.
+    pub settled: bool,
 }
 
 /// What went before its time where room was short.

@@ -1,5 +1,6 @@
 //! How bytes leave. Knows no ESP's meaning: it gets a request and brings back what was said.
 
+pub mod certificates;
 pub mod http;
 pub mod sandbox;
 pub mod ses;
@@ -15,6 +16,7 @@ use futures_util::future::BoxFuture;
 
 use crate::mail::{HttpReply, MessageId, Reply, Request, Watch};
 
+pub use certificates::Certificates;
 pub use http::HttpWire;
 pub use sandbox::SandboxWire;
 pub use ses::SesWire;

@@ -249,6 +249,10 @@ fn one_that_dies_in_mid_run_and_stays_away_holds_only_what_it_had() {
     let load = Load::new(5_000, Duration::from_secs(8));
     load.run(relay.smtp(), || {
         a.wait_for(1_000);
+        // However slowly mail comes now, somebody waits for an answer when it dies.
+        a.heal();
+        a.fail_always(Point::Dot, Fault::Hang);
+        wait_until("somebody waits for an answer", Duration::from_secs(20), || !a.unanswered().is_empty());
         a.kill();
     });
     let (held, doubled) = all_arrived(&relay, &load, [&a, &b], "retry_any");

@@ -59,4 +59,5 @@ mod unfit_everywhere;
 mod unsure;
 mod upgrades;
 mod waits_and_retries;
+mod webhooks;
 mod whose_refusal;

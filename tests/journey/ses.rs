@@ -71,7 +71,7 @@ fn a_message_arrives_as_it_was_with_its_own_envelope_and_the_attempt_in_its_tags
     tags.sort();
     assert_eq!(
         tags,
-        ["order=7".to_owned(), format!("postroad-attempt={attempt}"), "postroad-tag=spring".into()]
+        ["order=7".to_owned(), format!("postroad-attempt={id}-{attempt}"), "postroad-tag=spring".into()]
     );
     let told = relay.cli(&["explain", &id]).must(0).out;
     assert!(told.contains("amazon") && told.contains(&taken.id), "{told}");
@@ -95,7 +95,7 @@ fn by_smtp_it_arrives_with_the_same_tags_in_its_header() {
     let mut tags = taken.tags.clone();
     tags.sort();
     let expected =
-        ["kind=receipt".to_owned(), format!("postroad-attempt={attempt}"), "postroad-tag=spring".into()];
+        ["kind=receipt".to_owned(), format!("postroad-attempt={id}-{attempt}"), "postroad-tag=spring".into()];
     assert_eq!(tags, expected);
     assert_secret_stays(&relay, &relay.cli(&["esp", "test", "amazon"]).must(0).out);
 }

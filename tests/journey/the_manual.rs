@@ -23,8 +23,17 @@ const NOT_RUN: [(&str, &str); 3] = [
 ];
 
 /// What works without a relay; every other command then says that there is none (exit code 4).
-const OFFLINE: [&str; 7] =
-    ["check", "new-config", "completions", "queue list", "queue show", "explain", "backup"];
+const OFFLINE: [&str; 9] = [
+    "check",
+    "new-config",
+    "completions",
+    "queue list",
+    "queue show",
+    "explain",
+    "events",
+    "suppress",
+    "backup",
+];
 
 /// What a command that reads standard input finds there.
 const INPUT: &[u8] = b"To: you@example.net\nSubject: From the manual\n\nHello\n";
@@ -238,7 +247,12 @@ fn every_configuration_in_readme_is_good() {
             check.env(variable, "s3cret");
         }
         let ran = Ran::new(check.output().unwrap());
-        assert!(ran.code == 0 && !ran.out.contains("warning"), "{text}\n{}{}", ran.out, ran.err);
+        // What proves a webhook is not in every example, and `check` says what is missed without.
+        let odd = ran
+            .out
+            .lines()
+            .find(|l| l.starts_with("warning") && !l.contains(".webhook_auth: has nothing to prove"));
+        assert!(ran.code == 0 && odd.is_none(), "{text}\n{}{}", ran.out, ran.err);
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod corpus;
 pub mod esps;
+pub mod hooks;
 pub mod http;
 pub mod judges;
 pub mod line;

@@ -38,6 +38,8 @@ fn the_file_to_start_from_has_every_key_and_no_other() {
         .set("AWS_ACCESS_KEY_ID", "x")
         .set("AWS_SECRET_ACCESS_KEY", "x")
         .set("POSTMARK_API_KEY", "x")
+        .set("POSTMARK_WEBHOOK_PASSWORD", "x")
+        .set("POSTMARK_WEBHOOK_PROOF", "x")
         .set("ESP_CLIENT_SECRET", "x")
         .set("ESP_REFRESH_TOKEN", "x")
         .set("POSTROAD_ADMIN_TOKEN", "x");

@@ -396,7 +396,7 @@ fn a_wrong_twin_is_named_by_its_variable() {
         .set("POSTROAD__LISTENER__ADDRESS", "127.0.0.1:1")
         .set("POSTROAD__ESP__MIAN__KEEP", "1")
         .set("POSTROAD__ESP__MAIN__KEEP", "many")
-        .set("POSTROAD__ESP__MAIN__WEBHOOK_AUTH", "none")
+        .set("POSTROAD__ESP__MAIN__PULL", "1h")
         .set("POSTROAD__HTTP__ADDRESS", "hunter2");
     let problems = folder.problems();
     for expected in [
@@ -407,7 +407,7 @@ fn a_wrong_twin_is_named_by_its_variable() {
         "$POSTROAD__LISTENER__ADDRESS: wants the number of a [[listener]], from 0, and a key, such as POSTROAD__LISTENER__0__KEY",
         "$POSTROAD__ESP__MIAN__KEEP: no [[esp]] in the file has the name mian; did you mean main?",
         "$POSTROAD__ESP__MAIN__KEEP: esp[0].keep: must be a whole number from 1 to 1000000",
-        "$POSTROAD__ESP__MAIN__WEBHOOK_AUTH: esp[0].webhook_auth: is not available in this version",
+        "$POSTROAD__ESP__MAIN__PULL: esp[0].pull: is not available in this version",
         "$POSTROAD__HTTP__ADDRESS: http.address: the value of $POSTROAD__HTTP__ADDRESS is not an IP address",
     ] {
         assert!(problems.contains(expected), "{expected}\nis not in\n{problems}");

@@ -221,7 +221,7 @@ fn tag(message: &Message) -> Option<&str> {
 fn metadata(parcel: Parcel<'_>) -> Result<Vec<(&str, String)>, Unfit> {
     labels_fit(parcel.message)?;
     let message = parcel.message;
-    let attempt = (ATTEMPT, parcel.attempt.to_string());
+    let attempt = (ATTEMPT, parcel.planted().to_string());
     let tags = (message.tags.len() > 1).then(|| (TAGS, message.tags.join(TAGS_PARTED_BY)));
     let own = message.metadata.iter().map(|(key, value)| (key.as_str(), value.clone()));
     Ok(std::iter::once(attempt).chain(tags).chain(own).collect())

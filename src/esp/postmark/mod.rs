@@ -6,6 +6,7 @@
 //! what the API cannot, but re-assembles it too: what is signed or encrypted as MIME goes by neither.
 
 mod compose;
+pub(super) mod hook;
 mod read;
 
 use super::fields::{said_in, without};
@@ -133,6 +134,10 @@ impl Esp for Postmark {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= MESSAGE_OCTETS_MAX
+    }
+
+    fn tells_events(&self) -> bool {
+        true
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

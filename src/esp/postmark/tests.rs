@@ -74,7 +74,7 @@ fn a_message_becomes_its_fields_and_nobody_else_is_named() {
         "MessageStream": "outbound",
         "Tag": "spring",
         "Metadata": {
-            "postroad-attempt": AttemptId::from_number(1).to_string(),
+            "postroad-attempt": "0000000000001-0000000000001",
             "postroad-tags": "spring, vip",
             "order": "7",
         },
@@ -163,11 +163,8 @@ fn what_does_not_fit_the_api_goes_by_smtp_with_the_fields_that_it_reads() {
         panic!("not by SMTP")
     };
     let text = String::from_utf8(request.body.head.to_vec()).unwrap();
-    let id = AttemptId::from_number(1);
-    let fields = format!(
-        "X-PM-Message-Stream: outbound\r\nX-PM-KeepID: true\r\nX-PM-Tag: spring\r\nX-PM-Metadata-postroad-attempt: {id}\r\n\
-         X-PM-Metadata-order: 7\r\n"
-    );
+    let fields = "X-PM-Message-Stream: outbound\r\nX-PM-KeepID: true\r\nX-PM-Tag: spring\r\n\
+                  X-PM-Metadata-postroad-attempt: 0000000000001-0000000000001\r\nX-PM-Metadata-order: 7\r\n";
     assert_eq!(text, format!("{fields}{head}\r\nhello\r\n"));
     assert_eq!(request.body.facts.size_octets, text.len() as u64);
     let signed = super::super::testing::message(&content(
@@ -231,13 +228,12 @@ fn by_smtp_what_the_relay_says_is_said_once_and_by_it_alone() {
         let composed = composed(Transport::Auto, &message, &addresses(&["b@example.org"]));
         let Ok(Request::Smtp(request)) = composed else { panic!("not by SMTP") };
         let text = String::from_utf8(request.body.head.to_vec()).unwrap();
-        let id = AttemptId::from_number(1);
         let (tag, kept) = match message.tags.is_empty() {
             true => ("", kept.to_owned()),
             false => ("X-PM-Tag: spring\r\n", kept.replace("X-PM-Tag: its own\r\n", "")),
         };
         let fields = format!(
-            "X-PM-Message-Stream: outbound\r\nX-PM-KeepID: true\r\n{tag}X-PM-Metadata-postroad-attempt: {id}\r\n"
+            "X-PM-Message-Stream: outbound\r\nX-PM-KeepID: true\r\n{tag}X-PM-Metadata-postroad-attempt: 0000000000001-0000000000001\r\n"
         );
         assert_eq!(text, format!("{fields}{head}{kept}\r\nhello\r\n"));
         assert_eq!(request.body.facts.size_octets, text.len() as u64);

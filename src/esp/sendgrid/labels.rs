@@ -138,7 +138,7 @@ impl<'a> Labels<'a> {
     pub fn of(parcel: Parcel<'a>, control: Option<&'a Control>) -> Result<Self, Unfit> {
         let mut room = Room::default();
         let mut arguments = Vec::with_capacity(1 + parcel.message.metadata.len());
-        let attempt = parcel.attempt.to_string();
+        let attempt = parcel.planted().to_string();
         room.take(ATTEMPT, &attempt);
         arguments.push((Cow::Borrowed(ATTEMPT), Cow::Owned(attempt)));
         for (name, value) in control.into_iter().flat_map(Control::arguments) {

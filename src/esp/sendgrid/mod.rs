@@ -11,6 +11,7 @@
 //! Facts: <https://www.twilio.com/docs/sendgrid/api-reference/mail-send> with its pages on limitations and errors, and
 //! <https://www.twilio.com/docs/sendgrid/for-developers/sending-email/building-an-x-smtpapi-header>, seen in 2026-11.
 
+pub(super) mod hook;
 mod labels;
 mod mail;
 mod others;
@@ -158,6 +159,10 @@ impl Esp for Sendgrid {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.transport != Transport::Smtp && message.body.size_octets() <= REQUEST_OCTETS_MAX as u64
+    }
+
+    fn tells_events(&self) -> bool {
+        true
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

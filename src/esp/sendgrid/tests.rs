@@ -158,7 +158,7 @@ fn a_message_becomes_one_personalization() {
         &["bo@example.com", "CY@example.com", "ann@example.com"],
     )
     .with(&["spring", "spring"], &[("order", "12"), ("Email", "x")]);
-    let attempt = AttemptId::from_number(77).to_string();
+    let attempt = format!("{}-{}", MessageId::from_number(1), AttemptId::from_number(77));
     assert_eq!(
         mail.json(),
         json!({
@@ -378,7 +378,7 @@ fn reports_to_senders_need_an_address_of_the_relay() {
 fn by_smtp_the_same_travels_in_one_field() {
     let mail = Mail::headed("To: ann@example.com\r\n", &["ann@example.com"])
         .with(&["spring", "sale"], &[("order", "gr\u{fc}n \"\u{1f600}\" \\"), ("status", "new")]);
-    let attempt = AttemptId::from_number(77).to_string();
+    let attempt = format!("{}-{}", MessageId::from_number(1), AttemptId::from_number(77));
     assert_eq!(
         mail.smtpapi(),
         json!({

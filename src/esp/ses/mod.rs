@@ -8,8 +8,10 @@
 mod account;
 mod control;
 mod fits;
+pub(super) mod hook;
 mod password;
 mod read;
+pub(super) mod sns;
 mod tags;
 
 use self::control::{SET_FIELD, TAGS_FIELD};
@@ -165,6 +167,10 @@ impl Esp for Ses {
 
     fn told(&self, account: &HttpReply) -> Result<Told, String> {
         account::told(account)
+    }
+
+    fn tells_events(&self) -> bool {
+        true
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

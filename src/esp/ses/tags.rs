@@ -45,7 +45,7 @@ pub(super) fn all_fit(message: &Message) -> Result<(), Unfit> {
 /// The tags of one call.
 pub(super) fn of(parcel: Parcel<'_>) -> Vec<(String, String)> {
     let message = parcel.message;
-    let mut tags = vec![(ATTEMPT.to_owned(), parcel.attempt.to_string())];
+    let mut tags = vec![(ATTEMPT.to_owned(), parcel.planted().to_string())];
     let labels = message.tags.iter().enumerate();
     let label = |(n, value): (usize, &String)| match n {
         0 => (LABEL.to_owned(), value.clone()),

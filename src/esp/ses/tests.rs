@@ -98,7 +98,7 @@ fn the_message_goes_as_it_is_to_exactly_these_recipients() {
     assert_eq!(request.data, PLAIN.as_bytes());
     assert_eq!(request.recipients[0].ascii_wire().unwrap(), "hidden@xn--bcher-kva.example");
     assert_eq!(request.configuration_set.as_deref(), Some("events"));
-    assert_eq!(request.tags, [("postroad-attempt".to_owned(), "0000000000007".to_owned())]);
+    assert_eq!(request.tags, [("postroad-attempt".to_owned(), "0000000000001-0000000000007".to_owned())]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn labels_and_pairs_become_tags_and_none_takes_anothers_place() {
     assert_eq!(
         tags,
         [
-            pair("postroad-attempt", "0000000000007"),
+            pair("postroad-attempt", "0000000000001-0000000000007"),
             pair("postroad-tag", "welcome"),
             pair("postroad-tag-2", "b"),
             pair("campaign", "summer"),
@@ -196,7 +196,7 @@ fn by_smtp_the_same_stands_on_top_and_nothing_stands_there_twice() {
     let content = format!("X-SES-MESSAGE-TAGS: kind=receipt\r\nX-Ses-Configuration-Set: theirs\r\n{PLAIN}");
     let request = by_smtp(&ses(Transport::Smtp), &message(&content));
     let expected = format!(
-        "X-SES-MESSAGE-TAGS: postroad-attempt=0000000000007, kind=receipt\r\nX-SES-CONFIGURATION-SET: events\r\n{PLAIN}"
+        "X-SES-MESSAGE-TAGS: postroad-attempt=0000000000001-0000000000007, kind=receipt\r\nX-SES-CONFIGURATION-SET: events\r\n{PLAIN}"
     );
     assert_eq!(String::from_utf8_lossy(&request.body.head), expected);
     assert_eq!(request.body.facts, BodyFacts::of(expected.as_bytes()));

@@ -211,6 +211,7 @@ impl World {
             spent: begun.share.spent,
             choice: None,
             relayed: false,
+            heard: false,
         };
         let settles = (0..recipients).map(settle).collect();
         self.settled += 1;

@@ -2,6 +2,7 @@
 
 mod backup;
 mod faults;
+mod feedback;
 mod ledger;
 mod life;
 mod model;
@@ -138,6 +139,7 @@ impl Bench {
             spent: None,
             choice: None,
             relayed: false,
+            heard: false,
         }
     }
 }

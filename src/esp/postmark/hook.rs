@@ -1,0 +1,131 @@
+//! Postmark's webhooks: one event a POST, and what each means.
+//!
+//! Postmark signs nothing. What proves a POST is what it was told to send with each: a user and password (basic
+//! authentication), fields of our own, or both; all that are configured must be there.
+//!
+//! Facts: <https://postmarkapp.com/developer/webhooks/webhooks-overview> and
+//! <https://postmarkapp.com/developer/api/bounce-api#bounce-types>, seen in 2026-11.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::value::RawValue;
+use subtle::{Choice, ConstantTimeEq as _};
+
+use super::compose::ATTEMPT;
+use crate::clock::Timestamp;
+use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
+use crate::mail::{Bounce, Event, Listed, Planted, What};
+use crate::secret::Secret;
+
+/// What Postmark was told to send with each POST.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Proof {
+    /// `webhook_user` and `webhook_password`.
+    pub login: Option<(String, Secret)>,
+    /// `webhook_headers`: names in lower case, and what they hold.
+    pub fields: Vec<(String, Secret)>,
+}
+
+/// Whether Postmark sent it: everything is compared, in constant time.
+pub(in crate::esp) fn prove(post: Post<'_>, proof: &Proof) -> Result<(), Unproven> {
+    let login = proof.login.iter().map(|(user, password)| {
+        let pair = STANDARD.encode(format!("{user}:{}", password.expose()));
+        ("authorization", format!("Basic {pair}"))
+    });
+    let fields = proof.fields.iter().map(|(name, value)| (name.as_str(), value.expose().to_owned()));
+    let wanted: Vec<(&str, String)> = login.chain(fields).collect();
+    if wanted.is_empty() {
+        return Err(Unproven::NoKey);
+    }
+    if wanted.iter().any(|(name, _)| post.field(name).is_none()) {
+        return Err(Unproven::Missing);
+    }
+    let right = wanted.iter().fold(Choice::from(1), |right, (name, value)| {
+        right & post.field(name).unwrap_or_default().ct_eq(value.as_bytes())
+    });
+    if bool::from(right) { Ok(()) } else { Err(Unproven::Wrong) }
+}
+
+/// The event of a body.
+pub(in crate::esp) fn read(post: Post<'_>) -> Result<Heard, Refused> {
+    let item: &RawValue = hook::json(post.body, "an event")?;
+    let fields =
+        Fields::read(item.get()).ok_or_else(|| Refused::Malformed("the body is no JSON object".into()))?;
+    Ok(Heard::Events(vec![event(fields, item, post.at)]))
+}
+
+fn event(mut fields: Fields, item: &RawValue, now: Timestamp) -> Event {
+    let metadata = fields.object("Metadata");
+    let planted = metadata.as_ref().and_then(|m| m.text(ATTEMPT)).and_then(|id| id.parse::<Planted>().ok());
+    let text = |name| fields.text(name).unwrap_or_default();
+    let kind = text("RecordType");
+    let when = match kind {
+        "Delivery" => "DeliveredAt",
+        "Bounce" | "SpamComplaint" => "BouncedAt",
+        "SubscriptionChange" => "ChangedAt",
+        _ => "ReceivedAt",
+    };
+    let whom = if text("Recipient").is_empty() { text("Email") } else { text("Recipient") };
+    let key = match fields.word("ID") {
+        Some(id) if matches!(kind, "Bounce" | "SpamComplaint") => format!("{kind}:{id}"),
+        _ => hook::key_of(&[kind, text("MessageID"), whom, text(when), text("OriginalLink")]),
+    };
+    let details = [text("Details"), text("Description"), text("SuppressionReason")];
+    Event {
+        key,
+        what: what(&fields),
+        at: fields.moment(when).unwrap_or(now),
+        recipient: hook::recipient(whom),
+        planted,
+        remote_id: fields.text("MessageID").map(str::to_owned),
+        said: hook::said(details.into_iter().find(|words| !words.is_empty()).unwrap_or_default()),
+        raw: hook::raw(item),
+    }
+}
+
+fn what(event: &Fields) -> What {
+    let machine = event.text("UserAgent") == Some("Mozilla/5.0");
+    match event.text("RecordType").unwrap_or_default() {
+        "Delivery" => What::Delivered,
+        "Bounce" => bounce(event),
+        "SpamComplaint" => What::Complained,
+        "Open" => What::Opened { machine },
+        "Click" => What::Clicked { machine: false },
+        "SubscriptionChange" if event.is("SuppressSending") => match event.text("SuppressionReason") {
+            Some("HardBounce") => What::Bounced(Bounce::Listed(Listed::Bounced)),
+            Some("SpamComplaint") => What::Complained,
+            _ => What::Unsubscribed,
+        },
+        // It may be mailed again: only where Postmark says so, not where the field is missing.
+        "SubscriptionChange" if event.says_no("SuppressSending") => What::Resubscribed,
+        _ => What::Other,
+    }
+}
+
+/// The bounce types of its API; `Inactive`: Postmark sends nothing to that address any more.
+fn bounce(event: &Fields) -> What {
+    let details = event.text("Details").unwrap_or_default();
+    match event.text("Type").unwrap_or_default() {
+        "HardBounce" | "BadEmailAddress" => What::Bounced(Bounce::Hard),
+        "SpamComplaint" => What::Complained,
+        "ManuallyDeactivated" => What::Bounced(Bounce::Listed(Listed::Bounced)),
+        // It tries again, and tells a bounce of another type where that does not help.
+        "Transient" | "DnsError" => What::Deferred,
+        "AutoResponder" | "ChallengeVerification" | "AddressChange" => What::AutoReplied,
+        "Unsubscribe" => What::Unsubscribed,
+        "Subscribe" => What::Resubscribed,
+        "Blocked" | "SpamNotification" | "VirusNotification" | "DMARCPolicy" | "OpenRelayTest" => {
+            What::Bounced(Bounce::Policy)
+        }
+        "SMTPApiError" | "InboundError" | "TemplateRenderingFailed" | "Unconfirmed" => {
+            What::Bounced(Bounce::Refused)
+        }
+        _ if event.is("Inactive") => What::Bounced(Bounce::Hard),
+        "SoftBounce" => What::Bounced(match hook::class_of("", details) {
+            Some(Bounce::Policy) => Bounce::Policy,
+            _ => Bounce::Soft,
+        }),
+        // `Unknown`, and types that are new: no proof that the address is dead.
+        _ => What::Bounced(Bounce::Soft),
+    }
+}

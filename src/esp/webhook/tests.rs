@@ -1,0 +1,448 @@
+//! What proves a POST, and what each ESP's events mean.
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::mail::{Bounce, Event, Listed, What};
+use crate::secret::Secret;
+
+const NOW: Timestamp = Timestamp::from_millis(1_767_323_100_000);
+const TOPIC: &str = "arn:aws:sns:us-east-1:111111111111:ses";
+
+fn fields(pairs: &[(&str, &str)]) -> Vec<(String, Vec<u8>)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn unproven(by: ProvenBy) -> WebhookSettings {
+    WebhookSettings { proven: false, by }
+}
+
+fn events(settings: &WebhookSettings, body: &str) -> Vec<Event> {
+    let post = Post { fields: &[], body: body.as_bytes(), at: NOW };
+    match settings.hear(post, None) {
+        Ok(Heard::Events(events)) => events,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ses() -> WebhookSettings {
+    unproven(ProvenBy::Sns { topics: vec![TOPIC.into()], require_v2: false, endpoint: None })
+}
+
+/// The folder of published vectors, or a loud word that it is missing.
+fn vectors(name: &str) -> Option<Value> {
+    let Ok(folder) = std::env::var("POSTROAD_VECTORS") else {
+        eprintln!(
+            "*** SKIPPED: {name}: POSTROAD_VECTORS names no folder with the published signature vectors"
+        );
+        return None;
+    };
+    let text = std::fs::read(std::path::Path::new(&folder).join(name)).unwrap();
+    Some(serde_json::from_slice(&text).unwrap())
+}
+
+#[test]
+fn sendgrids_published_signature_verifies_and_its_like_do_not() {
+    let Some(all) = vectors("sendgrid_event_webhook.json") else { return };
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let own = |case: &Value, name: &str, all: Value| text(case.get(name).unwrap_or(&all));
+    let (signature_field, stamp_field) =
+        ("x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp");
+    let sent = |name: &str| all["headers"][name].clone();
+    for case in all["cases"].as_array().unwrap() {
+        let key = own(case, "public_key_b64_der", all["public_key_b64_der"].clone());
+        let body = STANDARD.decode(own(case, "body_b64", all["body_b64"].clone())).unwrap();
+        let signature = own(case, "signature", sent("X-Twilio-Email-Event-Webhook-Signature"));
+        let stamp = own(case, "timestamp", sent("X-Twilio-Email-Event-Webhook-Timestamp"));
+        let fields = fields(&[(signature_field, &signature), (stamp_field, &stamp)]);
+        let key = SendgridKey::parse(&key).unwrap();
+        let settings = WebhookSettings { proven: true, by: ProvenBy::Sendgrid(Some(key)) };
+        let post = Post { fields: &fields, body: &body, at: Timestamp::from_millis(1_600_112_502_000) };
+        assert_eq!(settings.hear(post, None).is_ok(), case["expect"].as_bool().unwrap(), "{}", case["name"]);
+    }
+}
+
+#[test]
+fn the_published_sns_messages_verify_and_their_like_do_not() {
+    let Some(all) = vectors("sns_synthetic.json") else { return };
+    let pem = all["certificate_pem"].as_str().unwrap();
+    let key = key_of_certificate(pem);
+    for case in all["cases"].as_array().unwrap() {
+        let message = &case["message"];
+        let topics = vec![message["TopicArn"].as_str().unwrap().to_owned()];
+        let by = ProvenBy::Sns { topics, require_v2: false, endpoint: None };
+        let settings = WebhookSettings { proven: true, by };
+        let body = message.to_string();
+        let post = Post { fields: &[], body: body.as_bytes(), at: Timestamp::from_millis(1_767_323_046_000) };
+        let heard = settings.hear(post, Some(&key));
+        assert_eq!(heard.is_ok(), case["expect"].as_bool().unwrap(), "{}: {heard:?}", case["name"]);
+    }
+    for case in all["cert_url_cases"].as_array().unwrap() {
+        let url = case["url"].as_str().unwrap();
+        assert_eq!(ses::sns::is_certificate_url(url), case["expect"].as_bool().unwrap(), "{url}");
+    }
+}
+
+fn key_of_certificate(pem: &str) -> Vec<u8> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+    let der = CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+    webpki::EndEntityCert::try_from(&der).unwrap().subject_public_key_info().to_vec()
+}
+
+/// A POST that SendGrid would have signed with a key of ours.
+fn signed(body: &[u8], stamp: &str) -> (SendgridKey, Vec<(String, Vec<u8>)>) {
+    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
+    let spki = pair.public_key().as_ref().to_vec();
+    let prefix = "3059301306072a8648ce3d020106082a8648ce3d030107034200";
+    let prefix: Vec<u8> =
+        (0..prefix.len()).step_by(2).map(|at| u8::from_str_radix(&prefix[at..at + 2], 16).unwrap()).collect();
+    let key = SendgridKey::parse(&STANDARD.encode([prefix, spki].concat())).unwrap();
+    let signature = pair.sign(&SystemRandom::new(), &[stamp.as_bytes(), body].concat()).unwrap();
+    let fields = fields(&[
+        ("x-twilio-email-event-webhook-signature", &STANDARD.encode(signature.as_ref())),
+        ("x-twilio-email-event-webhook-timestamp", stamp),
+    ]);
+    (key, fields)
+}
+
+#[test]
+fn each_flipped_bit_of_a_signed_post_is_refused() {
+    let body = br#"[{"event":"delivered","email":"a@x.example","sg_event_id":"1","timestamp":1767323100}]"#;
+    let stamp = "1767323100";
+    let (key, sent) = signed(body, stamp);
+    let settings = WebhookSettings { proven: true, by: ProvenBy::Sendgrid(Some(key)) };
+    let hear =
+        |fields: &[(String, Vec<u8>)], body: &[u8]| settings.hear(Post { fields, body, at: NOW }, None);
+    assert!(hear(&sent, body).is_ok());
+    for at in 0..body.len() * 8 {
+        let mut other = body.to_vec();
+        other[at / 8] ^= 1 << (at % 8);
+        assert_eq!(hear(&sent, &other), Err(Refused::Unproven(Unproven::Wrong)), "bit {at} of the body");
+    }
+    for which in 0..sent.len() {
+        for at in 0..sent[which].1.len() * 8 {
+            let mut other = sent.clone();
+            other[which].1[at / 8] ^= 1 << (at % 8);
+            assert!(matches!(hear(&other, body), Err(Refused::Unproven(_))), "bit {at} of {}", sent[which].0);
+        }
+    }
+}
+
+#[test]
+fn what_was_signed_long_ago_or_for_later_is_refused() {
+    for (seconds, good) in [
+        (1_767_323_100, true),
+        (1_767_323_100 - 24 * 3600, true),
+        (1_767_323_100 - 26 * 3600, false),
+        (1_767_323_100 + 300, true),
+        (1_767_323_100 + 3600, false),
+        (i64::MAX, false),
+        (0, false),
+    ] {
+        let (key, sent) = signed(b"[]", &seconds.to_string());
+        let settings = WebhookSettings { proven: true, by: ProvenBy::Sendgrid(Some(key)) };
+        let heard = settings.hear(Post { fields: &sent, body: b"[]", at: NOW }, None);
+        assert_eq!(heard.is_ok(), good, "{seconds}: {heard:?}");
+    }
+}
+
+#[test]
+fn postmark_has_to_send_all_that_it_was_told_to() {
+    let proof = PostmarkProof {
+        login: Some(("user".into(), Secret::new("pass"))),
+        fields: vec![("x-proof".into(), Secret::new("shibboleth"))],
+    };
+    let settings = WebhookSettings { proven: true, by: ProvenBy::Postmark(proof) };
+    let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
+    let body = br#"{"RecordType":"Delivery"}"#;
+    for (sent, wanted) in [
+        (vec![("authorization", basic("user:pass")), ("x-proof", "shibboleth".into())], None),
+        (vec![("authorization", basic("user:pass"))], Some(Unproven::Missing)),
+        (vec![("x-proof", "shibboleth".into())], Some(Unproven::Missing)),
+        (
+            vec![("authorization", basic("user:past")), ("x-proof", "shibboleth".into())],
+            Some(Unproven::Wrong),
+        ),
+        (vec![("authorization", basic("user:pass")), ("x-proof", "sibboleth".into())], Some(Unproven::Wrong)),
+        (
+            vec![
+                ("authorization", basic("user:pass")),
+                ("x-proof", "shibboleth".into()),
+                ("x-proof", "x".into()),
+            ],
+            Some(Unproven::Missing),
+        ),
+        (vec![], Some(Unproven::Missing)),
+    ] {
+        let sent: Vec<_> = sent.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let fields = fields(&sent);
+        let heard = settings.hear(Post { fields: &fields, body, at: NOW }, None);
+        assert_eq!(heard.err(), wanted.map(Refused::Unproven), "{sent:?}");
+    }
+    let keyless = WebhookSettings { proven: true, by: ProvenBy::Postmark(PostmarkProof::default()) };
+    let heard = keyless.hear(Post { fields: &[], body, at: NOW }, None);
+    assert_eq!(heard, Err(Refused::Unproven(Unproven::NoKey)));
+    assert!(keyless.is_keyless() && !settings.is_keyless());
+}
+
+#[test]
+fn sendgrids_events_mean_what_they_say() {
+    let settings = unproven(ProvenBy::Sendgrid(None));
+    for (event, what) in [
+        (json!({"event": "processed"}), What::Sent),
+        (json!({"event": "deferred", "response": "400 try again"}), What::Deferred),
+        (json!({"event": "delivered", "response": "250 OK"}), What::Delivered),
+        (json!({"event": "bounce", "type": "bounce", "status": "5.1.1"}), What::Bounced(Bounce::Hard)),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.0.0", "reason": "550"}),
+            What::Bounced(Bounce::Hard),
+        ),
+        (json!({"event": "bounce", "type": "blocked", "status": "5.7.1"}), What::Bounced(Bounce::Policy)),
+        (json!({"event": "bounce", "type": "blocked", "status": "5.1.1"}), What::Bounced(Bounce::Policy)),
+        (json!({"event": "bounce", "type": "blocked", "status": "4.4.1"}), What::Bounced(Bounce::Soft)),
+        (json!({"event": "bounce", "type": "bounce", "status": "5.2.2"}), What::Bounced(Bounce::Soft)),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.1.1", "bounce_classification": "Reputation"}),
+            What::Bounced(Bounce::Policy),
+        ),
+        (
+            json!({"event": "dropped", "reason": "Bounced Address"}),
+            What::Bounced(Bounce::Listed(Listed::Bounced)),
+        ),
+        (
+            json!({"event": "dropped", "reason": "Spam Reporting Address"}),
+            What::Bounced(Bounce::Listed(Listed::Complained)),
+        ),
+        (
+            json!({"event": "dropped", "reason": "Unsubscribed Address"}),
+            What::Bounced(Bounce::Listed(Listed::Unsubscribed)),
+        ),
+        (json!({"event": "dropped", "reason": "Spam Content"}), What::Bounced(Bounce::Refused)),
+        (json!({"event": "open", "sg_machine_open": true}), What::Opened { machine: true }),
+        (json!({"event": "open", "useragent": "Mozilla/5.0 (X11)"}), What::Opened { machine: false }),
+        (json!({"event": "click", "url": "https://example.org/"}), What::Clicked { machine: false }),
+        (json!({"event": "spamreport"}), What::Complained),
+        (json!({"event": "unsubscribe"}), What::Unsubscribed),
+        (json!({"event": "group_unsubscribe", "asm_group_id": 10}), What::Unsubscribed),
+        (json!({"event": "group_resubscribe"}), What::Resubscribed),
+        (json!({"event": "account_status_change"}), What::Other),
+        (json!({"event": 7}), What::Other),
+        (json!("not an object"), What::Other),
+        (json!(null), What::Other),
+    ] {
+        let body = json!([event]).to_string();
+        assert_eq!(events(&settings, &body)[0].what, what, "{event}");
+    }
+}
+
+#[test]
+fn another_systems_events_of_the_same_account_spoil_nothing() {
+    let settings = unproven(ProvenBy::Sendgrid(None));
+    let body = json!([
+        {"email": "reader@w.example", "event": "delivered", "category": ["newsletter", "spring"],
+         "marketing_campaign_id": 12345, "sg_event_id": "f1", "sg_message_id": "m1.filter", "timestamp": 1_700_000_000},
+        {"email": "reader@w.example", "event": "click", "category": "newsletter", "marketing_campaign_id": "12345",
+         "sg_event_id": "f2", "sg_message_id": "m1.filter", "timestamp": "1700000000"},
+        {"email": ["odd"], "event": {"deep": [1]}, "timestamp": {}},
+    ]);
+    let told = events(&settings, &body.to_string());
+    assert_eq!(told.len(), 3);
+    assert!(told.iter().all(|event| event.planted.is_none()));
+    assert_eq!((told[0].key.as_str(), told[0].remote_id.as_deref()), ("f1", Some("m1")));
+    assert_eq!(told[1].at, Timestamp::from_millis(1_700_000_000_000));
+    assert_eq!(told[2].what, What::Other);
+}
+
+fn sns(message: &Value) -> String {
+    json!({
+        "Type": "Notification", "MessageId": "00000000-0000-4000-8000-000000000000", "TopicArn": TOPIC,
+        "Message": message.to_string(), "Timestamp": "2026-01-02T03:04:06.000Z",
+    })
+    .to_string()
+}
+
+fn ses_mail() -> Value {
+    json!({
+        "messageId": "0100-m", "destination": ["a@w.example"],
+        "tags": {"postroad-attempt": ["01jd3k5v9m2xq-01jd3k5v9m2xr"]},
+    })
+}
+
+#[test]
+fn amazons_events_mean_what_they_say_in_both_spellings() {
+    let bounce = |kind: &str, sub: &str, more: Value| {
+        let mut who = json!({"emailAddress": "a@w.example"});
+        who.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        (
+            "Bounce",
+            "bounce",
+            json!({"bounceType": kind, "bounceSubType": sub, "bouncedRecipients": [who], "feedbackId": "f"}),
+        )
+    };
+    let complaint = |more: Value| {
+        let mut told = json!({"complainedRecipients": [{"emailAddress": "a@w.example"}], "feedbackId": "f"});
+        told.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ("Complaint", "complaint", told)
+    };
+    let gone = json!({"status": "5.1.1", "diagnosticCode": "smtp; 550 5.1.1 user unknown"});
+    for ((kind, part, told), what) in [
+        (bounce("Permanent", "General", gone), What::Bounced(Bounce::Hard)),
+        (bounce("Permanent", "NoEmail", json!({})), What::Bounced(Bounce::Hard)),
+        (
+            bounce(
+                "Permanent",
+                "General",
+                json!({"status": "5.7.26", "diagnosticCode": "smtp; 550 5.7.26 DMARC"}),
+            ),
+            What::Bounced(Bounce::Policy),
+        ),
+        (
+            bounce("Permanent", "OnAccountSuppressionList", json!({})),
+            What::Bounced(Bounce::Listed(Listed::Bounced)),
+        ),
+        (bounce("Transient", "General", json!({})), What::AutoReplied),
+        (bounce("Transient", "General", json!({"status": "4.4.7"})), What::Bounced(Bounce::Soft)),
+        (bounce("Transient", "MailboxFull", json!({})), What::Bounced(Bounce::Soft)),
+        (bounce("Transient", "ContentRejected", json!({})), What::Bounced(Bounce::Policy)),
+        (bounce("Undetermined", "Undetermined", json!({})), What::Bounced(Bounce::Soft)),
+        (complaint(json!({"complaintFeedbackType": "abuse"})), What::Complained),
+        (complaint(json!({})), What::Complained),
+        (complaint(json!({"complaintFeedbackType": "brand-new"})), What::Complained),
+        (complaint(json!({"complaintFeedbackType": "not-spam"})), What::NotSpam),
+        (
+            complaint(json!({"complaintSubType": "OnAccountSuppressionList"})),
+            What::Bounced(Bounce::Listed(Listed::Complained)),
+        ),
+        (
+            ("Delivery", "delivery", json!({"recipients": ["a@w.example"], "smtpResponse": "250 ok"})),
+            What::Delivered,
+        ),
+        (
+            (
+                "DeliveryDelay",
+                "deliveryDelay",
+                json!({"delayedRecipients": [{"emailAddress": "a@w.example"}]}),
+            ),
+            What::Deferred,
+        ),
+        (("Send", "send", json!({})), What::Sent),
+        (("Reject", "reject", json!({"reason": "Bad content"})), What::Bounced(Bounce::Refused)),
+        (("Rendering Failure", "failure", json!({"errorMessage": "x"})), What::Bounced(Bounce::Refused)),
+        (("Open", "open", json!({"userAgent": "x"})), What::Opened { machine: false }),
+        (("Click", "click", json!({"link": "https://example.org"})), What::Clicked { machine: false }),
+        (
+            ("Subscription", "subscription", json!({"newTopicPreferences": {"unsubscribeAll": true}})),
+            What::Unsubscribed,
+        ),
+        (("BrandNew", "brandNew", json!({})), What::Other),
+    ] {
+        for spelling in ["eventType", "notificationType"] {
+            let message = json!({spelling: kind, "mail": ses_mail(), part: told});
+            let heard = events(&ses(), &sns(&message));
+            assert_eq!(heard.len(), 1, "{message}");
+            assert_eq!(heard[0].what, what, "{message}");
+            assert_eq!(heard[0].recipient.as_ref().unwrap().wire(), "a@w.example");
+            assert_eq!(heard[0].planted.unwrap().to_string(), "01jd3k5v9m2xq-01jd3k5v9m2xr");
+            assert_eq!(heard[0].remote_id.as_deref(), Some("0100-m"));
+        }
+    }
+}
+
+#[test]
+fn one_bounce_in_both_feeds_is_one_event_and_each_of_several_recipients_has_its_own() {
+    let told = json!({
+        "bounceType": "Permanent", "bounceSubType": "General", "feedbackId": "f", "timestamp": "2026-01-02T03:04:06.000Z",
+        "bouncedRecipients": [{"emailAddress": "a@w.example"}, {"emailAddress": "b@w.example"}, {"no": "address"}],
+    });
+    let of = |spelling: &str| {
+        let message = json!({spelling: "Bounce", "mail": {"messageId": "m"}, "bounce": told});
+        events(&ses(), &sns(&message)).into_iter().map(|event| event.key).collect::<Vec<_>>()
+    };
+    let keys = of("eventType");
+    assert_eq!(keys, of("notificationType"));
+    assert!(keys.len() == 2 && keys[0] != keys[1]);
+}
+
+#[test]
+fn what_is_no_event_of_amazons_is_told_apart() {
+    let heard = |body: &str| ses().hear(Post { fields: &[], body: body.as_bytes(), at: NOW }, None);
+    let validated = json!("Successfully validated SNS topic for Amazon SES event publishing.");
+    let body = json!({"Type": "Notification", "TopicArn": TOPIC, "Message": validated}).to_string();
+    assert_eq!(heard(&body), Ok(Heard::Events(Vec::new())));
+    let url = "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=x&Token=y";
+    let confirm = |topic: &str, url: &str| {
+        json!({"Type": "SubscriptionConfirmation", "TopicArn": topic, "SubscribeURL": url}).to_string()
+    };
+    assert!(matches!(heard(&confirm(TOPIC, url)), Ok(Heard::Confirm { url: u, .. }) if u == url));
+    for (topic, url) in [
+        ("arn:aws:sns:us-east-1:222222222222:other", url),
+        (TOPIC, "https://sns.us-east-1.amazonaws.com.evil.example/?Action=ConfirmSubscription"),
+        (TOPIC, "https://evil.example/?Action=ConfirmSubscription"),
+        (TOPIC, "http://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription"),
+        (TOPIC, "https://sns.us-east-1.amazonaws.com/?Action=Unsubscribe"),
+        (TOPIC, ""),
+    ] {
+        assert!(matches!(heard(&confirm(topic, url)), Err(Refused::Unproven(_))), "{topic} {url}");
+    }
+    for broken in ["", "{", "[]", "7", "{}", "{\"Type\":\"Notification\"}", &"[".repeat(100_000)] {
+        assert!(matches!(heard(broken), Err(Refused::Malformed(_))), "{:.40}", broken);
+    }
+}
+
+#[test]
+fn postmarks_events_mean_what_they_say() {
+    let settings = unproven(ProvenBy::Postmark(PostmarkProof::default()));
+    for (event, what) in [
+        (json!({"RecordType": "Delivery", "Recipient": "a@w.example"}), What::Delivered),
+        (
+            json!({"RecordType": "Bounce", "Type": "HardBounce", "Email": "a@w.example"}),
+            What::Bounced(Bounce::Hard),
+        ),
+        (json!({"RecordType": "Bounce", "Type": "Transient"}), What::Deferred),
+        (
+            json!({"RecordType": "Bounce", "Type": "SoftBounce", "Details": "452 4.2.2 full"}),
+            What::Bounced(Bounce::Soft),
+        ),
+        (
+            json!({"RecordType": "Bounce", "Type": "SoftBounce", "Details": "550 5.7.1 no"}),
+            What::Bounced(Bounce::Policy),
+        ),
+        (
+            json!({"RecordType": "Bounce", "Type": "SoftBounce", "Inactive": true}),
+            What::Bounced(Bounce::Hard),
+        ),
+        (json!({"RecordType": "Bounce", "Type": "Blocked"}), What::Bounced(Bounce::Policy)),
+        (json!({"RecordType": "Bounce", "Type": "AutoResponder"}), What::AutoReplied),
+        (json!({"RecordType": "Bounce", "Type": "Unknown"}), What::Bounced(Bounce::Soft)),
+        (json!({"RecordType": "SpamComplaint", "Type": "SpamComplaint"}), What::Complained),
+        (json!({"RecordType": "Open"}), What::Opened { machine: false }),
+        (json!({"RecordType": "Click"}), What::Clicked { machine: false }),
+        (
+            json!({"RecordType": "SubscriptionChange", "SuppressSending": true, "SuppressionReason": "HardBounce"}),
+            What::Bounced(Bounce::Listed(Listed::Bounced)),
+        ),
+        (
+            json!({"RecordType": "SubscriptionChange", "SuppressSending": true, "SuppressionReason": "ManualSuppression"}),
+            What::Unsubscribed,
+        ),
+        (json!({"RecordType": "SubscriptionChange", "SuppressSending": false}), What::Resubscribed),
+        (json!({"RecordType": "SubscriptionChange"}), What::Other),
+        (json!({"RecordType": "Inbound"}), What::Other),
+    ] {
+        assert_eq!(events(&settings, &event.to_string())[0].what, what, "{event}");
+    }
+    let whole = json!({
+        "RecordType": "Bounce", "ID": 42, "Type": "HardBounce", "Email": "a@w.example", "MessageID": "m-1",
+        "Metadata": {"postroad-attempt": "01jd3k5v9m2xq-01jd3k5v9m2xr"}, "BouncedAt": "2026-01-02T03:04:06.1234567Z",
+    });
+    let event = events(&settings, &whole.to_string()).remove(0);
+    assert_eq!((event.key.as_str(), event.remote_id.as_deref()), ("Bounce:42", Some("m-1")));
+    assert_eq!(event.at, Timestamp::from_millis(1_767_323_046_123));
+    assert!(event.planted.is_some());
+}

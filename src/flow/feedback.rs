@@ -1,0 +1,255 @@
+//! What ESPs tell by webhook: each POST is proven, read, and its events are taken with all that follows, before it is
+//! answered.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::courier::Courier;
+use crate::clock::{Clock, Timestamp};
+use crate::esp::hook::{Heard, Post, Refused, Unproven};
+use crate::esp::webhook::{ProvenBy, WebhookSettings};
+use crate::journal;
+use crate::mail::effect::SoftRule;
+use crate::mail::{Event, What};
+use crate::metrics::{WEBHOOK_EVENTS, WEBHOOK_REJECTED};
+use crate::store::{Store, StoreError, Taken, ToldEvent};
+use crate::wire::Certificates;
+
+/// Events of one POST; the largest batch of any ESP is far smaller.
+pub const EVENTS_MAX: usize = 20_000;
+/// The same trouble of the same ESP is told to the log so often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// One ESP's webhook.
+#[derive(Debug)]
+pub struct Hook {
+    /// The ESP's name.
+    pub esp: String,
+    settings: WebhookSettings,
+    certificates: Option<Certificates>,
+}
+
+impl Hook {
+    /// It, as configured. `ca_file`: of its `sns_endpoint`.
+    pub fn new(esp: &str, settings: WebhookSettings, ca_file: Option<std::path::PathBuf>) -> Self {
+        let certificates = match &settings.by {
+            ProvenBy::Sns { endpoint, .. } => Some(Certificates::new(endpoint.clone(), ca_file)),
+            ProvenBy::Sendgrid(_) | ProvenBy::Postmark(_) => None,
+        };
+        Hook { esp: esp.to_owned(), settings, certificates }
+    }
+
+    async fn hear(&self, post: Post<'_>) -> Result<Heard, Refused> {
+        let key = match (self.settings.certificate_url(post)?, &self.certificates) {
+            (Some(url), Some(certificates)) => {
+                let key = certificates.key(&url, post.at).await;
+                Some(key.map_err(|why| {
+                    journal::trouble(
+                        &format!("fetching the certificate {url} that signs events of {}", self.esp),
+                        &why,
+                    );
+                    Refused::Unproven(Unproven::Certificate)
+                })?)
+            }
+            _ => None,
+        };
+        self.settings.hear(post, key.as_deref())
+    }
+}
+
+/// What became of a POST.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counted {
+    /// Events that are new.
+    pub taken: usize,
+    /// Events that were there already.
+    pub repeated: usize,
+    /// Of the new ones, those whose delivery was not found.
+    pub unmatched: usize,
+}
+
+/// Why a POST was not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotHeard {
+    /// Nobody has shown that the ESP sent it, or there is no such ESP.
+    Unproven,
+    /// It cannot be read; in words.
+    Malformed(String),
+    /// It has more events than one POST may have.
+    TooMany,
+    /// The store could not take it: it is worth repeating.
+    Store(StoreError),
+    /// What it asks for could not be done now; in words.
+    Later(String),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Feedback {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    courier: Arc<Courier>,
+    rule: SoftRule,
+    hooks: Vec<Arc<Hook>>,
+    told: Mutex<HashMap<(String, &'static str), Timestamp>>,
+}
+
+impl Feedback {
+    /// For these webhooks.
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        courier: Arc<Courier>,
+        rule: SoftRule,
+        hooks: Vec<Hook>,
+    ) -> Self {
+        let hooks = hooks.into_iter().map(Arc::new).collect();
+        Feedback { store, clock, courier, rule, hooks, told: Mutex::default() }
+    }
+
+    /// After a reload: what an ESP still has to tell that is configured no more is heard as before.
+    pub fn renewed(&self, rule: SoftRule, hooks: Vec<Hook>) -> Self {
+        let mut hooks: Vec<Arc<Hook>> = hooks.into_iter().map(Arc::new).collect();
+        let gone = self.hooks.iter().filter(|old| !hooks.iter().any(|new| new.esp == old.esp));
+        let gone: Vec<_> = gone.cloned().collect();
+        hooks.extend(gone);
+        let (store, clock, courier) =
+            (self.store.clone(), Arc::clone(&self.clock), Arc::clone(&self.courier));
+        Feedback { store, clock, courier, rule, hooks, told: Mutex::default() }
+    }
+
+    /// The ESP that a POST without a name is for, where only one can be meant.
+    pub fn whose(&self, post_fields: &[(String, Vec<u8>)], body: &[u8]) -> Option<&str> {
+        let kind = kind_of(post_fields, body)?;
+        let mut of_kind = self.hooks.iter().filter(|hook| kind(&hook.settings.by));
+        match (of_kind.next(), of_kind.next()) {
+            (Some(hook), None) => Some(&hook.esp),
+            _ => None,
+        }
+    }
+
+    /// Takes a POST to the webhook of that ESP. `Ok`: all of it is committed.
+    pub async fn hear(
+        &self,
+        esp: &str,
+        fields: &[(String, Vec<u8>)],
+        body: &[u8],
+    ) -> Result<Counted, NotHeard> {
+        let Some(hook) = self.hooks.iter().find(|hook| hook.esp == esp).cloned() else {
+            return Err(NotHeard::Unproven);
+        };
+        let post = Post { fields, body, at: self.clock.now() };
+        match hook.hear(post).await {
+            Ok(Heard::Events(events)) if events.len() > EVENTS_MAX => Err(NotHeard::TooMany),
+            Ok(Heard::Events(events)) => self.take(&hook, events).await,
+            Ok(Heard::Nothing) => Ok(Counted::default()),
+            Ok(Heard::Confirm { topic, url }) => confirm(&hook, &topic, &url).await,
+            Ok(Heard::Ended { topic }) => {
+                let words = format!(
+                    "{topic} sends its events here no more; subscribe it again, or bounces and complaints go unheard"
+                );
+                journal::alert("webhook_ended", &words);
+                self.courier.record_alert(Some(hook.esp.clone()), "webhook_ended", &words);
+                Ok(Counted::default())
+            }
+            Err(Refused::Unproven(why)) => {
+                self.rejected(&hook.esp, why.word(), &why.to_string());
+                Err(NotHeard::Unproven)
+            }
+            Err(Refused::Malformed(why)) => {
+                self.rejected(&hook.esp, "malformed", &why);
+                // Before it is proven a body is nobody's: what is wrong with it is told to whom it may concern.
+                Err(NotHeard::Malformed(why))
+            }
+        }
+    }
+
+    async fn take(&self, hook: &Hook, events: Vec<Event>) -> Result<Counted, NotHeard> {
+        let told: Vec<_> = events.iter().map(|event| (event.what, notable(event))).collect();
+        let events = events.into_iter().map(|event| ToldEvent { esp: hook.esp.clone(), event }).collect();
+        let taken = self.store.take_told(self.rule, events).await.map_err(NotHeard::Store)?;
+        let mut counted = Counted::default();
+        let mut settled = false;
+        for (taken, (what, notable)) in taken.iter().zip(told) {
+            let id = match taken {
+                Taken::Repeat => {
+                    counted.repeated += 1;
+                    continue;
+                }
+                Taken::Unmatched => {
+                    counted.unmatched += 1;
+                    None
+                }
+                Taken::Joined(joined) => {
+                    settled |= joined.settled;
+                    Some(joined.delivery.message)
+                }
+            };
+            counted.taken += 1;
+            ::metrics::counter!(WEBHOOK_EVENTS, "esp" => hook.esp.clone(), "kind" => what.word())
+                .increment(1);
+            if let Some((to, said)) = notable {
+                journal::told(&hook.esp, what.word(), &to, id, &said);
+            }
+        }
+        if settled {
+            self.courier.look_now();
+        }
+        Ok(counted)
+    }
+
+    /// Counted always, told to the log now and then: a stranger could fill it.
+    fn rejected(&self, esp: &str, reason: &'static str, words: &str) {
+        ::metrics::counter!(WEBHOOK_REJECTED, "esp" => esp.to_owned(), "reason" => reason).increment(1);
+        let now = self.clock.now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = told.insert((esp.to_owned(), reason), now);
+        if last.is_none_or(|last| now.since(last) >= TOLD_EVERY) {
+            journal::webhook_rejected(esp, reason, words);
+        } else if let Some(last) = last {
+            told.insert((esp.to_owned(), reason), last);
+        }
+    }
+}
+
+/// What an operator would look for in the log: whom, and the words.
+fn notable(event: &Event) -> Option<(String, String)> {
+    let told =
+        matches!(event.what, What::Bounced(_) | What::Complained | What::Unsubscribed | What::Resubscribed);
+    let to = event.recipient.as_ref().map_or(String::new(), |to| to.wire().to_owned());
+    told.then(|| (to, event.said.clone()))
+}
+
+async fn confirm(hook: &Hook, topic: &str, url: &str) -> Result<Counted, NotHeard> {
+    let Some(certificates) = &hook.certificates else { return Ok(Counted::default()) };
+    match certificates.fetch(url).await {
+        Ok(_) => {
+            journal::webhook_confirmed(&hook.esp, topic);
+            Ok(Counted::default())
+        }
+        Err(why) => {
+            journal::trouble(&format!("confirming that {topic} may send its events here"), &why);
+            Err(NotHeard::Later(format!("the subscription could not be confirmed: {why}")))
+        }
+    }
+}
+
+/// By what an ESP's POST is known from the others'.
+fn kind_of(fields: &[(String, Vec<u8>)], body: &[u8]) -> Option<fn(&ProvenBy) -> bool> {
+    let has = |name: &str| fields.iter().any(|(n, _)| n == name);
+    let start = body.trim_ascii_start();
+    if has("x-amz-sns-message-type") || contains(start, b"\"TopicArn\"") {
+        Some(|by| matches!(by, ProvenBy::Sns { .. }))
+    } else if has("x-twilio-email-event-webhook-signature") || start.starts_with(b"[") {
+        Some(|by| matches!(by, ProvenBy::Sendgrid(_)))
+    } else if contains(start, b"\"RecordType\"") {
+        Some(|by| matches!(by, ProvenBy::Postmark(_)))
+    } else {
+        None
+    }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find(body, text).is_some()
+}

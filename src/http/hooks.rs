@@ -1,0 +1,242 @@
+//! The webhooks: `POST /webhooks/{esp}`, and three routes for callers that send each kind of event to its own URL. The
+//! body is read untouched, since that is what is signed; the answer comes after the commit.
+//!
+//! Who cannot prove to be the ESP hears 401 and nothing else, whatever the reason. Never 403: Postmark would stop for ever.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::to_bytes;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::App;
+use super::error::{ErrorBody, Problem};
+use super::rate::Whose;
+use super::send::Peer;
+use crate::clock::monotonic;
+use crate::flow::feedback::{Counted, Feedback, NotHeard};
+
+/// A body: SendGrid's batches end at 768 KB, Postmark's bounces may have the whole message in them.
+pub const HOOK_OCTETS_MAX: usize = 8_000_000;
+/// The body, its JSON and its events lie in memory together.
+const TIMES_IN_MEMORY: usize = 4;
+/// Header fields that are looked at.
+const FIELDS_MAX: usize = 64;
+
+/// A POST as it came.
+#[derive(Debug)]
+pub struct HookPost {
+    /// Names in lower case.
+    pub fields: Vec<(String, Vec<u8>)>,
+    /// Untouched.
+    pub body: Bytes,
+}
+
+/// What the routes ask of the relay.
+pub trait Hooks: Send + Sync {
+    /// The ESP that a POST without a name is for, where only one can be meant.
+    fn whose(&self, post: &HookPost) -> Option<String>;
+
+    /// Takes it; `Ok`: it is committed.
+    fn hear(self: Arc<Self>, esp: String, post: HookPost) -> BoxFuture<'static, Result<Counted, NotHeard>>;
+}
+
+impl Hooks for Feedback {
+    fn whose(&self, post: &HookPost) -> Option<String> {
+        Feedback::whose(self, &post.fields, &post.body).map(str::to_owned)
+    }
+
+    fn hear(self: Arc<Self>, esp: String, post: HookPost) -> BoxFuture<'static, Result<Counted, NotHeard>> {
+        // On a task of its own: a caller that hangs up does not stop half-way what is being committed.
+        let task = tokio::spawn(async move { Feedback::hear(&self, &esp, &post.fields, &post.body).await });
+        let ended = || NotHeard::Later("a fault in Postroad; its log says more".to_owned());
+        async move { task.await.unwrap_or_else(|_| Err(ended())) }.boxed()
+    }
+}
+
+/// What became of a POST's events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HookTaken {
+    /// Events that are new.
+    pub taken: usize,
+    /// Events that were there already.
+    pub repeated: usize,
+    /// Of the new ones, those whose delivery was not found: they bear on their address all the same.
+    pub unmatched: usize,
+}
+
+/// Of the routes without a name.
+#[derive(Debug, Deserialize)]
+pub(super) struct Named {
+    esp: Option<String>,
+}
+
+/// an ESP's events, as its webhook sends them
+#[utoipa::path(
+    post,
+    path = "/webhooks/{esp}",
+    params(("esp" = String, Path, description = "As [[esp]] name has it")),
+    request_body(content = String, content_type = "application/json", description = "As the ESP sends it, with its proof"),
+    responses(
+        (status = 200, description = "Committed", body = HookTaken),
+        (status = 400, description = "It cannot be read", body = ErrorBody),
+        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
+        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
+        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
+        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
+    )
+)]
+pub(super) async fn by_name(
+    State(app): State<Arc<App>>,
+    Path(esp): Path<String>,
+    request: Request,
+) -> Result<Json<HookTaken>, Problem> {
+    hear(&app, Some(esp), request).await
+}
+
+/// bounces, for callers that send each kind to its own URL
+#[utoipa::path(
+    post,
+    path = "/bounce-webhook",
+    params(("esp" = Option<String>, Query, description = "As [[esp]] name has it; absent: told from the request")),
+    request_body(content = String, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Committed", body = HookTaken),
+        (status = 400, description = "It cannot be read", body = ErrorBody),
+        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
+        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
+        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
+        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
+    )
+)]
+pub(super) async fn bounces(
+    State(app): State<Arc<App>>,
+    query: Query<Named>,
+    request: Request,
+) -> Result<Json<HookTaken>, Problem> {
+    hear(&app, query.0.esp, request).await
+}
+
+/// complaints, for callers that send each kind to its own URL
+#[utoipa::path(
+    post,
+    path = "/complaint-webhook",
+    params(("esp" = Option<String>, Query, description = "As [[esp]] name has it; absent: told from the request")),
+    request_body(content = String, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Committed", body = HookTaken),
+        (status = 400, description = "It cannot be read", body = ErrorBody),
+        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
+        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
+        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
+        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
+    )
+)]
+pub(super) async fn complaints(
+    State(app): State<Arc<App>>,
+    query: Query<Named>,
+    request: Request,
+) -> Result<Json<HookTaken>, Problem> {
+    hear(&app, query.0.esp, request).await
+}
+
+/// deliveries, opens and clicks, for callers that send each kind to its own URL
+#[utoipa::path(
+    post,
+    path = "/engagement-webhook",
+    params(("esp" = Option<String>, Query, description = "As [[esp]] name has it; absent: told from the request")),
+    request_body(content = String, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Committed", body = HookTaken),
+        (status = 400, description = "It cannot be read", body = ErrorBody),
+        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
+        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
+        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
+        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
+    )
+)]
+pub(super) async fn engagement(
+    State(app): State<Arc<App>>,
+    query: Query<Named>,
+    request: Request,
+) -> Result<Json<HookTaken>, Problem> {
+    hear(&app, query.0.esp, request).await
+}
+
+async fn hear(app: &App, esp: Option<String>, request: Request) -> Result<Json<HookTaken>, Problem> {
+    let (parts, body) = request.into_parts();
+    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let octets = length.and_then(|text| text.parse().ok()).unwrap_or(HOOK_OCTETS_MAX);
+    if octets > HOOK_OCTETS_MAX {
+        return Err(too_large());
+    }
+    let _memory = app.relay.budget.take(octets * TIMES_IN_MEMORY).ok_or_else(|| {
+        let message = "too much in flight for the relay's memory; send it again in a minute";
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_memory", message)
+    })?;
+    let body = to_bytes(body, HOOK_OCTETS_MAX).await.map_err(|error| unread(&error))?;
+    let post = HookPost { fields: fields(&parts.headers), body };
+    let hooks = Arc::clone(&app.relay.told.load().hooks);
+    let stranger = parts.extensions.get::<Peer>().map(|peer| Whose::stranger(peer.0));
+    let heard = match esp.or_else(|| hooks.whose(&post)) {
+        Some(esp) => hooks.hear(esp, post).await,
+        None => Err(NotHeard::Unproven),
+    };
+    heard.map(|counted| Json(taken(counted))).map_err(|not| match not {
+        NotHeard::Unproven => match stranger.map(|whose| app.rates.take(whose, monotonic())) {
+            Some(Err(wait)) => Problem::too_often(wait),
+            _ => unproven(),
+        },
+        not => problem(not),
+    })
+}
+
+fn taken(counted: Counted) -> HookTaken {
+    let Counted { taken, repeated, unmatched } = counted;
+    HookTaken { taken, repeated, unmatched }
+}
+
+fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let field = |(name, value): (&header::HeaderName, &header::HeaderValue)| {
+        (name.as_str().to_owned(), value.as_bytes().to_vec())
+    };
+    headers.iter().take(FIELDS_MAX).map(field).collect()
+}
+
+/// One text for every reason.
+fn unproven() -> Problem {
+    let message = "not shown to come from the ESP; the relay's log says why";
+    Problem::new(StatusCode::UNAUTHORIZED, "unproven", message)
+}
+
+fn too_large() -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "too_large",
+        "a webhook's body may have 8 MB and 20,000 events",
+    )
+}
+
+fn unread(error: &axum::Error) -> Problem {
+    use std::error::Error;
+    match error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
+        true => too_large(),
+        false => Problem::new(StatusCode::BAD_REQUEST, "bad_body", error.to_string()),
+    }
+}
+
+fn problem(not: NotHeard) -> Problem {
+    match not {
+        NotHeard::Unproven => unproven(),
+        NotHeard::Malformed(why) => Problem::new(StatusCode::BAD_REQUEST, "malformed", why),
+        NotHeard::TooMany => too_large(),
+        NotHeard::Store(error) => error.into(),
+        NotHeard::Later(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "later", why),
+    }
+}

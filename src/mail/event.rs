@@ -1,0 +1,127 @@
+//! What an ESP tells of a message after it took it: one event, whoever told it, in the field's common words.
+//!
+//! An ESP's file turns its payload into these; what an event does is decided elsewhere ([`super::effect`]). The bounce
+//! classes follow RFC 3463's codes and what the ESPs themselves suppress for.
+
+use super::delivery::Known;
+use super::id::Planted;
+use crate::address::Address;
+use crate::clock::Timestamp;
+
+/// One event, as its ESP told it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// What makes it one at this ESP: told twice it is still the same event.
+    pub key: String,
+    /// What happened.
+    pub what: What,
+    /// When it happened, by the ESP's clock.
+    pub at: Timestamp,
+    /// Whom it is about, where it names somebody.
+    pub recipient: Option<Address>,
+    /// The ids that went with the call, where they came back.
+    pub planted: Option<Planted>,
+    /// The ESP's own id of the message.
+    pub remote_id: Option<String>,
+    /// The ESP's words, or those of the recipient's host.
+    pub said: String,
+    /// The event as it came: JSON.
+    pub raw: String,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum What {
+    /// The ESP took it and is about to send it.
+    Sent,
+    /// The recipient's host put it off; the ESP tries again.
+    Deferred,
+    /// The recipient's host took it.
+    Delivered,
+    /// It did not arrive, and the ESP tries no more.
+    Bounced(Bounce),
+    /// The recipient called it spam.
+    Complained,
+    /// The recipient took it out of the spam folder (RFC 6430): the reverse of a complaint.
+    NotSpam,
+    /// It was opened.
+    Opened {
+        /// By a machine: a mail client's prefetch, a scanner.
+        machine: bool,
+    },
+    /// A link in it was followed.
+    Clicked {
+        /// By a machine.
+        machine: bool,
+    },
+    /// The recipient wants no more.
+    Unsubscribed,
+    /// The recipient wants more after all.
+    Resubscribed,
+    /// A machine answered for the recipient: out of office, a challenge. Nothing is wrong with the address.
+    AutoReplied,
+    /// Something that has no name here; kept as it came.
+    Other,
+}
+
+/// Why it did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Bounce {
+    /// There is no such mailbox or domain: the address is dead.
+    Hard,
+    /// The mailbox is full, the host was not to be reached in time: it may work again.
+    Soft,
+    /// The host refused this sender or this content: it says nothing of the address.
+    Policy,
+    /// The ESP did not try: its own list has the address, for that reason.
+    Listed(Listed),
+    /// The ESP did not send it: its content, its form, its template.
+    Refused,
+}
+
+/// Why an ESP's own list has an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Listed {
+    /// It bounced for good, or is no address.
+    Bounced,
+    /// Its owner complained.
+    Complained,
+    /// Its owner unsubscribed.
+    Unsubscribed,
+}
+
+impl What {
+    /// What is known of the attempt then; `None`: it says nothing of that.
+    pub fn known(self) -> Option<Known> {
+        match self {
+            What::Sent => Some(Known::Handed),
+            What::Deferred => Some(Known::Deferred),
+            // Who opens a message, or is answered for by a machine, has it.
+            What::Delivered | What::Opened { .. } | What::Clicked { .. } => Some(Known::Delivered),
+            What::NotSpam | What::AutoReplied => Some(Known::Delivered),
+            What::Bounced(_) => Some(Known::Bounced),
+            What::Complained => Some(Known::Complained),
+            What::Unsubscribed | What::Resubscribed | What::Other => None,
+        }
+    }
+
+    /// Its word in events, tables and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            What::Sent => "sent",
+            What::Deferred => "deferred",
+            What::Delivered => "delivered",
+            What::Bounced(Bounce::Refused) => "rejected",
+            What::Bounced(Bounce::Listed(_)) => "dropped",
+            What::Bounced(_) => "bounced",
+            What::Complained => "complained",
+            What::NotSpam => "not_spam",
+            What::Opened { .. } => "opened",
+            What::Clicked { .. } => "clicked",
+            What::Unsubscribed => "unsubscribed",
+            What::Resubscribed => "resubscribed",
+            What::AutoReplied => "auto_replied",
+            What::Other => "other",
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! What ESPs tell: each event once by its key, joined to its delivery, with all that follows from it in one transaction
+//! (DELIVERY rules 2, 5, 15, 16).
+//!
+//! An event's delivery is found by what went with the call and came back, else by the ESP's own id of the message, else
+//! by the recipient where exactly one open delivery fits. An event that overtakes its call's answer waits, unmatched,
+//! until that answer has named the ESP's id.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Store;
+use super::row::{self, QUEUED, Queued};
+use super::tx::Tx;
+use super::types::{Joined, StoreError, Taken, ToldEvent};
+use super::waiting::Lane;
+use crate::address::Address;
+use crate::clock::Timestamp;
+use crate::mail::effect::{Effect, SOFT_BOUNCES, SoftRule, UNSUBSCRIBE, too_soft};
+use crate::mail::{AttemptId, DeliveryId, Known, MessageId, QueueState, What};
+
+/// Events in one piece of work.
+const CHUNK: usize = 500;
+/// Soft bounces of an address that are looked at: the latest.
+const SOFT_MAX: u32 = 200;
+/// Open deliveries of an ESP that are compared with an event that names neither: more, and none is taken.
+const OPEN_MAX: u32 = 10_000;
+/// How sure a join is that goes by the ESP's own id.
+const BY_REMOTE_ID: f64 = 0.9;
+/// And one that goes by recipient, ESP and time.
+const BY_RECIPIENT: f64 = 0.5;
+/// The scope of an owner's wish.
+const BROADCAST: &str = "broadcast";
+
+impl Store {
+    /// Takes events, each once by its ESP and key, with all that follows. In pieces of at most 500: where one
+    /// fails, those before it are taken, and a repeat finds them there.
+    ///
+    /// Errors: [`StoreError::Full`], [`StoreError::Failed`], [`StoreError::Stopping`]. May be run again.
+    pub async fn take_told(&self, rule: SoftRule, events: Vec<ToldEvent>) -> Result<Vec<Taken>, StoreError> {
+        let mut taken = Vec::with_capacity(events.len());
+        let mut events = events.into_iter();
+        loop {
+            let piece: Vec<ToldEvent> = events.by_ref().take(CHUNK).collect();
+            if piece.is_empty() {
+                return Ok(taken);
+            }
+            let run = move |tx: &mut Tx<'_, '_>| {
+                piece.iter().map(|event| take(tx, rule, event)).collect::<rusqlite::Result<Vec<_>>>()
+            };
+            taken.extend(self.shared.queue.run(Lane::Bulk, CHUNK, run).await?);
+        }
+    }
+}
+
+/// The delivery that an event is about.
+struct Match {
+    id: DeliveryId,
+    attempt: Option<AttemptId>,
+    confidence: Option<f64>,
+}
+
+fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Result<Taken> {
+    if is_known(tx.conn, told)? {
+        return Ok(Taken::Repeat);
+    }
+    let found = find(tx, told)?;
+    let event = insert(tx, told, found.as_ref())?;
+    count(tx, told)?;
+    facts(tx, event, told, found.as_ref())?;
+    if let Some(recipient) = &told.event.recipient {
+        on_address(tx, rule, told, recipient)?;
+    }
+    let Some(found) = found else { return Ok(Taken::Unmatched) };
+    let settled = match told.event.what.known() {
+        Some(_) => on_delivery(tx, &told.esp, found.id, found.attempt)?,
+        None => false,
+    };
+    Ok(Taken::Joined(Joined { delivery: found.id, settled }))
+}
+
+fn key_of(told: &ToldEvent) -> String {
+    format!("{}:{}", told.esp, told.event.key)
+}
+
+fn is_known(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM events WHERE event_key = ?1")?.exists([key_of(told)])
+}
+
+fn find(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
+    let event = &told.event;
+    if let Some(planted) = event.planted {
+        let all = deliveries(tx.conn, planted.message)?;
+        // An ESP speaks of what it was given, and of nobody else's.
+        let carried = all.iter().any(|d| d.esp.as_deref() == Some(told.esp.as_str()))
+            || was_at(tx.conn, planted.message, planted.attempt, &told.esp)?;
+        if let Some(id) = one_of(&all, event.recipient.as_ref()).filter(|_| carried) {
+            return Ok(Some(Match { id, attempt: Some(planted.attempt), confidence: None }));
+        }
+    }
+    if let Some(found) = by_remote_id(tx.conn, told)? {
+        return Ok(Some(found));
+    }
+    by_recipient(tx.conn, told)
+}
+
+fn deliveries(conn: &Connection, message: MessageId) -> rusqlite::Result<Vec<Queued>> {
+    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE message = ?1");
+    conn.prepare_cached(&sql)?.query_map([message.number()], Queued::read)?.collect()
+}
+
+/// Whose it is among a message's deliveries; where nobody is named, the only one's.
+fn one_of(all: &[Queued], recipient: Option<&Address>) -> Option<DeliveryId> {
+    match recipient {
+        Some(address) => {
+            let key = address.key();
+            all.iter().find(|d| d.key == key).map(|d| d.id)
+        }
+        None => match all {
+            [only] => Some(only.id),
+            _ => None,
+        },
+    }
+}
+
+fn was_at(conn: &Connection, message: MessageId, attempt: AttemptId, esp: &str) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT 1 FROM attempts WHERE message = ?1 AND attempt = ?2 AND esp = ?3")?
+        .exists(params![message.number(), attempt.number(), esp])
+}
+
+fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
+    let Some(remote_id) = &told.event.remote_id else { return Ok(None) };
+    let attempt = conn
+        .prepare_cached(
+            "SELECT message, attempt FROM attempts
+             WHERE esp = ?1 AND remote_id = ?2 AND heard = 1 AND remote_id IS NOT NULL LIMIT 1",
+        )?
+        .query_row(params![told.esp, remote_id], |row| {
+            Ok((MessageId::from_number(row.get(0)?), AttemptId::from_number(row.get(1)?)))
+        })
+        .optional()?;
+    let Some((message, attempt)) = attempt else { return Ok(None) };
+    let all = deliveries(conn, message)?;
+    let id = one_of(&all, told.event.recipient.as_ref());
+    Ok(id.map(|id| Match { id, attempt: Some(attempt), confidence: Some(BY_REMOTE_ID) }))
+}
+
+/// Rule 16: only where exactly one open delivery of that ESP fits, begun before the event.
+fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
+    let Some(recipient) = &told.event.recipient else { return Ok(None) };
+    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE state = 2 LIMIT {}", OPEN_MAX + 1);
+    let key = recipient.key();
+    let mut statement = conn.prepare_cached(&sql)?;
+    let (mut rows, mut seen, mut found) = (statement.query([])?, 0, None);
+    while let Some(row) = rows.next()? {
+        seen += 1;
+        let open = Queued::read(row)?;
+        let fits = open.key == key
+            && open.esp.as_deref() == Some(told.esp.as_str())
+            && open.begun_at.is_some_and(|at| at <= told.event.at);
+        let QueueState::Unsure { attempt, .. } = open.delivery.state else { continue };
+        if fits && found.replace((open.id, attempt)).is_some() {
+            return Ok(None);
+        }
+    }
+    let found = found.filter(|_| seen <= OPEN_MAX);
+    Ok(found.map(|(id, attempt)| Match { id, attempt: Some(attempt), confidence: Some(BY_RECIPIENT) }))
+}
+
+fn insert(tx: &Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<i64> {
+    let event = &told.event;
+    let machine = matches!(event.what, What::Opened { machine: true } | What::Clicked { machine: true });
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO events (message, recipient, attempt, esp, kind, at, event_key, remote_id, raw, detail,
+                 confidence, key, class, machine)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .insert(params![
+            found.map(|f| f.id.message.number()),
+            found.map(|f| f.id.recipient),
+            found.and_then(|f| f.attempt).or(event.planted.map(|p| p.attempt)).map(AttemptId::number),
+            told.esp,
+            event.what.word(),
+            event.at.millis(),
+            key_of(told),
+            event.remote_id,
+            event.raw.as_bytes(),
+            event.said,
+            found.and_then(|f| f.confidence),
+            event.recipient.as_ref().map(Address::key),
+            event.what.class(),
+            machine,
+        ])
+}
+
+/// One more in the hour's row.
+fn count(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<()> {
+    const HOUR_MILLIS: i64 = 3_600_000;
+    let Some(column) = column(told.event.what) else { return Ok(()) };
+    let recipient = told.event.recipient.as_ref().map(Address::key).unwrap_or_default();
+    let destination = recipient.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let at = told.event.at.millis();
+    tx.conn
+        .prepare_cached(&format!(
+            "INSERT INTO esp_performance (hour, esp, destination, {column}) VALUES (?1, ?2, ?3, 1)
+             ON CONFLICT (hour, esp, destination) DO UPDATE SET {column} = {column} + 1"
+        ))?
+        .execute(params![at - at.rem_euclid(HOUR_MILLIS), told.esp, destination])
+        .map(|_| ())
+}
+
+fn column(what: What) -> Option<&'static str> {
+    Some(match what {
+        What::Sent => "sent",
+        What::Deferred => "deferred",
+        What::Delivered => "delivered",
+        What::Complained => "complained",
+        What::Opened { machine: false } => "opened",
+        What::Clicked { machine: false } => "clicked",
+        What::Bounced(_) => match what.class()? {
+            "hard" => "hard",
+            "soft" => "soft",
+            "policy" => "policy",
+            _ => "dropped",
+        },
+        _ => return None,
+    })
+}
+
+/// A row of its own for what reputation is judged by.
+fn facts(tx: &Tx<'_, '_>, event: i64, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<()> {
+    let Some(recipient) = &told.event.recipient else { return Ok(()) };
+    let message = found.map(|f| f.id.message.number());
+    let which = found.map(|f| f.id.recipient);
+    let (said, at) = (&told.event.said, told.event.at.millis());
+    match (told.event.what, told.event.what.class()) {
+        (What::Complained, _) => tx
+            .conn
+            .prepare_cached(
+                "INSERT INTO complaints (event, key, esp, message, recipient, said, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?
+            .execute(params![event, recipient.key(), told.esp, message, which, said, at])?,
+        (_, Some(class)) => tx
+            .conn
+            .prepare_cached(
+                "INSERT INTO bounces (event, key, esp, message, recipient, class, said, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![event, recipient.key(), told.esp, message, which, class, said, at])?,
+        (_, None) => 0,
+    };
+    Ok(())
+}
+
+/// What the event does to its address, whoever mailed it.
+fn on_address(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent, who: &Address) -> rusqlite::Result<()> {
+    let key = who.key();
+    match told.event.what.effect() {
+        Effect::Nothing => Ok(()),
+        Effect::Suppress(reason) => {
+            let event = &told.event;
+            let proof = Proof { reason, scope: "", esp: &told.esp, said: &event.said, since: event.at };
+            suppress(tx, &key, who, &proof)
+        }
+        Effect::Wish => wish(tx, &key, who),
+        Effect::Weigh => weigh(tx, rule, &key, who, &told.esp),
+    }
+}
+
+/// Why an address is mailed no more.
+struct Proof<'a> {
+    reason: &'a str,
+    scope: &'a str,
+    esp: &'a str,
+    said: &'a str,
+    since: Timestamp,
+}
+
+/// The earliest proof stays, in whatever order they come.
+fn suppress(tx: &mut Tx<'_, '_>, key: &str, who: &Address, proof: &Proof<'_>) -> rusqlite::Result<()> {
+    tx.delta.verdict = true;
+    tx.conn
+        .prepare_cached(
+            "INSERT INTO suppressions (key, address, reason, scope, source, evidence, created_at, expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)
+             ON CONFLICT (key, scope, reason) DO UPDATE SET expires_at = NULL,
+                 address = iif(excluded.created_at < created_at, excluded.address, address),
+                 source = iif(excluded.created_at < created_at, excluded.source, source),
+                 evidence = iif(excluded.created_at < created_at, excluded.evidence, evidence),
+                 created_at = min(created_at, excluded.created_at)",
+        )?
+        .execute(params![
+            key,
+            who.wire(),
+            proof.reason,
+            proof.scope,
+            proof.esp,
+            proof.said,
+            proof.since.millis()
+        ])
+        .map(|_| ())
+}
+
+/// Takes away what events of ESPs have put there, and nobody else.
+fn lift(tx: &Tx<'_, '_>, key: &str, reason: &str, scope: &str) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached(
+            "DELETE FROM suppressions WHERE key = ?1 AND reason = ?2 AND scope = ?3
+                 AND EXISTS (SELECT 1 FROM events WHERE events.key = ?1 AND events.esp = suppressions.source)",
+        )?
+        .execute(params![key, reason, scope])
+        .map(|_| ())
+}
+
+/// The owner's latest word counts, by the ESPs' clocks.
+fn wish(tx: &mut Tx<'_, '_>, key: &str, who: &Address) -> rusqlite::Result<()> {
+    let latest = tx
+        .conn
+        .prepare_cached(
+            "SELECT kind = 'resubscribed', at, esp, detail FROM events WHERE key = ?1
+                 AND (kind IN ('unsubscribed', 'resubscribed') OR class = 'listed_unsubscribed')
+             ORDER BY at DESC, event_key DESC LIMIT 1",
+        )?
+        .query_row([key], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
+        })
+        .optional()?;
+    let Some((wants, at, esp, said)) = latest else { return Ok(()) };
+    lift(tx, key, UNSUBSCRIBE, BROADCAST)?;
+    if wants {
+        return Ok(());
+    }
+    let since = Timestamp::from_millis(at);
+    suppress(tx, key, who, &Proof { reason: UNSUBSCRIBE, scope: BROADCAST, esp: &esp, said: &said, since })
+}
+
+/// All soft bounces of the address, and when something last arrived there.
+fn weigh(tx: &mut Tx<'_, '_>, rule: SoftRule, key: &str, who: &Address, esp: &str) -> rusqlite::Result<()> {
+    let soft: Vec<Timestamp> = tx
+        .conn
+        .prepare_cached(&format!(
+            "SELECT at FROM events WHERE key = ?1 AND kind = 'bounced' AND class = 'soft'
+             ORDER BY at DESC LIMIT {SOFT_MAX}"
+        ))?
+        .query_map([key], |row| row.get(0).map(Timestamp::from_millis))?
+        .collect::<rusqlite::Result<_>>()?;
+    if soft.is_empty() {
+        return Ok(());
+    }
+    let delivered: Option<i64> = tx
+        .conn
+        .prepare_cached("SELECT max(at) FROM events WHERE key = ?1 AND kind = 'delivered'")?
+        .query_row([key], |row| row.get(0))?;
+    lift(tx, key, SOFT_BOUNCES, "")?;
+    let Some(since) = too_soft(rule, &soft, delivered.map(Timestamp::from_millis)) else { return Ok(()) };
+    let days = rule.window.as_secs() / 86_400;
+    let said = format!(
+        "at least {} soft bounces over {days} days or more, and nothing delivered between",
+        rule.bounces
+    );
+    suppress(tx, key, who, &Proof { reason: SOFT_BOUNCES, scope: "", esp, said: &said, since })
+}
+
+/// What is known of the delivery now, by all that was told of its attempts; the queue follows where it may. `true`: it
+/// waited, or was held, and is done now.
+fn on_delivery(
+    tx: &mut Tx<'_, '_>,
+    esp: &str,
+    id: DeliveryId,
+    attempt: Option<AttemptId>,
+) -> rusqlite::Result<bool> {
+    let Some(before) = tx.read(id)? else { return Ok(false) };
+    if let Some(attempt) = attempt {
+        settle_open(tx, id, attempt, esp)?;
+    }
+    let known = known_now(tx.conn, id)?;
+    let mut after = before.clone();
+    after.delivery.open = tx.open(&before)?;
+    after.delivery.learn(known);
+    let moved = after.delivery.follow_known();
+    // It may be out with another attempt that need not start.
+    tx.delta.verdict |= after.delivery.known > before.delivery.known;
+    if after.delivery != before.delivery {
+        tx.write(&before, &after)?;
+    }
+    Ok(moved)
+}
+
+/// An attempt whose answer was lost has one now (rule 5): it was taken.
+fn settle_open(tx: &Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str) -> rusqlite::Result<()> {
+    tx.conn
+        .prepare_cached(
+            "UPDATE attempts SET outcome = 'accepted', crashed = 0, said = 'the answer was lost; an event of ' || ?4
+                 || ' shows that it was taken'
+             WHERE message = ?1 AND recipient = ?2 AND attempt = ?3 AND esp = ?4 AND outcome = 'unsure'",
+        )?
+        .execute(params![id.message.number(), id.recipient, attempt.number(), esp])
+        .map(|_| ())
+}
+
+/// The highest over its attempts of this round, each as high as its events and its answer have it.
+fn known_now(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Known> {
+    let mut statement = conn.prepare_cached(
+        "SELECT e.attempt, e.kind FROM events AS e
+         LEFT JOIN attempts AS a ON a.message = ?1 AND a.recipient = ?2 AND a.attempt = e.attempt
+         WHERE e.message = ?1 AND e.recipient = ?2 AND e.event_key IS NOT NULL AND coalesce(a.earlier, 0) = 0
+         UNION ALL
+         SELECT attempt, 'sent' FROM attempts
+         WHERE message = ?1 AND recipient = ?2 AND outcome = 'accepted' AND earlier = 0",
+    )?;
+    let mut attempts: Vec<(Option<i64>, Known)> = Vec::new();
+    let mut rows = statement.query(params![id.message.number(), id.recipient])?;
+    while let Some(row) = rows.next()? {
+        let attempt: Option<i64> = row.get(0)?;
+        let Some(known) = row::known_of_event(row.get_ref(1)?.as_str()?) else { continue };
+        match attempts.iter_mut().find(|(a, _)| *a == attempt) {
+            Some((_, highest)) => *highest = known.max(*highest),
+            None => attempts.push((attempt, known)),
+        }
+    }
+    Ok(Known::overall(attempts.into_iter().map(|(_, known)| known)))
+}
+
+/// Events that came before this attempt's answer named the ESP's id of the message; now they find it (rule 15).
+pub(super) fn find_early(
+    tx: &mut Tx<'_, '_>,
+    id: DeliveryId,
+    attempt: AttemptId,
+    esp: &str,
+    remote_id: &str,
+) -> rusqlite::Result<()> {
+    let waiting: Vec<(i64, Option<String>)> = tx
+        .conn
+        .prepare_cached(
+            "SELECT id, key FROM events
+             WHERE esp = ?1 AND remote_id = ?2 AND message IS NULL AND remote_id IS NOT NULL",
+        )?
+        .query_map(params![esp, remote_id], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    let Some(own) = tx.read(id)? else { return Ok(()) };
+    let mut found = false;
+    for (event, key) in waiting {
+        if key.as_deref().is_some_and(|key| key != own.key) {
+            continue;
+        }
+        found = true;
+        for table in ["events", "bounces", "complaints"] {
+            let (column, more) = match table {
+                "events" => ("id", ", attempt = ?4, confidence = ?5"),
+                _ => ("event", ""),
+            };
+            let sql = format!("UPDATE {table} SET message = ?1, recipient = ?2{more} WHERE {column} = ?3");
+            let mut statement = tx.conn.prepare_cached(&sql)?;
+            match table {
+                "events" => statement.execute(params![
+                    id.message.number(),
+                    id.recipient,
+                    event,
+                    attempt.number(),
+                    BY_REMOTE_ID
+                ])?,
+                _ => statement.execute(params![id.message.number(), id.recipient, event])?,
+            };
+        }
+    }
+    if found {
+        on_delivery(tx, esp, id, Some(attempt))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,282 @@
+//! What ESPs tell: once each, in any order, with its delivery, its address and the queue.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mail::delivery::{Begin, NotBegun};
+use crate::mail::effect::SoftRule;
+use crate::mail::{Bounce, Event, Known, Listed, Planted, What};
+
+const ESP: &str = "one";
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
+    Event {
+        key: key.to_owned(),
+        what,
+        at,
+        recipient: Some(Address::parse(to, Grammar::Lenient).unwrap()),
+        planted: None,
+        remote_id: None,
+        said: format!("words of {key}"),
+        raw: "{}".to_owned(),
+    }
+}
+
+fn told(event: Event) -> ToldEvent {
+    ToldEvent { esp: ESP.to_owned(), event }
+}
+
+async fn take(store: &Store, event: Event) -> Taken {
+    store.take_told(SoftRule::default(), vec![told(event)]).await.unwrap().remove(0)
+}
+
+/// A message that is out with its first attempt.
+async fn out(store: &Store, bench: &Bench, to: &[&str]) -> (Arc<Message>, Beginning) {
+    let message = bench.message(to, StreamKind::Transactional, 100);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(store, accept).await;
+    (message, beginning)
+}
+
+fn unsure() -> Outcome {
+    Outcome::Unsure { said: "the line died".into() }
+}
+
+async fn held(store: &Store, bench: &Bench, to: &str) -> (Arc<Message>, Beginning) {
+    let (message, beginning) = out(store, bench, &[to]).await;
+    let until = bench.now().plus(HOLD);
+    store.settle(vec![bench.settle(first(&message), &beginning, unsure(), Step::Hold(until))]).await.unwrap();
+    (message, beginning)
+}
+
+fn planted(event: Event, message: &Message, beginning: &Beginning) -> Event {
+    Event { planted: Some(Planted { message: message.id, attempt: beginning.attempt }), ..event }
+}
+
+async fn reasons(store: &Store, key: &str) -> Vec<String> {
+    let key = key.to_owned();
+    let read = store.read(move |conn| {
+        let mut rows =
+            conn.prepare("SELECT reason, scope FROM suppressions WHERE key = ?1 ORDER BY reason, scope")?;
+        rows.query_map([key], |row| Ok(format!("{}/{}", row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?
+            .collect()
+    });
+    read.await.unwrap()
+}
+
+#[tokio::test]
+async fn an_unsure_delivery_is_settled_by_what_was_planted_and_a_repeat_does_nothing() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = held(&store, &bench, "a@x.example").await;
+    let delivered =
+        planted(event("1", What::Delivered, "other@x.example", bench.now()), &message, &beginning);
+    let joined = Joined { delivery: first(&message), settled: true };
+    let taken = take(&store, delivered.clone()).await;
+    assert_eq!(taken, Taken::Unmatched, "nobody of that name has it");
+    let delivered = Event { key: "2".into(), recipient: None, ..delivered };
+    assert_eq!(take(&store, delivered.clone()).await, Taken::Joined(joined));
+    assert_eq!(take(&store, delivered).await, Taken::Repeat);
+    let view = store.show(message.id).await.unwrap().unwrap();
+    assert_eq!((view.deliveries[0].state, view.deliveries[0].known), (QueueState::Done, Known::Delivered));
+    assert_eq!(view.attempts[0].outcome, "accepted");
+    assert_eq!(store.queue_octets(), 0);
+}
+
+#[tokio::test]
+async fn an_event_that_overtakes_the_answer_finds_its_delivery_by_either_id() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = out(&store, &bench, &["a@x.example"]).await;
+    let early = Event {
+        remote_id: Some("r-1".into()),
+        ..event("1", What::Bounced(Bounce::Hard), "a@x.example", bench.now())
+    };
+    assert_eq!(take(&store, early).await, Taken::Unmatched);
+    let answer = Settle { heard: true, ..bench.settle(first(&message), &beginning, accepted(), Step::Done) };
+    store.settle(vec![answer]).await.unwrap();
+    let view = store.show(message.id).await.unwrap().unwrap();
+    assert_eq!((view.deliveries[0].state, view.deliveries[0].known), (QueueState::Done, Known::Bounced));
+
+    let (other, beginning) = out(&store, &bench, &["b@x.example"]).await;
+    let early = planted(event("2", What::Delivered, "b@x.example", bench.now()), &other, &beginning);
+    assert!(matches!(take(&store, early).await, Taken::Joined(Joined { settled: false, .. })));
+    let refused = bench.settle(first(&other), &beginning, refused(), Step::Later(bench.now()));
+    assert_eq!(store.settle(vec![refused]).await.unwrap(), [Settled::Moved(QueueState::Done)]);
+    assert_eq!(state_of(&store, first(&other)).await.known, Known::Delivered);
+}
+
+#[tokio::test]
+async fn an_esp_speaks_of_what_it_was_given_alone() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = held(&store, &bench, "a@x.example").await;
+    let foreign = planted(event("1", What::Delivered, "a@x.example", bench.now()), &message, &beginning);
+    let foreign = ToldEvent { esp: "two".into(), event: foreign };
+    let taken = store.take_told(SoftRule::default(), vec![foreign]).await.unwrap();
+    assert_eq!(taken, [Taken::Unmatched]);
+    assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
+}
+
+#[tokio::test]
+async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, _) = held(&store, &bench, "a@x.example").await;
+    let before = event("0", What::Delivered, "a@x.example", bench.now().earlier(DAY));
+    assert_eq!(take(&store, before).await, Taken::Unmatched, "it was told before anything was begun");
+    let (twin, _) = held(&store, &bench, "b@x.example").await;
+    let (other, _) = held(&store, &bench, "b@x.example").await;
+    let later = bench.now().plus(Duration::from_secs(5));
+    assert_eq!(take(&store, event("1", What::Delivered, "b@x.example", later)).await, Taken::Unmatched);
+    for id in [&twin, &other] {
+        assert!(matches!(state_of(&store, first(id)).await.state, QueueState::Unsure { .. }));
+    }
+    let alone = take(&store, event("2", What::Delivered, "a@x.example", later)).await;
+    assert_eq!(alone, Taken::Joined(Joined { delivery: first(&message), settled: true }));
+}
+
+#[tokio::test]
+async fn who_complains_while_mail_waits_is_mailed_no_more() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = out(&store, &bench, &["a@x.example"]).await;
+    let later = bench.now().plus(HOLD);
+    store
+        .settle(vec![bench.settle(first(&message), &beginning, refused(), Step::Later(later))])
+        .await
+        .unwrap();
+    take(&store, event("1", What::Complained, "a@x.example", bench.now())).await;
+    let from = state_of(&store, first(&message)).await.state;
+    let again = Beginning { attempt: bench.attempt(), esp: ESP.into() };
+    let request = BeginRequest { delivery: first(&message), from, beginning: again };
+    assert_eq!(store.begin(vec![request]).await.remove(0), Ok(Begin::Not(NotBegun::Suppressed)));
+    assert_eq!(reasons(&store, "a@x.example").await, ["complaint/"]);
+}
+
+#[tokio::test]
+async fn what_each_event_does_to_its_address() {
+    for (what, wanted) in [
+        (What::Bounced(Bounce::Hard), &["hard_bounce/"][..]),
+        (What::Bounced(Bounce::Listed(Listed::Bounced)), &["hard_bounce/"]),
+        (What::Bounced(Bounce::Listed(Listed::Complained)), &["complaint/"]),
+        (What::Bounced(Bounce::Listed(Listed::Unsubscribed)), &["unsubscribe/broadcast"]),
+        (What::Bounced(Bounce::Soft), &[]),
+        (What::Bounced(Bounce::Policy), &[]),
+        (What::Bounced(Bounce::Refused), &[]),
+        (What::Complained, &["complaint/"]),
+        (What::NotSpam, &[]),
+        (What::Unsubscribed, &["unsubscribe/broadcast"]),
+        (What::AutoReplied, &[]),
+        (What::Opened { machine: false }, &[]),
+        (What::Other, &[]),
+    ] {
+        let bench = Bench::new();
+        let store = bench.open();
+        take(&store, event("1", what, "a@x.example", bench.now())).await;
+        assert_eq!(reasons(&store, "a@x.example").await, wanted, "{what:?}");
+        take(&store, event("2", What::NotSpam, "a@x.example", bench.now().plus(DAY))).await;
+        assert_eq!(
+            reasons(&store, "a@x.example").await,
+            wanted,
+            "{what:?}: what is no spam takes nothing away"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_operators_word_is_not_an_esps_to_take_away() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let own = NewSuppression {
+        key: "a@x.example".into(),
+        address: "a@x.example".into(),
+        reason: "unsubscribe".into(),
+        scope: "broadcast".into(),
+        source: "operator".into(),
+        evidence: None,
+        created_at: bench.now(),
+        expires_at: None,
+    };
+    store.suppress(vec![own]).await.remove(0).unwrap();
+    take(&store, event("1", What::Resubscribed, "a@x.example", bench.now().plus(DAY))).await;
+    assert_eq!(reasons(&store, "a@x.example").await, ["unsubscribe/broadcast"]);
+}
+
+/// All that follows from events, as it stands in the end.
+async fn outcome(store: &Store) -> Vec<String> {
+    let read = store.read(|conn| {
+        let mut all = Vec::new();
+        for sql in [
+            "SELECT key || ' ' || reason || ' ' || scope || ' ' || source || ' ' || created_at || ' ' || evidence
+             FROM suppressions ORDER BY 1",
+            "SELECT key || ' ' || class || ' ' || at FROM bounces ORDER BY 1",
+            "SELECT key || ' ' || at FROM complaints ORDER BY 1",
+            "SELECT hour || ' ' || destination || ' ' || sent || ' ' || deferred || ' ' || delivered || ' ' || hard
+                 || ' ' || soft || ' ' || policy || ' ' || dropped || ' ' || complained || ' ' || opened || ' ' || clicked
+             FROM esp_performance ORDER BY 1",
+            "SELECT message || ' ' || recipient || ' ' || state || ' ' || known || ' ' || coalesce(reason, '-')
+             FROM email_sends ORDER BY 1",
+        ] {
+            let mut rows = conn.prepare(sql)?;
+            all.extend(rows.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        Ok(all)
+    });
+    read.await.unwrap()
+}
+
+fn whats() -> impl Strategy<Value = What> {
+    prop_oneof![
+        Just(What::Sent),
+        Just(What::Deferred),
+        Just(What::Delivered),
+        Just(What::Bounced(Bounce::Hard)),
+        Just(What::Bounced(Bounce::Soft)),
+        Just(What::Bounced(Bounce::Policy)),
+        Just(What::Bounced(Bounce::Listed(Listed::Unsubscribed))),
+        Just(What::Complained),
+        Just(What::Opened { machine: false }),
+        Just(What::Unsubscribed),
+        Just(What::Resubscribed),
+        Just(What::Other),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// DELIVERY rule 15: whatever the order, and however often.
+    #[test]
+    fn any_order_and_any_repeats_end_alike(
+        events in prop::collection::vec((whats(), 0..2u8, 0..40i64), 1..24),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ends: Vec<Vec<String>> = [false, true].into_iter().map(|shuffled| runtime.block_on(async {
+            let bench = Bench::new();
+            let store = bench.open();
+            let (message, beginning) = held(&store, &bench, "r0@x.example").await;
+            let (other, second) = held(&store, &bench, "r1@x.example").await;
+            let told: Vec<Event> = events.iter().enumerate().map(|(n, (what, who, day))| {
+                let at = bench.now().plus(DAY * u32::try_from(*day).unwrap());
+                let (message, beginning) = if *who == 0 { (&message, &beginning) } else { (&other, &second) };
+                planted(event(&n.to_string(), *what, &format!("r{who}@x.example"), at), message, beginning)
+            }).collect();
+            let mut sent: Vec<Event> = Vec::new();
+            if shuffled {
+                sent.extend(order.iter().map(|index| told[index.index(told.len())].clone()));
+                sent.extend(told.iter().rev().cloned());
+            } else {
+                sent.extend(told.iter().cloned());
+            }
+            let sent = sent.into_iter().map(super::feedback::told).collect();
+            store.take_told(SoftRule::default(), sent).await.unwrap();
+            let end = outcome(&store).await;
+            store.close().await;
+            end
+        })).collect();
+        prop_assert_eq!(&ends[0], &ends[1]);
+    }
+}

@@ -1,0 +1,205 @@
+//! Certificates that sign what arrives, fetched by URL: over TLS, without redirects, bounded, kept, and verified up to a
+//! CA that this machine trusts. Which URLs may be asked is the caller's to know.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::Url;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use tokio::sync::Semaphore;
+use webpki::{EndEntityCert, KeyUsage};
+
+use super::http::{Client, read, told};
+use crate::clock::Timestamp;
+
+/// Connect, TLS and the answer.
+const FETCH_MAX: Duration = Duration::from_secs(10);
+/// Octets of a certificate with its chain.
+const PEM_OCTETS_MAX: usize = 64 * 1024;
+/// Certificates in a chain.
+const CHAIN_MAX: usize = 8;
+/// URLs that are remembered; an ESP has a handful at a time.
+const KEPT_MAX: usize = 32;
+/// One that was verified is verified again after so long: it may have expired.
+const VERIFIED_FOR: Duration = Duration::from_secs(3600);
+/// One that could not be had is asked for again after so long.
+const FAILED_FOR: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Certificates {
+    /// `https://host:port` in place of the host that a URL names.
+    endpoint: Option<String>,
+    ca_file: Option<PathBuf>,
+    client: Client,
+    kept: Mutex<HashMap<String, Kept>>,
+    /// One fetch at a time: who comes meanwhile finds it kept.
+    turn: Semaphore,
+}
+
+/// What is known of a URL's certificate: its key, or why there is none.
+#[derive(Debug, Clone)]
+struct Kept {
+    at: Timestamp,
+    chain: Arc<[CertificateDer<'static>]>,
+    key: Result<Arc<[u8]>, String>,
+}
+
+impl Certificates {
+    /// Fetches from `endpoint`, trusting `ca_file` alone, or from where a URL says, trusting the platform's CAs.
+    pub fn new(endpoint: Option<String>, ca_file: Option<PathBuf>) -> Self {
+        let ca_file = ca_file.filter(|_| endpoint.is_some());
+        Certificates {
+            client: Client::new(ca_file.clone(), 1, FETCH_MAX),
+            endpoint,
+            ca_file,
+            kept: Mutex::default(),
+            turn: Semaphore::new(1),
+        }
+    }
+
+    /// The public key (an SPKI in DER) of the certificate at that URL, which is good at `now`.
+    ///
+    /// Errors: it cannot be had, or is not good; in words.
+    pub async fn key(&self, url: &str, now: Timestamp) -> Result<Arc<[u8]>, String> {
+        if let Some(key) = self.known(url, now) {
+            return key;
+        }
+        let _turn = self.turn.acquire().await.map_err(|error| error.to_string())?;
+        if let Some(key) = self.known(url, now) {
+            return key;
+        }
+        let kept = match self.kept_chain(url) {
+            Some(chain) => Ok(chain),
+            None => self.fetch(url).await.and_then(|pem| chain(&pem)),
+        };
+        let (chain, key) = match kept {
+            Ok(chain) => (Arc::clone(&chain), self.verified(&chain, now).await),
+            Err(why) => (Arc::from([]), Err(why)),
+        };
+        self.keep(url, Kept { at: now, chain, key: key.clone() });
+        key
+    }
+
+    /// The answer to a GET there, at most [`crate::mail::HttpReply::BODY_OCTETS_MAX`] of it.
+    ///
+    /// Errors: there was none, or another status than 200; in words.
+    pub async fn fetch(&self, url: &str) -> Result<Bytes, String> {
+        let url = self.asked(url)?;
+        let answer = async {
+            let client = self.client.get().await?;
+            let answer = client.get(url).send().await.map_err(|error| told(&error))?;
+            Ok(read(answer, std::future::pending()).await)
+        };
+        let answer: Result<_, String> = tokio::time::timeout(FETCH_MAX, answer)
+            .await
+            .map_err(|_| format!("no answer for {} s", FETCH_MAX.as_secs()))?;
+        let answer = answer?;
+        match answer.status {
+            200 if !answer.cut && answer.body.len() <= PEM_OCTETS_MAX => Ok(answer.body),
+            200 => Err("the answer is too long, or was cut off".to_owned()),
+            status => Err(format!("the answer is {status}")),
+        }
+    }
+
+    fn asked(&self, url: &str) -> Result<Url, String> {
+        let bad = |_| "it is no URL".to_owned();
+        let url = Url::parse(url).map_err(bad)?;
+        let Some(endpoint) = &self.endpoint else { return Ok(url) };
+        let query = url.query().map_or_else(String::new, |query| format!("?{query}"));
+        Url::parse(&format!("{endpoint}{}{query}", url.path())).map_err(bad)
+    }
+
+    fn known(&self, url: &str, now: Timestamp) -> Option<Result<Arc<[u8]>, String>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept.get(url)?;
+        let good_for = if kept.key.is_ok() { VERIFIED_FOR } else { FAILED_FOR };
+        (kept.at <= now && now < kept.at.plus(good_for)).then(|| kept.key.clone())
+    }
+
+    fn kept_chain(&self, url: &str) -> Option<Arc<[CertificateDer<'static>]>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(url)
+            .filter(|kept| !kept.chain.is_empty() && kept.key.is_ok())
+            .map(|kept| Arc::clone(&kept.chain))
+    }
+
+    fn keep(&self, url: &str, new: Kept) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT_MAX && !kept.contains_key(url) {
+            let oldest = kept.iter().min_by_key(|(_, k)| k.at).map(|(url, _)| url.clone());
+            oldest.and_then(|url| kept.remove(&url));
+        }
+        kept.insert(url.to_owned(), new);
+    }
+
+    async fn verified(
+        &self,
+        chain: &Arc<[CertificateDer<'static>]>,
+        now: Timestamp,
+    ) -> Result<Arc<[u8]>, String> {
+        let (chain, ca_file) = (Arc::clone(chain), self.ca_file.clone());
+        let verified = tokio::task::spawn_blocking(move || {
+            let anchors = anchors(ca_file.as_deref())?;
+            verify(&chain, &anchors, ca_file.is_some(), now)
+        });
+        verified.await.map_err(|error| error.to_string())?
+    }
+}
+
+fn chain(pem: &[u8]) -> Result<Arc<[CertificateDer<'static>]>, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).take(CHAIN_MAX).collect();
+    match chain.map_err(|error| format!("it is no certificate in PEM: {error}"))? {
+        chain if chain.is_empty() => Err("it holds no certificate in PEM".to_owned()),
+        chain => Ok(chain.into()),
+    }
+}
+
+/// The CAs that count: the private one's, or the platform's.
+fn anchors(ca_file: Option<&Path>) -> Result<Vec<TrustAnchor<'static>>, String> {
+    let roots: Vec<CertificateDer<'static>> = match ca_file {
+        Some(path) => {
+            let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            chain(&pem)?.to_vec()
+        }
+        None => rustls_native_certs::load_native_certs().certs,
+    };
+    Ok(roots
+        .iter()
+        .filter_map(|root| webpki::anchor_from_trusted_cert(root).ok().map(|a| a.to_owned()))
+        .collect())
+}
+
+/// The key of the first certificate, once it is shown to be good at `now`. `strict`: its CA must be known. Amazon's files
+/// have one certificate and not those between it and its CA (UNVERIFIED for every region): then what counts is that it
+/// came over TLS from the host that the caller pinned, and its dates.
+fn verify(
+    chain: &[CertificateDer<'static>],
+    anchors: &[TrustAnchor<'static>],
+    strict: bool,
+    now: Timestamp,
+) -> Result<Arc<[u8]>, String> {
+    let (first, between) = chain.split_first().ok_or("there is none")?;
+    let certificate =
+        EndEntityCert::try_from(first).map_err(|error| format!("it cannot be read: {error}"))?;
+    let at = UnixTime::since_unix_epoch(Duration::from_millis(now.millis().unsigned_abs()));
+    let verified = certificate.verify_for_usage(
+        webpki::ALL_VERIFICATION_ALGS,
+        anchors,
+        between,
+        at,
+        KeyUsage::server_auth(),
+        None,
+        None,
+    );
+    match verified {
+        Ok(_) => {}
+        Err(webpki::Error::UnknownIssuer) if !strict => {}
+        Err(error) => return Err(format!("it is not good: {error}")),
+    }
+    Ok(certificate.subject_public_key_info().to_vec().into())
+}

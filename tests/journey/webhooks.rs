@@ -1,0 +1,205 @@
+//! What came back: mail in, the ESP takes it and tells later what became of it, and the next mail goes by that.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::support::esps::{Fault, Postmark, Sendgrid, Ses, ses};
+use crate::support::hooks::{Grid, Sns, TOPIC, now_secs};
+use crate::support::http::post_with;
+use crate::support::{Relay, wait_until};
+
+const BOUND: Duration = Duration::from_secs(20);
+const FAST: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"60s\"\n";
+
+fn mail(subject: &str) -> Vec<u8> {
+    format!("From: Shop <shop@example.org>\r\nTo: gone@example.com\r\nSubject: {subject}\r\n\r\nhello\r\n")
+        .into_bytes()
+}
+
+fn life(relay: &Relay, id: &str) -> Value {
+    relay.get(&format!("/v1/messages/{id}")).unwrap().json()
+}
+
+fn grid_relay(grid: &Sendgrid, hook: &Grid) -> Relay {
+    let esp = format!(
+        "[[esp]]\nname = \"grid\"\ntype = \"sendgrid\"\ntransport = \"api\"\napi_key = \"{}\"\nendpoint = \"{}\"\n\
+         timeout = \"2s\"\nwebhook_public_key = \"{}\"\n",
+        grid.key(),
+        grid.url(),
+        hook.public_key()
+    );
+    Relay::setup().tables(&esp).tables(FAST).start()
+}
+
+/// The next mail to whom it bounced for is refused at RCPT, and `explain` has the whole story.
+fn refused_from_now_on(relay: &Relay, id: &str, words: &str) {
+    let mut client = relay.client();
+    client.say("MAIL FROM:<shop@example.org>").expect("250");
+    let reply = client.say("RCPT TO:<gone@example.com>").expect("550");
+    let told = reply.text();
+    assert!(told.contains("5.1.1 <gone@example.com>: suppressed (hard bounce"), "{told}");
+    client.say("RCPT TO:<other@example.com>").expect("250");
+    let told = relay.cli(&["explain", id]).must(0).out;
+    assert!(told.contains("bounced") && told.contains(words), "{told}");
+    assert_eq!(life(relay, id)["deliveries"][0]["known"], "bounced");
+}
+
+#[test]
+fn what_sendgrid_bounces_is_refused_the_next_time() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = grid_relay(&grid, &hook);
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("first"));
+    let taken = grid.wait_for(1).remove(0);
+    let bounce = json!([{
+        "event": "bounce", "type": "bounce", "email": "gone@example.com", "status": "5.1.1", "timestamp": now_secs(),
+        "reason": "550 5.1.1 no such user", "sg_event_id": "e-1", "sg_message_id": format!("{}.filter", taken.id),
+        "postroad_attempt": taken.attempt,
+    }]);
+    let at = relay.http().unwrap();
+    let answer = hook.post(at, "/webhooks/grid", &bounce);
+    assert_eq!((answer.status, answer.json()), (200, json!({"taken": 1, "repeated": 0, "unmatched": 0})));
+    let answer = hook.post(at, "/bounce-webhook", &bounce);
+    assert_eq!((answer.status, answer.json()), (200, json!({"taken": 0, "repeated": 1, "unmatched": 0})));
+    refused_from_now_on(&relay, &id, "550 5.1.1 no such user");
+    assert_eq!(relay.metric("postroad_webhook_events_total{esp=\"grid\",kind=\"bounced\"}"), 1.0);
+}
+
+#[test]
+fn what_postmark_bounces_is_refused_the_next_time() {
+    let mark = Postmark::start();
+    let esp = format!(
+        "[[esp]]\nname = \"mark\"\ntype = \"postmark\"\ntransport = \"api\"\nserver_token = \"{}\"\nendpoint = \"{}\"\n\
+         webhook_user = \"hook\"\nwebhook_password = \"quite-secret\"\nwebhook_headers = {{ X-Proof = \"shibboleth\" }}\n",
+        mark.key(),
+        mark.url()
+    );
+    let relay = Relay::setup().tables(&esp).tables(FAST).start();
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("first"));
+    let taken = mark.wait_for(1).remove(0);
+    let bounce = json!({
+        "RecordType": "Bounce", "ID": 7, "Type": "HardBounce", "Email": "gone@example.com", "MessageID": taken.id,
+        "Details": "smtp;550 5.1.1 nobody here", "BouncedAt": "2026-11-01T00:00:00Z", "Inactive": true,
+        "Metadata": {"postroad-attempt": taken.attempt},
+    })
+    .to_string();
+    let at = relay.http().unwrap();
+    let login = format!("Basic {}", STANDARD.encode("hook:quite-secret"));
+    let post = |fields: &[(&str, &str)]| post_with(at, "/webhooks/mark", None, fields, &bounce).unwrap();
+    for wrong in [&[][..], &[("Authorization", login.as_str())], &[("X-Proof", "shibboleth")]] {
+        assert_eq!(post(wrong).status, 401, "{wrong:?}");
+    }
+    relay.client().say("MAIL FROM:<shop@example.org>").expect("250");
+    assert_eq!(post(&[("Authorization", &login), ("X-Proof", "shibboleth")]).status, 200);
+    refused_from_now_on(&relay, &id, "550 5.1.1 nobody here");
+}
+
+#[test]
+fn what_amazon_bounces_is_refused_the_next_time() {
+    let (amazon, sns) = (Ses::start(), Sns::start());
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("sns-ca.pem");
+    std::fs::write(&ca_file, &sns.ca_pem).unwrap();
+    let esp = format!(
+        "[[esp]]\nname = \"amazon\"\ntype = \"ses\"\ntransport = \"api\"\nregion = \"{}\"\naccess_key_id = \"{}\"\n\
+         secret_access_key = \"{}\"\nendpoint = \"{}\"\nsns_endpoint = \"https://{}\"\nca_file = \"{}\"\n\
+         webhook_topics = [\"{TOPIC}\"]\n",
+        ses::REGION,
+        ses::ACCESS_KEY_ID,
+        ses::SECRET,
+        amazon.url(),
+        sns.at,
+        ca_file.display()
+    );
+    let relay = Relay::setup().tables(&esp).tables(FAST).start();
+    let at = relay.http().unwrap();
+    let confirm = json!({
+        "Token": "t", "Message": "You have chosen to subscribe",
+        "SubscribeURL": "https://sns.us-east-1.amazonaws.com/?Action=ConfirmSubscription&Token=t",
+    });
+    assert_eq!(
+        sns.post(at, "/webhooks/amazon", &sns.signed("SubscriptionConfirmation", &confirm)).status,
+        200
+    );
+    let asked = sns.asked();
+    assert!(
+        asked.iter().any(|line| line.starts_with("GET /?Action=ConfirmSubscription&Token=t ")),
+        "{asked:?}"
+    );
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("first"));
+    let taken = amazon.wait_for(1).remove(0);
+    let message = json!({
+        "eventType": "Bounce", "mail": {
+            "messageId": taken.id, "destination": ["gone@example.com"], "tags": {"postroad-attempt": [taken.attempt]},
+        },
+        "bounce": {
+            "bounceType": "Permanent", "bounceSubType": "General", "feedbackId": "f-1", "bouncedRecipients": [
+                {"emailAddress": "gone@example.com", "status": "5.1.1", "diagnosticCode": "smtp; 550 5.1.1 user unknown"},
+            ],
+        },
+    });
+    let call = sns.signed("Notification", &json!({"Message": message.to_string()}));
+    let mut forged = call.clone();
+    forged["Message"] = json!(message.to_string().replace("gone@", "victim@"));
+    for (name, value) in [("TopicArn", "arn:aws:sns:us-east-1:222222222222:other"), ("SignatureVersion", "1")]
+    {
+        let mut other = call.clone();
+        other[name] = json!(value);
+        assert_eq!(sns.post(at, "/webhooks/amazon", &other).status, 401, "{name}");
+    }
+    assert_eq!(sns.post(at, "/webhooks/amazon", &forged).status, 401);
+    assert_eq!(sns.post(at, "/bounce-webhook?esp=amazon", &call).status, 200);
+    assert_eq!(sns.asked().iter().filter(|line| line.contains(".pem ")).count(), 1, "it is kept");
+    refused_from_now_on(&relay, &id, "550 5.1.1 user unknown");
+}
+
+#[test]
+fn what_is_unsure_is_settled_by_its_event_and_not_sent_again() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = grid_relay(&grid, &hook);
+    grid.fail(Fault::TakeThenCut, 1);
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("unsure"));
+    let taken = grid.wait_for(1).remove(0);
+    wait_until("it is held", BOUND, || life(&relay, &id)["deliveries"][0]["state"] == "unsure");
+    let delivered = json!([{
+        "event": "delivered", "email": "gone@example.com", "response": "250 ok", "sg_event_id": "e-2",
+        "timestamp": now_secs(), "postroad_attempt": taken.attempt,
+    }]);
+    assert_eq!(hook.post(relay.http().unwrap(), "/webhooks/grid", &delivered).status, 200);
+    let life = life(&relay, &id);
+    assert_eq!(
+        (&life["deliveries"][0]["state"], &life["deliveries"][0]["known"]),
+        (&json!("done"), &json!("delivered"))
+    );
+    assert_eq!(grid.count(), 1);
+}
+
+#[test]
+fn strangers_learn_nothing_and_broken_bodies_are_theirs_to_mend() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = grid_relay(&grid, &hook);
+    let at = relay.http().unwrap();
+    let deep = format!("[{}", "[".repeat(500_000));
+    let stranger = Grid::new();
+    let unknown = hook.post(at, "/webhooks/nobody", &json!([]));
+    let forged = stranger.post(at, "/webhooks/grid", &json!([]));
+    assert_eq!((unknown.status, forged.status), (401, 401));
+    assert_eq!(unknown.body, forged.body, "whether there is such an ESP is nobody's business");
+    for (body, status) in [("", 401), ("{", 401), (deep.as_str(), 401)] {
+        let answer = post_with(at, "/webhooks/grid", None, &[], body).unwrap();
+        assert_eq!(answer.status, status, "{:.20}", body);
+    }
+    let mut caller = TcpStream::connect(at).unwrap();
+    caller.set_read_timeout(Some(BOUND)).unwrap();
+    write!(caller, "POST /webhooks/grid HTTP/1.1\r\nHost: {at}\r\nContent-Length: 30000000\r\n\r\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(caller).read_line(&mut line).unwrap();
+    assert!(line.starts_with("HTTP/1.1 413 "), "{line}");
+    for (events, status) in [(json!({"not": "a list"}), 400), (json!([null, 7, {"event": []}]), 200)] {
+        assert_eq!(hook.post(at, "/webhooks/grid", &events).status, status, "{events}");
+    }
+}
