@@ -16,6 +16,7 @@ use crate::store::Act;
 mod backup;
 mod check;
 mod esp;
+mod events;
 mod explain;
 mod failure;
 mod new_config;
@@ -124,6 +125,16 @@ enum Command {
     Explain {
         /// The message
         id: MessageId,
+    },
+    /// What happened, newest first: what providers told, what was suppressed, expired, alerted
+    #[command(after_help = "Example: postroad events --unmatched")]
+    Events {
+        /// Only what providers told of no delivery that is known
+        #[arg(long)]
+        unmatched: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
     },
     /// The providers: how each stands, and which gets no mail
     #[command(subcommand, after_help = "Example: postroad esp list")]
@@ -321,6 +332,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
             Ok(out.write_all(&script)?)
         }
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
+        Command::Events { unmatched, limit } => brief(events::list(&common, unmatched, limit, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
         Command::Send(letter) => brief(send::send(&common, letter, out)),

@@ -284,6 +284,30 @@ impl Queue for Fake {
         .boxed()
     }
 
+    fn events(
+        &self,
+        unmatched: bool,
+        before: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<crate::store::Told>, StoreError>> {
+        let event = |number: i64| crate::store::Told {
+            number,
+            at: ACCEPTED,
+            kind: "delivered".into(),
+            esp: Some("a".into()),
+            message: (number % 2 == 0).then(|| id(1)),
+            recipient: None,
+            attempt: None,
+            address: Some("a@b.example".into()),
+            class: None,
+            detail: "250 ok".into(),
+            confidence: None,
+            remote_id: None,
+        };
+        let all = (1..=5).rev().map(event).filter(|e| !unmatched || e.message.is_none());
+        std::future::ready(Ok(all.filter(|e| e.number < before).take(limit).collect())).boxed()
+    }
+
     fn suppressions(
         &self,
         key: Option<String>,

@@ -151,6 +151,15 @@ impl Queue for Live {
         back_up.boxed()
     }
 
+    fn events(
+        &self,
+        unmatched: bool,
+        before: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<crate::store::Told>, StoreError>> {
+        self.store.events(unmatched, before, limit).boxed()
+    }
+
     fn suppressions(
         &self,
         key: Option<String>,

@@ -26,6 +26,7 @@ use crate::mail::from::Whose;
 use crate::mail::{Budget, MessageId};
 use crate::metrics;
 use crate::secret::Secret;
+use crate::store;
 use crate::store::{
     Act, BackedUp, BackupError, DeliveryView, Filter, Listed, MessageView, NewSuppression, Progress,
     QueueCount, Requeued, StoreError, Suspension,
@@ -37,6 +38,7 @@ mod contract;
 pub mod error;
 pub mod esp_shape;
 pub mod esps;
+pub mod events;
 mod fresh;
 mod guard;
 mod health;
@@ -116,6 +118,14 @@ pub trait Queue: Send + Sync {
         file: &'a Path,
         progress: &'a Progress,
     ) -> BoxFuture<'a, Result<BackedUp, BackupError>>;
+
+    /// Events before that number, newest first; `unmatched`: what ESPs told of no delivery that is known.
+    fn events(
+        &self,
+        unmatched: bool,
+        before: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<store::Told>, StoreError>>;
 
     /// Suppressions behind that one (key, scope, reason); of one key alone where it is named.
     fn suppressions(
@@ -256,6 +266,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::pause))
         .routes(routes!(esps::unpause))
         .routes(routes!(send::send))
+        .routes(routes!(events::list))
         .routes(routes!(suppressions::list, suppressions::add, suppressions::remove))
         .routes(routes!(hooks::by_name))
         .routes(routes!(hooks::bounces))

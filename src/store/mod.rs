@@ -35,6 +35,7 @@ mod suspensions;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod told;
 mod tx;
 mod types;
 mod waiting;

@@ -53,7 +53,7 @@ impl Store {
         gone.bodies += self.sandboxed().await?;
         gone.attempts = self.attempts(now).await?;
         gone.messages = self.messages(now).await?;
-        gone.events = self.events(now).await?;
+        gone.events = self.old_events(now).await?;
         gone.keys = self.forget_keys(now).await?;
         gone.pages = self.vacuum().await?;
         self.mark(now).await?;
@@ -140,13 +140,15 @@ impl Store {
         }
     }
 
-    async fn events(&self, now: Timestamp) -> Result<u64, StoreError> {
+    async fn old_events(&self, now: Timestamp) -> Result<u64, StoreError> {
         let before =
             now.millis().saturating_sub(integer(self.shared.settings.load().keep_events.as_millis()));
         let mut gone = 0;
         loop {
             let deleted = self.bulk(EVENTS_CHUNK, move |tx| delete_events(tx, before)).await?;
+            let facts = self.bulk(EVENTS_CHUNK, move |tx| delete_facts(tx, before)).await?;
             gone += deleted;
+            let deleted = deleted + facts;
             if deleted == 0 {
                 return Ok(gone);
             }
@@ -309,6 +311,20 @@ fn delete_events(tx: &mut Tx<'_, '_>, before: i64) -> rusqlite::Result<u64> {
         )?
         .execute(params![before, integer(EVENTS_CHUNK)])?;
     Ok(deleted as u64)
+}
+
+/// What was made of events goes with them.
+fn delete_facts(tx: &mut Tx<'_, '_>, before: i64) -> rusqlite::Result<u64> {
+    let mut gone = 0;
+    for sql in [
+        "DELETE FROM bounces WHERE event IN (SELECT event FROM bounces WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        "DELETE FROM complaints WHERE event IN (SELECT event FROM complaints WHERE at < ?1 ORDER BY at LIMIT ?2)",
+        "DELETE FROM esp_performance WHERE (hour, esp, destination) IN
+             (SELECT hour, esp, destination FROM esp_performance WHERE hour < ?1 ORDER BY hour LIMIT ?2)",
+    ] {
+        gone += tx.conn.prepare_cached(sql)?.execute(params![before, integer(EVENTS_CHUNK)])?;
+    }
+    Ok(gone as u64)
 }
 
 fn vacuum(tx: &mut Tx<'_, '_>) -> rusqlite::Result<u64> {

@@ -490,6 +490,35 @@ pub struct NewSuppression {
     pub expires_at: Option<Timestamp>,
 }
 
+/// An event as operators see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Told {
+    /// Its number: they rise.
+    pub number: i64,
+    /// When it happened, by the clock of who told it.
+    pub at: Timestamp,
+    /// Its word.
+    pub kind: String,
+    /// The ESP that told it, or that it is about.
+    pub esp: Option<String>,
+    /// Its message, where known.
+    pub message: Option<MessageId>,
+    /// Which recipient of it.
+    pub recipient: Option<u32>,
+    /// The call that it tells of.
+    pub attempt: Option<AttemptId>,
+    /// The key of the address that an ESP named.
+    pub address: Option<String>,
+    /// What a bounce says of the address.
+    pub class: Option<String>,
+    /// In words.
+    pub detail: String,
+    /// How sure its match is, 0 to 1; `None`: it named it.
+    pub confidence: Option<f64>,
+    /// The ESP's own id of the message.
+    pub remote_id: Option<String>,
+}
+
 /// A suppression as operators see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {

@@ -1,0 +1,134 @@
+//! `GET /v1/events`: what happened, newest first; and what ESPs told of no delivery that is known.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::App;
+use super::body::{Pairs, pairs_once};
+use super::error::{FieldProblem, Problem};
+use super::shape::Moment;
+use crate::store::Told;
+
+const PAGE_DEFAULT: usize = 100;
+const PAGE_MAX: usize = 1000;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Happened {
+    /// Its number: they rise.
+    pub number: i64,
+    /// When it happened, by the clock of who told it.
+    pub at: Moment,
+    /// Its word: `delivered`, `bounced`, `complained`, `suppressed`, `expired`, `alert`, …
+    pub kind: String,
+    /// The ESP that told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub esp: Option<String>,
+    /// Its message, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Which recipient of it, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub n: Option<u32>,
+    /// The call that it tells of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// The address that an ESP named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// What a bounce says of the address: `hard`, `soft`, `policy`, `listed`, `refused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// In words.
+    pub detail: String,
+    /// How sure its match to the message is, 0 to 1; absent: it named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// The ESP's own id of the message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_id: Option<String>,
+}
+
+/// `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HappenedPage {
+    /// Newest first.
+    pub events: Vec<Happened>,
+    /// The `cursor` of the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl From<Told> for Happened {
+    fn from(told: Told) -> Self {
+        Happened {
+            number: told.number,
+            at: Moment(told.at),
+            kind: told.kind,
+            esp: told.esp,
+            message: told.message.map(|id| id.to_string()),
+            n: told.recipient,
+            attempt: told.attempt.map(|id| id.to_string()),
+            address: told.address,
+            class: told.class,
+            detail: told.detail,
+            confidence: told.confidence,
+            remote_id: told.remote_id,
+        }
+    }
+}
+
+/// what happened, newest first: ?unmatched &limit= &cursor=
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    security(("bearer" = ["read"])),
+    params(
+        ("unmatched" = Option<bool>, Query, description = "Only what ESPs told of no delivery that is known"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 where absent"),
+        ("cursor" = Option<String>, Query, description = "The next of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = HappenedPage))
+)]
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    query: Result<Query<Pairs>, QueryRejection>,
+) -> Result<Json<HappenedPage>, Problem> {
+    let (unmatched, before, limit) = read_page(pairs_once(query, &[])?)?;
+    let told = app.relay.queue.events(unmatched, before, limit).await?;
+    let next = told.last().filter(|_| told.len() >= limit).map(|last| last.number.to_string());
+    Ok(Json(HappenedPage { events: told.into_iter().map(Into::into).collect(), next }))
+}
+
+fn read_page(pairs: Pairs) -> Result<(bool, i64, usize), Problem> {
+    let (mut unmatched, mut before, mut limit, mut wrong) = (false, i64::MAX, PAGE_DEFAULT, Vec::new());
+    for (key, value) in pairs {
+        match (key.as_str(), value.as_str()) {
+            ("unmatched", "" | "true") => unmatched = true,
+            ("unmatched", "false") => {}
+            ("unmatched", _) => wrong.push(FieldProblem::new(key, "neither true nor false")),
+            ("limit", text) => match text.parse() {
+                Ok(n) if (1..=PAGE_MAX).contains(&n) => limit = n,
+                Ok(_) | Err(_) => {
+                    wrong.push(FieldProblem::new(key, format!("not a number from 1 to {PAGE_MAX}")));
+                }
+            },
+            ("cursor", text) => match text.parse() {
+                Ok(n) => before = n,
+                Err(_) => {
+                    wrong.push(FieldProblem::new(key, "not a cursor: take the next of the page before"));
+                }
+            },
+            _ => {
+                let message = "no such parameter; there are unmatched, limit and cursor";
+                wrong.push(FieldProblem::new(key, message));
+            }
+        }
+    }
+    if wrong.is_empty() { Ok((unmatched, before, limit)) } else { Err(Problem::fields(wrong)) }
+}

@@ -1,0 +1,48 @@
+//! Events as operators look through them, newest first.
+
+use rusqlite::{Connection, params};
+
+use super::Store;
+use super::row::moment;
+use super::types::{StoreError, Told};
+use crate::mail::{AttemptId, MessageId};
+
+impl Store {
+    /// Events before that number, newest first, at most so many; `unmatched`: only those that ESPs told of no delivery
+    /// that is known.
+    ///
+    /// Errors: [`StoreError::Failed`]. May be run again.
+    pub async fn events(&self, unmatched: bool, before: i64, limit: usize) -> Result<Vec<Told>, StoreError> {
+        self.read(move |conn| list(conn, unmatched, before, limit)).await
+    }
+}
+
+fn list(conn: &Connection, unmatched: bool, before: i64, limit: usize) -> rusqlite::Result<Vec<Told>> {
+    let only = match unmatched {
+        true => {
+            "INDEXED BY events_alone WHERE message IS NULL AND esp IS NOT NULL AND event_key IS NOT NULL AND"
+        }
+        false => "WHERE",
+    };
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT id, at, kind, esp, message, recipient, attempt, key, class, coalesce(detail, ''), confidence, remote_id
+         FROM events {only} id < ?1 ORDER BY id DESC LIMIT ?2"
+    ))?;
+    let rows = statement.query_map(params![before, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        Ok(Told {
+            number: row.get(0)?,
+            at: moment(row, 1)?,
+            kind: row.get(2)?,
+            esp: row.get(3)?,
+            message: row.get::<_, Option<i64>>(4)?.map(MessageId::from_number),
+            recipient: row.get(5)?,
+            attempt: row.get::<_, Option<i64>>(6)?.map(AttemptId::from_number),
+            address: row.get(7)?,
+            class: row.get(8)?,
+            detail: row.get(9)?,
+            confidence: row.get(10)?,
+            remote_id: row.get(11)?,
+        })
+    })?;
+    rows.collect()
+}
