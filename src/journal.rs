@@ -27,7 +27,8 @@ pub use feedback::{list_changed, told, webhook_confirmed, webhook_rejected};
 pub use house::{
     asked_for_nothing, backed_up, esp_full, esp_gone, esp_resumed, esp_suspended, fewer_seats, from_left,
     let_go, listening, may_have_been_sent, not_reloaded, odd, only_sandbox, recovered, reloaded, removed,
-    repeated, sending_paused, sending_unpaused, serving, stopped, stopping, trouble, turned, wants_restart,
+    repeated, sending_paused, sending_unpaused, serving, serving_webhooks, stopped, stopping, trouble,
+    turned, wants_restart,
 };
 pub use line::{Form, shown, shown_json};
 pub use writer::Writer;

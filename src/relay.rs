@@ -112,7 +112,8 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let authenticator = smtp::Authenticator::new(config.credentials.clone());
     let authenticator = Arc::new(authenticator.context("the system gives no random numbers")?);
     let listeners = bind_listeners(&config, &shared(&config, &authenticator, &budget))?;
-    let side = bind_side_port(config.http.address)?;
+    let side = bind_side_port(config.http.address, "address")?;
+    let public = config.http.public_address.map(|at| bind_side_port(at, "public_address")).transpose()?;
     let side_address = side.local_addr()?;
     let addresses = listeners.iter().map(Listener::local_addr).collect::<std::io::Result<Vec<_>>>()?;
     let feedback = Arc::new(Feedback::new(
@@ -136,6 +137,9 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     lock.write(side_address, &[]).context("cannot write the lock file")?;
     let secure = secure(&config, &lock, side_address)?;
     announce(&config, &addresses, (side_address, secure.is_some()));
+    if let Some(public) = &public {
+        journal::serving_webhooks(public.local_addr()?, secure.is_some());
+    }
     let desk =
         Arc::new(http::LiveDesk { courier: Arc::clone(&courier), reports: Arc::clone(&reports.settings) });
     let parts = reload::Parts {
@@ -154,9 +158,10 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let reloader = Reloader::new(parts, reload::Present { config, authenticator, lines, feedback });
     let reload = Arc::new(reload::ByHttp(Arc::clone(&reloader)));
     let routes = http::Relay { told, reload, queue, desk, clock, metrics, budget, tokens };
-    let side = http::SidePort { listener: side, secure };
+    let mut sides = vec![(http::What::All, http::SidePort { listener: side, secure: secure.clone() })];
+    sides.extend(public.map(|listener| (http::What::Webhooks, http::SidePort { listener, secure })));
     let listeners = listeners.into_iter().zip(doorways).collect();
-    let mut running = Running::start(listeners, courier, (routes, side), reports);
+    let mut running = Running::start(listeners, courier, (routes, sides), reports);
     let signal = wait_for_signal(&reloader).await?;
     journal::stopping(signal);
     running.stop().await;
@@ -182,7 +187,7 @@ impl Running {
     fn start(
         listeners: Vec<(Listener, Arc<Doorway<Intake>>)>,
         courier: Arc<Courier>,
-        (routes, side): (http::Relay, http::SidePort),
+        (routes, sides): (http::Relay, Vec<(http::What, http::SidePort)>),
         reports: bounce::Parts,
     ) -> Self {
         let (doors, rest) = (TaskTracker::new(), TaskTracker::new());
@@ -194,7 +199,9 @@ impl Running {
         rest.spawn(keeper::keep(Arc::clone(&courier), rest_stop.clone()));
         rest.spawn(keeper::make_room(Arc::clone(&courier), rest_stop.clone()));
         rest.spawn(bounce::report(reports, rest_stop.clone()));
-        rest.spawn(http::serve(routes, side, rest_stop.clone()));
+        for (what, side) in sides {
+            rest.spawn(http::serve(routes.clone(), what, side, rest_stop.clone()));
+        }
         Running { courier, doors, doors_stop, rest, rest_stop }
     }
 
@@ -344,8 +351,8 @@ fn report_settings(config: &Config) -> bounce::Settings {
     }
 }
 
-fn bind_side_port(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let advice = "set [http] address to one that is free";
+fn bind_side_port(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    let advice = format!("set [http] {key} to one that is free");
     listen(address).with_context(|| format!("cannot listen on {address} for HTTP; {advice}"))
 }
 

@@ -24,6 +24,7 @@ pub(super) async fn relay() -> Relay {
     let stop = CancellationToken::new();
     tokio::spawn(crate::http::serve(
         fake::relay(Arc::clone(&queue), Vec::new()),
+        crate::http::What::All,
         crate::http::SidePort { listener, secure: None },
         stop.clone(),
     ));

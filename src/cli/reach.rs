@@ -412,7 +412,12 @@ mod tests {
     use crate::http::HttpSettings;
 
     fn location(data_dir: &Path) -> settings::Location {
-        let http = HttpSettings { address: ([127, 0, 0, 1], 0).into(), admin_token: None, certificate: None };
+        let http = HttpSettings {
+            address: ([127, 0, 0, 1], 0).into(),
+            public_address: None,
+            admin_token: None,
+            certificate: None,
+        };
         settings::Location { data_dir: data_dir.to_owned(), http, path: None }
     }
 

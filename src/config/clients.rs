@@ -107,7 +107,7 @@ pub(super) fn listeners(reader: &mut Reader<'_>, streams: &[StreamSettings]) -> 
 }
 
 /// Whether only one of them can be listened on: `0.0.0.0:25` takes 127.0.0.1:25 as well.
-fn meet(a: SocketAddr, b: SocketAddr) -> bool {
+pub(super) fn meet(a: SocketAddr, b: SocketAddr) -> bool {
     let everywhere = a.ip().is_unspecified() || b.ip().is_unspecified();
     let of_one_family = a.is_ipv4() == b.is_ipv4();
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || (everywhere && of_one_family))

@@ -73,6 +73,10 @@ const TOKEN_OCTETS_MIN: usize = 16;
 pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
     let mut t = reader.one("http");
     let address = t.read("address", kinds::socket_address(), DEFAULT_ADDRESS);
+    let public_address = t.optional("public_address", kinds::socket_address());
+    if public_address.is_some_and(|public| public.port() != 0 && clients::meet(public, address)) {
+        t.problem("public_address", "is where address listens already; give one of the two another port");
+    }
     let admin_token = t.optional("admin_token", kinds::secret);
     if !address.ip().is_loopback() && !t.is_set("admin_token") {
         t.problem(
@@ -96,7 +100,7 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
     }
     let certificate = certificate(&mut t);
     t.finish(&[]);
-    HttpSettings { address, admin_token, certificate }
+    HttpSettings { address, public_address, admin_token, certificate }
 }
 
 /// `tls_cert` and `tls_key`; both or neither.

@@ -75,7 +75,7 @@ pub use probe::PROBE_NAME;
 pub use reload::Reload;
 pub use secure::Secure;
 pub use send::Post;
-pub use serve::{SidePort, serve};
+pub use serve::{SidePort, What, serve};
 pub use settings::HttpSettings;
 pub use tokens::Tokens;
 
@@ -280,14 +280,7 @@ fn routes() -> OpenApiRouter<Arc<App>> {
 
 fn router(relay: Relay) -> Router {
     let (router, api) = routes().split_for_parts();
-    let app = Arc::new(App {
-        relay,
-        contract: Contract::of(&api),
-        health: health::Health::default(),
-        rates: rate::Rates::default(),
-        raw: messages::RawLimit::default(),
-        backups: backup::Backups::default(),
-    });
+    let app = app(relay, &api);
     router
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)
@@ -295,6 +288,36 @@ fn router(relay: Relay) -> Router {
         .layer(axum::extract::DefaultBodyLimit::max(BODY_OCTETS_MAX))
         .layer(from_fn(guard::every_request))
         .with_state(app)
+}
+
+/// What whoever may reach it is let to: the webhooks, which prove themselves. Nothing else is there.
+fn public_router(relay: Relay) -> Router {
+    let (router, api) = OpenApiRouter::with_openapi(contract::Blank::openapi())
+        .routes(routes!(hooks::by_name))
+        .routes(routes!(hooks::bounces))
+        .routes(routes!(hooks::complaints))
+        .routes(routes!(hooks::engagement))
+        .split_for_parts();
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(nothing_here)
+        .layer(from_fn(guard::every_request))
+        .with_state(app(relay, &api))
+}
+
+fn app(relay: Relay, api: &utoipa::openapi::OpenApi) -> Arc<App> {
+    Arc::new(App {
+        relay,
+        contract: Contract::of(api),
+        health: health::Health::default(),
+        rates: rate::Rates::default(),
+        raw: messages::RawLimit::default(),
+        backups: backup::Backups::default(),
+    })
+}
+
+async fn nothing_here() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_route", "no such route")
 }
 
 /// this page

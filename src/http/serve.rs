@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::secure::Secure;
 use super::send::Peer;
 use super::visitors::{Asked, Visitor, Visitors};
-use super::{Relay, router};
+use super::{Relay, public_router, router};
 
 /// Connections at a time; at the limit the one that has asked nothing for longest makes room.
 const CONNECTIONS_MAX: usize = 256;
@@ -47,10 +47,27 @@ pub struct SidePort {
     pub secure: Option<Arc<Secure>>,
 }
 
+/// What a port serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Every route.
+    All,
+    /// The webhooks alone.
+    Webhooks,
+}
+
 /// Serves until `stop`, then lets requests under way end, for a bounded time.
-pub async fn serve(relay: Relay, SidePort { listener, secure }: SidePort, stop: CancellationToken) {
+pub async fn serve(
+    relay: Relay,
+    what: What,
+    SidePort { listener, secure }: SidePort,
+    stop: CancellationToken,
+) {
     let metrics = relay.metrics.clone();
-    let app = router(relay);
+    let app = match what {
+        What::All => router(relay),
+        What::Webhooks => public_router(relay),
+    };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let visitors = Visitors::default();
     let connections = TaskTracker::new();

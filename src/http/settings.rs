@@ -10,6 +10,8 @@ use crate::smtp::CertificateFiles;
 pub struct HttpSettings {
     /// Where it listens; port 0: any free one, named in the lock file.
     pub address: SocketAddr,
+    /// Where webhooks alone are taken, for whoever may reach it; `None`: nowhere else.
+    pub public_address: Option<SocketAddr>,
     /// The bearer token; `None` (on loopback only): one is made in the data directory.
     pub admin_token: Option<Secret>,
     /// `tls_cert` and `tls_key`: then it speaks HTTPS alone.

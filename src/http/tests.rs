@@ -40,7 +40,7 @@ impl Port {
         let address = listener.local_addr().unwrap();
         let relay = fake::relay(Arc::clone(&queue), doors);
         let stop = CancellationToken::new();
-        let served = tokio::spawn(serve(relay, SidePort { listener, secure: None }, stop.clone()));
+        let served = tokio::spawn(serve(relay, What::All, SidePort { listener, secure: None }, stop.clone()));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         Port { base: format!("http://{address}"), address, queue, client, stop, served }
     }

@@ -19,6 +19,12 @@ pub fn serving(address: SocketAddr, https: bool) {
     tracing::info!(target: "postroad", address = %address, "{what}");
 }
 
+/// The port for webhooks alone is open.
+pub fn serving_webhooks(address: SocketAddr, https: bool) {
+    let what = if https { "serving webhooks by HTTPS" } else { "serving webhooks by HTTP" };
+    tracing::info!(target: "postroad", address = %address, "{what}");
+}
+
 /// No ESP is configured.
 pub fn only_sandbox() {
     tracing::warn!(

@@ -69,7 +69,7 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     tables("credential", &old.credentials, credentials, |c| c.username.clone(), credential, out);
     tables("stream", &old.streams, streams, |s| s.name.to_string(), stream, out);
     tables("esp", &old.esps, esps, |e| e.name.clone(), esp, out);
-    compare!(HttpSettings { address => "address", admin_token => "admin_token", certificate => "tls_cert" }, "http", old.http, http, out);
+    compare!(HttpSettings { address => "address", public_address => "public_address", admin_token => "admin_token", certificate => "tls_cert" }, "http", old.http, http, out);
     if old.memory_octets != *memory_octets {
         out.push(Change::new("limits.memory", CHANGED));
     }
@@ -90,6 +90,10 @@ fn as_far_as_it_goes(old: &Config, mut new: Config, restart: &mut Vec<Change>) -
         restart.push(Change::new("http.address", CHANGED));
     }
     new.http.address = old.http.address;
+    if new.http.public_address != old.http.public_address {
+        restart.push(Change::new("http.public_address", CHANGED));
+    }
+    new.http.public_address = old.http.public_address;
     let files = |http: &HttpSettings| {
         let files = http.certificate.clone();
         files.map_or((None, None), |files| (Some(files.chain), Some(files.key)))

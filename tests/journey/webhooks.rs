@@ -1,7 +1,7 @@
 //! What came back: mail in, the ESP takes it and tells later what became of it, and the next mail goes by that.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::support::esps::{Fault, Postmark, Sendgrid, Ses, ses};
 use crate::support::hooks::{Grid, Sns, TOPIC, now_secs};
 use crate::support::http::post_with;
-use crate::support::{Relay, wait_until};
+use crate::support::relay::{Setup, free_port};
+use crate::support::{Relay, http, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
 const FAST: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"60s\"\n";
@@ -26,6 +27,10 @@ fn life(relay: &Relay, id: &str) -> Value {
 }
 
 fn grid_relay(grid: &Sendgrid, hook: &Grid) -> Relay {
+    grid_setup(grid, hook).start()
+}
+
+fn grid_setup(grid: &Sendgrid, hook: &Grid) -> Setup {
     let esp = format!(
         "[[esp]]\nname = \"grid\"\ntype = \"sendgrid\"\ntransport = \"api\"\napi_key = \"{}\"\nendpoint = \"{}\"\n\
          timeout = \"2s\"\nwebhook_public_key = \"{}\"\n",
@@ -33,7 +38,7 @@ fn grid_relay(grid: &Sendgrid, hook: &Grid) -> Relay {
         grid.url(),
         hook.public_key()
     );
-    Relay::setup().tables(&esp).tables(FAST).start()
+    Relay::setup().tables(&esp).tables(FAST)
 }
 
 /// The next mail to whom it bounced for is refused at RCPT, and `explain` has the whole story.
@@ -202,4 +207,56 @@ fn strangers_learn_nothing_and_broken_bodies_are_theirs_to_mend() {
     for (events, status) in [(json!({"not": "a list"}), 400), (json!([null, 7, {"event": []}]), 200)] {
         assert_eq!(hook.post(at, "/webhooks/grid", &events).status, status, "{events}");
     }
+}
+
+#[test]
+fn the_public_port_has_the_webhooks_and_nothing_else() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let public = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let relay = grid_setup(&grid, &hook).http(&format!("public_address = \"{public}\"")).start();
+    wait_until("it listens", BOUND, || TcpStream::connect(public).is_ok());
+    assert_eq!(
+        hook.post(public, "/webhooks/grid", &json!([{"event": "open", "sg_event_id": "o"}])).status,
+        200
+    );
+    let token = std::fs::read_to_string(relay.data_dir().join("admin.token")).unwrap();
+    for path in ["/", "/metrics", "/healthz", "/readyz", "/openapi.json", "/v1/messages", "/esp-status"] {
+        assert_eq!(http::get(public, path, Some(token.trim())).unwrap().status, 404, "{path}");
+    }
+}
+
+#[test]
+fn what_is_told_of_nobodys_mail_stays_visible() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let mut relay = grid_relay(&grid, &hook);
+    let foreign = json!([
+        {"event": "delivered", "email": "reader@example.net", "category": ["spring"], "sg_event_id": "f-1",
+         "sg_message_id": "other.filter", "timestamp": now_secs(), "response": "250 ok"},
+        {"event": "bounce", "type": "bounce", "email": "dead@example.net", "status": "5.1.1", "sg_event_id": "f-2",
+         "timestamp": now_secs(), "reason": "550 5.1.1 nobody"},
+    ]);
+    let answer = hook.post(relay.http().unwrap(), "/webhooks/grid", &foreign);
+    assert_eq!(answer.json(), json!({"taken": 2, "repeated": 0, "unmatched": 2}));
+    let listed = relay.cli(&["events", "--unmatched", "--json"]).must(0).json();
+    let told = |n: usize| (listed[n]["kind"].as_str().unwrap(), listed[n]["address"].as_str().unwrap());
+    assert_eq!(
+        (listed.len(), told(0), told(1)),
+        (2, ("bounced", "dead@example.net"), ("delivered", "reader@example.net"))
+    );
+    let suppressed = relay.cli(&["suppress", "list", "--json"]).must(0).json();
+    assert_eq!(
+        (suppressed.len(), &suppressed[0]["address"]),
+        (1, &json!("dead@example.net")),
+        "whoever mailed it"
+    );
+    relay.stop();
+    assert_eq!(relay.cli(&["events", "--unmatched", "--json"]).must(0).json(), listed, "without a relay too");
+    relay.cli(&["suppress", "rm", "dead@example.net"]).must(0);
+    relay.cli(&["suppress", "rm", "dead@example.net"]).must(3);
+    relay.cli(&["suppress", "add", "me@example.net", "--evidence", "asked"]).must(0);
+    relay.spawn();
+    let mut client = relay.client();
+    client.say("MAIL FROM:<shop@example.org>").expect("250");
+    client.say("RCPT TO:<dead@example.net>").expect("250");
+    assert!(client.say("RCPT TO:<me@example.net>").expect("550").text().contains("5.7.1"));
 }
