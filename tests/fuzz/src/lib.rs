@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use postroad::smtp::{BareNewline, ListenerSettings};
 
 pub mod commands;
+pub mod hooks;
 pub mod reference;
 
 /// Built by `.ci/fuzz planted`: each target has a fault to find.

@@ -1,0 +1,8 @@
+//! Any octets as a body of SendGrid's webhook: it is read or refused, within its bounds, and always alike.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postroad::esp::webhook::ProvenBy;
+use postroad_fuzz::hooks;
+
+fuzz_target!(|data: &[u8]| hooks::hear(ProvenBy::Sendgrid(None), data));
