@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::esps::{Fault, Postmark, Sendgrid, Ses, ses};
+use crate::support::esps::{Fault, Postmark, Sendgrid, Ses, sendgrid, ses};
 use crate::support::hooks::{Grid, Sns, TOPIC, now_secs};
 use crate::support::http::post_with;
 use crate::support::relay::{Setup, free_port};
@@ -255,8 +255,28 @@ fn what_is_told_of_nobodys_mail_stays_visible() {
     relay.cli(&["suppress", "rm", "dead@example.net"]).must(3);
     relay.cli(&["suppress", "add", "me@example.net", "--evidence", "asked"]).must(0);
     relay.spawn();
+    wait_until("it is ready", BOUND, || relay.is_ready());
     let mut client = relay.client();
     client.say("MAIL FROM:<shop@example.org>").expect("250");
     client.say("RCPT TO:<dead@example.net>").expect("250");
     assert!(client.say("RCPT TO:<me@example.net>").expect("550").text().contains("5.7.1"));
+}
+
+#[test]
+fn who_complains_while_mail_waits_is_not_mailed_again() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = grid_relay(&grid, &hook);
+    grid.fail_always(Fault::Answer(sendgrid::unavailable()));
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("waits"));
+    wait_until("it failed once", BOUND, || life(&relay, &id)["attempts"][0]["outcome"] == "refused");
+    let complaint = json!([{
+        "event": "spamreport", "email": "gone@example.com", "sg_event_id": "c-1", "timestamp": now_secs(),
+    }]);
+    assert_eq!(hook.post(relay.http().unwrap(), "/webhooks/grid", &complaint).status, 200);
+    grid.heal();
+    wait_until("it has an end", BOUND, || life(&relay, &id)["deliveries"][0]["state"] == "done");
+    let life = life(&relay, &id);
+    assert_eq!((life["deliveries"][0]["reason"].as_str(), grid.count()), (Some("suppressed"), 0), "{life}");
+    let told = relay.cli(&["explain", &id]).must(0).out;
+    assert!(told.contains("suppressed") && told.contains("complaint"), "{told}");
 }
