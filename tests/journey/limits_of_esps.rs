@@ -422,7 +422,8 @@ fn a_refused_sender_is_closed_at_that_esp_alone() {
 fn mail_that_waits_for_the_rate_is_told() {
     let upstream = Upstream::start();
     let relay = Relay::setup().upstream(&upstream, "rate = \"1/h\"").tables(FAST).start();
-    // A start has no moment saved up.
+    relay.submit("a@example.org", &["ok@example.com"], &plain("the first of this hour"));
+    upstream.wait_for(1);
     let esps = relay.get("/esp-status").unwrap().json();
     assert!(esps["esps"][0]["rate_opens_at"].is_string(), "{esps}");
     let resolved = relay.get("/v1/resolve?from=a@example.org&to=ok@example.com").unwrap().json();
