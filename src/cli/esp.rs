@@ -273,6 +273,15 @@ pub(super) async fn pause_all(common: &Common, reason: &str, out: &mut impl Writ
 /// `unpause`
 pub(super) async fn unpause_all(common: &Common, out: &mut impl Write) -> Result<(), Failure> {
     let esps: Esps = reach::relay(common).await?.post("/v1/unpause", &json!({})).await?;
+    if let Some(paused) = esps.esps.iter().find(|esp| esp.gate == "paused") {
+        let why = shown(paused.why.as_deref().unwrap_or_default());
+        return told_of_all(
+            common,
+            &esps,
+            &format!("that pause is over; sending is still paused: {why}"),
+            out,
+        );
+    }
     let still: Vec<String> =
         esps.esps.iter().filter_map(|esp| Some(format!("{}: {}", esp.name, esp.why.as_ref()?))).collect();
     let still = if still.is_empty() { String::new() } else { format!("; {}", shown(&still.join("; "))) };

@@ -85,7 +85,10 @@ pub(super) async fn run(
             for address in &addresses {
                 match remove(&source, address, reason.as_deref()).await? {
                     0 => missing.push(address.wire()),
-                    changed => tell(common, address, changed, ["may be mailed again", ""], out)?,
+                    changed => {
+                        let left = left_of(&source, address).await?;
+                        tell(common, address, changed, [&left, ""], out)?;
+                    }
                 }
             }
             match missing.is_empty() {
@@ -94,6 +97,22 @@ pub(super) async fn run(
             }
         }
     }
+}
+
+/// What is said of an address once something of it is gone.
+async fn left_of(source: &Source, address: &Address) -> Result<String, Failure> {
+    let (left, _) = match source {
+        Source::Relay(client) => page_of(client, Some(address), None).await?,
+        Source::Database { queue, .. } => read(&**queue, Some(address), None).await?,
+    };
+    let of = |suppressed: &Suppressed| match suppressed.scope.as_str() {
+        "" => suppressed.reason.clone(),
+        scope => format!("{} ({scope})", suppressed.reason),
+    };
+    Ok(match left.is_empty() {
+        true => "may be mailed again".to_owned(),
+        false => format!("is still suppressed: {}", left.iter().map(of).collect::<Vec<_>>().join(", ")),
+    })
 }
 
 fn tell(

@@ -178,11 +178,6 @@ impl Fields {
         matches!(self.0.get(name), Some(Value::Bool(true)))
     }
 
-    /// Whether it says `false`.
-    pub fn says_no(&self, name: &str) -> bool {
-        matches!(self.0.get(name), Some(Value::Bool(false)))
-    }
-
     /// The object of that name.
     pub fn object(&mut self, name: &str) -> Option<Fields> {
         self.0.get_mut(name).map(Value::take).and_then(Fields::of)

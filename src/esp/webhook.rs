@@ -1,10 +1,22 @@
 //! The webhook of one `[[esp]]`: who may post to it, and what a POST says.
 
+use std::time::Duration;
+
 use super::hook::{Heard, Post, Refused, Unproven};
 use super::{postmark, sendgrid, ses};
+use crate::clock::Timestamp;
 
 pub use super::postmark::hook::Proof as PostmarkProof;
 pub use super::sendgrid::hook::PublicKey as SendgridKey;
+
+/// No event is told so long after it happened, or so long before.
+const PAST_MAX: Duration = Duration::from_secs(3650 * 86_400);
+const AHEAD_MAX: Duration = Duration::from_secs(86_400);
+
+/// When it happened; a time that cannot be is the one when it was told.
+fn possible(at: Timestamp, told: Timestamp) -> Timestamp {
+    if at < told.earlier(PAST_MAX) || at > told.plus(AHEAD_MAX) { told } else { at }
+}
 
 /// `webhook_auth` and what proves a POST.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +81,18 @@ impl WebhookSettings {
                 ProvenBy::Postmark(proof) => postmark::hook::prove(post, proof).map_err(Refused::Unproven)?,
             }
         }
-        match &self.by {
+        let heard = match &self.by {
             ProvenBy::Sns { topics, .. } => ses::hook::read(post, topics),
             ProvenBy::Sendgrid(_) => sendgrid::hook::read(post),
             ProvenBy::Postmark(_) => postmark::hook::read(post),
-        }
+        };
+        heard.map(|heard| match heard {
+            Heard::Events(mut events) => {
+                events.iter_mut().for_each(|event| event.at = possible(event.at, post.at));
+                Heard::Events(events)
+            }
+            heard => heard,
+        })
     }
 }
 

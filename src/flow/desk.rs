@@ -189,8 +189,13 @@ impl Courier {
         if told > 0 {
             journal::may_have_been_sent(told);
         }
-        self.setup().carriers.iter().for_each(|c| c.outlet.gate.pause_with_all(None));
-        journal::sending_unpaused();
+        // Where ESPs are missing another pause may come to light.
+        let still = self.store.suspensions().await?.remove(EVERY_ESP);
+        self.setup().carriers.iter().for_each(|c| c.outlet.gate.pause_with_all(still.clone()));
+        match still {
+            Some(pause) => journal::alert("no_esp", format!("all sending is paused: {}", pause.reason)),
+            None => journal::sending_unpaused(),
+        }
         self.look_now();
         Ok(self.esp_statuses())
     }

@@ -14,7 +14,7 @@ use crate::mail::effect::SoftRule;
 use crate::mail::{Event, What};
 use crate::metrics::{WEBHOOK_EVENTS, WEBHOOK_REJECTED};
 use crate::store::{Store, StoreError, Taken, ToldEvent};
-use crate::wire::Certificates;
+use crate::wire::{Certificates, NoKey};
 
 /// Events of one POST; the largest batch of any ESP is far smaller.
 pub const EVENTS_MAX: usize = 20_000;
@@ -40,21 +40,45 @@ impl Hook {
         Hook { esp: esp.to_owned(), settings, certificates }
     }
 
-    async fn hear(&self, post: Post<'_>) -> Result<Heard, Refused> {
+    async fn hear(&self, post: Post<'_>) -> Result<Heard, Unheard> {
         let key = match (self.settings.certificate_url(post)?, &self.certificates) {
             (Some(url), Some(certificates)) => {
                 let key = certificates.key(&url, post.at).await;
-                Some(key.map_err(|why| {
-                    journal::trouble(
-                        &format!("fetching the certificate {url} that signs events of {}", self.esp),
-                        &why,
-                    );
-                    Refused::Unproven(Unproven::Certificate)
-                })?)
+                Some(key.map_err(|no_key| self.without_key(&url, no_key))?)
             }
             _ => None,
         };
-        self.settings.hear(post, key.as_deref())
+        Ok(self.settings.hear(post, key.as_deref())?)
+    }
+
+    /// What cannot be proven now is worth repeating: SNS repeats nothing that it hears a 4xx for.
+    fn without_key(&self, url: &str, no_key: NoKey) -> Unheard {
+        let (why, unheard) = match no_key {
+            NoKey::NotNow(why) => {
+                let words = "the certificate that signs it cannot be had now";
+                (why, Unheard::Later(words.to_owned()))
+            }
+            NoKey::NotGood(why) => (why, Unheard::Refused(Refused::Unproven(Unproven::Certificate))),
+        };
+        journal::trouble(
+            &format!("looking at the certificate {url} that signs events of {}", self.esp),
+            &why,
+        );
+        unheard
+    }
+}
+
+/// Why a POST was not heard.
+enum Unheard {
+    /// It is not proven, or cannot be read.
+    Refused(Refused),
+    /// It could not be proven now; in words.
+    Later(String),
+}
+
+impl From<Refused> for Unheard {
+    fn from(refused: Refused) -> Self {
+        Unheard::Refused(refused)
     }
 }
 
@@ -153,11 +177,12 @@ impl Feedback {
                 self.courier.record_alert(Some(hook.esp.clone()), "webhook_ended", &words);
                 Ok(Counted::default())
             }
-            Err(Refused::Unproven(why)) => {
+            Err(Unheard::Later(why)) => Err(NotHeard::Later(why)),
+            Err(Unheard::Refused(Refused::Unproven(why))) => {
                 self.rejected(&hook.esp, why.word(), &why.to_string());
                 Err(NotHeard::Unproven)
             }
-            Err(Refused::Malformed(why)) => {
+            Err(Unheard::Refused(Refused::Malformed(why))) => {
                 self.rejected(&hook.esp, "malformed", &why);
                 // Before it is proven a body is nobody's: what is wrong with it is told to whom it may concern.
                 Err(NotHeard::Malformed(why))

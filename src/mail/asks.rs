@@ -131,10 +131,12 @@ impl Asks {
 fn nothing_lost(octets: &[u8], body_at: usize) -> Result<(), BadAsk> {
     let lines = octets[body_at..].split_inclusive(|b| *b == b'\n').take_while(|line| *line != b"\r\n");
     for (n, line) in lines.enumerate() {
-        let colon = line.iter().position(|b| *b == b':');
-        let Some(name) = colon.map(|at| &line[..at]).filter(|name| is_ours(name)) else { continue };
+        // Further down a line without a colon is text.
+        let blank = || line.iter().position(u8::is_ascii_whitespace).filter(|_| n == 0);
+        let end = line.iter().position(|b| *b == b':').or_else(blank);
+        let Some(name) = end.map(|at| &line[..at]).filter(|name| is_ours(name)) else { continue };
         let why = match n {
-            0 => "is no field's name: it has blanks, or what is no letter, digit, _ or -".into(),
+            0 => "is no field's name: it has no colon behind it, or blanks, or what is no letter, digit, _ or -".into(),
             _ => {
                 let ended_at = 1 + octets[..body_at].iter().filter(|b| **b == b'\n').count();
                 format!(
@@ -379,6 +381,7 @@ mod tests {
     fn what_was_meant_as_a_field_and_is_none_is_told() {
         let read = |text: &str| Asks::read(text.as_bytes(), NOW).map_err(|bad| bad.to_string());
         for (text, told) in [
+            ("X-Postroad-Stream broadcast\r\n\r\n", "X-Postroad-Stream: is no field's name"),
             ("X-Postroad-Metadata-k k: v\r\n\r\n", "X-Postroad-Metadata-k k: is no field's name"),
             ("A: b\r\nx-postroad-t\u{1}ag: v\r\nB: c\r\n\r\n", "x-postroad-tag: is no field's name"),
             (

@@ -98,10 +98,10 @@ impl What {
             What::Deferred => Some(Known::Deferred),
             // Who opens a message, or is answered for by a machine, has it.
             What::Delivered | What::Opened { .. } | What::Clicked { .. } => Some(Known::Delivered),
-            What::NotSpam | What::AutoReplied => Some(Known::Delivered),
+            What::NotSpam | What::AutoReplied | What::Unsubscribed => Some(Known::Delivered),
             What::Bounced(_) => Some(Known::Bounced),
             What::Complained => Some(Known::Complained),
-            What::Unsubscribed | What::Resubscribed | What::Other => None,
+            What::Resubscribed | What::Other => None,
         }
     }
 

@@ -41,7 +41,7 @@ pub fn edits(octets: &[u8], fields_at: usize, wanted: Wanted<'_>) -> Edits {
         }
         if fields().any(|field| field.is("DKIM-Signature")) {
             edits.left = Some("it is signed by DKIM, and the signature would break");
-        } else if octets_after(octets, &changes) - octets.len() + field.raw.len() > LINE_OCTETS_MAX {
+        } else if octets_after(octets, &changes) + field.raw.len() > octets.len() + LINE_OCTETS_MAX {
             edits.left = Some("it might not fit a line any more");
         } else {
             edits.splices.extend(changes);
@@ -95,6 +95,14 @@ mod tests {
             ("boss@web1.local".into(), address("ceo@example.com")),
             ("root".into(), address("ops@example.net")),
         ])
+    }
+
+    #[test]
+    fn what_is_shorter_fits() {
+        let short = Address::parse("a@b.example", Grammar::Strict).unwrap();
+        let rewrites = Rewrites::of([("@a-long-name.of-a-host.local".into(), short)]);
+        let (text, left) = edited("From: somebody@a-long-name.of-a-host.local\r\n\r\n", &rewrites);
+        assert_eq!((text.as_str(), left), ("From: a@b.example\r\n\r\n", None));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! by the recipient where exactly one open delivery fits. An event that overtakes its call's answer waits, unmatched,
 //! until that answer has named the ESP's id.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
@@ -27,6 +29,8 @@ const OPEN_MAX: u32 = 10_000;
 const BY_REMOTE_ID: f64 = 0.9;
 /// And one that goes by recipient, ESP and time.
 const BY_RECIPIENT: f64 = 0.5;
+/// Some ESPs tell times in whole seconds.
+const WHOLE_SECOND: Duration = Duration::from_secs(1);
 /// The scope of an owner's wish.
 const BROADCAST: &str = "broadcast";
 
@@ -143,9 +147,14 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
     Ok(id.map(|id| Match { id, attempt: Some(attempt), confidence: Some(BY_REMOTE_ID) }))
 }
 
-/// Rule 16: only where exactly one open delivery of that ESP fits, begun before the event.
+/// Rule 16: only where exactly one open delivery of that ESP fits, begun before the event. An event with an id that is
+/// none of ours is about another's mail to the same address; and who opens something may open that.
 fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
     let Some(recipient) = &told.event.recipient else { return Ok(None) };
+    let of_an_arrival = matches!(told.event.what, What::Delivered | What::Deferred | What::Bounced(_));
+    if told.event.planted.is_some() || told.event.remote_id.is_some() || !of_an_arrival {
+        return Ok(None);
+    }
     let sql = format!("SELECT {QUEUED} FROM email_sends WHERE state = 2 LIMIT {}", OPEN_MAX + 1);
     let key = recipient.key();
     let mut statement = conn.prepare_cached(&sql)?;
@@ -155,7 +164,7 @@ fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
         let open = Queued::read(row)?;
         let fits = open.key == key
             && open.esp.as_deref() == Some(told.esp.as_str())
-            && open.begun_at.is_some_and(|at| at <= told.event.at);
+            && open.begun_at.is_some_and(|at| at.earlier(WHOLE_SECOND) <= told.event.at);
         let QueueState::Unsure { attempt, .. } = open.delivery.state else { continue };
         if fits && found.replace((open.id, attempt)).is_some() {
             return Ok(None);
@@ -284,10 +293,10 @@ fn suppress(tx: &mut Tx<'_, '_>, key: &str, who: &Address, proof: &Proof<'_>) ->
             "INSERT INTO suppressions (key, address, reason, scope, source, evidence, created_at, expires_at)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)
              ON CONFLICT (key, scope, reason) DO UPDATE SET expires_at = NULL,
-                 address = iif(excluded.created_at < created_at, excluded.address, address),
-                 source = iif(excluded.created_at < created_at, excluded.source, source),
-                 evidence = iif(excluded.created_at < created_at, excluded.evidence, evidence),
-                 created_at = min(created_at, excluded.created_at)",
+                 address = excluded.address, source = excluded.source, evidence = excluded.evidence,
+                 created_at = excluded.created_at
+             WHERE expires_at IS NOT NULL OR (excluded.created_at, excluded.source, excluded.evidence, excluded.address)
+                 < (created_at, source, evidence, address)",
         )?
         .execute(params![
             key,

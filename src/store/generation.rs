@@ -147,8 +147,13 @@ fn tell(tx: &mut Tx<'_, '_>, ids: &[DeliveryId]) -> rusqlite::Result<u64> {
 }
 
 fn go_on(tx: &mut Tx<'_, '_>) -> rusqlite::Result<()> {
+    let still_without = without_esps::hides_behind_another(tx)?;
     suspensions::go_on(tx)?;
-    without_esps::forget(tx)?;
+    if still_without {
+        without_esps::pause(tx).map(|_| ())?
+    } else {
+        without_esps::forget(tx)?
+    }
     tx.conn.execute("DELETE FROM meta WHERE key IN (?1, ?2)", [RESTORED_AT, RESTORED_TO]).map(|_| ())
 }
 

@@ -314,7 +314,7 @@ pub(super) fn known_of_event(word: &str) -> Option<Known> {
     Some(match word {
         "sent" => Known::Handed,
         "deferred" => Known::Deferred,
-        "delivered" | "opened" | "clicked" | "not_spam" | "auto_replied" => Known::Delivered,
+        "delivered" | "opened" | "clicked" | "unsubscribed" | "not_spam" | "auto_replied" => Known::Delivered,
         "bounced" | "dropped" | "rejected" => Known::Bounced,
         "complained" => Known::Complained,
         _ => return None,

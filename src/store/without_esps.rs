@@ -77,6 +77,17 @@ impl Store {
     }
 }
 
+/// Whether all sending is paused for want of ESPs, and an operator is told another reason: who lets it go on for that one
+/// has not said that mail may go into the sandbox.
+pub(super) fn hides_behind_another(tx: &Tx<'_, '_>) -> rusqlite::Result<bool> {
+    if noted(tx.conn, PAUSED)?.is_none() {
+        return Ok(false);
+    }
+    tx.conn
+        .prepare_cached("SELECT 1 FROM suspensions WHERE esp = ?1 AND reason <> ?2")?
+        .exists([EVERY_ESP, REASON])
+}
+
 /// Nothing is known of ESPs that were named: an operator let mail go on without any.
 pub(super) fn forget(tx: &mut Tx<'_, '_>) -> rusqlite::Result<()> {
     if noted(tx.conn, PAUSED)?.is_some() {
@@ -102,7 +113,7 @@ fn go_on(tx: &mut Tx<'_, '_>, named: EspsNamed) -> rusqlite::Result<WithoutEsps>
     }
 }
 
-fn pause(tx: &mut Tx<'_, '_>) -> rusqlite::Result<WithoutEsps> {
+pub(super) fn pause(tx: &mut Tx<'_, '_>) -> rusqlite::Result<WithoutEsps> {
     tx.conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, 1)", [PAUSED])?;
     let paused = tx.conn.execute(
         "INSERT OR IGNORE INTO suspensions (esp, reason, since, until) VALUES (?1, ?2, ?3, NULL)",

@@ -27,7 +27,7 @@ const KEPT_MAX: usize = 32;
 /// One that was verified is verified again after so long: it may have expired.
 const VERIFIED_FOR: Duration = Duration::from_secs(3600);
 /// One that could not be had is asked for again after so long.
-const FAILED_FOR: Duration = Duration::from_secs(30);
+const FAILED_FOR: Duration = Duration::from_secs(10);
 
 /// See the module.
 #[derive(Debug)]
@@ -41,12 +41,21 @@ pub struct Certificates {
     turn: Semaphore,
 }
 
+/// Why there is no key, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoKey {
+    /// The certificate cannot be had now; it may be later.
+    NotNow(String),
+    /// It is there, and not good.
+    NotGood(String),
+}
+
 /// What is known of a URL's certificate: its key, or why there is none.
 #[derive(Debug, Clone)]
 struct Kept {
     at: Timestamp,
     chain: Arc<[CertificateDer<'static>]>,
-    key: Result<Arc<[u8]>, String>,
+    key: Result<Arc<[u8]>, NoKey>,
 }
 
 impl Certificates {
@@ -64,21 +73,27 @@ impl Certificates {
 
     /// The public key (an SPKI in DER) of the certificate at that URL, which is good at `now`.
     ///
-    /// Errors: it cannot be had, or is not good; in words.
-    pub async fn key(&self, url: &str, now: Timestamp) -> Result<Arc<[u8]>, String> {
+    /// Errors: it cannot be had now, or is not good.
+    pub async fn key(&self, url: &str, now: Timestamp) -> Result<Arc<[u8]>, NoKey> {
         if let Some(key) = self.known(url, now) {
             return key;
         }
-        let _turn = self.turn.acquire().await.map_err(|error| error.to_string())?;
+        let _turn = self.turn.acquire().await.map_err(|error| NoKey::NotNow(error.to_string()))?;
         if let Some(key) = self.known(url, now) {
             return key;
         }
         let kept = match self.kept_chain(url) {
             Some(chain) => Ok(chain),
-            None => self.fetch(url).await.and_then(|pem| chain(&pem)),
+            None => match self.fetch(url).await {
+                Ok(pem) => chain(&pem).map_err(NoKey::NotGood),
+                Err(why) => Err(NoKey::NotNow(why)),
+            },
         };
         let (chain, key) = match kept {
-            Ok(chain) => (Arc::clone(&chain), self.verified(&chain, now).await),
+            Ok(chain) => {
+                let verified = self.verified(&chain, now).await.map_err(NoKey::NotGood);
+                (Arc::clone(&chain), verified)
+            }
             Err(why) => (Arc::from([]), Err(why)),
         };
         self.keep(url, Kept { at: now, chain, key: key.clone() });
@@ -114,7 +129,7 @@ impl Certificates {
         Url::parse(&format!("{endpoint}{}{query}", url.path())).map_err(bad)
     }
 
-    fn known(&self, url: &str, now: Timestamp) -> Option<Result<Arc<[u8]>, String>> {
+    fn known(&self, url: &str, now: Timestamp) -> Option<Result<Arc<[u8]>, NoKey>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept.get(url)?;
         let good_for = if kept.key.is_ok() { VERIFIED_FOR } else { FAILED_FOR };

@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 
 use crate::mail::{HttpReply, MessageId, Reply, Request, Watch};
 
-pub use certificates::Certificates;
+pub use certificates::{Certificates, NoKey};
 pub use http::HttpWire;
 pub use sandbox::SandboxWire;
 pub use ses::SesWire;

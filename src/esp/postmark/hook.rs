@@ -96,8 +96,7 @@ fn what(event: &Fields) -> What {
             Some("SpamComplaint") => What::Complained,
             _ => What::Unsubscribed,
         },
-        // It may be mailed again: only where Postmark says so, not where the field is missing.
-        "SubscriptionChange" if event.says_no("SuppressSending") => What::Resubscribed,
+        // What may be mailed again there is one stream of Postmark's: no other wish is taken away.
         _ => What::Other,
     }
 }
@@ -113,7 +112,7 @@ fn bounce(event: &Fields) -> What {
         "Transient" | "DnsError" => What::Deferred,
         "AutoResponder" | "ChallengeVerification" | "AddressChange" => What::AutoReplied,
         "Unsubscribe" => What::Unsubscribed,
-        "Subscribe" => What::Resubscribed,
+        "Subscribe" => What::Other,
         "Blocked" | "SpamNotification" | "VirusNotification" | "DMARCPolicy" | "OpenRelayTest" => {
             What::Bounced(Bounce::Policy)
         }

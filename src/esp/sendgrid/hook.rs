@@ -122,7 +122,7 @@ fn what(event: &Fields) -> What {
         "click" => What::Clicked { machine: false },
         "spamreport" => What::Complained,
         "unsubscribe" | "group_unsubscribe" => What::Unsubscribed,
-        "group_resubscribe" => What::Resubscribed,
+        // A `group_resubscribe` is for its group alone: it takes no other's, and no global wish, away.
         _ => What::Other,
     }
 }

@@ -255,7 +255,14 @@ fn subscription(change: &mut Fields) -> What {
     let Some(mut wishes) = change.object("newTopicPreferences") else { return What::Other };
     let topics = wishes.list("topicSubscriptionStatus").into_iter().filter_map(Fields::of);
     let out = topics.filter(|topic| topic.text("subscriptionStatus") == Some("OptOut")).count();
-    if wishes.is("unsubscribeAll") || out > 0 { What::Unsubscribed } else { What::Resubscribed }
+    let before = change.object("oldTopicPreferences");
+    let was_out = before.is_some_and(|before| before.is("unsubscribeAll"));
+    match () {
+        () if wishes.is("unsubscribeAll") || out > 0 => What::Unsubscribed,
+        // Of a topic alone: no other wish is taken away.
+        () if was_out => What::Resubscribed,
+        () => What::Other,
+    }
 }
 
 /// The addresses of a list of texts, or of objects with an `emailAddress`.

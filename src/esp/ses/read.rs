@@ -83,6 +83,10 @@ fn meaning(parcel: Parcel<'_>, status: u16, told: &Told, of_set: Fault) -> Optio
             Passing(Fault::Throttled(Throttle::Rate))
         }
         "LimitExceededException" | "LimitExceeded" => Spent,
+        // Its words did not come, and only they say whose fault it is.
+        "MessageRejected" | "BadRequestException" | "InvalidParameterValue" if said.trim().is_empty() => {
+            Passing(Fault::Path)
+        }
         "MessageRejected" => rejected(parcel, &told.message),
         "MailFromDomainNotVerifiedException" | "MailFromDomainNotVerified" => {
             Lasting(Fault::Sender(Named::From))

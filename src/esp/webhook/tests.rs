@@ -7,7 +7,6 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clock::Timestamp;
 use crate::mail::{Bounce, Event, Listed, What};
 use crate::secret::Secret;
 
@@ -230,7 +229,7 @@ fn sendgrids_events_mean_what_they_say() {
         (json!({"event": "spamreport"}), What::Complained),
         (json!({"event": "unsubscribe"}), What::Unsubscribed),
         (json!({"event": "group_unsubscribe", "asm_group_id": 10}), What::Unsubscribed),
-        (json!({"event": "group_resubscribe"}), What::Resubscribed),
+        (json!({"event": "group_resubscribe"}), What::Other),
         (json!({"event": "account_status_change"}), What::Other),
         (json!({"event": 7}), What::Other),
         (json!("not an object"), What::Other),
@@ -431,7 +430,7 @@ fn postmarks_events_mean_what_they_say() {
             json!({"RecordType": "SubscriptionChange", "SuppressSending": true, "SuppressionReason": "ManualSuppression"}),
             What::Unsubscribed,
         ),
-        (json!({"RecordType": "SubscriptionChange", "SuppressSending": false}), What::Resubscribed),
+        (json!({"RecordType": "SubscriptionChange", "SuppressSending": false}), What::Other),
         (json!({"RecordType": "SubscriptionChange"}), What::Other),
         (json!({"RecordType": "Inbound"}), What::Other),
     ] {
@@ -445,4 +444,20 @@ fn postmarks_events_mean_what_they_say() {
     assert_eq!((event.key.as_str(), event.remote_id.as_deref()), ("Bounce:42", Some("m-1")));
     assert_eq!(event.at, Timestamp::from_millis(1_767_323_046_123));
     assert!(event.planted.is_some());
+}
+
+#[test]
+fn a_time_that_cannot_be_is_the_one_when_it_was_told() {
+    let settings = unproven(ProvenBy::Sendgrid(None));
+    for (timestamp, at) in [
+        (json!(1_767_323_000), 1_767_323_000_000),
+        (json!(1_700_000_000), 1_700_000_000_000),
+        (json!(1_767_323_000_000_i64), NOW.millis()),
+        (json!(i64::MAX), NOW.millis()),
+        (json!(-99), NOW.millis()),
+        (json!(null), NOW.millis()),
+    ] {
+        let body = json!([{"event": "bounce", "timestamp": timestamp}]).to_string();
+        assert_eq!(events(&settings, &body)[0].at.millis(), at, "{timestamp}");
+    }
 }

@@ -133,6 +133,14 @@ async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
     for id in [&twin, &other] {
         assert!(matches!(state_of(&store, first(id)).await.state, QueueState::Unsure { .. }));
     }
+    // Another app's mail to the same address, through the same account.
+    let foreign =
+        Event { remote_id: Some("r-9".into()), ..event("3", What::Delivered, "a@x.example", later) };
+    let opened = event("4", What::Opened { machine: false }, "a@x.example", later);
+    for other in [foreign, opened] {
+        assert_eq!(take(&store, other).await, Taken::Unmatched);
+        assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
+    }
     let alone = take(&store, event("2", What::Delivered, "a@x.example", later)).await;
     assert_eq!(alone, Taken::Joined(Joined { delivery: first(&message), settled: true }));
 }

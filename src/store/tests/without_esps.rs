@@ -41,4 +41,10 @@ async fn what_an_operator_paused_stays_so() {
     assert!(matches!(store.esps_are_named(EspsNamed::None).await, Ok(WithoutEsps::Paused(_))));
     assert_eq!(store.esps_are_named(EspsNamed::Real).await, Ok(WithoutEsps::No));
     assert_eq!(paused(&store).await.as_deref(), Some("night"));
+    // His word ends his own pause, and is none for the sandbox.
+    store.esps_are_named(EspsNamed::None).await.unwrap();
+    store.unpause().await.unwrap();
+    assert!(paused(&store).await.unwrap().contains("names no [[esp]] any more"));
+    store.unpause().await.unwrap();
+    assert_eq!(paused(&store).await, None);
 }
