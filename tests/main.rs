@@ -11,6 +11,7 @@
 //! | `POSTROAD_SEED=7` | the seed that a failed random test printed |
 //! | `POSTROAD_REQUIRE_CLIENTS=1` | a missing program fails its test, which otherwise says so and passes |
 //! | `POSTROAD_NODEMAILER=DIR` | the `node_modules` that has nodemailer |
+//! | `POSTROAD_VECTORS=DIR` | published signatures of webhooks, for the library's own tests |
 //! | `POSTROAD_OPENAPI=DIR` | the vendors' own descriptions of their APIs, for Prism |
 //! | `POSTROAD_PRISM=FILE` | Prism, which judges requests by such a description |
 //! | `POSTROAD_MINISTACK=FILE` | ministack, which takes mail as Amazon SES does |
