@@ -118,8 +118,9 @@ declare! {
     /// delivered stands still: its webhook does not come through; see postroad_webhook_rejected_total.
     WEBHOOK_EVENTS = "postroad_webhook_events_total" ["esp", "kind"] Kind::Counter;
     /// POSTs to a webhook that were not taken, by reason. no_key, wrong, missing, topic, certificate: it could not be
-    /// proven that the ESP sent it, because of a setting or because somebody else did. stale: a clock is wrong, or it was
-    /// recorded and sent again. malformed: it cannot be read. The log has a line a minute for each.
+    /// proven that the ESP sent it, because of a setting or because somebody else did. no_certificate: what would prove it
+    /// cannot be fetched now. stale: a clock is wrong, or it was recorded and sent again. malformed: it cannot be read. The
+    /// log has a line a minute for each.
     WEBHOOK_REJECTED = "postroad_webhook_rejected_total" ["esp", "reason"] Kind::Counter;
     /// Requests answered at the HTTP port (health, metrics, commands), by class of their status: 2xx (all below 400),
     /// 4xx (the client's mistake, a wrong token too), 5xx (the relay could not answer; /readyz that says not ready).

@@ -52,6 +52,9 @@ pub(super) async fn resolve(
         for esp in &resolved.esps {
             let mut line = json!(esp);
             line["stream"] = json!(resolved.stream);
+            if let Some(suppressed) = &resolved.suppressed {
+                line["suppressed"] = json!(suppressed);
+            }
             json_line(out, &line)?;
         }
         return Ok(());
@@ -85,6 +88,9 @@ fn why_not(esp: &Standing) -> String {
 /// What would become of it, in plain words.
 fn in_a_sentence(resolved: &Resolved, now: Timestamp) -> String {
     let stream = format!("stream {}", shown(&resolved.stream));
+    if let Some(suppressed) = &resolved.suppressed {
+        return format!("it would be refused at RCPT: {}; {stream}", shown(suppressed));
+    }
     let ranked: Vec<&Standing> = resolved.esps.iter().filter(|esp| esp.rank.is_some()).collect();
     let Some(first) = ranked.first() else { return format!("{}; {stream}", nobody(&resolved.esps, now)) };
     // A campaign rather waits for its ESP, up to a minute.
@@ -189,12 +195,15 @@ mod tests {
                 "no ESP may carry it: it would be refused, until the configuration says otherwise".into(),
             ),
         ] {
-            let resolved = Resolved { stream: "s".into(), kind: kind.into(), esps };
+            let resolved = Resolved { stream: "s".into(), kind: kind.into(), suppressed: None, esps };
             assert_eq!(in_a_sentence(&resolved, NOW), format!("{expected}; stream s"));
         }
         let esps = vec![ranked(1, 1, after(20)), ranked(2, 2, None)];
-        let campaign = Resolved { stream: "s".into(), kind: "broadcast".into(), esps };
+        let campaign = Resolved { stream: "s".into(), kind: "broadcast".into(), suppressed: None, esps };
         let told = in_a_sentence(&campaign, NOW);
         assert!(told.starts_with("it would wait until ") && told.contains(" for main, "), "{told}");
+        let refused = Resolved { suppressed: Some("550 5.1.1 suppressed (hard bounce)".into()), ..campaign };
+        let told = in_a_sentence(&refused, NOW);
+        assert_eq!(told, "it would be refused at RCPT: 550 5.1.1 suppressed (hard bounce); stream s");
     }
 }

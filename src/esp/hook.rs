@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
+use crate::mail::effect::status_code;
 use crate::mail::{Bounce, Event};
 
 /// The ESP's words in one event, in octets: more is cut.
@@ -63,8 +64,6 @@ pub enum Heard {
         /// The topic.
         topic: String,
     },
-    /// Nothing to keep.
-    Nothing,
 }
 
 /// Why a POST was not taken.
@@ -240,8 +239,7 @@ fn cut(text: &str, octets_max: usize) -> String {
 /// What a host's refusal says of the address, by its enhanced code (RFC 3463), else by the code within its words; `None`:
 /// there is none.
 pub(super) fn class_of(status: &str, words: &str) -> Option<Bounce> {
-    let code = enhanced(status)
-        .or_else(|| words.split([' ', '\t', '\r', '\n', '-', '(', ')']).take(8).find_map(enhanced))?;
+    let code = status_code(status).or_else(|| status_code(words))?;
     match code {
         // The sender's address, not the recipient's.
         (5, 1, 7 | 8) | (5, 7, _) => Some(Bounce::Policy),
@@ -252,14 +250,6 @@ pub(super) fn class_of(status: &str, words: &str) -> Option<Bounce> {
         (5, 3 | 5 | 6, _) => Some(Bounce::Policy),
         _ => None,
     }
-}
-
-/// `5.1.1` as numbers.
-fn enhanced(text: &str) -> Option<(u16, u16, u16)> {
-    let text = text.trim_matches(|c: char| !c.is_ascii_digit());
-    let mut parts = text.split('.').map(|part| part.parse::<u16>().ok());
-    let code = (parts.next()??, parts.next()??, parts.next()??);
-    (parts.next().is_none() && matches!(code.0, 2 | 4 | 5)).then_some(code)
 }
 
 /// A key made of what makes an event one, where the ESP gives none.

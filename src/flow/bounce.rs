@@ -175,9 +175,9 @@ impl Parts {
         if to.domain().is_none() {
             return Ok(Some(format!("{to} has no domain; [server] origin would give it one")));
         }
-        let found = self.store.suppression(&[to.key().as_str()])?;
         let stream = StreamName::new(StreamName::TRANSACTIONAL);
-        Ok(match judge(found.first().and_then(Option::as_ref), &stream, StreamKind::Transactional) {
+        let found = self.store.blocked(&[to.key()], &stream, StreamKind::Transactional)?;
+        Ok(match judge(found.first().and_then(Option::as_ref)) {
             Verdict::Send => None,
             Verdict::Suppressed { why, .. } => Some(format!("{to} is suppressed ({why})")),
         })
@@ -274,17 +274,16 @@ fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Opt
     })
 }
 
-/// STANDARDS §1.7, as at RCPT.
+/// STANDARDS §1.7, as at RCPT; it is over for this mail, though the address may be mailed again some day.
 fn suppressed_status(reason: &str) -> [u16; 3] {
     let suppression = crate::store::Suppression {
-        key: String::new(),
         reason: reason.to_owned(),
         scope: String::new(),
         since: Timestamp::from_millis(0),
+        evidence: None,
     };
-    let stream = StreamName::new(StreamName::TRANSACTIONAL);
-    match judge(Some(&suppression), &stream, StreamKind::Transactional) {
-        Verdict::Suppressed { enhanced: (class, subject, detail), .. } => [class.into(), subject, detail],
+    match judge(Some(&suppression)) {
+        Verdict::Suppressed { enhanced: (_, subject, detail), .. } => [5, subject, detail],
         Verdict::Send => [5, 7, 1],
     }
 }

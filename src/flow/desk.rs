@@ -13,6 +13,7 @@ use crate::clock::{Timestamp, monotonic};
 use crate::journal;
 use crate::mail::from::Whose;
 use crate::mail::{Lane, Message, QueueState, ReversePath, Rule, StreamKind, StreamName};
+use crate::policy::{Verdict, judge};
 use crate::router::{PassedOver, Ties};
 use crate::store::{EVERY_ESP, MessageView, StoreError, Suspension};
 use crate::wire::{Checked, Step};
@@ -59,6 +60,8 @@ pub struct Resolved {
     pub stream: String,
     /// And its kind.
     pub kind: StreamKind,
+    /// The recipient is suppressed: what a client hears at RCPT.
+    pub suppressed: Option<String>,
     /// Every ESP: those that may carry it in rank, then those that are passed over.
     pub standings: Vec<Standing>,
 }
@@ -216,7 +219,14 @@ impl Courier {
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
         let load = Load { kind: lane.kind, recipients: 1, whole: false, whose };
         let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
-        Ok(Resolved { stream: name.to_owned(), kind: lane.kind, standings })
+        let blocked = self.store.blocked(&[to.key()], &lane.stream, lane.kind)?;
+        let suppressed = match judge(blocked.first().and_then(Option::as_ref)) {
+            Verdict::Send => None,
+            Verdict::Suppressed { code, enhanced: (class, subject, detail), why } => {
+                Some(format!("{code} {class}.{subject}.{detail} suppressed ({why})"))
+            }
+        };
+        Ok(Resolved { stream: name.to_owned(), kind: lane.kind, suppressed, standings })
     }
 
     /// Who is next for each recipient of a message that waits, and why the others are not. Nothing for those that do

@@ -44,27 +44,22 @@ impl Hook {
         let key = match (self.settings.certificate_url(post)?, &self.certificates) {
             (Some(url), Some(certificates)) => {
                 let key = certificates.key(&url, post.at).await;
-                Some(key.map_err(|no_key| self.without_key(&url, no_key))?)
+                Some(key.map_err(|no_key| without_key(&url, no_key))?)
             }
             _ => None,
         };
         Ok(self.settings.hear(post, key.as_deref())?)
     }
+}
 
-    /// What cannot be proven now is worth repeating: SNS repeats nothing that it hears a 4xx for.
-    fn without_key(&self, url: &str, no_key: NoKey) -> Unheard {
-        let (why, unheard) = match no_key {
-            NoKey::NotNow(why) => {
-                let words = "the certificate that signs it cannot be had now";
-                (why, Unheard::Later(words.to_owned()))
-            }
-            NoKey::NotGood(why) => (why, Unheard::Refused(Refused::Unproven(Unproven::Certificate))),
-        };
-        journal::trouble(
-            &format!("looking at the certificate {url} that signs events of {}", self.esp),
-            &why,
-        );
-        unheard
+/// What cannot be proven now is worth repeating: SNS repeats nothing that it hears a 4xx for.
+fn without_key(url: &str, no_key: NoKey) -> Unheard {
+    match no_key {
+        NoKey::NotNow(why) => Unheard::Later {
+            told: "the certificate that signs it cannot be had now".to_owned(),
+            why: format!("the certificate {url} cannot be had now: {why}"),
+        },
+        NoKey::NotGood(why) => Unheard::NotGood(format!("the certificate {url} is not good: {why}")),
     }
 }
 
@@ -72,8 +67,15 @@ impl Hook {
 enum Unheard {
     /// It is not proven, or cannot be read.
     Refused(Refused),
-    /// It could not be proven now; in words.
-    Later(String),
+    /// Its certificate is none of the ESP's, in words for the log.
+    NotGood(String),
+    /// It could not be proven now.
+    Later {
+        /// What the caller hears.
+        told: String,
+        /// What the log says.
+        why: String,
+    },
 }
 
 impl From<Refused> for Unheard {
@@ -167,7 +169,6 @@ impl Feedback {
         match hook.hear(post).await {
             Ok(Heard::Events(events)) if events.len() > EVENTS_MAX => Err(NotHeard::TooMany),
             Ok(Heard::Events(events)) => self.take(&hook, events).await,
-            Ok(Heard::Nothing) => Ok(Counted::default()),
             Ok(Heard::Confirm { topic, url }) => confirm(&hook, &topic, &url).await,
             Ok(Heard::Ended { topic }) => {
                 let words = format!(
@@ -177,7 +178,14 @@ impl Feedback {
                 self.courier.record_alert(Some(hook.esp.clone()), "webhook_ended", &words);
                 Ok(Counted::default())
             }
-            Err(Unheard::Later(why)) => Err(NotHeard::Later(why)),
+            Err(Unheard::Later { told, why }) => {
+                self.rejected(&hook.esp, "no_certificate", &why);
+                Err(NotHeard::Later(told))
+            }
+            Err(Unheard::NotGood(why)) => {
+                self.rejected(&hook.esp, Unproven::Certificate.word(), &why);
+                Err(NotHeard::Unproven)
+            }
             Err(Unheard::Refused(Refused::Unproven(why))) => {
                 self.rejected(&hook.esp, why.word(), &why.to_string());
                 Err(NotHeard::Unproven)
@@ -208,7 +216,7 @@ impl Feedback {
                 }
                 Taken::Joined(joined) => {
                     settled |= joined.settled;
-                    Some(joined.delivery.message)
+                    Some(joined.message)
                 }
             };
             counted.taken += 1;

@@ -494,9 +494,12 @@ impl Intake {
         let keys: Vec<String> = recipients.iter().map(Address::key).collect();
         let blocked =
             self.store.blocked(&keys, &stream.name, stream.kind).map_err(|error| self.not_taken(&error))?;
-        let Some(reasons) = blocked.into_iter().collect::<Option<Vec<String>>>() else { return Ok(()) };
-        let (Some(first), Some(reason)) = (recipients.first(), reasons.first()) else { return Ok(()) };
-        let reason = if client.trusted { format!(" ({})", reason.replace('_', " ")) } else { String::new() };
+        let Some(blocked) = blocked.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
+        let (Some(first), Verdict::Suppressed { why, .. }) = (recipients.first(), judge(blocked.first()))
+        else {
+            return Ok(());
+        };
+        let reason = if client.trusted { format!(" ({why})") } else { String::new() };
         let more = match recipients.len() {
             1 => String::new(),
             2 => ", and so is the other".into(),
@@ -607,11 +610,11 @@ impl Gatekeeper for Intake {
             return Reply::told(550, (5, 7, 1), text);
         }
         let key = recipient.key();
-        let found = match self.store.suppression(&[key.as_str()]) {
+        let found = match self.store.blocked(&[key], &stream.name, stream.kind) {
             Ok(found) => found,
             Err(error) => return self.not_taken(&error),
         };
-        match judge(found.first().and_then(Option::as_ref), &stream.name, stream.kind) {
+        match judge(found.first().and_then(Option::as_ref)) {
             Verdict::Send if recipient != named => {
                 Reply::told(250, (2, 1, 5), format!("recipient ok: <{recipient}> gets it instead"))
             }

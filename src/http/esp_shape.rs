@@ -168,6 +168,9 @@ pub struct Resolved {
     pub stream: String,
     /// `transactional` or `broadcast`.
     pub kind: String,
+    /// The recipient is suppressed: what a client hears at RCPT. Absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<String>,
     /// Those that may carry it in rank, then those that are passed over.
     pub esps: Vec<Standing>,
 }
@@ -253,6 +256,7 @@ impl From<desk::Resolved> for Resolved {
         Resolved {
             stream: resolved.stream,
             kind: resolved.kind.word().into(),
+            suppressed: resolved.suppressed,
             esps: resolved.standings.into_iter().map(Into::into).collect(),
         }
     }

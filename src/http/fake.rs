@@ -534,6 +534,7 @@ impl Desk for Fake {
             _ => Ok(Resolved {
                 stream: format!("{} to {to}", whose.from_domain.unwrap_or("nobody")),
                 kind: StreamKind::Transactional,
+                suppressed: (to.key() == "gone@example.net").then(|| "550 5.1.1 suppressed".to_owned()),
                 standings: self.standings(),
             }),
         }

@@ -384,10 +384,14 @@ impl Delivery {
         Unable::RetriesAny
     }
 
-    /// An event told more of one of its attempts (rules 2, 15): `known` is [`Known::overall`] of them. The queue is
+    /// An event told more of one of its attempts (rules 2, 15): `known` is [`Known::overall`] of those whose events and
+    /// answers are still kept. It only rises, but that one attempt's delivery takes another's bounce back. The queue is
     /// moved by [`Delivery::follow_known`].
     pub fn learn(&mut self, known: Known) {
-        self.known = known;
+        self.known = match (self.known, known) {
+            (Known::Bounced, Known::Delivered) => known,
+            (before, _) => before.max(known),
+        };
         if known >= Known::Handed && self.state == QueueState::Done {
             self.reason = None;
         }

@@ -81,6 +81,19 @@ impl What {
     }
 }
 
+/// The first enhanced status code (RFC 3463) among the first words of a host's refusal.
+pub fn status_code(words: &str) -> Option<(u16, u16, u16)> {
+    /// A refusal has its code at its start, behind a reply code and perhaps the address.
+    const WORDS_MAX: usize = 8;
+    let code = |word: &str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_digit());
+        let mut parts = word.split('.').map(|part| part.parse::<u16>().ok());
+        let code = (parts.next()??, parts.next()??, parts.next()??);
+        (parts.next().is_none() && matches!(code.0, 2 | 4 | 5)).then_some(code)
+    };
+    words.split([' ', '\t', '\r', '\n', '-', '(', ')']).take(WORDS_MAX).find_map(code)
+}
+
 /// `[suppression]`: when soft bounces are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SoftRule {
@@ -96,14 +109,15 @@ impl Default for SoftRule {
     }
 }
 
-/// Since when an address has bounced softly too often: the moment of the bounce that was one too many. `soft`: the times
-/// of its soft bounces; `delivered`: when something last arrived there.
+/// Since when an address has bounced softly too often: the moment of the last bounce, where there were too many. `soft`:
+/// the times of its soft bounces; `delivered`: when something last arrived there.
 pub fn too_soft(rule: SoftRule, soft: &[Timestamp], delivered: Option<Timestamp>) -> Option<Timestamp> {
     let mut run: Vec<Timestamp> = soft.iter().copied().filter(|at| Some(*at) > delivered).collect();
     run.sort_unstable();
     let first = *run.first()?;
     let least = usize::try_from(rule.bounces).ok().filter(|least| *least > 0)?;
-    run.into_iter().skip(least - 1).find(|at| at.since(first) >= rule.window)
+    let last = *run.last()?;
+    (run.len() >= least && last.since(first) >= rule.window).then_some(last)
 }
 
 #[cfg(test)]
@@ -126,6 +140,7 @@ mod tests {
             (&[1, 8], None, None),
             (&[1, 1, 1, 1], None, None),
             (&[1, 2, 3, 9], None, Some(9)),
+            (&[1, 4, 8, 20], None, Some(20)),
             (&[1, 4, 8], Some(4), None),
             (&[1, 4, 8], Some(0), Some(8)),
             (&[1, 5, 6, 9, 12], Some(3), Some(12)),

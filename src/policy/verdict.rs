@@ -1,6 +1,6 @@
-//! The verdict on one recipient: may this stream mail it?
+//! The verdict on one recipient: what a client hears of the suppression that stands against it.
 
-use crate::mail::{StreamKind, StreamName};
+use crate::mail::effect::{HARD_BOUNCE, SOFT_BOUNCES, status_code};
 use crate::store::Suppression;
 
 /// What intake does with a recipient.
@@ -19,24 +19,27 @@ pub enum Verdict {
     },
 }
 
-/// Judges a recipient by the suppression that stands against it, for mail of this stream. A suppression with an empty
-/// scope blocks every stream; else it blocks the stream, or the kind of stream, that it names.
-pub fn judge(suppression: Option<&Suppression>, stream: &StreamName, kind: StreamKind) -> Verdict {
+/// Judges a recipient by the suppression that blocks it, where one does.
+pub fn judge(suppression: Option<&Suppression>) -> Verdict {
     let Some(s) = suppression else { return Verdict::Send };
-    let kind_word = match kind {
-        StreamKind::Transactional => StreamName::TRANSACTIONAL,
-        StreamKind::Broadcast => StreamName::BROADCAST,
-    };
-    if !(s.scope.is_empty() || s.scope == stream.as_str() || s.scope == kind_word) {
-        return Verdict::Send;
-    }
-    let enhanced = match s.reason.as_str() {
-        "hard_bounce" => (5, 1, 1),
-        "disabled" => (5, 2, 1),
-        _ => (5, 7, 1),
+    let (code, enhanced) = match s.reason.as_str() {
+        HARD_BOUNCE => dead(s.evidence.as_deref().unwrap_or_default()),
+        // For a time: the mailbox may have room again.
+        SOFT_BOUNCES => (451, (4, 7, 1)),
+        _ => (550, (5, 7, 1)),
     };
     let day: String = s.since.to_string().chars().take(10).collect();
-    Verdict::Suppressed { code: 550, enhanced, why: format!("{} {day}", s.reason.replace('_', " ")) }
+    Verdict::Suppressed { code, enhanced, why: format!("{} {day}", s.reason.replace('_', " ")) }
+}
+
+/// What is wrong with a dead address, by its host's words.
+fn dead(words: &str) -> (u16, (u8, u16, u16)) {
+    match status_code(words) {
+        Some((5, 2, 1)) => (550, (5, 2, 1)),
+        Some((5, 1, 3)) => (553, (5, 1, 3)),
+        Some((5, 1, 10)) => (556, (5, 1, 10)),
+        _ => (550, (5, 1, 1)),
+    }
 }
 
 #[cfg(test)]
@@ -44,30 +47,29 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
 
-    fn suppression(reason: &str, scope: &str) -> Suppression {
-        Suppression {
-            key: "a@x".into(),
-            reason: reason.into(),
-            scope: scope.into(),
-            since: Timestamp::from_millis(1_772_323_200_000),
-        }
-    }
-
     #[test]
-    fn an_unsubscribe_blocks_broadcast_and_a_bounce_blocks_all() {
-        let news = StreamName::new("newsletter");
-        let reset = StreamName::new(StreamName::TRANSACTIONAL);
-        let unsubscribed = suppression("unsubscribe", "broadcast");
-        assert_eq!(judge(Some(&unsubscribed), &reset, StreamKind::Transactional), Verdict::Send);
-        assert!(matches!(
-            judge(Some(&unsubscribed), &news, StreamKind::Broadcast),
-            Verdict::Suppressed { .. }
-        ));
-        let bounced = suppression("hard_bounce", "");
-        assert_eq!(
-            judge(Some(&bounced), &reset, StreamKind::Transactional),
-            Verdict::Suppressed { code: 550, enhanced: (5, 1, 1), why: "hard bounce 2026-03-01".into() }
-        );
-        assert_eq!(judge(None, &news, StreamKind::Broadcast), Verdict::Send);
+    fn a_client_hears_what_is_wrong_with_the_address() {
+        for (reason, evidence, code, enhanced) in [
+            ("hard_bounce", Some("550 5.1.1 no such user"), 550, (5, 1, 1)),
+            ("hard_bounce", Some("smtp; 550 5.2.1 mailbox disabled"), 550, (5, 2, 1)),
+            ("hard_bounce", Some("550-5.1.10 null MX"), 556, (5, 1, 10)),
+            ("hard_bounce", Some("5.1.3 bad address"), 553, (5, 1, 3)),
+            ("hard_bounce", Some("who is that"), 550, (5, 1, 1)),
+            ("hard_bounce", None, 550, (5, 1, 1)),
+            ("soft_bounces", Some("552 5.2.2 full"), 451, (4, 7, 1)),
+            ("complaint", Some("5.1.1"), 550, (5, 7, 1)),
+            ("unsubscribe", None, 550, (5, 7, 1)),
+            ("manual", None, 550, (5, 7, 1)),
+        ] {
+            let suppression = Suppression {
+                reason: reason.into(),
+                scope: String::new(),
+                since: Timestamp::from_millis(1_772_323_200_000),
+                evidence: evidence.map(Into::into),
+            };
+            let why = format!("{} 2026-03-01", reason.replace('_', " "));
+            assert_eq!(judge(Some(&suppression)), Verdict::Suppressed { code, enhanced, why }, "{reason}");
+        }
+        assert_eq!(judge(None), Verdict::Send);
     }
 }

@@ -178,9 +178,9 @@ fn enter(
         (key != place.address.wire()).then_some(&key),
     ])?;
     match (suppressed, begun) {
-        (Some(why), _) => {
-            tx.delivery_event(place.id, "suppressed", None, None, &why)?;
-            reports::owe(tx, place.id, Cause::Suppressed, None, &why)?;
+        (Some(by), _) => {
+            tx.delivery_event(place.id, "suppressed", None, None, &by.reason)?;
+            reports::owe(tx, place.id, Cause::Suppressed, None, &by.reason)?;
         }
         (None, begun) => {
             tx.delta.queue_octets += integer(place.share);

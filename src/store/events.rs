@@ -63,24 +63,8 @@ impl Store {
         .await
     }
 
-    /// The suppression of each key, where it has one that is in force: one that blocks every stream before one with a
-    /// scope. Inline: it takes microseconds. [`Store::accept`] and [`Store::begin`] judge by all of them.
-    ///
-    /// Errors: [`StoreError::Failed`]. May be run again.
-    pub fn suppression(&self, keys: &[&str]) -> Result<Vec<Option<Suppression>>, StoreError> {
-        let now = self.shared.clock.now().millis();
-        let found = self.shared.readers.run(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT key, reason, scope, created_at FROM suppressions
-                 WHERE key = ?1 AND (expires_at IS NULL OR expires_at > ?2) ORDER BY scope, reason LIMIT 1",
-            )?;
-            keys.iter().map(|key| statement.query_row(params![key, now], in_force).optional()).collect()
-        });
-        found.map_err(|error| store_error(&error))
-    }
-
-    /// What keeps mail of that stream from each key, by all its suppressions, as [`Store::accept`] judges. Inline, as
-    /// [`Store::suppression`].
+    /// What keeps mail of that stream from each key, by all its suppressions, as [`Store::accept`] judges. Inline: it takes
+    /// microseconds.
     ///
     /// Errors: [`StoreError::Failed`]. May be run again.
     pub fn blocked(
@@ -88,7 +72,7 @@ impl Store {
         keys: &[String],
         stream: &StreamName,
         kind: StreamKind,
-    ) -> Result<Vec<Option<String>>, StoreError> {
+    ) -> Result<Vec<Option<Suppression>>, StoreError> {
         let now = self.shared.clock.now();
         let found = self.shared.readers.run(|conn| {
             let mut of_key = conn.prepare_cached(SUPPRESSIONS_OF)?;
@@ -109,15 +93,6 @@ impl Store {
         };
         self.shared.queue.run(Lane::Mail, 1, run).await?
     }
-}
-
-fn in_force(row: &rusqlite::Row<'_>) -> rusqlite::Result<Suppression> {
-    Ok(Suppression {
-        key: row.get(0)?,
-        reason: row.get(1)?,
-        scope: row.get(2)?,
-        since: row.get(3).map(Timestamp::from_millis)?,
-    })
 }
 
 fn wanted(

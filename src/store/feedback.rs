@@ -10,19 +10,17 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::proofs::on_address;
 use super::row::{self, QUEUED, Queued};
 use super::tx::Tx;
 use super::types::{Joined, StoreError, Taken, ToldEvent};
 use super::waiting::Lane;
 use crate::address::Address;
-use crate::clock::Timestamp;
-use crate::mail::effect::{Effect, SOFT_BOUNCES, SoftRule, UNSUBSCRIBE, too_soft};
+use crate::mail::effect::SoftRule;
 use crate::mail::{AttemptId, DeliveryId, Known, MessageId, QueueState, What};
 
 /// Events in one piece of work.
 const CHUNK: usize = 500;
-/// Soft bounces of an address that are looked at: the latest.
-const SOFT_MAX: u32 = 200;
 /// Open deliveries of an ESP that are compared with an event that names neither: more, and none is taken.
 const OPEN_MAX: u32 = 10_000;
 /// How sure a join is that goes by the ESP's own id.
@@ -31,8 +29,6 @@ const BY_REMOTE_ID: f64 = 0.9;
 const BY_RECIPIENT: f64 = 0.5;
 /// Some ESPs tell times in whole seconds.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
-/// The scope of an owner's wish.
-const BROADCAST: &str = "broadcast";
 
 impl Store {
     /// Takes events, each once by its ESP and key, with all that follows. In pieces of at most 500: where one
@@ -55,10 +51,12 @@ impl Store {
     }
 }
 
-/// The delivery that an event is about.
+/// What an event is about.
 struct Match {
-    id: DeliveryId,
-    attempt: Option<AttemptId>,
+    message: MessageId,
+    /// Whose delivery; `None`: one of the call's, and nobody knows whose.
+    id: Option<DeliveryId>,
+    attempt: AttemptId,
     confidence: Option<f64>,
 }
 
@@ -74,11 +72,14 @@ fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Resu
         on_address(tx, rule, told, recipient)?;
     }
     let Some(found) = found else { return Ok(Taken::Unmatched) };
-    let settled = match told.event.what.known() {
-        Some(_) => on_delivery(tx, &told.esp, found.id, found.attempt)?,
-        None => false,
-    };
-    Ok(Taken::Joined(Joined { delivery: found.id, settled }))
+    let mut settled = false;
+    if told.event.what.known().is_some() {
+        if let Some(id) = found.id {
+            settled = on_delivery(tx, &told.esp, id, Some(found.attempt))?;
+        }
+        settled |= on_call(tx, &told.esp, found.message, found.attempt)?;
+    }
+    Ok(Taken::Joined(Joined { message: found.message, delivery: found.id, settled }))
 }
 
 fn key_of(told: &ToldEvent) -> String {
@@ -97,7 +98,8 @@ fn find(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
         let carried = all.iter().any(|d| d.esp.as_deref() == Some(told.esp.as_str()))
             || was_at(tx.conn, planted.message, planted.attempt, &told.esp)?;
         if let Some(id) = one_of(&all, event.recipient.as_ref()).filter(|_| carried) {
-            return Ok(Some(Match { id, attempt: Some(planted.attempt), confidence: None }));
+            let (message, attempt) = (planted.message, planted.attempt);
+            return Ok(Some(Match { message, id: id.delivery(), attempt, confidence: None }));
         }
     }
     if let Some(found) = by_remote_id(tx.conn, told)? {
@@ -111,17 +113,33 @@ fn deliveries(conn: &Connection, message: MessageId) -> rusqlite::Result<Vec<Que
     conn.prepare_cached(&sql)?.query_map([message.number()], Queued::read)?.collect()
 }
 
-/// Whose it is among a message's deliveries; where nobody is named, the only one's.
-fn one_of(all: &[Queued], recipient: Option<&Address>) -> Option<DeliveryId> {
-    match recipient {
-        Some(address) => {
-            let key = address.key();
-            all.iter().find(|d| d.key == key).map(|d| d.id)
+/// Whose an event is, of one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    One(DeliveryId),
+    /// One of several; which of them the ESP does not say.
+    Any,
+}
+
+impl Whose {
+    fn delivery(self) -> Option<DeliveryId> {
+        match self {
+            Whose::One(id) => Some(id),
+            Whose::Any => None,
         }
-        None => match all {
-            [only] => Some(only.id),
-            _ => None,
-        },
+    }
+}
+
+/// Whose it is among a message's deliveries; `None`: nobody's.
+fn one_of(all: &[Queued], recipient: Option<&Address>) -> Option<Whose> {
+    match (recipient, all) {
+        (Some(address), _) => {
+            let key = address.key();
+            all.iter().find(|d| d.key == key).map(|d| Whose::One(d.id))
+        }
+        (None, []) => None,
+        (None, [only]) => Some(Whose::One(only.id)),
+        (None, _) => Some(Whose::Any),
     }
 }
 
@@ -143,8 +161,8 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
         .optional()?;
     let Some((message, attempt)) = attempt else { return Ok(None) };
     let all = deliveries(conn, message)?;
-    let id = one_of(&all, told.event.recipient.as_ref());
-    Ok(id.map(|id| Match { id, attempt: Some(attempt), confidence: Some(BY_REMOTE_ID) }))
+    let whose = one_of(&all, told.event.recipient.as_ref());
+    Ok(whose.map(|whose| Match { message, id: whose.delivery(), attempt, confidence: Some(BY_REMOTE_ID) }))
 }
 
 /// Rule 16: only where exactly one open delivery of that ESP fits, begun before the event. An event with an id that is
@@ -171,7 +189,12 @@ fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
         }
     }
     let found = found.filter(|_| seen <= OPEN_MAX);
-    Ok(found.map(|(id, attempt)| Match { id, attempt: Some(attempt), confidence: Some(BY_RECIPIENT) }))
+    Ok(found.map(|(id, attempt)| Match {
+        message: id.message,
+        id: Some(id),
+        attempt,
+        confidence: Some(BY_RECIPIENT),
+    }))
 }
 
 fn insert(tx: &Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<i64> {
@@ -184,9 +207,9 @@ fn insert(tx: &Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite:
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
         )?
         .insert(params![
-            found.map(|f| f.id.message.number()),
-            found.map(|f| f.id.recipient),
-            found.and_then(|f| f.attempt).or(event.planted.map(|p| p.attempt)).map(AttemptId::number),
+            found.map(|f| f.message.number()),
+            found.and_then(|f| f.id).map(|id| id.recipient),
+            found.map(|f| f.attempt).or(event.planted.map(|p| p.attempt)).map(AttemptId::number),
             told.esp,
             event.what.word(),
             event.at.millis(),
@@ -238,8 +261,8 @@ fn column(what: What) -> Option<&'static str> {
 /// A row of its own for what reputation is judged by.
 fn facts(tx: &Tx<'_, '_>, event: i64, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<()> {
     let Some(recipient) = &told.event.recipient else { return Ok(()) };
-    let message = found.map(|f| f.id.message.number());
-    let which = found.map(|f| f.id.recipient);
+    let message = found.map(|f| f.message.number());
+    let which = found.and_then(|f| f.id).map(|id| id.recipient);
     let (said, at) = (&told.event.said, told.event.at.millis());
     match (told.event.what, told.event.what.class()) {
         (What::Complained, _) => tx
@@ -259,115 +282,6 @@ fn facts(tx: &Tx<'_, '_>, event: i64, told: &ToldEvent, found: Option<&Match>) -
         (_, None) => 0,
     };
     Ok(())
-}
-
-/// What the event does to its address, whoever mailed it.
-fn on_address(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent, who: &Address) -> rusqlite::Result<()> {
-    let key = who.key();
-    match told.event.what.effect() {
-        Effect::Nothing => Ok(()),
-        Effect::Suppress(reason) => {
-            let event = &told.event;
-            let proof = Proof { reason, scope: "", esp: &told.esp, said: &event.said, since: event.at };
-            suppress(tx, &key, who, &proof)
-        }
-        Effect::Wish => wish(tx, &key, who),
-        Effect::Weigh => weigh(tx, rule, &key, who, &told.esp),
-    }
-}
-
-/// Why an address is mailed no more.
-struct Proof<'a> {
-    reason: &'a str,
-    scope: &'a str,
-    esp: &'a str,
-    said: &'a str,
-    since: Timestamp,
-}
-
-/// The earliest proof stays, in whatever order they come.
-fn suppress(tx: &mut Tx<'_, '_>, key: &str, who: &Address, proof: &Proof<'_>) -> rusqlite::Result<()> {
-    tx.delta.verdict = true;
-    tx.conn
-        .prepare_cached(
-            "INSERT INTO suppressions (key, address, reason, scope, source, evidence, created_at, expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, NULL)
-             ON CONFLICT (key, scope, reason) DO UPDATE SET expires_at = NULL,
-                 address = excluded.address, source = excluded.source, evidence = excluded.evidence,
-                 created_at = excluded.created_at
-             WHERE expires_at IS NOT NULL OR (excluded.created_at, excluded.source, excluded.evidence, excluded.address)
-                 < (created_at, source, evidence, address)",
-        )?
-        .execute(params![
-            key,
-            who.wire(),
-            proof.reason,
-            proof.scope,
-            proof.esp,
-            proof.said,
-            proof.since.millis()
-        ])
-        .map(|_| ())
-}
-
-/// Takes away what events of ESPs have put there, and nobody else.
-fn lift(tx: &Tx<'_, '_>, key: &str, reason: &str, scope: &str) -> rusqlite::Result<()> {
-    tx.conn
-        .prepare_cached(
-            "DELETE FROM suppressions WHERE key = ?1 AND reason = ?2 AND scope = ?3
-                 AND EXISTS (SELECT 1 FROM events WHERE events.key = ?1 AND events.esp = suppressions.source)",
-        )?
-        .execute(params![key, reason, scope])
-        .map(|_| ())
-}
-
-/// The owner's latest word counts, by the ESPs' clocks.
-fn wish(tx: &mut Tx<'_, '_>, key: &str, who: &Address) -> rusqlite::Result<()> {
-    let latest = tx
-        .conn
-        .prepare_cached(
-            "SELECT kind = 'resubscribed', at, esp, detail FROM events WHERE key = ?1
-                 AND (kind IN ('unsubscribed', 'resubscribed') OR class = 'listed_unsubscribed')
-             ORDER BY at DESC, event_key DESC LIMIT 1",
-        )?
-        .query_row([key], |row| {
-            Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-        })
-        .optional()?;
-    let Some((wants, at, esp, said)) = latest else { return Ok(()) };
-    lift(tx, key, UNSUBSCRIBE, BROADCAST)?;
-    if wants {
-        return Ok(());
-    }
-    let since = Timestamp::from_millis(at);
-    suppress(tx, key, who, &Proof { reason: UNSUBSCRIBE, scope: BROADCAST, esp: &esp, said: &said, since })
-}
-
-/// All soft bounces of the address, and when something last arrived there.
-fn weigh(tx: &mut Tx<'_, '_>, rule: SoftRule, key: &str, who: &Address, esp: &str) -> rusqlite::Result<()> {
-    let soft: Vec<Timestamp> = tx
-        .conn
-        .prepare_cached(&format!(
-            "SELECT at FROM events WHERE key = ?1 AND kind = 'bounced' AND class = 'soft'
-             ORDER BY at DESC LIMIT {SOFT_MAX}"
-        ))?
-        .query_map([key], |row| row.get(0).map(Timestamp::from_millis))?
-        .collect::<rusqlite::Result<_>>()?;
-    if soft.is_empty() {
-        return Ok(());
-    }
-    let delivered: Option<i64> = tx
-        .conn
-        .prepare_cached("SELECT max(at) FROM events WHERE key = ?1 AND kind = 'delivered'")?
-        .query_row([key], |row| row.get(0))?;
-    lift(tx, key, SOFT_BOUNCES, "")?;
-    let Some(since) = too_soft(rule, &soft, delivered.map(Timestamp::from_millis)) else { return Ok(()) };
-    let days = rule.window.as_secs() / 86_400;
-    let said = format!(
-        "at least {} soft bounces over {days} days or more, and nothing delivered between",
-        rule.bounces
-    );
-    suppress(tx, key, who, &Proof { reason: SOFT_BOUNCES, scope: "", esp, said: &said, since })
 }
 
 /// What is known of the delivery now, by all that was told of its attempts; the queue follows where it may. `true`: it
@@ -393,6 +307,45 @@ fn on_delivery(
         tx.write(&before, &after)?;
     }
     Ok(moved)
+}
+
+/// A call has one answer for its recipients: an event about one of them shows that the ESP took it for all that it did
+/// not refuse. `true`: somebody waited, or was held, and is done now.
+fn on_call(tx: &mut Tx<'_, '_>, esp: &str, message: MessageId, attempt: AttemptId) -> rusqlite::Result<bool> {
+    let open: Vec<DeliveryId> = tx
+        .conn
+        .prepare_cached(
+            "SELECT recipient FROM attempts WHERE message = ?1 AND attempt = ?2 AND esp = ?3 AND outcome = 'unsure'",
+        )?
+        .query_map(params![message.number(), attempt.number(), esp], |row| {
+            Ok(DeliveryId { message, recipient: row.get(0)? })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut settled = false;
+    for id in open {
+        settled |= on_delivery(tx, esp, id, Some(attempt))?;
+    }
+    Ok(settled)
+}
+
+/// The answer of an attempt was lost; an event about its call may have come before that was known (rule 15).
+pub(super) fn find_told(
+    tx: &mut Tx<'_, '_>,
+    id: DeliveryId,
+    attempt: AttemptId,
+    esp: &str,
+) -> rusqlite::Result<()> {
+    let told = tx
+        .conn
+        .prepare_cached(
+            "SELECT 1 FROM events WHERE message = ?1 AND attempt = ?2 AND esp = ?3 AND event_key IS NOT NULL
+                 AND kind NOT IN ('other', 'resubscribed')",
+        )?
+        .exists(params![id.message.number(), attempt.number(), esp])?;
+    if told {
+        on_delivery(tx, esp, id, Some(attempt))?;
+    }
+    Ok(())
 }
 
 /// An attempt whose answer was lost has one now (rule 5): it was taken.
@@ -450,33 +403,38 @@ pub(super) fn find_early(
         return Ok(());
     }
     let Some(own) = tx.read(id)? else { return Ok(()) };
+    let of_several = deliveries(tx.conn, id.message)?.len() > 1;
     let mut found = false;
     for (event, key) in waiting {
         if key.as_deref().is_some_and(|key| key != own.key) {
             continue;
         }
         found = true;
-        for table in ["events", "bounces", "complaints"] {
-            let (column, more) = match table {
-                "events" => ("id", ", attempt = ?4, confidence = ?5"),
-                _ => ("event", ""),
-            };
-            let sql = format!("UPDATE {table} SET message = ?1, recipient = ?2{more} WHERE {column} = ?3");
-            let mut statement = tx.conn.prepare_cached(&sql)?;
-            match table {
-                "events" => statement.execute(params![
-                    id.message.number(),
-                    id.recipient,
-                    event,
-                    attempt.number(),
-                    BY_REMOTE_ID
-                ])?,
-                _ => statement.execute(params![id.message.number(), id.recipient, event])?,
-            };
-        }
+        let recipient = (key.is_some() || !of_several).then_some(id.recipient);
+        join(tx, event, id.message, recipient, attempt)?;
     }
     if found {
         on_delivery(tx, esp, id, Some(attempt))?;
+    }
+    Ok(())
+}
+
+fn join(
+    tx: &Tx<'_, '_>,
+    event: i64,
+    message: MessageId,
+    recipient: Option<u32>,
+    attempt: AttemptId,
+) -> rusqlite::Result<()> {
+    let (message, attempt) = (message.number(), attempt.number());
+    tx.conn
+        .prepare_cached(
+            "UPDATE events SET message = ?1, recipient = ?2, attempt = ?4, confidence = ?5 WHERE id = ?3",
+        )?
+        .execute(params![message, recipient, event, attempt, BY_REMOTE_ID])?;
+    for table in ["bounces", "complaints"] {
+        let sql = format!("UPDATE {table} SET message = ?1, recipient = ?2 WHERE event = ?3");
+        tx.conn.prepare_cached(&sql)?.execute(params![message, recipient, event])?;
     }
     Ok(())
 }

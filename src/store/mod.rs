@@ -16,6 +16,7 @@ mod leftovers;
 mod once;
 mod operate;
 mod paces;
+mod proofs;
 mod queue;
 mod read;
 mod reasons;

@@ -136,13 +136,13 @@ fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin>
     let attempt = request.beginning.attempt;
     let open = tx.open(&before)?;
     let lane = tx.lanes.get(before.lane).cloned();
-    let why = match &lane {
+    let by = match &lane {
         Some(lane) => tx.suppressed(&before.key, lane.stream.as_str(), lane.kind)?,
         None => None,
     };
     let mut after = before.clone();
     after.delivery.open = open;
-    let begun = after.delivery.begin(request.from, tx.shared.owner, attempt, why.is_some());
+    let begun = after.delivery.begin(request.from, tx.shared.owner, attempt, by.is_some());
     if after.delivery.state == before.delivery.state {
         return Ok(begun);
     }
@@ -158,7 +158,7 @@ fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin>
             tx.delivery_event(before.id, "may_arrive_twice", Some(attempt), esp, &twice(open.count))?;
         }
         Begin::Not(NotBegun::Suppressed) => {
-            let why = why.unwrap_or_default();
+            let why = by.map(|by| by.reason).unwrap_or_default();
             tx.delivery_event(before.id, "suppressed", None, None, &why)?;
             reports::owe(tx, before.id, Cause::Suppressed, None, &why)?;
         }
@@ -228,6 +228,9 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
             give_back(tx, settle)?;
             if let (Outcome::Accepted { remote_id: Some(id), .. }, true) = (&settle.outcome, settle.heard) {
                 feedback::find_early(tx, settle.delivery, settle.attempt, &settle.esp, id)?;
+            }
+            if matches!(settle.outcome, Outcome::Unsure { .. }) {
+                feedback::find_told(tx, settle.delivery, settle.attempt, &settle.esp)?;
             }
             if settle.relayed {
                 let said = cut(settle.outcome.said(), SAID_OCTETS_MAX);

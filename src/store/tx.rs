@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::Shared;
 use super::row::{self, LaneId, QUEUED, Queued, integer, known_code, mark_code, reason_code, state_columns};
-use super::types::NewEvent;
+use super::types::{NewEvent, Suppression};
 use crate::clock::Timestamp;
 use crate::mail::delivery::Open;
 use crate::mail::{AttemptId, DeliveryId, Lane, Message, MessageId, QueueState, Rule, StreamKind};
@@ -69,9 +69,11 @@ impl<'c> Hot<'c> {
     }
 }
 
-/// Every suppression of a key, for [`suppressed`].
+/// Every suppression of a key, for [`suppressed`]: what lasts before what is over some day, what blocks all before what
+/// blocks some.
 pub(super) const SUPPRESSIONS_OF: &str =
-    "SELECT scope, reason, created_at, expires_at FROM suppressions WHERE key = ?1";
+    "SELECT scope, reason, created_at, expires_at, evidence FROM suppressions
+     WHERE key = ?1 ORDER BY expires_at IS NOT NULL, scope, reason";
 
 /// The first of a key's suppressions that blocks that stream at `now`.
 pub(super) fn suppressed(
@@ -80,14 +82,19 @@ pub(super) fn suppressed(
     stream: &str,
     kind: StreamKind,
     now: Timestamp,
-) -> rusqlite::Result<Option<String>> {
+) -> rusqlite::Result<Option<Suppression>> {
     let mut rows = of_key.query([key])?;
     while let Some(row) = rows.next()? {
         let scope = row.get_ref(0)?.as_str()?;
         let blocks = scope.is_empty() || scope == stream || scope == row::kind_word(kind);
         let over = row.get::<_, Option<i64>>(3)?.is_some_and(|at| at <= now.millis());
         if blocks && !over {
-            return row.get(1).map(Some);
+            return Ok(Some(Suppression {
+                reason: row.get(1)?,
+                scope: scope.to_owned(),
+                since: row.get(2).map(Timestamp::from_millis)?,
+                evidence: row.get(4)?,
+            }));
         }
     }
     Ok(None)
@@ -200,7 +207,7 @@ impl<'a, 'c> Tx<'a, 'c> {
         key: &str,
         stream: &str,
         kind: StreamKind,
-    ) -> rusqlite::Result<Option<String>> {
+    ) -> rusqlite::Result<Option<Suppression>> {
         suppressed(&mut self.hot.suppressions_of, key, stream, kind, self.now)
     }
 

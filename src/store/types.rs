@@ -209,17 +209,17 @@ pub enum Settled {
     RowOnly,
 }
 
-/// A suppression, as far as a verdict needs it.
+/// What keeps mail from an address, as far as a verdict needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Suppression {
-    /// The address's key.
-    pub key: String,
     /// `hard_bounce`, `complaint`, `unsubscribe`, `manual`, …
     pub reason: String,
     /// The stream kind or name that it blocks; empty: every stream.
     pub scope: String,
     /// Since when.
     pub since: Timestamp,
+    /// Its proof, in words.
+    pub evidence: Option<String>,
 }
 
 /// One delivery as `queue list`, `queue show` and `explain` see it.
@@ -560,11 +560,13 @@ pub enum Taken {
     Joined(Joined),
 }
 
-/// An event's delivery.
+/// What an event is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Joined {
-    /// Which.
-    pub delivery: DeliveryId,
+    /// The message.
+    pub message: MessageId,
+    /// Whose delivery; `None`: that of one of the call's recipients, and the ESP does not say whose.
+    pub delivery: Option<DeliveryId>,
     /// It waited, or was held, and is done now.
     pub settled: bool,
 }

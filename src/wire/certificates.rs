@@ -15,11 +15,12 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use super::http::{Client, read, told};
 use crate::clock::Timestamp;
+use crate::mail::HttpReply;
 
 /// Connect, TLS and the answer.
 const FETCH_MAX: Duration = Duration::from_secs(10);
-/// Octets of a certificate with its chain.
-const PEM_OCTETS_MAX: usize = 64 * 1024;
+/// Octets of a certificate with its chain: as many as are read of an answer.
+const PEM_OCTETS_MAX: usize = HttpReply::BODY_OCTETS_MAX;
 /// Certificates in a chain.
 const CHAIN_MAX: usize = 8;
 /// URLs that are remembered; an ESP has a handful at a time.
@@ -100,7 +101,7 @@ impl Certificates {
         key
     }
 
-    /// The answer to a GET there, at most [`crate::mail::HttpReply::BODY_OCTETS_MAX`] of it.
+    /// The answer to a GET there, shorter than 64 KiB.
     ///
     /// Errors: there was none, or another status than 200; in words.
     pub async fn fetch(&self, url: &str) -> Result<Bytes, String> {
@@ -115,7 +116,8 @@ impl Certificates {
             .map_err(|_| format!("no answer for {} s", FETCH_MAX.as_secs()))?;
         let answer = answer?;
         match answer.status {
-            200 if !answer.cut && answer.body.len() <= PEM_OCTETS_MAX => Ok(answer.body),
+            // What is as long as what is read may go on.
+            200 if !answer.cut && answer.body.len() < PEM_OCTETS_MAX => Ok(answer.body),
             200 => Err("the answer is too long, or was cut off".to_owned()),
             status => Err(format!("the answer is {status}")),
         }

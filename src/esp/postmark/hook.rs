@@ -40,10 +40,22 @@ pub(in crate::esp) fn prove(post: Post<'_>, proof: &Proof) -> Result<(), Unprove
     if wanted.iter().any(|(name, _)| post.field(name).is_none()) {
         return Err(Unproven::Missing);
     }
-    let right = wanted.iter().fold(Choice::from(1), |right, (name, value)| {
-        right & post.field(name).unwrap_or_default().ct_eq(value.as_bytes())
-    });
+    let right = wanted
+        .iter()
+        .fold(Choice::from(1), |right, (name, value)| right & given(post, name).ct_eq(value.as_bytes()));
     if bool::from(right) { Ok(()) } else { Err(Unproven::Wrong) }
+}
+
+/// What the field holds; a login's scheme is written in any case (RFC 9110, 11.1).
+fn given(post: Post<'_>, name: &str) -> Vec<u8> {
+    const BASIC: &[u8] = b"Basic ";
+    let mut value = post.field(name).unwrap_or_default().to_vec();
+    if let Some(scheme) = value.get_mut(..BASIC.len()).filter(|_| name == "authorization") {
+        if scheme.eq_ignore_ascii_case(BASIC) {
+            scheme.copy_from_slice(BASIC);
+        }
+    }
+    value
 }
 
 /// The event of a body.

@@ -162,6 +162,20 @@ fn postmark_has_to_send_all_that_it_was_told_to() {
     let body = br#"{"RecordType":"Delivery"}"#;
     for (sent, wanted) in [
         (vec![("authorization", basic("user:pass")), ("x-proof", "shibboleth".into())], None),
+        (
+            vec![
+                ("authorization", basic("user:pass").replace("Basic", "basic")),
+                ("x-proof", "shibboleth".into()),
+            ],
+            None,
+        ),
+        (
+            vec![
+                ("authorization", basic("user:pass").replace("Basic", "Bearer")),
+                ("x-proof", "shibboleth".into()),
+            ],
+            Some(Unproven::Wrong),
+        ),
         (vec![("authorization", basic("user:pass"))], Some(Unproven::Missing)),
         (vec![("x-proof", "shibboleth".into())], Some(Unproven::Missing)),
         (

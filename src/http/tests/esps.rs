@@ -127,7 +127,10 @@ async fn resolve_names_every_esp_in_rank() {
                 { "name": "b", "priority": 2, "weight": 100, "rank": 2, "rate_opens_at": DUE.to_string() },
             ])
         );
+        assert_eq!(answer.get("suppressed"), None);
     }
+    let (_, answer) = port.get("/v1/resolve?from=example.com&to=gone@example.net").await;
+    assert_eq!(answer["suppressed"], "550 5.1.1 suppressed");
 }
 
 #[test]

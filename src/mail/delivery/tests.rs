@@ -310,3 +310,20 @@ fn a_new_round_over_an_open_attempt_may_arrive_twice_however_it_was_done() {
         Delivery { state: QueueState::Done, reason: Some(Reason::Assumed), ..Delivery::waiting(NOW) };
     assert_eq!(requeued(assumed), Requeue::Again { twice: true });
 }
+
+#[test]
+fn what_is_known_only_rises_though_what_told_it_is_kept_no_more() {
+    use Known::{Bounced, Complained, Deferred, Delivered, Handed, Nothing};
+    for (before, told, after) in [
+        (Complained, Delivered, Complained),
+        (Delivered, Handed, Delivered),
+        (Bounced, Deferred, Bounced),
+        (Bounced, Delivered, Delivered),
+        (Delivered, Bounced, Bounced),
+        (Nothing, Deferred, Deferred),
+    ] {
+        let mut d = Delivery { known: before, ..Delivery::waiting(Timestamp::from_millis(0)) };
+        d.learn(told);
+        assert_eq!(d.known, after, "{before:?}, then {told:?}");
+    }
+}

@@ -50,6 +50,10 @@ async fn held(store: &Store, bench: &Bench, to: &str) -> (Arc<Message>, Beginnin
     (message, beginning)
 }
 
+fn joined(delivery: DeliveryId, settled: bool) -> Joined {
+    Joined { message: delivery.message, delivery: Some(delivery), settled }
+}
+
 fn planted(event: Event, message: &Message, beginning: &Beginning) -> Event {
     Event { planted: Some(Planted { message: message.id, attempt: beginning.attempt }), ..event }
 }
@@ -72,7 +76,7 @@ async fn an_unsure_delivery_is_settled_by_what_was_planted_and_a_repeat_does_not
     let (message, beginning) = held(&store, &bench, "a@x.example").await;
     let delivered =
         planted(event("1", What::Delivered, "other@x.example", bench.now()), &message, &beginning);
-    let joined = Joined { delivery: first(&message), settled: true };
+    let joined = joined(first(&message), true);
     let taken = take(&store, delivered.clone()).await;
     assert_eq!(taken, Taken::Unmatched, "nobody of that name has it");
     let delivered = Event { key: "2".into(), recipient: None, ..delivered };
@@ -105,6 +109,91 @@ async fn an_event_that_overtakes_the_answer_finds_its_delivery_by_either_id() {
     let refused = bench.settle(first(&other), &beginning, refused(), Step::Later(bench.now()));
     assert_eq!(store.settle(vec![refused]).await.unwrap(), [Settled::Moved(QueueState::Done)]);
     assert_eq!(state_of(&store, first(&other)).await.known, Known::Delivered);
+}
+
+fn second(message: &Message) -> DeliveryId {
+    DeliveryId { message: message.id, recipient: 1 }
+}
+
+/// A call for two whose answer was lost.
+async fn held_by_two(store: &Store, bench: &Bench) -> (Arc<Message>, Beginning) {
+    let (message, beginning) = out(store, bench, &["a@x.example", "b@x.example"]).await;
+    let step = Step::Hold(bench.now().plus(HOLD));
+    let both = [first(&message), second(&message)].map(|id| bench.settle(id, &beginning, unsure(), step));
+    store.settle(both.into()).await.unwrap();
+    (message, beginning)
+}
+
+#[tokio::test]
+async fn what_shows_that_a_call_was_taken_settles_it_for_all_of_its_recipients() {
+    let bench = Bench::new();
+    let store = bench.open();
+    for named in [true, false] {
+        let (message, beginning) = held_by_two(&store, &bench).await;
+        let (other, _) = held_by_two(&store, &bench).await;
+        let about = event(&format!("about {named}"), What::Delivered, "a@x.example", bench.now());
+        let about = Event { recipient: about.recipient.clone().filter(|_| named), ..about };
+        let taken = take(&store, planted(about, &message, &beginning)).await;
+        let delivery = named.then(|| first(&message));
+        assert_eq!(taken, Taken::Joined(Joined { message: message.id, delivery, settled: true }));
+        let whose = if named { Known::Delivered } else { Known::Handed };
+        for (id, known) in [(first(&message), whose), (second(&message), Known::Handed)] {
+            let delivery = state_of(&store, id).await;
+            assert_eq!((delivery.state, delivery.known), (QueueState::Done, known), "named: {named}");
+        }
+        let view = store.show(message.id).await.unwrap().unwrap();
+        assert!(view.attempts.iter().all(|attempt| attempt.outcome == "accepted"));
+        assert!(matches!(state_of(&store, first(&other)).await.state, QueueState::Unsure { .. }));
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_came_before_the_answer_was_lost_settles_it_for_all() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
+    let early = planted(event("1", What::Delivered, "a@x.example", bench.now()), &message, &beginning);
+    assert!(matches!(take(&store, early).await, Taken::Joined(Joined { settled: false, .. })));
+    let step = Step::Hold(bench.now().plus(HOLD));
+    for (id, known) in [(first(&message), Known::Delivered), (second(&message), Known::Handed)] {
+        let settled = store.settle(vec![bench.settle(id, &beginning, unsure(), step)]).await.unwrap();
+        assert_eq!(settled, [Settled::Moved(QueueState::Done)]);
+        assert_eq!(state_of(&store, id).await.known, known);
+    }
+}
+
+#[tokio::test]
+async fn soft_bounces_hold_an_address_for_a_time_and_take_nothing_from_an_operator() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let stream = StreamName::new("news");
+    let blocked = |to: &str| {
+        let found = store.blocked(&[to.to_owned()], &stream, StreamKind::Broadcast).unwrap();
+        found.into_iter().next().unwrap().map(|by| by.reason)
+    };
+    let own = NewSuppression {
+        key: "b@x.example".into(),
+        address: "b@x.example".into(),
+        reason: "soft_bounces".into(),
+        scope: String::new(),
+        source: "operator".into(),
+        evidence: None,
+        created_at: bench.now(),
+        expires_at: None,
+    };
+    store.suppress(vec![own]).await.remove(0).unwrap();
+    for (n, days) in [0, 3, 7].into_iter().enumerate() {
+        for to in ["a@x.example", "b@x.example"] {
+            let at = bench.now().earlier(DAY * 7).plus(DAY * days);
+            take(&store, event(&format!("{n} {to}"), What::Bounced(Bounce::Soft), to, at)).await;
+        }
+    }
+    assert_eq!(blocked("a@x.example").as_deref(), Some("soft_bounces"));
+    bench.clock.advance(DAY * 8);
+    assert_eq!(blocked("a@x.example"), None, "its mailbox is tried again");
+    assert_eq!(blocked("b@x.example").as_deref(), Some("soft_bounces"));
+    take(&store, event("again", What::Bounced(Bounce::Soft), "a@x.example", bench.now())).await;
+    assert_eq!(blocked("a@x.example").as_deref(), Some("soft_bounces"), "and is full still");
 }
 
 #[tokio::test]
@@ -142,7 +231,7 @@ async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
         assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
     }
     let alone = take(&store, event("2", What::Delivered, "a@x.example", later)).await;
-    assert_eq!(alone, Taken::Joined(Joined { delivery: first(&message), settled: true }));
+    assert_eq!(alone, Taken::Joined(joined(first(&message), true)));
 }
 
 #[tokio::test]
