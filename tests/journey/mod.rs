@@ -18,6 +18,7 @@ mod explains;
 mod failover;
 mod failover_runs;
 mod failure_matrix;
+mod feedback_in_any_order;
 mod files_are_ours_alone;
 mod files_to_start_from;
 mod full_houses;

@@ -23,7 +23,7 @@ pub fn hear(by: ProvenBy, body: &[u8]) {
             assert!(url.starts_with("https://sns.") && url.contains(".amazonaws.com"), "{url}");
             return;
         }
-        Ok(Heard::Ended { .. } | Heard::Nothing) | Err(Refused::Unproven(_)) => return,
+        Ok(Heard::Ended { .. }) | Err(Refused::Unproven(_)) => return,
         Err(Refused::Malformed(why)) => {
             assert!(!why.is_empty());
             return;
