@@ -220,3 +220,58 @@ fn verify(
     }
     Ok(certificate.subject_public_key_info().to_vec().into())
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// 2026-01-01.
+    const NOW: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
+    fn authority(name: &str) -> (CertificateDer<'static>, Issuer<'static, KeyPair>) {
+        let key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::new(Vec::new()).unwrap();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(DnType::CommonName, name);
+        (ca.self_signed(&key).unwrap().der().clone(), Issuer::new(ca, key))
+    }
+
+    /// Good for the years from the one up to the other.
+    fn signed(issuer: &Issuer<'_, KeyPair>, years: (i32, i32)) -> CertificateDer<'static> {
+        let mut leaf = CertificateParams::new(vec!["sns.amazonaws.com".to_owned()]).unwrap();
+        leaf.not_before = date_time_ymd(years.0, 1, 1);
+        leaf.not_after = date_time_ymd(years.1, 1, 1);
+        leaf.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().clone()
+    }
+
+    fn judged(leaf: &CertificateDer<'static>, root: &CertificateDer<'_>, strict: bool) -> bool {
+        let anchor = webpki::anchor_from_trusted_cert(root).unwrap().to_owned();
+        verify(std::slice::from_ref(leaf), &[anchor], strict, NOW).is_ok()
+    }
+
+    #[test]
+    fn each_flipped_bit_of_a_certificate_is_refused() {
+        let (root, issuer) = authority("ours");
+        let leaf = signed(&issuer, (2025, 2027));
+        assert!(judged(&leaf, &root, true));
+        for at in 0..leaf.len() * 8 {
+            let mut other = leaf.to_vec();
+            other[at / 8] ^= 1 << (at % 8);
+            assert!(!judged(&CertificateDer::from(other), &root, true), "bit {at}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_good_today_or_is_anothers_is_refused() {
+        let ((root, issuer), (other_root, _)) = (authority("ours"), authority("another's"));
+        for (years, good) in [((2025, 2027), true), ((2024, 2025), false), ((2027, 2028), false)] {
+            let leaf = signed(&issuer, years);
+            assert_eq!(judged(&leaf, &root, true), good, "{years:?}");
+            assert!(!judged(&leaf, &other_root, true), "{years:?}: of another CA");
+            // Without a chain its dates count all the same.
+            assert_eq!(judged(&leaf, &other_root, false), good, "{years:?}: without its chain");
+        }
+    }
+}

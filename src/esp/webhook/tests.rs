@@ -1,7 +1,9 @@
 //! What proves a POST, and what each ESP's events mean.
 
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use aws_lc_rs::rsa;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -130,6 +132,59 @@ fn each_flipped_bit_of_a_signed_post_is_refused() {
             other[which].1[at / 8] ^= 1 << (at % 8);
             assert!(matches!(hear(&other, body), Err(Refused::Unproven(_))), "bit {at} of {}", sent[which].0);
         }
+    }
+}
+
+/// A call that SNS would have signed (version 2), with the key that shows it.
+fn by_sns() -> (Value, Vec<u8>) {
+    let pair = rsa::KeyPair::generate(rsa::KeySize::Rsa2048).unwrap();
+    let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
+    let mut call = json!({
+        "Type": "Notification", "MessageId": "m-1", "TopicArn": TOPIC, "SignatureVersion": "2", "Subject": "s",
+        "Timestamp": "2026-01-02T03:05:00.000Z",
+        "Message": r#"{"eventType":"Send","mail":{"destination":["a@x.example"]},"send":{}}"#,
+        "SigningCertURL": "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0a.pem",
+    });
+    let names = ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"];
+    let text: String =
+        names.iter().map(|name| format!("{name}\n{}\n", call[*name].as_str().unwrap())).collect();
+    let mut signature = vec![0; pair.public_modulus_len()];
+    pair.sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), text.as_bytes(), &mut signature).unwrap();
+    call["Signature"] = json!(STANDARD.encode(signature));
+    (call, spki.as_ref().to_vec())
+}
+
+#[test]
+fn each_flipped_bit_of_what_sns_signed_is_refused() {
+    let (call, key) = by_sns();
+    let by = ProvenBy::Sns { topics: vec![TOPIC.into()], require_v2: false, endpoint: None };
+    let settings = WebhookSettings { proven: true, by };
+    let hear = |call: &Value, key: &[u8]| {
+        let body = call.to_string();
+        settings.hear(Post { fields: &[], body: body.as_bytes(), at: NOW }, Some(key))
+    };
+    assert!(hear(&call, &key).is_ok());
+    let flipped =
+        ["Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type", "Signature", "SignatureVersion"];
+    for name in flipped {
+        let value = call[name].as_str().unwrap().as_bytes();
+        for at in 0..value.len() * 8 {
+            let mut other = value.to_vec();
+            other[at / 8] ^= 1 << (at % 8);
+            let Ok(other) = String::from_utf8(other) else { continue };
+            let mut other_call = call.clone();
+            other_call[name] = json!(other);
+            assert!(hear(&other_call, &key).is_err(), "bit {at} of {name}: {other:?}");
+        }
+        let mut without = call.clone();
+        without.as_object_mut().unwrap().remove(name);
+        assert!(hear(&without, &key).is_err(), "without {name}");
+    }
+    // Before its numbers stands what kind of key it is, which its CA signs.
+    for at in 33 * 8..key.len() * 8 {
+        let mut other = key.clone();
+        other[at / 8] ^= 1 << (at % 8);
+        assert!(hear(&call, &other).is_err(), "bit {at} of the certificate's key");
     }
 }
 
