@@ -158,12 +158,15 @@ fn is_ours(name: &[u8]) -> bool {
 const NAMES: [&str; 6] = ["Stream", "Tag", "Esp", "Send-At", "Idempotency-Key", "Unsubscribe"];
 const PAIR: &str = "Metadata";
 
-/// The name that was probably meant: it is a slip or two away, a shorter one a slip.
+/// The name that was probably meant: it is a slip or two away, a shorter one a slip, or that name's beginning.
 fn meant(name: &str) -> Option<String> {
     const SLIPS_MAX: usize = 2;
+    const BEGINNING_MIN: usize = 4;
     let near = |name: &str, known: &str| {
-        let slips = strsim::damerau_levenshtein(name, &known.to_ascii_lowercase());
+        let known = known.to_ascii_lowercase();
+        let slips = strsim::damerau_levenshtein(name, &known);
         slips <= SLIPS_MAX.min(name.chars().count() / 4)
+            || (name.len() >= BEGINNING_MIN && known.starts_with(name))
     };
     let pair = name.split(['-', '_']).next().filter(|first| near(first, PAIR)).map(|_| format!("{PAIR}-KEY"));
     pair.or_else(|| NAMES.iter().find(|known| near(name, known)).map(|known| (*known).to_owned()))
@@ -360,6 +363,8 @@ mod tests {
             ("X-Postroad-SendAt: 2026-12-01T09:00:00Z\r\n", "did you mean X-Postroad-Send-At?"),
             ("X-Postroad-Metdata-Order: 1\r\n", "did you mean X-Postroad-Metadata-KEY?"),
             ("X-Postroad-Metadata: 1\r\n", "did you mean X-Postroad-Metadata-KEY?"),
+            ("X-Postroad-Meta-Order: 1\r\n", "did you mean X-Postroad-Metadata-KEY?"),
+            ("X-Postroad-Idempotency: 1\r\n", "did you mean X-Postroad-Idempotency-Key?"),
         ] {
             let said = read(fields).unwrap_err();
             assert!(said.contains(told), "{fields}: {said}");

@@ -132,13 +132,16 @@ pub(super) fn deliveries(tx: &Tx<'_, '_>, message: MessageId) -> rusqlite::Resul
     statement.query_map([message.number()], Queued::read)?.collect()
 }
 
-/// `Delivery::flush` for a lane's rows that are not due.
+/// `Delivery::flush` for a lane's rows that are not due, but for those whose app named a moment: those are flushed by name.
 fn flush_lane(tx: &mut Tx<'_, '_>, lane: LaneId, now: Timestamp) -> rusqlite::Result<usize> {
     tx.conn
         .prepare_cached(
             "UPDATE email_sends SET at = ?2 WHERE (message, recipient) IN
                  (SELECT message, recipient FROM email_sends INDEXED BY email_sends_due
-                  WHERE lane = ?1 AND state = 0 AND at > ?2 LIMIT ?3)",
+                  WHERE lane = ?1 AND state = 0 AND at > ?2
+                      AND (tries > 0 OR NOT EXISTS
+                          (SELECT 1 FROM messages WHERE messages.id = email_sends.message AND send_at > ?2))
+                  LIMIT ?3)",
         )?
         .execute(params![lane, now.millis(), integer(CHUNK_ROWS)])
 }

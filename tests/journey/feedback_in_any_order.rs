@@ -192,7 +192,7 @@ fn facts(data: &Path) -> Vec<String> {
         "SELECT message, recipient, state, known, reason FROM email_sends",
         "SELECT message, recipient, attempt, outcome FROM attempts",
     ] {
-        let mut statement = db.prepare(&format!("{table} ORDER BY 1, 2, 3, 4")).unwrap();
+        let mut statement = db.prepare(table).unwrap();
         let columns = statement.column_count();
         let rows = statement.query_map([], |row| {
             let value = |n| row.get::<_, rusqlite::types::Value>(n).map(|value| format!("{value:?}"));
@@ -201,5 +201,6 @@ fn facts(data: &Path) -> Vec<String> {
         let rows = rows.unwrap().map(|row| format!("{table}: {:?}", row.unwrap()));
         facts.extend(rows);
     }
+    facts.sort_unstable();
     facts
 }

@@ -303,15 +303,22 @@ async fn what_is_released_or_requeued_keeps_its_app_s_moment_until_it_was_flushe
 }
 
 #[tokio::test]
-async fn flush_makes_everything_due_but_holds() {
+async fn flush_makes_everything_due_but_holds_and_what_its_app_keeps_for_later() {
     let bench = Bench::new();
     let store = bench.open();
     let later = bench.now().plus(HOLD);
+    let mut off = Vec::new();
     for _ in 0..1_100 {
         let message = bench.message(&["a@x.example"], StreamKind::Broadcast, 10);
-        let entries = vec![Entry::Waiting { due: later }];
-        accept_one(&store, Accept { message, entries, rules: Vec::new() }).await;
+        accept_one(&store, bench.waiting(&message)).await;
+        let delivery = first(&message);
+        let from = state_of(&store, delivery).await.state;
+        off.push(PutOff { delivery, from, until: later, round_ends: false });
     }
+    store.put_off(off).await.unwrap();
+    let scheduled = bench.message(&["a@x.example"], StreamKind::Broadcast, 10);
+    let entries = vec![Entry::Waiting { due: later }];
+    accept_one(&store, Accept { message: scheduled.clone(), entries, rules: Vec::new() }).await;
     let held = bench.message(&["a@x.example"], StreamKind::Broadcast, 10);
     let (accept, lost) = bench.begun(&held);
     accept_one(&store, accept).await;
@@ -319,6 +326,8 @@ async fn flush_makes_everything_due_but_holds() {
     assert_eq!(store.flush_all().await, Ok(1_100));
     assert_eq!(store.flush_all().await, Ok(0));
     assert_eq!(store.claim_due(bench.now(), 2_000, |_| true).await.unwrap().len(), 1_100);
+    store.act(Act::Flush, vec![scheduled.id]).await.remove(0).unwrap();
+    assert_eq!(store.claim_due(bench.now(), 2_000, |_| true).await.unwrap().len(), 1_101);
 }
 
 #[tokio::test]
