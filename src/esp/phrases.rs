@@ -9,7 +9,7 @@ use super::words::Words;
 pub(super) enum About {
     /// Our right to send in this name: the sender's.
     SendAs,
-    /// The sender's address itself.
+    /// The sender's address or domain itself, as the envelope has it.
     Sender,
     /// What is asked of a client and not of a mail: the account's.
     Login,
@@ -52,8 +52,32 @@ pub(super) const TABLE: [(About, &[&str]); 13] = [
         ],
     ),
     // Postfix says only at RCPT, or later, what it holds against MAIL (smtpd_delay_reject): "553 5.7.1 <a@b>: Sender
-    // address rejected: not owned by user app".
-    (About::Sender, &["sender address rejected"]),
+    // address rejected: not owned by user app". So do "550 Sender verify failed" (Exim), "554 5.1.0 Sender denied"
+    // (Exchange), "553 sorry, your envelope sender is in my badmailfrom list (#5.7.1)" (qmail).
+    (
+        About::Sender,
+        &[
+            "sender address rejected",
+            "sender verify failed",
+            "sender verification failed",
+            "sender denied",
+            "sender rejected",
+            "sender refused",
+            "sender is not allowed",
+            "sender not authorized",
+            "sender not authorised",
+            "sender unknown",
+            "sender invalid",
+            "sender domain",
+            "sender's domain",
+            "unknown sender",
+            "invalid sender",
+            "bad sender",
+            "unauthorized sender",
+            "unauthorised sender",
+            "badmailfrom",
+        ],
+    ),
     // "550 5.7.1 Client was not authenticated" (Exchange), "550 Please turn on SMTP Authentication in your mail client"
     // (Exim), "550 Unauthenticated senders not allowed" (SendGrid), "554 Access denied: User is not authorized to perform
     // ses:SendRawEmail" (SES).
@@ -145,10 +169,18 @@ pub(super) const TABLE: [(About, &[&str]); 13] = [
         &[
             "client host rejected",
             "client host [",
+            "client [",
             "helo command rejected",
             "your ip",
             "unauthorized ip address",
             "unauthorised ip address",
+            "the ip you're using",
+            "banned sending ip",
+            "banned sender[",
+            "banned sender [",
+            "network is on our block list",
+            "(s3140)",
+            "(s3150)",
         ],
     ),
     // "Sending suspended for this account", and other words that leave out whose it is.

@@ -84,12 +84,23 @@ pub(super) fn whose(phase: Phase, words: &Words<'_>, taken_beside: bool) -> Opti
     let of_recipient = phase == Phase::Rcpt && (words.of_mailbox() || is_about_recipient(&words.text));
     match () {
         () if says(About::SendAs) || told(&[[5, 7, 60], [5, 2, 252]]) => Some(Fault::Sender(named(phase))),
-        () if says(About::Sender) && words.lasting() => Some(Fault::Sender(Named::Envelope)),
+        () if words.sender_by_code() => Some(Fault::Sender(named(phase))),
+        () if says(About::Sender) && words.lasting() && !is_about_recipient(&words.text) => {
+            Some(Fault::Sender(Named::Envelope))
+        }
+        // A recipient's address may be "not verified" as well.
+        () if phase == Phase::Rcpt && words.sender_unknown() && !of_recipient => {
+            Some(Fault::Sender(Named::Envelope))
+        }
         () if says(About::Login) => Some(Fault::Account),
         () if (says(About::Credits) || says(About::Activation)) && !of_recipient => Some(Fault::Account),
         () if says(About::Relay) || told(&[[5, 7, 54]]) => Some(Fault::Path),
-        () if says(About::Command) || says(About::Host) => Some(Fault::Path),
-        () if phase <= Phase::Rcpt && words.lists_an_address() && !of_recipient => Some(Fault::Path),
+        () if says(About::Command) || says(About::Host) || words.host_by_code() => Some(Fault::Path),
+        () if words.lists_an_address() && !of_recipient && (phase <= Phase::Rcpt || !words.in_content()) => {
+            Some(Fault::Path)
+        }
+        // "550 5.7.705 Access denied, tenant has exceeded threshold" (Microsoft 365).
+        () if words.has("tenant has exceeded") => Some(Fault::Account),
         () if says(About::Sending) => Some(Fault::Account),
         () if says(About::Suspension) && !of_recipient => Some(Fault::Path),
         () => account(phase, words, taken_beside),

@@ -114,18 +114,93 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// About whom the mail is from, by code or by word.
+    /// About whom the mail is from, by word.
     pub fn sender_unknown(&self) -> bool {
-        let told = matches!(self.enhanced(), Some([5, 1, 7 | 8] | [5, 7, 26]));
-        self.code() >= 500 && (told || self.says(About::Unverified))
+        self.code() >= 500 && self.says(About::Unverified)
+    }
+
+    /// About whom the mail is from, by code: RFC 3463's 5.1.7 and 5.1.8; where SPF, DKIM or DMARC failed, RFC 7372's, and
+    /// what Google (5.7.27 to 5.7.40) and Microsoft (5.7.509, 5.7.515) have beside them, who also have 5.7.502 and 5.7.503 for
+    /// a banned sender and 5.7.750 for a domain that is not registered there.
+    pub fn sender_by_code(&self) -> bool {
+        match (self.code(), self.enhanced(), self.long_detail()) {
+            (..500, ..) => false,
+            (_, Some([5, 1, 7 | 8] | [5, 7, 20..=24 | 26 | 27 | 30 | 32 | 40]), _) => true,
+            (_, _, Some(502 | 503 | 509 | 515 | 750)) => true,
+            _ => false,
+        }
+    }
+
+    /// About who connects, by code: reverse DNS (RFC 7372's 5.7.25), Microsoft's 5.7.511 and 5.7.606 to 5.7.649 for banned
+    /// addresses, 5.7.513 for one that a recipient's domain bans, 5.7.708.
+    pub fn host_by_code(&self) -> bool {
+        self.enhanced() == Some([5, 7, 25]) || matches!(self.long_detail(), Some(511 | 513 | 606..=649 | 708))
+    }
+
+    /// The detail of a `5.7.y` that has three digits and is larger than an [`Answer`] holds: it stands in the text.
+    fn long_detail(&self) -> Option<u16> {
+        let detail = self.text.strip_prefix("5.7.")?;
+        let end = detail.find(|c: char| !c.is_ascii_digit()).unwrap_or(detail.len());
+        detail[..end].parse().ok()
     }
 
     /// "554 5.7.1 [192.0.2.1] blacklisted", "550 192.0.2.1 is listed at a.test": a host's address stands on somebody's list.
     pub fn lists_an_address(&self) -> bool {
-        const LISTS: [&str; 7] =
-            ["blacklist", "black list", "blocklist", "block list", "denylist", " listed", "dnsbl"];
+        const LISTS: [&str; 9] = [
+            "blacklist",
+            "black list",
+            "blocklist",
+            "block list",
+            "denylist",
+            " listed",
+            "dnsbl",
+            "blocked using",
+            "spamhaus",
+        ];
         let bare = |word: &str| word.trim_matches(|c: char| !c.is_ascii_hexdigit()).parse::<IpAddr>().is_ok();
         LISTS.iter().any(|list| self.has(list)) && self.text.split_ascii_whitespace().any(bare)
+    }
+
+    /// What a message has in it: an address that is listed may stand there, and is not the client's.
+    pub fn in_content(&self) -> bool {
+        self.word(|word| {
+            matches!(
+                word,
+                "url"
+                    | "urls"
+                    | "uri"
+                    | "uris"
+                    | "link"
+                    | "links"
+                    | "content"
+                    | "contains"
+                    | "body"
+                    | "attachment"
+                    | "surbl"
+                    | "uribl"
+            )
+        })
+    }
+
+    /// Puts a recipient off for now: RFC 3463's x.1.y and x.2.y, and greylisting, which asks each to be tried again.
+    pub fn passing_of_recipient(&self) -> bool {
+        let told = match self.enhanced() {
+            Some([4, 1, detail]) => !matches!(detail, 7 | 8),
+            Some([4, 2, _]) => !self.quota() && !self.says(About::Limit),
+            _ => false,
+        };
+        !self.lasting() && (told || self.has("greylist") || self.has("graylist"))
+    }
+
+    /// About the server's state and no sender, at MAIL (RFC 3463's x.3.y, RFC 7504's 521): whoever mails, it takes nothing.
+    /// Some say 5.3.0 of a sender whom they refuse, and name it.
+    pub fn system_at_mail(&self) -> bool {
+        match (self.code(), self.enhanced()) {
+            (_, Some([_, 1, _])) => false,
+            (521, _) => true,
+            (_, Some([_, 3, detail])) => detail != 4 && !self.has("sender") && !self.has("@"),
+            _ => false,
+        }
     }
 
     /// 4.6.x: the content, for now.

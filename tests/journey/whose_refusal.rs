@@ -35,6 +35,11 @@ fn an_upstreams_own_no_sends_the_mail_elsewhere() {
         (Point::Dot, "550 5.7.1 Sender domain not verified", "sender"),
         (Point::Dot, "503 5.5.1 bad sequence", "path"),
         (Point::Dot, "554 5.7.1 rate limit exceeded", "throttled"),
+        (Point::Mail, "521 5.3.2 host does not accept mail", "path"),
+        (Point::Rcpt(1), "550 Sender verify failed", "sender"),
+        (Point::Rcpt(1), "550 5.7.26 not accepted: DMARC", "sender"),
+        (Point::Dot, "554 5.7.1 [192.0.2.1] blacklisted", "path"),
+        (Point::Dot, "550 5.7.509 Access denied, sending domain does not pass DMARC verification", "sender"),
         (Point::Rcpt(1), "550 5.7.1 Client was not authenticated", "account"),
         (Point::Rcpt(1), "550 5.7.1 too many connections from your host", "throttled"),
     ] {

@@ -71,7 +71,9 @@ impl<Own: Fn(Phase, &Answer) -> Option<Meant>> Table<'_, Own> {
             }
             // Taken, but the transaction ended at another one's RCPT: no word about this recipient.
             Some(_) if smtp.phase == Phase::Rcpt => self.refused(Phase::Ehlo, last, false),
-            _ if smtp.phase >= Phase::Data && names_recipient(last) => self.named(last, n),
+            _ if smtp.phase >= Phase::Data && (names_recipient(last) || last.passing_of_recipient()) => {
+                self.named(last, n)
+            }
             _ => self.refused(smtp.phase, last, false),
         }
     }
@@ -192,7 +194,7 @@ fn fault(phase: Phase, words: &Words<'_>, taken_beside: bool, now: Timestamp) ->
             Fault::Path
         }
         _ if words.does_not_fit() => return None,
-        Phase::Mail if words.protocol_at_mail() => Fault::Path,
+        Phase::Mail if words.protocol_at_mail() || words.system_at_mail() => Fault::Path,
         // At MAIL a server has seen nothing but the envelope's sender, so a lasting no is about it: 550 5.1.8, 553 5.7.1
         // and whatever text. Another ESP may know it.
         Phase::Mail if words.lasting() => Fault::Sender(Named::Envelope),

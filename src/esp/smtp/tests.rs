@@ -102,6 +102,7 @@ fn a_token_endpoint_tells_how_long_to_wait() {
 #[test]
 fn every_refusal_has_its_fault() {
     use Phase::{Auth, Banner, Body, Data, Dot, Ehlo, Mail, Rcpt, Tls, Token};
+    let mut wrong = Vec::new();
     for (phase, last, expected) in [
         (Banner, "554 no SMTP service here", "path lasting"),
         (Banner, "421 4.3.2 shutting down", "path"),
@@ -133,6 +134,13 @@ fn every_refusal_has_its_fault() {
         (Mail, "503 5.5.1 nested MAIL command", "path lasting"),
         (Mail, "504 5.5.4 parameter not implemented", "path lasting"),
         (Mail, "555 5.5.4 unsupported option: SIZE", "path lasting"),
+        (Mail, "521 5.3.2 host does not accept mail", "path lasting"),
+        (Mail, "521 this host takes no mail", "path lasting"),
+        (Mail, "521 5.1.8 <a@x.test> is no sender of ours", "sender lasting"),
+        (Mail, "554 5.3.5 system incorrectly configured", "path lasting"),
+        (Mail, "550 5.3.0 mail system status: out of order", "path lasting"),
+        (Mail, "553 5.3.0 <a@x.test> is refused here", "sender lasting"),
+        (Mail, "550 5.3.0 sender refused", "sender lasting"),
         (Mail, "552 5.3.4 message too big", "unfit"),
         (Mail, "552 size limit exceeded", "unfit"),
         (Mail, "553 5.6.7 SMTPUTF8 needed", "unfit"),
@@ -276,6 +284,50 @@ fn every_refusal_has_its_fault() {
         (Dot, "550 5.7.60 SMTP; Client does not have permissions to send as this sender", "sender lasting"),
         (Dot, "554 5.2.252 SendAsDenied; a@x.test not allowed to send as b@x.test", "sender lasting"),
         (Auth, "454 4.7.0 account temporarily locked", "account"),
+        // What a server holds against a sender, and says at RCPT.
+        (Rcpt, "550 Verification failed for <a@x.test> Sender verify failed", "sender lasting"),
+        (Rcpt, "550 5.1.7 bad address of the sender", "sender lasting"),
+        (Rcpt, "550 5.1.8 Domain of sender address does not exist", "sender lasting"),
+        (Rcpt, "550 5.7.23 SPF validation failed", "sender lasting"),
+        (Rcpt, "550 5.7.26 Unauthenticated email from a.test is not accepted: DMARC", "sender lasting"),
+        (Rcpt, "550 5.7.1 <a@x.test> is not verified", "sender lasting"),
+        (Rcpt, "550 5.7.1 Sender domain not verified", "sender lasting"),
+        (Rcpt, "554 5.1.0 Sender denied", "sender lasting"),
+        (Rcpt, "553 sorry, your envelope sender is in my badmailfrom list (#5.7.1)", "sender lasting"),
+        (Rcpt, "451 4.1.8 sender verify failed", "recipient"),
+        (Rcpt, "550 5.7.1 the recipient takes no mail of an unknown sender", "recipient lasting"),
+        (Rcpt, "550 5.1.1 this address is not verified", "recipient lasting"),
+        (Rcpt, "550 recipient address is not verified", "recipient lasting"),
+        (Dot, "554 5.1.0 Sender denied", "sender lasting"),
+        // And what it holds against who connects, or against whom the mail is from, and says after the dot.
+        (Dot, "554 5.7.1 [192.0.2.1] blacklisted", "path lasting"),
+        (
+            Dot,
+            "550 5.7.1 Unfortunately, messages from [192.0.2.1] weren't sent. Please contact your Internet service \
+             provider since part of their network is on our block list (S3140). For security reasons",
+            "path lasting",
+        ),
+        (Dot, "550 OU-002 Unfortunately, messages from 192.0.2.1 weren't sent (S3150)", "path lasting"),
+        (Dot, "550 5.7.606 Access denied, banned sending IP [192.0.2.1]", "path lasting"),
+        (Dot, "550 5.7.511 Access denied, banned sender[192.0.2.1]", "path lasting"),
+        (Dot, "550 5.7.25 the sending address has no PTR record", "path lasting"),
+        (Dot, "550 5.7.1 Service unavailable; client [192.0.2.1] blocked using a.test", "path lasting"),
+        (
+            Dot,
+            "550 5.7.509 Access denied, sending domain a.test does not pass DMARC verification",
+            "sender lasting",
+        ),
+        (Dot, "550 5.7.515: Access denied, sending domain a.test doesn't meet the level", "sender lasting"),
+        (Dot, "550 5.7.27 SPF check of a.test failed", "sender lasting"),
+        (Dot, "550 5.7.705 Access denied, tenant has exceeded threshold", "account lasting"),
+        (Dot, "554 5.7.1 message contains 192.0.2.1, which is listed at a.test", "message lasting"),
+        (Dot, "554 5.7.1 URL http://192.0.2.1/ blacklisted", "message lasting"),
+        // What puts the one recipient off, said after the dot.
+        (Dot, "452 4.2.2 mailbox full", "recipient"),
+        (Dot, "450 4.2.0 come back", "recipient"),
+        (Dot, "450 4.7.1 greylisted", "recipient"),
+        (Dot, "451 Greylisting in action, please come back later", "recipient"),
+        (Dot, "452 4.2.2 sending quota exceeded", "throttled"),
         // What is no word about a mail, wherever it is said.
         (Dot, "554 Sending paused for this account. For more information, please check", "account lasting"),
         (Dot, "550 5.7.1 Maximum credits exceeded", "account lasting"),
@@ -320,8 +372,12 @@ fn every_refusal_has_its_fault() {
             Data | Body | Dot => &["250 ok"],
             _ => &[],
         };
-        assert_eq!(word(&read(&ended(phase, last, recipients), 1)[0]), expected, "{} {last}", phase.word());
+        let read = word(&read(&ended(phase, last, recipients), 1)[0]);
+        if read != expected {
+            wrong.push(format!("{} {last}: {read}, not {expected}", phase.word()));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -331,6 +387,9 @@ fn what_is_refused_is_the_sender_that_the_esp_has_looked_at() {
         (Phase::Mail, "550 5.7.1 evil.test not allowed", Named::Envelope),
         (Phase::Mail, "554 5.7.1 a@example.com is not verified", Named::Envelope),
         (Phase::Rcpt, "550 5.1.8 <a@x.test>: Sender address rejected: Domain not found", Named::Envelope),
+        (Phase::Rcpt, "550 5.7.26 not accepted: DMARC", Named::Envelope),
+        (Phase::Rcpt, "550 Sender verify failed", Named::Envelope),
+        (Phase::Dot, "550 5.7.509 Access denied, sending domain a.test does not pass DMARC", Named::From),
         (Phase::Data, unknown, Named::From),
         (Phase::Dot, unknown, Named::From),
         (Phase::Dot, "554 Message rejected: Email address is not verified.", Named::From),
@@ -360,6 +419,8 @@ fn a_recipient_that_the_last_answer_names_is_refused_alone() {
     assert_eq!(words("550 5.1.1 no such user", 1), ["recipient lasting"]);
     assert_eq!(words("550 5.1.1 no such user", 2), ["message lasting"; 2], "nobody knows which");
     assert_eq!(words("550 5.7.1 <r1@example.com>: spam", 3), ["message lasting"; 3]);
+    assert_eq!(words("452 4.2.2 <r1@example.com>: full", 3), ["path", "recipient", "path"]);
+    assert_eq!(words("450 4.7.1 greylisted", 2), ["path"; 2], "nobody knows which");
     for (text, stands) in [
         ("<a@x.test>: no", true),
         ("no a@x.test.", true),
