@@ -16,6 +16,7 @@ use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
 use super::shape::{ActOn, Acted, ActedOn, Life, Moment, Page, STATES, read_cursor};
 use super::{App, Queue};
+use crate::mail::delivery::PausedFrom;
 use crate::mail::{MessageId, QueueState};
 use crate::store::{Act, Filter, Requeued};
 
@@ -319,7 +320,10 @@ async fn act_on(queue: &dyn Queue, act: Act, ids: Vec<MessageId>) -> Result<Acte
 
 async fn twice_warning(queue: &dyn Queue, id: MessageId) -> Result<Option<String>, Problem> {
     let Some(view) = queue.show(id).await? else { return Ok(None) };
-    let unsure = view.deliveries.iter().filter(|d| matches!(d.state, QueueState::Unsure { .. })).count();
+    let open = |state: &QueueState| {
+        matches!(state, QueueState::Unsure { .. } | QueueState::Paused { from: PausedFrom::Unsure { .. } })
+    };
+    let unsure = view.deliveries.iter().filter(|d| open(&d.state)).count();
     let warning = format!(
         "{id}: the answer to an attempt for {unsure} of its recipients was lost; it may arrive twice"
     );

@@ -11,7 +11,7 @@ use super::types::{Act, Acted, DeliveryView, StoreError};
 use super::waiting::Lane;
 use super::{Store, generation};
 use crate::clock::Timestamp;
-use crate::mail::delivery::Mark;
+use crate::mail::delivery::{Mark, PausedFrom};
 use crate::mail::report::Cause;
 use crate::mail::{MessageId, QueueState, Reason};
 
@@ -120,7 +120,9 @@ pub(super) fn not_before(of: &Queued, send_at: Option<Timestamp>, now: Timestamp
 fn act_detail(before: &Queued, mark: Mark) -> String {
     match (before.delivery.state, mark) {
         (QueueState::Out { .. }, Mark::Pause | Mark::Remove) => "once the attempt that is out ends".into(),
-        (QueueState::Unsure { .. }, _) => "while the outcome of an attempt is open".into(),
+        (QueueState::Unsure { .. } | QueueState::Paused { from: PausedFrom::Unsure { .. } }, _) => {
+            "while the outcome of an attempt is open".into()
+        }
         _ => String::new(),
     }
 }

@@ -140,6 +140,31 @@ fn release_of_an_unsure_one_warns_that_it_may_arrive_twice() {
 }
 
 #[test]
+fn release_of_one_that_was_paused_while_unsure_warns_as_well() {
+    let upstream = Upstream::start();
+    upstream.fail(Point::Dot, Fault::Close, 1);
+    let hold = "[[stream]]\nname = \"transactional\"\nunsure_hold = \"3s\"\n";
+    let relay = Relay::setup().upstream(&upstream, "").tables(hold).start();
+    let id = relay.submit("a@example.org", &["ok@example.com"], &plain("unsure"));
+    wait_state(&relay, &id, "unsure");
+    relay.cli(&["queue", "pause", &id]).must(0);
+    let body = format!("{{\"ids\":[\"{id}\"]}}");
+    let by_http = relay.post("/v1/queue/release", &body).unwrap().json();
+    assert!(by_http["warnings"].to_string().contains("may arrive twice"), "{by_http}");
+    relay.cli(&["queue", "pause", &id]).must(0);
+    assert!(!holds_within(Duration::from_secs(4), || upstream.count() > 0), "paused beyond its hold");
+    let ran = relay.cli(&["queue", "release", &id]).must(0);
+    assert!(ran.err.contains("may arrive twice"), "{ran:?}");
+    upstream.wait_for_within(1, Duration::from_secs(10));
+    let events = relay.get(&format!("/v1/messages/{id}")).unwrap().json()["events"].clone();
+    let released = |e: &serde_json::Value| {
+        e["kind"] == "released" && e.to_string().contains("while the outcome of an attempt is open")
+    };
+    assert_eq!(events.as_array().unwrap().iter().filter(|e| released(e)).count(), 2, "{events}");
+    assert!(events.to_string().contains("may_arrive_twice"), "{events}");
+}
+
+#[test]
 fn unknown_and_malformed_ids_are_told_apart() {
     let upstream = Upstream::start();
     let relay = waiting(&upstream);
