@@ -15,6 +15,7 @@ pub mod lane;
 pub mod mailboxes;
 pub mod message;
 pub mod mime;
+pub mod nested;
 pub mod notify;
 pub mod outcome;
 pub mod parts;

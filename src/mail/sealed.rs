@@ -1,69 +1,24 @@
 //! Parts that are signed or encrypted as MIME (RFC 1847, RFC 8551, RFC 3156): they break where a message's MIME is
 //! written anew.
 
-use std::ops::Range;
-
 use mail_parser::parsers::MessageStream;
 
-use super::headers::{Fields, fields};
-use super::mime::{DEPTH_MAX, PARTS_MAX, parts};
+use super::nested::find_part;
 
 /// What would break, for people; of the first such part in `content`, a message or as much of its beginning as is there.
 /// A message that is attached (`message/rfc822`) is a file of its own and stays as it is.
 pub fn sealed(content: &[u8]) -> Option<&'static str> {
-    let mut walk = vec![(0..content.len(), 0)];
-    let mut seen = 0;
-    while let Some((span, depth)) = walk.pop() {
-        let (kind, body) = read(content, &span);
-        let boundary = match kind {
-            Kind::Sealed(what) => return Some(what),
-            Kind::Multipart(boundary) if depth < DEPTH_MAX => boundary,
-            Kind::Multipart(_) | Kind::Other => continue,
-        };
-        let found = parts(content, &body, &boundary);
-        seen += found.len();
-        // Past the bound the last one found is no part, see `parts`.
-        if seen > PARTS_MAX {
-            return None;
-        }
-        walk.extend(found.into_iter().rev().map(|part| (part, depth + 1)));
-    }
-    None
+    find_part(content, |head| head.content_type.and_then(kind))
 }
 
-enum Kind {
-    Sealed(&'static str),
-    Multipart(Vec<u8>),
-    Other,
-}
-
-/// What a header block says of its body, and where that is.
-fn read(content: &[u8], span: &Range<usize>) -> (Kind, Range<usize>) {
-    let mut fields = match span.start {
-        0 => fields(content),
-        at => Fields::new(&content[..span.end], at),
-    };
-    let mut said = None;
-    for field in fields.by_ref() {
-        if field.is("Content-Type") {
-            said.get_or_insert_with(|| kind(field.value()));
-        }
-    }
-    (said.unwrap_or(Kind::Other), fields.end().body_at..span.end)
-}
-
-fn kind(value: &[u8]) -> Kind {
+fn kind(value: &[u8]) -> Option<&'static str> {
     let parsed = MessageStream::new(value).parse_content_type();
-    let Some(parsed) = parsed.as_content_type() else { return Kind::Other };
+    let parsed = parsed.as_content_type()?;
     match (parsed.ctype(), parsed.subtype().unwrap_or_default()) {
-        ("multipart", "signed") => Kind::Sealed("its signature (multipart/signed)"),
-        ("multipart", "encrypted") => Kind::Sealed("its encryption (multipart/encrypted)"),
-        ("application", "pkcs7-mime" | "x-pkcs7-mime") => Kind::Sealed("its S/MIME structure"),
-        ("multipart", _) => match parsed.attribute("boundary") {
-            Some(boundary) if !boundary.is_empty() => Kind::Multipart(boundary.as_bytes().to_vec()),
-            _ => Kind::Other,
-        },
-        _ => Kind::Other,
+        ("multipart", "signed") => Some("its signature (multipart/signed)"),
+        ("multipart", "encrypted") => Some("its encryption (multipart/encrypted)"),
+        ("application", "pkcs7-mime" | "x-pkcs7-mime") => Some("its S/MIME structure"),
+        _ => None,
     }
 }
 

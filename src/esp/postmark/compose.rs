@@ -8,6 +8,7 @@ use super::super::json::Json;
 use super::super::{Content, Losses, Parcel, Unfit};
 use crate::address::Address;
 use crate::mail::Message;
+use crate::mail::nested::file_named;
 use crate::mail::parts::{Addressed, File, Lossy, Mailbox, Parts, take_apart, take_head_apart};
 
 /// The name of the attempt's id in the metadata.
@@ -21,7 +22,7 @@ const BODY_OCTETS_MAX: usize = 5 * 1024 * 1024;
 const PAIRS_MAX: usize = 10;
 const KEY_CHARS_MAX: usize = 20;
 const VALUE_CHARS_MAX: usize = 80;
-/// Names of files that it answers 411 for.
+/// Names of files that it answers 411 for, and that its SMTP endpoint sends no further.
 const FORBIDDEN_FILES: [&str; 32] = [
     "vbs", "exe", "bin", "bat", "chm", "com", "cpl", "crt", "hlp", "hta", "inf", "ins", "isp", "jse", "lnk",
     "mdb", "pcd", "pif", "reg", "scr", "sct", "shs", "vbe", "vba", "wsf", "wsh", "wsl", "msc", "msi", "msp",
@@ -107,10 +108,20 @@ fn body_fits(parts: &Parts<'_>) -> Result<(), String> {
     if let Some(other) = parts.alternatives.first() {
         return Err(format!("its API has no place for a body of type {}", other.content_type));
     }
-    if let Some(file) = parts.files.iter().find(|file| is_forbidden(&file.name)) {
-        return Err(format!("Postmark refuses attachments such as {:?}", file.name));
+    match parts.files.iter().find(|file| is_forbidden(&file.name)) {
+        Some(file) => Err(refused_file(&file.name)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Its SMTP endpoint takes the parts of a message for the same attachments, and would refuse them after it took the message.
+/// `content`: all of it, or as much of its beginning as is there.
+pub(super) fn files_fit(content: &[u8]) -> Result<(), Unfit> {
+    file_named(content, is_forbidden).map_or(Ok(()), |name| Err(Unfit(refused_file(&name))))
+}
+
+fn refused_file(name: &str) -> String {
+    format!("Postmark refuses attachments such as {name:?}")
 }
 
 fn starts_with(name: &str, prefix: &str) -> bool {

@@ -78,7 +78,9 @@ impl Postmark {
     }
 
     fn by_smtp(&self, parcel: Parcel<'_>) -> Result<Request, Unfit> {
-        not_sealed(parcel.whole.unwrap_or(&parcel.message.body.head))?;
+        let content = parcel.whole.unwrap_or(&parcel.message.body.head);
+        not_sealed(content)?;
+        compose::files_fit(content)?;
         let fields = compose::fields(parcel, self.stream(parcel.message.kind))?;
         // What the relay says it says alone: with two of one name nobody knows which counts.
         let message = without(parcel.message, |field| said_in(&fields, field));
@@ -108,10 +110,12 @@ impl Esp for Postmark {
             Content::Whole(_) | Content::Beginning => compose::could_be_said(message, content),
         };
         let by_smtp = || {
-            not_sealed(match content {
+            let content = match content {
                 Content::Whole(whole) => whole,
                 Content::Beginning | Content::TooLarge => &message.body.head,
-            })?;
+            };
+            not_sealed(content)?;
+            compose::files_fit(content)?;
             compose::labels_fit_lines(message)
         };
         match self.transport {
@@ -132,8 +136,9 @@ impl Esp for Postmark {
         RECIPIENTS_MAX
     }
 
+    /// By SMTP too: a file that Postmark refuses, or a part that is sealed, may lie at its end.
     fn wants_whole(&self, message: &Message) -> bool {
-        self.transport != Transport::Smtp && message.body.size_octets() <= MESSAGE_OCTETS_MAX
+        message.body.size_octets() <= MESSAGE_OCTETS_MAX
     }
 
     fn tells_events(&self) -> bool {

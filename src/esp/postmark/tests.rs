@@ -241,6 +241,34 @@ fn by_smtp_what_the_relay_says_is_said_once_and_by_it_alone() {
 }
 
 #[test]
+fn a_file_that_postmark_refuses_goes_by_neither_door() {
+    let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
+    let to = &addresses(&["b@example.org"]);
+    for (file, fits) in [
+        ("Content-Disposition: attachment; filename=a.exe", false),
+        ("Content-Type: application/octet-stream; name=\"A.VBS\"", false),
+        ("Content-Type: application/octet-stream; name=a.exe.txt", true),
+    ] {
+        let rest = format!(
+            "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n\r\nhi\r\n--o\r\n{file}\r\n\r\nx\r\n--o--\r\n"
+        );
+        let mut mixed = message(&content(head, &rest));
+        mixed.envelope.recipients = to.clone();
+        for transport in [Transport::Auto, Transport::Api, Transport::Smtp] {
+            let composed = composed(transport, &mixed, to);
+            assert_eq!(composed.is_ok(), fits, "{transport:?} {file} {composed:?}");
+            let esp = postmark(transport);
+            assert!(esp.wants_whole(&mixed), "it may lie at the end");
+            let could = esp.could_carry(&mixed, Content::Whole(&mixed.body.head));
+            assert_eq!(could.is_ok(), fits, "{transport:?} {file} {could:?}");
+            if let Err(Unfit(why)) = could {
+                assert!(why.contains("Postmark refuses attachments such as"), "{why}");
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_sealed_within_other_parts_goes_by_neither_door() {
     let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
     for part in
