@@ -14,6 +14,7 @@ use super::outlet::{Outlet, Room};
 use super::pending::{Passenger, Pending};
 use super::setup::Line;
 use super::unfit;
+use super::waiters::Waiter;
 use super::whole::Whole;
 use crate::address::Address;
 use crate::clock::{Timestamp, monotonic};
@@ -24,8 +25,8 @@ use crate::mail::from::{Whose, from_domain};
 use crate::mail::notify::{Asks, ReportTo};
 use crate::mail::{AttemptId, DeliveryId, Fault, Message, Named, Outcome, Phase, QueueState, Reply, Request};
 use crate::mail::{Rule, Step, Watch};
-use crate::router::{Situation, Ties, next_step};
-use crate::store::{NewEvent, Settle, Settled};
+use crate::router::{Situation, Ties, next_step, would_leave};
+use crate::store::{NewEvent, PutOff, Settle, Settled};
 
 /// A stop waits so long for the answer to what is handed over: less than it has in all.
 const HEARD_AT_STOP: Duration = Duration::from_secs(9);
@@ -94,6 +95,13 @@ struct Said {
     /// The last of the exchanges; none where it was not even asked.
     reply: Option<Reply>,
     watch: Option<Watch>,
+}
+
+/// What follows from a call, before it is written down.
+pub(super) struct Judgement {
+    pub(super) settles: Vec<Settle>,
+    /// Those that wait only since no other ESP was left.
+    waits_for_another: Vec<DeliveryId>,
 }
 
 /// An exchange that has handed over and has no answer in time.
@@ -253,9 +261,9 @@ impl Courier {
         let took = Some(answered.since(started));
         let systemic = self.learn(outlet, &call, &said.outcomes, said.blamed, &watch, took);
         let answers = said.outcomes.into_iter().zip(said.phases);
-        let mut settles = self.judge(outlet, &call, answers, &systemic, times);
-        call.note_relayed(&mut settles, said.reply.as_ref());
-        self.settle(outlet, call, settles);
+        let mut judgement = self.judge(outlet, &call, answers, &systemic, times);
+        call.note_relayed(&mut judgement.settles, said.reply.as_ref());
+        self.settle(outlet, call, judgement);
     }
 
     /// The ESP was not even asked, for want of something that this machine has too little of: no attempt, and no word
@@ -376,8 +384,8 @@ impl Courier {
         answers: impl ExactSizeIterator<Item = (Outcome, Option<Phase>)>,
         systemic: &[bool],
         times: Times,
-    ) -> Vec<Settle> {
-        let mut settles = Vec::with_capacity(answers.len());
+    ) -> Judgement {
+        let (mut settles, mut waits_for_another) = (Vec::with_capacity(answers.len()), Vec::new());
         let mut situation = None;
         let hold = self.rules(&call.message.stream, call.message.kind).unsure_hold;
         for ((passenger, (outcome, phase)), systemic) in call.passengers.iter().zip(answers).zip(systemic) {
@@ -386,7 +394,11 @@ impl Courier {
                 _ => {
                     let shut = || outlet.gate.why_shut().is_some();
                     let common = *situation.get_or_insert_with(|| self.situation(call, times, shut()));
-                    next_step(&outcome, &self.of(passenger, call, *systemic, common))
+                    let at = self.of(passenger, call, *systemic, common);
+                    if would_leave(&outcome, &at) {
+                        waits_for_another.push(call.delivery(passenger));
+                    }
+                    next_step(&outcome, &at)
                 }
             };
             journal::attempted(&journal::Attempted {
@@ -415,7 +427,7 @@ impl Courier {
                 heard: call.line.esp.tells_events(),
             });
         }
-        settles
+        Judgement { settles, waits_for_another }
     }
 
     /// A next hop that cannot take a message for those who need SMTPUTF8 may take it for the others: nothing was sent,
@@ -449,7 +461,8 @@ impl Courier {
         self.unused(&call.room, recipients).await;
     }
 
-    pub(super) fn settle(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, settles: Vec<Settle>) {
+    pub(super) fn settle(self: &Arc<Self>, outlet: &Arc<Outlet>, call: Call, judgement: Judgement) {
+        let Judgement { settles, waits_for_another } = judgement;
         if settles.is_empty() {
             return;
         }
@@ -476,6 +489,9 @@ impl Courier {
         self.tasks.spawn(async move {
             // Stopping: the next start judges it.
             let Ok(settled) = settling.await else { return };
+            let settled_of = || order.iter().map(|(id, _)| *id).zip(settled.iter().copied());
+            let waits = settled_of().filter(|(id, _)| waits_for_another.contains(id));
+            courier.wait_for_another(&call, waits);
             // What is bound may be due before its step says so.
             let ends = order.iter().zip(&settled).filter_map(|((_, step), settled)| ends_at(*step, *settled));
             if let Some(at) = ends.chain(next_look).min() {
@@ -488,6 +504,20 @@ impl Courier {
                 courier.tell_stranded(&call, recipient).await;
             }
         });
+    }
+
+    /// What waits only since no other ESP was left is due once one is.
+    fn wait_for_another(&self, call: &Call, waits: impl Iterator<Item = (DeliveryId, Settled)>) {
+        let item = |(delivery, settled)| match settled {
+            Settled::Moved(from @ QueueState::Waiting { due: until }) => {
+                Some(PutOff { delivery, from, until, round_ends: false })
+            }
+            _ => None,
+        };
+        let items: Vec<PutOff> = waits.filter_map(item).collect();
+        let Some(until) = items.iter().map(|item| item.until).min() else { return };
+        let esps = self.waits_for(&call.to_another(), self.clock.now());
+        self.waiters().wait(Waiter { items, until, kind: call.message.kind }, &esps);
     }
 
     /// Queues again, at once, those whose next step is another ESP and whose settle is committed (DELIVERY rule 1).
@@ -520,17 +550,10 @@ impl Courier {
     /// What the next step depends on, alike for all of a call.
     fn situation(&self, call: &Call, times: Times, shut: bool) -> Situation {
         let rules = self.rules(&call.message.stream, call.message.kind);
-        let wish = Wish {
-            message: &call.message,
-            rule: &call.rule,
-            recipients: 1,
-            whole: false,
-            ties: Ties { bound_to: None, pin: call.message.pin.as_deref(), tried: &call.tried },
-        };
         Situation {
             kind: call.message.kind,
             now: times.answered,
-            another_left: self.another_left(&wish, times.answered),
+            another_left: self.another_left(&call.to_another(), times.answered),
             systemic: false,
             shut,
             moved_for_recipient: call.moved_for_recipient,
@@ -558,6 +581,17 @@ impl Call {
             for settle in settles {
                 settle.relayed = matches!(settle.outcome, Outcome::Accepted { .. });
             }
+        }
+    }
+
+    /// One of its recipients, for an ESP that its round has not tried.
+    fn to_another(&self) -> Wish<'_> {
+        Wish {
+            message: &self.message,
+            rule: &self.rule,
+            recipients: 1,
+            whole: false,
+            ties: Ties { bound_to: None, pin: self.message.pin.as_deref(), tried: &self.tried },
         }
     }
 

@@ -110,6 +110,17 @@ impl Courier {
         let candidates = setup.candidates(wish.stream(), wish.rule, load, now);
         !choose(&candidates, wish.ties, 0).ranked.is_empty()
     }
+
+    /// The ESPs that such mail waits for, where none was left for it: those that may open, and any that has opened since.
+    pub(super) fn waits_for(&self, wish: &Wish<'_>, now: Timestamp) -> Vec<Arc<str>> {
+        let setup = self.setup();
+        let from = minded_from(&setup, wish.message);
+        let load = wish.load(from.as_deref());
+        let candidates = setup.candidates(wish.stream(), wish.rule, load, now);
+        let choice = choose(&candidates, wish.ties, 0);
+        let opened = choice.ranked.iter().map(|i| Arc::clone(&setup.carriers[*i].outlet.name));
+        opened.chain(may_open(&choice, &setup)).collect()
+    }
 }
 
 impl<'a> Wish<'a> {
@@ -123,6 +134,29 @@ impl<'a> Wish<'a> {
     {
         let whose = Whose { from_domain, sender: Some(&self.message.envelope.sender) };
         Load { kind: self.message.kind, recipients: self.recipients, whole: self.whole, whose }
+    }
+}
+
+/// The ESPs that were passed over for what is over at a time.
+pub(super) fn may_open(choice: &Choice, setup: &Setup) -> Vec<Arc<str>> {
+    let opens = choice.passed_over.iter().filter(|(_, why)| opens_for_all(why));
+    opens.filter_map(|(i, _)| Some(Arc::clone(&setup.carriers.get(*i)?.outlet.name))).collect()
+}
+
+/// Whether it is over for all mail at a time: what is of a sender, or of this delivery, is not.
+fn opens_for_all(why: &PassedOver) -> bool {
+    match why {
+        PassedOver::Shut(_)
+        | PassedOver::Suspended { .. }
+        | PassedOver::AllPaused(_)
+        | PassedOver::Paused { .. }
+        | PassedOver::Spent { .. } => true,
+        PassedOver::Bound(_)
+        | PassedOver::Pinned(_)
+        | PassedOver::Tried
+        | PassedOver::Stream(_)
+        | PassedOver::Rule(_)
+        | PassedOver::Sender { .. } => false,
     }
 }
 

@@ -108,7 +108,7 @@ impl Courier {
         let phases: Vec<_> = (0..recipients.len()).map(|n| phase_of(&silence, n)).collect();
         let took = Some(answered.since(started));
         let systemic = self.learn(outlet, call, &outcomes, false, watch, took);
-        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times);
+        let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times).settles;
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
         let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
         if self.store.settle(settles).await.is_err() {
@@ -175,9 +175,9 @@ impl Courier {
         let blamed = call.line.esp.blames_request(reply);
         let systemic = self.learn(outlet, &call, &outcomes, blamed, watch, None);
         let times = Times { started: call.begun_at, answered, handed_over: watch.handed_over_for() };
-        let mut settles = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
-        call.note_relayed(&mut settles, Some(reply));
-        self.settle(outlet, call, settles);
+        let mut judgement = self.judge(outlet, &call, outcomes.into_iter().zip(phases), &systemic, times);
+        call.note_relayed(&mut judgement.settles, Some(reply));
+        self.settle(outlet, call, judgement);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::call::Call;
-use super::choice::{Chosen, NotChosen, Wish};
+use super::choice::{Chosen, NotChosen, Wish, may_open};
 use super::courier::Courier;
 use super::outlet::Load;
 use super::pending::{Passenger, Pending, PendingQueue};
@@ -437,29 +437,9 @@ fn later(pending: &Pending, choice: &Choice, setup: &Setup, now: Timestamp) -> P
         until,
         round_ends,
     };
-    let opens = choice.passed_over.iter().filter(|(_, why)| opens_for_all(why));
     PutAside {
         waiter: Waiter { items: pending.passengers.iter().map(of).collect(), until, kind: message.kind },
-        waits_for: opens
-            .filter_map(|(i, _)| Some(Arc::clone(&setup.carriers.get(*i)?.outlet.name)))
-            .collect(),
-    }
-}
-
-/// Whether it is over for all mail at a time: what is of a sender, or of this delivery, is not.
-fn opens_for_all(why: &PassedOver) -> bool {
-    match why {
-        PassedOver::Shut(_)
-        | PassedOver::Suspended { .. }
-        | PassedOver::AllPaused(_)
-        | PassedOver::Paused { .. }
-        | PassedOver::Spent { .. } => true,
-        PassedOver::Bound(_)
-        | PassedOver::Pinned(_)
-        | PassedOver::Tried
-        | PassedOver::Stream(_)
-        | PassedOver::Rule(_)
-        | PassedOver::Sender { .. } => false,
+        waits_for: may_open(choice, setup),
     }
 }
 

@@ -18,4 +18,4 @@ pub use pace::Pace;
 pub use quota::{Lack, Quota};
 pub use rules::{Carries, Rules};
 pub use steadiness::Steadiness;
-pub use step::{Situation, next_step};
+pub use step::{Situation, next_step, would_leave};

@@ -81,6 +81,13 @@ pub fn next_step(outcome: &Outcome, at: &Situation) -> Step {
     }
 }
 
+/// Whether what waits after this outcome would have gone elsewhere, had another ESP been open: then it is not to wait for
+/// its time once one is.
+pub fn would_leave(outcome: &Outcome, at: &Situation) -> bool {
+    matches!(next_step(outcome, at), Step::Later(_))
+        && next_step(outcome, &Situation { another_left: true, ..*at }) == Step::Elsewhere
+}
+
 impl Situation {
     fn elsewhere_or_later(&self, wait: Option<Duration>) -> Step {
         if self.may_leave() { Step::Elsewhere } else { self.later(wait) }
@@ -213,6 +220,25 @@ mod tests {
             Fault::Throttled(Throttle::Rate),
         ] {
             assert!(matches!(next_step(&refused(fault, false, None), &bound), Step::Later(_)), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn what_waits_for_want_of_another_is_told_from_what_waits_for_its_time() {
+        let alone = Situation { another_left: false, ..situation() };
+        for (outcome, at, leaves) in [
+            (refused(Fault::Sender(Named::Envelope), true, None), alone, true),
+            (refused(Fault::Path, false, None), alone, true),
+            (Outcome::Unfit { why: "size".into() }, alone, true),
+            (refused(Fault::Recipient, false, None), alone, true),
+            (refused(Fault::Recipient, false, None), Situation { moved_for_recipient: true, ..alone }, false),
+            (refused(Fault::Path, false, None), situation(), false),
+            (refused(Fault::Path, false, None), Situation { bound: true, ..alone }, false),
+            (refused(Fault::Message, false, None), alone, false),
+            (refused(Fault::Recipient, true, None), alone, false),
+            (Outcome::Unsure { said: String::new() }, alone, false),
+        ] {
+            assert_eq!(would_leave(&outcome, &at), leaves, "{outcome:?} at {at:?}");
         }
     }
 

@@ -76,6 +76,27 @@ fn what_one_refuses_at_mail_the_other_carries() {
 }
 
 #[test]
+fn what_one_refuses_while_the_other_is_shut_goes_out_once_that_is_back() {
+    let (a, mut b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::MailOf("b@evil.test"), Fault::Reply("550 5.7.1 not allowed"));
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(ONCE).start();
+    b.shut();
+    relay.cli(&["esp", "suspend", "up1", "--reason", "the other alone"]).must(0);
+    for n in 0..3 {
+        relay.submit("a@example.org", &["u@example.net"], &plain(&format!("no way {n}")));
+    }
+    let gate = || relay.cli(&["esp", "list", "--json"]).must(0).out;
+    wait_until("its gate is shut", SOON, || relay.log().contains("\"esp_shut\""));
+    relay.cli(&["esp", "resume", "up1"]).must(0);
+    let id = relay.submit("b@evil.test", &["u@example.net"], &plain("refused by one"));
+    let life = || relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+    wait_until("it is refused", SOON, || life()["attempts"][0]["fault"] == "sender");
+    assert_eq!(life()["attempts"][0]["esp"], "up1", "{} {}", life(), gate());
+    b.reopen();
+    wait_until("the other has it", SOON, || subjects(&b).contains(&"refused by one".to_owned()));
+}
+
+#[test]
 fn what_is_said_of_the_command_is_the_paths_fault_and_closes_no_sender() {
     for said in
         ["503 5.5.1 nested MAIL command", "501 5.5.4 syntax", "555 5.5.4 unsupported option", "500 what"]
