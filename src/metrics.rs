@@ -108,6 +108,7 @@ declare! {
     /// for an ESP that is not configured. no_esp: none is configured any more, all sending is paused. restored: the database is one that was restored, all sending is paused.
     /// unfit_everywhere: mail waits that no ESP can carry; it is over when none of it waits any more.
     /// request_refused: an ESP says that what it was asked is not as it should be, which only its configuration or Postroad can mend.
+    /// assumed: an ESP gave no answer for a transactional mail, twice; it was taken as sent, and nobody knows whether it arrived.
     /// limits_untold: an ESP with rate = "auto" does not tell its limits, what it told last holds.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads

@@ -24,7 +24,7 @@ use crate::mail::body::SPILL_OCTETS;
 use crate::mail::from::{Whose, from_domain};
 use crate::mail::notify::{Asks, ReportTo};
 use crate::mail::{AttemptId, DeliveryId, Fault, Message, Named, Outcome, Phase, QueueState, Reply, Request};
-use crate::mail::{Rule, Step, Watch};
+use crate::mail::{Rule, Step, StreamKind, Watch};
 use crate::router::{Situation, Ties, next_step, would_leave};
 use crate::store::{NewEvent, PutOff, Settle, Settled};
 
@@ -485,11 +485,12 @@ impl Courier {
         if next_look.is_none() && elsewhere.is_empty() {
             return;
         }
-        let courier = Arc::clone(self);
+        let (courier, outlet) = (Arc::clone(self), Arc::clone(outlet));
         self.tasks.spawn(async move {
             // Stopping: the next start judges it.
             let Ok(settled) = settling.await else { return };
             let settled_of = || order.iter().map(|(id, _)| *id).zip(settled.iter().copied());
+            courier.tell_assumed(&outlet, &call, settled_of());
             let waits = settled_of().filter(|(id, _)| waits_for_another.contains(id));
             courier.wait_for_another(&call, waits);
             // What is bound may be due before its step says so.
@@ -518,6 +519,36 @@ impl Courier {
         let Some(until) = items.iter().map(|item| item.until).min() else { return };
         let esps = self.waits_for(&call.to_another(), self.clock.now());
         self.waiters().wait(Waiter { items, until, kind: call.message.kind }, &esps);
+    }
+
+    /// Says of those that ended as sent since a second answer was lost (DELIVERY rule 11) that nobody knows it; of
+    /// transactional mail it is an alert.
+    pub(super) fn tell_assumed(
+        self: &Arc<Self>,
+        outlet: &Outlet,
+        call: &Call,
+        settled: impl Iterator<Item = (DeliveryId, Settled)>,
+    ) {
+        for (id, settled) in settled {
+            if settled != Settled::Assumed {
+                continue;
+            }
+            let to = call.message.envelope.recipients.get(id.recipient as usize).map_or("", Address::wire);
+            let (esp, message) = (&outlet.name, call.message.id);
+            journal::event(
+                message,
+                Some(to),
+                "assumed",
+                &format!("{esp} lost a second answer: taken as sent"),
+            );
+            if call.message.kind == StreamKind::Transactional {
+                let words = format!(
+                    "{esp}: gave no answer for {message} to <{to}>, twice: it is taken as sent, and nobody knows whether \
+                     it arrived. Ask the ESP; postroad queue requeue {message} sends it again"
+                );
+                self.record_alerts(outlet, outlet.gate.note_assumed(&words, self.clock.now()));
+            }
+        }
     }
 
     /// Queues again, at once, those whose next step is another ESP and whose settle is committed (DELIVERY rule 1).

@@ -28,6 +28,8 @@ const PAUSE_DOUBLED_MAX: u32 = 6;
 const SENDER_CLOSED_FOR: Duration = Duration::from_secs(600);
 /// After so long without a further word against the relay's requests, one that is taken ends the alert.
 const BLAMED_FOR: Duration = Duration::from_secs(600);
+/// And so long after mail was taken as sent without its answer, an answer ends that alert.
+const ASSUMED_FOR: Duration = Duration::from_secs(600);
 /// Refused senders of either sort that are remembered of one ESP. One more is asked about each time.
 const SENDERS_MAX: usize = 1_000;
 
@@ -48,6 +50,7 @@ pub struct Gatehouse {
     systemic: Alert,
     contents: Alert,
     blamed: Alert,
+    assumed: Alert,
 }
 
 /// What else keeps mail from it.
@@ -69,6 +72,8 @@ struct Stops {
     contents: Guard,
     /// When it last said that a request is not as it should be.
     blamed_at: Option<Timestamp>,
+    /// When mail was last taken as sent since a second answer was lost.
+    assumed_at: Option<Timestamp>,
 }
 
 /// What one call met, as far as it bears on the ESP.
@@ -148,6 +153,7 @@ impl Gatehouse {
             systemic: Alert::new("esp_refuses_everybody"),
             contents: Alert::new("esp_refuses_every_message"),
             blamed: Alert::new("request_refused"),
+            assumed: Alert::new("assumed"),
         }
     }
 
@@ -237,11 +243,24 @@ impl Gatehouse {
         self.systemic.clear(format_args!("{}: opened by an operator", self.esp));
         self.contents.clear(format_args!("{}: opened by an operator", self.esp));
         self.blamed.clear(format_args!("{}: opened by an operator", self.esp));
+        self.assumed.clear(format_args!("{}: opened by an operator", self.esp));
+    }
+
+    /// Mail was taken as sent since a second answer was lost, in words; an alert where that is news.
+    pub fn note_assumed(&self, words: &str, now: Timestamp) -> Vec<(&'static str, String)> {
+        let mut stops = self.stops();
+        stops.assumed_at = Some(now);
+        self.any_stop.store(stops.any(), Ordering::Release);
+        let news = self.assumed.raise(words).then(|| ("assumed", words.to_owned()));
+        news.into_iter().collect()
     }
 
     /// What is wrong with it and keeps no mail from it: kind and words.
     pub fn alerts(&self) -> Vec<(&'static str, String)> {
-        [&self.contents, &self.systemic, &self.blamed].into_iter().filter_map(Alert::standing).collect()
+        [&self.contents, &self.systemic, &self.blamed, &self.assumed]
+            .into_iter()
+            .filter_map(Alert::standing)
+            .collect()
     }
 
     /// Seconds that an answer takes of late.
@@ -430,6 +449,9 @@ impl Gatehouse {
             if stops.blamed_at.take_if(|at| now.since(*at) >= BLAMED_FOR).is_some() {
                 self.blamed.clear(format_args!("{}: takes the relay's requests again", self.esp));
             }
+            if stops.assumed_at.take_if(|at| now.since(*at) >= ASSUMED_FOR).is_some() {
+                self.assumed.clear(format_args!("{}: answers again", self.esp));
+            }
         }
         if met.blames_request {
             stops.blamed_at = Some(now);
@@ -523,6 +545,7 @@ impl Stops {
             || !self.guard.is_clear()
             || !self.contents.is_clear()
             || self.blamed_at.is_some()
+            || self.assumed_at.is_some()
     }
 
     /// Drops what is over.

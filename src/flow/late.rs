@@ -13,7 +13,7 @@ use super::call::{Call, Times, Unanswered, looked_at, phase_of};
 use super::courier::Courier;
 use super::outlet::Outlet;
 use crate::clock::Timestamp;
-use crate::mail::{Outcome, Phase, Reply, Request, Step, Watch};
+use crate::mail::{DeliveryId, Outcome, Phase, Reply, Request, Step, Watch};
 
 /// In so long after the hand-over a hang is seen, see [`super::gatehouse`].
 const HANG_SEEN_AFTER: Duration = Duration::from_secs(4);
@@ -109,12 +109,12 @@ impl Courier {
         let took = Some(answered.since(started));
         let systemic = self.learn(outlet, call, &outcomes, false, watch, took);
         let settles = self.judge(outlet, call, outcomes.into_iter().zip(phases), &systemic, times).settles;
+        let order: Vec<DeliveryId> = settles.iter().map(|s| s.delivery).collect();
         let next_look = settles.iter().filter_map(|s| looked_at(s.step)).min();
         let goes_on = settles.iter().any(|s| s.step == Step::Elsewhere);
-        if self.store.settle(settles).await.is_err() {
-            // Stopping: the next start judges it.
-            return open;
-        }
+        // Stopping: the next start judges it.
+        let Ok(settled) = self.store.settle(settles).await else { return open };
+        self.tell_assumed(outlet, call, order.into_iter().zip(settled));
         if let Some(at) = next_look {
             self.look_at(at);
         }

@@ -62,7 +62,8 @@ pub struct Esp {
 /// Something that is wrong with an ESP and does not keep mail from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct EspAlert {
-    /// As in `postroad_alerts_total`: `esp_refuses_every_message`, `esp_refuses_everybody` or `request_refused`.
+    /// As in `postroad_alerts_total`: `esp_refuses_every_message`, `esp_refuses_everybody`, `request_refused`
+    /// or `assumed`.
     pub kind: String,
     /// In words.
     pub detail: String,

@@ -269,6 +269,7 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
     if moved && after.delivery.reason == Some(Reason::Assumed) {
         let detail = format!("{} gave no answer, as in an attempt before: taken as sent", settle.esp);
         tx.delivery_event(settle.delivery, "assumed", Some(settle.attempt), Some(&settle.esp), &detail)?;
+        return Ok(Settled::Assumed);
     }
     Ok(if moved { Settled::Moved(after.delivery.state) } else { Settled::RowOnly })
 }

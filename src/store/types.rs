@@ -205,6 +205,8 @@ pub struct Settle {
 pub enum Settled {
     /// The queue moved to this state.
     Moved(QueueState),
+    /// It is done, taken as sent: a second answer was lost (DELIVERY rule 11).
+    Assumed,
     /// The queue stood elsewhere; the attempt's row took the answer.
     RowOnly,
 }

@@ -62,6 +62,33 @@ fn a_second_open_end_is_taken_as_sent() {
 }
 
 #[test]
+fn what_is_taken_as_sent_is_told_also_where_another_esp_is_well() {
+    let (a, b) = (Upstream::start(), Upstream::start());
+    a.fail_always(Point::Dot, Fault::Close);
+    let relay = Relay::setup().upstream(&a, "").upstream(&b, "").tables(FAST).start();
+    let submit = |n: usize| relay.submit("a@example.org", &["ok@example.com"], &plain(&format!("mail {n}")));
+    let ids = [submit(0), submit(1)];
+    wait_until("both are taken as sent", Duration::from_secs(30), || {
+        ids.iter().all(|id| life(&relay, id)["deliveries"][0]["reason"] == "assumed")
+    });
+    let told = |word: &str| {
+        let log = relay.log();
+        let of = |l: &&str| l.contains("\"assumed\"") && l.contains(word);
+        log.lines().filter(of).map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait_until("each is told", Duration::from_secs(5), || {
+        ids.iter().all(|id| told("taken as sent").iter().any(|line| line.contains(id)))
+    });
+    let alerts: Vec<String> = told("\"error\"").into_iter().collect();
+    assert_eq!(alerts.len(), 1, "one trouble is told once: {alerts:?}");
+    assert!(alerts[0].contains("up1") && alerts[0].contains("queue requeue"), "{alerts:?}");
+    assert_eq!(relay.metric("postroad_alerts_total{kind=\"assumed\"}"), 1.0);
+    let shown = relay.cli(&["esp", "list", "--json"]).must(0).out;
+    assert!(shown.contains("\"assumed\""), "{shown}");
+    assert_eq!(b.count(), 0);
+}
+
+#[test]
 fn a_line_that_dies_in_the_body_was_not_handed_over() {
     let upstream = Upstream::start();
     upstream.fail(Point::Body(200_000), Fault::Reset, 1);

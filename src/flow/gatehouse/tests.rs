@@ -360,6 +360,22 @@ async fn the_fifth_message_in_a_row_refused_for_its_content_is_told_and_still_bo
 }
 
 #[tokio::test]
+async fn mail_that_was_taken_as_sent_is_told_once_until_answers_have_come_for_a_while() {
+    let house = Gatehouse::new("a", 1, T0);
+    let at = |seconds| T0.plus(Duration::from_secs(seconds));
+    assert_eq!(house.note_assumed("a: no answer", T0), [("assumed", "a: no answer".to_owned())]);
+    assert_eq!(house.note_assumed("a: no answer again", at(60)), []);
+    assert_eq!(house.hindrance(Whose::default(), at(60)), None, "it keeps no mail from it");
+    house.returns(&met(&[accepted()]), Duration::ZERO, at(659), true);
+    assert!(matches!(&house.alerts()[..], [("assumed", _)]));
+    house.returns(&met(&[accepted()]), Duration::ZERO, at(660), true);
+    assert!(house.alerts().is_empty());
+    assert_eq!(house.note_assumed("a: no answer", at(700)).len(), 1, "it is told anew");
+    house.reopen(at(701));
+    assert!(house.alerts().is_empty());
+}
+
+#[tokio::test]
 async fn a_gate_that_is_shut_again_and_again_is_one_trouble_and_told_as_one() {
     let house = Gatehouse::new("a", 1, T0);
     let at = |seconds| T0.plus(Duration::from_secs(seconds));

@@ -221,6 +221,7 @@ impl World {
         let told = m.answer(b.attempt, outcome.word());
         m.delivery.open = m.open_now();
         let expected = match told && m.delivery.settle(b.attempt, step, now, HOLD) {
+            true if m.delivery.reason == Some(Reason::Assumed) => Settled::Assumed,
             true => Settled::Moved(m.delivery.state),
             false => Settled::RowOnly,
         };
