@@ -20,6 +20,7 @@ use crate::flow::courier::{self, Courier};
 use crate::flow::feedback::{Feedback, Hook};
 use crate::flow::intake::{self, Intake};
 use crate::flow::setup::{self, Carrier};
+use crate::flow::webhooks::{self, Webhooks};
 use crate::flow::{bounce, keeper, outlet, prepare};
 use crate::http;
 use crate::journal;
@@ -128,6 +129,14 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
         post: Arc::new(http::LivePost(Arc::clone(&intake))),
         admin_token: admin_token(&config)?,
         hooks: Arc::clone(&feedback) as Arc<dyn http::Hooks>,
+        webhooks: Arc::new(Webhooks {
+            courier: Arc::clone(&courier),
+            store: store.clone(),
+            clock: Arc::clone(&clock),
+            intake: Arc::clone(&intake),
+            heard: feedback.heard(),
+            settings: webhook_settings(&config),
+        }),
     }));
     let doorways: Vec<_> = listeners.iter().map(|l| l.doorway(Arc::clone(&intake))).collect();
     let live = http::Live { store: store.clone(), courier: Some(Arc::clone(&courier)) };
@@ -145,6 +154,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let parts = reload::Parts {
         source,
         store: store.clone(),
+        clock: Arc::clone(&clock),
         courier: Arc::clone(&courier),
         budget: Arc::clone(&budget),
         intake,
@@ -320,6 +330,16 @@ fn hooks(config: &Config) -> Vec<Hook> {
         Some(Hook::new(&esp.name, esp.webhook.clone()?, ca_file))
     };
     config.esps.iter().filter_map(hook).collect()
+}
+
+/// What is known of the webhooks that the ESPs are to have.
+fn webhook_settings(config: &Config) -> webhooks::Settings {
+    let hook = |esp: &EspSettings| Some((esp.name.clone(), esp.webhook.clone()?));
+    webhooks::Settings {
+        public_url: config.http.public_url.clone(),
+        hooks: config.esps.iter().filter_map(hook).collect(),
+        own: config.server.dsn_from.clone(),
+    }
 }
 
 /// Every door's name in metrics.

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::reach::{self, Client};
 use super::text::{Table, cut, json_line, relative, seconds, shown};
-use super::{Common, Failure};
+use super::{Common, Failure, webhook};
 use crate::clock::{Clock, System, Timestamp};
-use crate::http::esp_shape::{Esp, Esps, Tried};
+use crate::http::esp_shape::{Esp, Esps, Step, Tried};
 use crate::http::esps::{read_for, read_reason};
 use crate::http::letters::Mail;
 use crate::http::send::Sent;
@@ -53,6 +53,20 @@ pub(super) enum EspCommand {
         #[arg(long, value_name = "ADDRESS", env = "POSTROAD_FROM", requires = "send")]
         from: Option<String>,
     },
+    /// What one needs to tell what becomes of mail: its webhook's URL, events and keys, and how they stand there
+    #[command(
+        after_help = "Without --apply the provider is only asked how it stands. With it what its API allows is done: a webhook \
+            to this URL is made or completed, others are left alone, nothing is taken away; a second time nothing changes. \
+            What the relay has no way to do is printed as commands. The URL is [http] public_url with /webhooks/NAME.\n\n\
+            Example: postroad esp setup postmark --apply"
+    )]
+    Setup {
+        /// The ESP, as [[esp]] names it
+        name: String,
+        /// Do it
+        #[arg(long)]
+        apply: bool,
+    },
     /// Let one have mail again; also opens a gate that faults have shut
     #[command(after_help = "Example: postroad esp resume ses-main")]
     Resume {
@@ -74,6 +88,7 @@ pub(super) async fn run(common: &Common, command: EspCommand, out: &mut impl Wri
             suspend(common, &name, &reason, time.as_deref(), out).await
         }
         EspCommand::Test { name, send, from } => test(common, &name, send.map(|to| (to, from)), out).await,
+        EspCommand::Setup { name, apply } => webhook::set_up(common, &name, apply, out).await,
         EspCommand::Resume { name } => resume(common, &name, out).await,
     }
 }
@@ -224,17 +239,12 @@ async fn test(
 
 /// Each step with its time, then what comes of them; where a mail follows, what becomes of that says whether it is ready.
 fn tell_steps(tried: &Tried, sends: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let mut table = Table::new(&["STEP", "TOOK", "SAID"]);
-    for step in &tried.steps {
-        let failed = if step.ok { "" } else { "failed: " };
-        table.row([step.step.clone(), took(step.took_seconds), format!("{failed}{}", step.said)]);
-    }
     let name = shown(&tried.esp);
     match (tried.steps.is_empty(), &tried.said) {
         (true, None) => {
             return Ok(writeln!(out, "{name}: keeps mail on this machine, there is nowhere to go")?);
         }
-        (false, _) => table.write(out)?,
+        (false, _) => tell_each(&tried.steps, out)?,
         (true, Some(_)) => {}
     }
     match &tried.said {
@@ -244,6 +254,16 @@ fn tell_steps(tried: &Tried, sends: bool, out: &mut impl Write) -> Result<(), Fa
         }
         Some(said) => Ok(writeln!(out, "{name}: {}", shown(said))?),
     }
+}
+
+/// A line for each step.
+pub(super) fn tell_each(steps: &[Step], out: &mut impl Write) -> Result<(), Failure> {
+    let mut table = Table::new(&["STEP", "TOOK", "SAID"]);
+    for step in steps {
+        let failed = if step.ok { "" } else { "failed: " };
+        table.row([step.step.clone(), took(step.took_seconds), format!("{failed}{}", step.said)]);
+    }
+    Ok(table.write(out)?)
 }
 
 fn took(time_seconds: f64) -> String {
@@ -304,10 +324,15 @@ async fn act<T: DeserializeOwned>(
     verb: &str,
     body: &Value,
 ) -> Result<T, Failure> {
+    client.post(&path_of(name, verb)?, body).await
+}
+
+/// Where something is done to one.
+pub(super) fn path_of(name: &str, verb: &str) -> Result<String, Failure> {
     // What no name has would make another path of it.
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         let advice = "postroad esp list names them";
         return Err(Failure::NotFound(format!("there is no ESP named {name:?}; {advice}")));
     }
-    client.post(&format!("/v1/esps/{name}/{verb}"), body).await
+    Ok(format!("/v1/esps/{name}/{verb}"))
 }

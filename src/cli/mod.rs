@@ -33,6 +33,7 @@ mod suppress;
 mod text;
 mod token;
 mod trust;
+mod webhook;
 
 pub use offline::open_offline;
 
@@ -139,6 +140,9 @@ enum Command {
     /// The providers: how each stands, and which gets no mail
     #[command(subcommand, after_help = "Example: postroad esp list")]
     Esp(esp::EspCommand),
+    /// The providers' webhooks, by which they tell what became of mail
+    #[command(subcommand, after_help = "Example: postroad webhook test postmark")]
+    Webhook(webhook::WebhookCommand),
     /// Stop all sending; mail is taken and waits, also over a restart
     #[command(after_help = "Example: postroad pause --reason \"moving the database\"")]
     Pause {
@@ -335,6 +339,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Events { unmatched, limit } => brief(events::list(&common, unmatched, limit, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
+        Command::Webhook(command) => brief(webhook::run(&common, command, out)),
         Command::Send(letter) => brief(send::send(&common, letter, out)),
         Command::Suppress(command) => brief(suppress::run(&common, command, out)),
         Command::Token(command) => brief(token::run(&common, command, out)),

@@ -235,6 +235,17 @@ impl Client {
         self.read(self.send(request).await?).await
     }
 
+    /// The same of what may take so long.
+    pub(super) async fn post_within<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        within: Duration,
+    ) -> Result<T, Failure> {
+        let request = self.http.request(Method::POST, format!("{}{path}", self.base)).json(body);
+        self.read(self.send_within(request, within).await?).await
+    }
+
     /// Deletes; the answer has no content.
     pub(super) async fn delete(&self, path: &str) -> Result<(), Failure> {
         self.send(self.http.request(Method::DELETE, format!("{}{path}", self.base))).await.map(|_| ())
@@ -284,11 +295,19 @@ impl Client {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
+        self.send_within(request, ANSWER_MAX).await
+    }
+
+    async fn send_within(
+        &self,
+        request: reqwest::RequestBuilder,
+        within: Duration,
+    ) -> Result<reqwest::Response, Failure> {
         let answer = request.bearer_auth(self.token.expose()).send();
-        let response = match tokio::time::timeout(ANSWER_MAX, answer).await {
+        let response = match tokio::time::timeout(within, answer).await {
             Ok(response) => response.map_err(|e| self.silent(&e))?,
             Err(_) => {
-                let said = format!("no answer from {} within {} s", self.base, ANSWER_MAX.as_secs());
+                let said = format!("no answer from {} within {} s", self.base, within.as_secs());
                 return Err(Failure::NoRelay(said));
             }
         };
@@ -415,6 +434,7 @@ mod tests {
         let http = HttpSettings {
             address: ([127, 0, 0, 1], 0).into(),
             public_address: None,
+            public_url: None,
             admin_token: None,
             certificate: None,
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
-use super::{clients, kinds};
+use super::{clients, kinds, vendors};
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{EspKind, EspSettings};
 use crate::http::settings::HttpSettings;
@@ -77,6 +77,7 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
     if public_address.is_some_and(|public| public.port() != 0 && clients::meet(public, address)) {
         t.problem("public_address", "is where address listens already; give one of the two another port");
     }
+    let public_url = t.optional("public_url", kinds::parsed(public_url));
     let admin_token = t.optional("admin_token", kinds::secret);
     if !address.ip().is_loopback() && !t.is_set("admin_token") {
         t.problem(
@@ -100,7 +101,13 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
     }
     let certificate = certificate(&mut t);
     t.finish(&[]);
-    HttpSettings { address, public_address, admin_token, certificate }
+    HttpSettings { address, public_address, public_url, admin_token, certificate }
+}
+
+/// `https://host`, or `http://` on loopback: what goes there proves itself by a password, or tells of people.
+fn public_url(text: &str) -> Result<String, String> {
+    let (url, secure) = vendors::plain_url(text, "https://mail.example.com")?;
+    if secure { Ok(url) } else { Err("is http, which others can read on its way; write https://".into()) }
 }
 
 /// `tls_cert` and `tls_key`; both or neither.

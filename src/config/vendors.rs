@@ -114,9 +114,16 @@ fn access(t: &mut TableReader<'_, '_>, lines: LineSettings) -> Access {
 
 /// `https://host`, or `http://` on loopback.
 pub(super) fn endpoint(text: &str) -> Result<String, String> {
-    let bad = "is not a URL such as https://api.example.net or http://127.0.0.1:8100";
-    let url = Url::parse(text).map_err(|_| bad.to_owned())?;
-    let host = url.host_str().ok_or(bad)?;
+    let (url, secure) = plain_url(text, "https://api.example.net or http://127.0.0.1:8100")?;
+    if secure { Ok(url) } else { Err("would send the key over an unverified line; write https://".into()) }
+}
+
+/// A URL of host and path alone, without a `/` at its end; and whether nobody reads on the way there: https, or http on
+/// loopback.
+pub(super) fn plain_url(text: &str, example: &str) -> Result<(String, bool), String> {
+    let bad = || format!("is not a URL such as {example}");
+    let url = Url::parse(text).map_err(|_| bad())?;
+    let host = url.host_str().ok_or_else(bad)?;
     if !url.username().is_empty()
         || url.password().is_some()
         || url.query().is_some()
@@ -124,13 +131,12 @@ pub(super) fn endpoint(text: &str) -> Result<String, String> {
     {
         return Err("has more than scheme, host, port and path; keys have fields of their own".into());
     }
-    match url.scheme() {
-        "https" => {}
-        "http" if is_loopback(host) => {}
-        "http" => return Err("would send the key over an unverified line; write https://".into()),
-        _ => return Err(bad.into()),
-    }
-    Ok(text.trim_end_matches('/').to_owned())
+    let secure = match url.scheme() {
+        "https" => true,
+        "http" => is_loopback(host),
+        _ => return Err(bad()),
+    };
+    Ok((text.trim_end_matches('/').to_owned(), secure))
 }
 
 /// `smtp://host:port`: plain on loopback, STARTTLS elsewhere; `smtps://host:port`: TLS from the first octet.

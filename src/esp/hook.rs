@@ -13,12 +13,20 @@ use serde_json::{Map, Value};
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
 use crate::mail::effect::status_code;
-use crate::mail::{Bounce, Event};
+use crate::mail::{Bounce, Event, What};
 
 /// The ESP's words in one event, in octets: more is cut.
 const SAID_OCTETS_MAX: usize = 1_000;
 /// An event as it came, in octets: more is cut, and is no JSON then.
 const RAW_OCTETS_MAX: usize = 16 * 1024;
+
+/// What the words of an ESP's own test event begin with. It tells of no mail, and so of no address.
+pub(super) const TEST_EVENT: &str = "test event of the ESP's own: ";
+
+/// Whether an ESP made it up, to try its webhook.
+pub fn is_test(event: &Event) -> bool {
+    event.what == What::Other && event.said.starts_with(TEST_EVENT)
+}
 
 /// One POST to a webhook's URL, as it came.
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,7 @@ pub mod sandbox;
 pub mod sendgrid;
 pub mod ses;
 pub mod settings;
+pub mod setup;
 pub mod smtp;
 mod stopped;
 #[cfg(test)]
@@ -23,7 +24,9 @@ mod words;
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 
+use self::setup::{Api, Arranged, Trial, Wanted};
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::quota::Told;
@@ -137,6 +140,32 @@ pub trait Esp: Send + Sync + Debug {
     /// Whether it tells later, by a webhook, what became of a message.
     fn tells_events(&self) -> bool {
         false
+    }
+
+    /// Looks whether its webhook is as it should be and, where `apply` says so, makes it so; nothing of others is touched,
+    /// and nothing is taken away. `None`: it has none.
+    fn set_up<'a>(
+        &'a self,
+        _wanted: Wanted<'a>,
+        _apply: bool,
+        _api: &'a dyn Api,
+    ) -> Option<BoxFuture<'a, Arranged>> {
+        None
+    }
+
+    /// How it is brought to send an event to its webhook; `chance`: what makes this trial another than all before.
+    /// `None`: it has no webhook.
+    fn trial(&self, _wanted: Wanted<'_>, _chance: &str, _now: Timestamp) -> Option<Trial> {
+        None
+    }
+
+    /// Asks it for a [`Trial::Asked`]; what it said.
+    fn ask_for_trial<'a>(
+        &'a self,
+        _wanted: Wanted<'a>,
+        _api: &'a dyn Api,
+    ) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(std::future::ready(Err("it sends no test when it is asked".to_owned())))
     }
 
     /// Its words, where it takes no further connection beside those that stand: no answer about the parcel.

@@ -109,6 +109,12 @@ pub enum DeskError {
         /// Those that there are.
         known: String,
     },
+    /// It is not known where the ESPs reach the relay.
+    #[error(
+        "[http] public_url is not set: write the URL at which the ESPs reach this relay, such as \
+         \"https://mail.example.com\", and reload"
+    )]
+    NoPublicUrl,
     /// The database did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -272,7 +278,7 @@ impl Courier {
         groups.into_iter().map(outlook).collect()
     }
 
-    fn named(&self, esp: &str) -> Result<Carrier, DeskError> {
+    pub(super) fn named(&self, esp: &str) -> Result<Carrier, DeskError> {
         let setup = self.setup();
         setup
             .carrier(esp)

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::courier::Courier;
+use super::heard::Heard;
 use crate::clock::{Clock, Timestamp};
-use crate::esp::hook::{Heard, Post, Refused, Unproven};
+use crate::esp::hook::{self, Post, Refused, Unproven};
 use crate::esp::webhook::{ProvenBy, WebhookSettings};
 use crate::journal;
 use crate::mail::effect::SoftRule;
@@ -40,7 +41,7 @@ impl Hook {
         Hook { esp: esp.to_owned(), settings, certificates }
     }
 
-    async fn hear(&self, post: Post<'_>) -> Result<Heard, Unheard> {
+    async fn hear(&self, post: Post<'_>) -> Result<hook::Heard, Unheard> {
         let key = match (self.settings.certificate_url(post)?, &self.certificates) {
             (Some(url), Some(certificates)) => {
                 let key = certificates.key(&url, post.at).await;
@@ -119,6 +120,7 @@ pub struct Feedback {
     rule: SoftRule,
     hooks: Vec<Arc<Hook>>,
     told: Mutex<HashMap<(String, &'static str), Timestamp>>,
+    heard: Arc<Heard>,
 }
 
 impl Feedback {
@@ -131,7 +133,7 @@ impl Feedback {
         hooks: Vec<Hook>,
     ) -> Self {
         let hooks = hooks.into_iter().map(Arc::new).collect();
-        Feedback { store, clock, courier, rule, hooks, told: Mutex::default() }
+        Feedback { store, clock, courier, rule, hooks, told: Mutex::default(), heard: Arc::default() }
     }
 
     /// After a reload: what an ESP still has to tell that is configured no more is heard as before.
@@ -142,7 +144,20 @@ impl Feedback {
         hooks.extend(gone);
         let (store, clock, courier) =
             (self.store.clone(), Arc::clone(&self.clock), Arc::clone(&self.courier));
-        Feedback { store, clock, courier, rule, hooks, told: Mutex::default() }
+        Feedback {
+            store,
+            clock,
+            courier,
+            rule,
+            hooks,
+            told: Mutex::default(),
+            heard: Arc::clone(&self.heard),
+        }
+    }
+
+    /// What came of late.
+    pub fn heard(&self) -> Arc<Heard> {
+        Arc::clone(&self.heard)
     }
 
     /// The ESP that a POST without a name is for, where only one can be meant.
@@ -167,10 +182,10 @@ impl Feedback {
         };
         let post = Post { fields, body, at: self.clock.now() };
         match hook.hear(post).await {
-            Ok(Heard::Events(events)) if events.len() > EVENTS_MAX => Err(NotHeard::TooMany),
-            Ok(Heard::Events(events)) => self.take(&hook, events).await,
-            Ok(Heard::Confirm { topic, url }) => confirm(&hook, &topic, &url).await,
-            Ok(Heard::Ended { topic }) => {
+            Ok(hook::Heard::Events(events)) if events.len() > EVENTS_MAX => Err(NotHeard::TooMany),
+            Ok(hook::Heard::Events(events)) => self.take(&hook, events).await,
+            Ok(hook::Heard::Confirm { topic, url }) => confirm(&hook, &topic, &url).await,
+            Ok(hook::Heard::Ended { topic }) => {
                 let words = format!(
                     "{topic} sends its events here no more; subscribe it again, or bounces and complaints go unheard"
                 );
@@ -200,8 +215,12 @@ impl Feedback {
 
     async fn take(&self, hook: &Hook, events: Vec<Event>) -> Result<Counted, NotHeard> {
         let told: Vec<_> = events.iter().map(|event| (event.what, notable(event))).collect();
+        let tests = events.iter().any(hook::is_test);
         let events = events.into_iter().map(|event| ToldEvent { esp: hook.esp.clone(), event }).collect();
         let taken = self.store.take_told(self.rule, events).await.map_err(NotHeard::Store)?;
+        if tests {
+            self.heard.test(&hook.esp);
+        }
         let mut counted = Counted::default();
         let mut settled = false;
         for (taken, (what, notable)) in taken.iter().zip(told) {
@@ -235,6 +254,7 @@ impl Feedback {
     /// Counted always, told to the log now and then: a stranger could fill it.
     fn rejected(&self, esp: &str, reason: &'static str, words: &str) {
         ::metrics::counter!(WEBHOOK_REJECTED, "esp" => esp.to_owned(), "reason" => reason).increment(1);
+        self.heard.refused(esp, reason, words);
         let now = self.clock.now();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let last = told.insert((esp.to_owned(), reason), now);

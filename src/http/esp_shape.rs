@@ -108,7 +108,7 @@ pub struct Tried {
 #[schema(as = EspStep)]
 pub struct Step {
     /// By SMTP `resolve`, `connect`, `tls`, `banner`, `ehlo`, `starttls`, `token` or `auth`; by an API `connect`, `answer` or
-    /// `key`.
+    /// `key`; by the trial of a webhook `public_url`, `trial` or `event`.
     pub step: String,
     /// It was done.
     pub ok: bool,

@@ -25,7 +25,7 @@ pub const REASON_CHARACTERS_MAX: usize = 300;
 /// The longest `for`; who wants more leaves it out.
 const SUSPENDED_DAYS_MAX: u64 = 365;
 
-type Name = Result<Path<String>, PathRejection>;
+pub(super) type Name = Result<Path<String>, PathRejection>;
 
 /// each ESP: its gate, why, what is left of its limits
 #[utoipa::path(
@@ -165,7 +165,7 @@ pub(super) async fn resolve(
     Ok(Json(resolved.into()))
 }
 
-fn read_name(name: Name) -> Result<String, Problem> {
+pub(super) fn read_name(name: Name) -> Result<String, Problem> {
     let bad = |e: PathRejection| Problem::new(StatusCode::BAD_REQUEST, "bad_path", e.body_text());
     name.map(|Path(name)| name).map_err(bad)
 }
@@ -302,6 +302,12 @@ impl From<DeskError> for Problem {
         match error {
             DeskError::NoSuchEsp { .. } | DeskError::NoSuchStream { .. } => {
                 Problem::new(StatusCode::NOT_FOUND, "not_found", error.to_string())
+            }
+            DeskError::NoPublicUrl => {
+                let mut problem =
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "configuration", error.to_string());
+                problem.error.fields = vec![FieldProblem::new("http.public_url", "is not set")];
+                problem
             }
             DeskError::Store(error) => error.into(),
         }

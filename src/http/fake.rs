@@ -12,12 +12,14 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::reload::{Change, NotReloaded, Reloaded};
-use super::{Desk, Door, FieldProblem, HookPost, Hooks, Post, Queue, Relay, Reload, Tokens, Told};
+use super::{Desk, Door, FieldProblem, HookPost, Hooks, Post, Queue, Relay, Reload, Tokens, Told, Webhooks};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
+use crate::esp::setup::{Arranged, ByHand, State, Thing};
 use crate::flow::Standing;
 use crate::flow::desk::{DeskError, EspStatus, Outlook, Resolved, Tried};
 use crate::flow::feedback::{Counted, NotHeard};
+use crate::flow::webhooks::{Followed, SetUp, Tested};
 use crate::mail::delivery::Mark;
 use crate::mail::from::Whose;
 use crate::mail::{
@@ -583,6 +585,41 @@ impl Hooks for Fake {
     }
 }
 
+/// The webhook of `a` lacks its key, `b` has none; a trial of `a` comes as far as its first step.
+impl Webhooks for Fake {
+    fn set_up<'a>(&'a self, esp: &'a str, apply: bool) -> BoxFuture<'a, Result<SetUp, DeskError>> {
+        let thing = Thing { what: "webhook".into(), state: State::There, said: "as it should be".into() };
+        let by_hand = ByHand { what: "more".into(), commands: vec!["aws sns".into()] };
+        let arranged =
+            Arranged { things: vec![thing], keys: vec![("key", "\"k\"".into())], by_hand: vec![by_hand] };
+        let url = |status: EspStatus| match status.name.as_str() {
+            "a" => SetUp { url: Some("https://x.example/webhooks/a".into()), ok: apply, arranged },
+            _ => SetUp { url: None, ok: true, arranged: Arranged::default() },
+        };
+        std::future::ready(self.status(esp).map(url)).boxed()
+    }
+
+    fn test<'a>(
+        &'a self,
+        esp: &'a str,
+        from: Option<Address>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Tested, DeskError>> {
+        let told = format!("{within:?} {}", from.map_or("-".into(), |from| from.wire().to_owned()));
+        let step = Followed { name: "public_url", ok: false, told, took: Duration::from_millis(3) };
+        let tested = |_| Tested {
+            steps: vec![step],
+            met: Err("nothing came".into()),
+            took: Duration::from_millis(12),
+        };
+        let known = match esp {
+            "b" => Err(DeskError::NoPublicUrl),
+            esp => self.status(esp),
+        };
+        std::future::ready(known.map(tested)).boxed()
+    }
+}
+
 /// An `Out` state, for tests of words.
 pub fn out(n: i64) -> QueueState {
     QueueState::Out { owner: Owner::from_number(1), attempt: attempt(n) }
@@ -597,6 +634,7 @@ pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
             post: Arc::clone(&queue) as Arc<dyn Post>,
             admin_token: Secret::new(TOKEN),
             hooks: Arc::clone(&queue) as Arc<dyn Hooks>,
+            webhooks: Arc::clone(&queue) as Arc<dyn Webhooks>,
         })),
         reload: Arc::clone(&queue) as Arc<dyn Reload>,
         tokens: Arc::clone(&queue) as Arc<dyn Tokens>,

@@ -61,6 +61,7 @@ pub mod suppressions;
 pub mod tokens;
 pub mod verifier;
 mod visitors;
+pub mod webhooks;
 
 #[cfg(test)]
 pub(crate) mod fake;
@@ -78,6 +79,7 @@ pub use send::Post;
 pub use serve::{SidePort, What, serve};
 pub use settings::HttpSettings;
 pub use tokens::Tokens;
+pub use webhooks::Webhooks;
 
 /// The body of a request.
 pub const BODY_OCTETS_MAX: usize = 1024 * 1024;
@@ -217,6 +219,8 @@ pub struct Told {
     pub admin_token: Secret,
     /// Who hears what ESPs tell.
     pub hooks: Arc<dyn Hooks>,
+    /// Who sets that up.
+    pub webhooks: Arc<dyn Webhooks>,
 }
 
 impl std::fmt::Debug for Told {
@@ -263,6 +267,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::resume))
         .routes(routes!(esps::resolve))
         .routes(routes!(esps::test))
+        .routes(routes!(webhooks::set_up))
+        .routes(routes!(webhooks::test))
         .routes(routes!(esps::pause))
         .routes(routes!(esps::unpause))
         .routes(routes!(send::send))

@@ -12,6 +12,8 @@ pub struct HttpSettings {
     pub address: SocketAddr,
     /// Where webhooks alone are taken, for whoever may reach it; `None`: nowhere else.
     pub public_address: Option<SocketAddr>,
+    /// Where others reach it: a URL without a slash at its end.
+    pub public_url: Option<String>,
     /// The bearer token; `None` (on loopback only): one is made in the data directory.
     pub admin_token: Option<Secret>,
     /// `tls_cert` and `tls_key`: then it speaks HTTPS alone.

@@ -129,7 +129,7 @@ async fn every_route_that_is_named_exists_and_the_others_are_told_so() {
         let (query, body) = match path.rsplit('/').next() {
             Some("resolve") => ("?from=<>&to=a@b.example", ""),
             Some("suspend") => ("", r#"{"reason":"invoice"}"#),
-            Some("resume" | "unpause" | "test" | "reload") => ("", "{}"),
+            Some("resume" | "unpause" | "test" | "reload" | "setup" | "webhook-test") => ("", "{}"),
             Some("pause") if path == "/v1/pause" => ("", r#"{"reason":"moving"}"#),
             Some("send") => ("", r#"{"from":"a@b.example","to":["c@d.example"]}"#),
             Some("tokens") => ("", r#"{"scopes":["read"]}"#),

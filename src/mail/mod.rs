@@ -5,6 +5,7 @@ pub mod body;
 pub mod delivery;
 pub mod effect;
 pub mod envelope;
+pub mod errand;
 pub mod event;
 pub mod exchange;
 pub mod from;
@@ -34,6 +35,7 @@ pub mod watch;
 pub use body::{Body, BodyFacts, Budget, Permit};
 pub use delivery::{Known, QueueState, Reason, Step};
 pub use envelope::{BodyKind, Envelope, ReversePath};
+pub use errand::{Errand, HttpErrand, SesDestination, SesErrand, Verb};
 pub use event::{Bounce, Event, Listed, What};
 pub use exchange::{
     Abort, Answer, HttpReply, HttpRequest, Phase, Reply, Request, SesRequest, SmtpReply, SmtpRequest,

@@ -13,6 +13,7 @@ use crate::esp::{ApiDoor, Esp};
 use crate::mail::{Grant, ReversePath};
 use crate::wire::http::{Key, Probe};
 use crate::wire::smtp::Tokens;
+use crate::wire::ways::SmtpAlone;
 use crate::wire::{self, Chunks, HttpWire, SandboxWire, SesWire, SmtpWire, Ways, Wire};
 
 /// What all doors have in common.
@@ -83,7 +84,7 @@ impl House<'_> {
     fn ways(&self, transport: Transport, api: Arc<dyn Wire>, smtp: Option<SmtpEspSettings>) -> Arc<dyn Wire> {
         match (transport, smtp) {
             (Transport::Api, _) | (_, None) => api,
-            (Transport::Smtp, Some(smtp)) => self.by_smtp(&smtp),
+            (Transport::Smtp, Some(smtp)) => Arc::new(SmtpAlone { smtp: self.by_smtp(&smtp), api }),
             (Transport::Auto, Some(smtp)) => Arc::new(Ways { api, smtp: self.by_smtp(&smtp) }),
         }
     }

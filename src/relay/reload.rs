@@ -13,13 +13,16 @@ use super::changes::{self, Changes};
 use super::files;
 use super::{
     Lines, content_rules, doors_at, esps_named, listener_names, report_settings, setup, shared, tell_of_esps,
+    webhook_settings,
 };
+use crate::clock::Clock;
 use crate::config::{Config, Loaded, Place, Problem, Problems};
 use crate::flow::Setup;
 use crate::flow::bounce;
 use crate::flow::courier::Courier;
 use crate::flow::feedback::Feedback;
 use crate::flow::intake::Intake;
+use crate::flow::webhooks::Webhooks;
 use crate::http;
 use crate::http::reload::{Change, NotReloaded, Reloaded};
 use crate::journal;
@@ -37,6 +40,7 @@ pub type Source = Arc<dyn Fn() -> Result<Loaded, Problems> + Send + Sync>;
 pub(super) struct Parts {
     pub source: Source,
     pub store: Store,
+    pub clock: Arc<dyn Clock>,
     pub courier: Arc<Courier>,
     pub budget: Arc<Budget>,
     pub intake: Arc<Intake>,
@@ -170,13 +174,27 @@ impl Reloader {
         let names = listener_names(&config);
         let feedback = Arc::new(present.feedback.renewed(config.soft, super::hooks(&config)));
         let hooks = Arc::clone(&feedback) as Arc<dyn http::Hooks>;
-        let told = |post| http::Told { doors: doors_at(&config, &parts.addresses), post, admin_token, hooks };
+        let heard = feedback.heard();
+        let told = |intake: Arc<Intake>| http::Told {
+            doors: doors_at(&config, &parts.addresses),
+            post: Arc::new(http::LivePost(Arc::clone(&intake))),
+            admin_token,
+            hooks,
+            webhooks: Arc::new(Webhooks {
+                courier: Arc::clone(&parts.courier),
+                store: parts.store.clone(),
+                clock: Arc::clone(&parts.clock),
+                intake,
+                heard,
+                settings: webhook_settings(&config),
+            }),
+        };
         let at_once = |setup: Arc<Setup>| {
             let intake = Arc::new(parts.intake.renewed(rules, &names, setup));
             for (doorway, manner) in parts.doorways.iter().zip(manners) {
                 doorway.change(manner, Arc::clone(&intake));
             }
-            parts.told.store(Arc::new(told(Arc::new(http::LivePost(intake)))));
+            parts.told.store(Arc::new(told(intake)));
             parts.reports.store(Arc::new(report_settings(&config)));
             parts.budget.change(config.memory_octets);
             parts.store.change_limits(&config.store);

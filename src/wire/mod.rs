@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod http;
+pub mod knock;
 pub mod sandbox;
 pub mod ses;
 pub mod smtp;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
-use crate::mail::{HttpReply, MessageId, Reply, Request, Watch};
+use crate::mail::{Errand, HttpReply, MessageId, Reply, Request, Watch};
 
 pub use certificates::{Certificates, NoKey};
 pub use http::HttpWire;
@@ -46,6 +47,11 @@ pub trait Wire: Send + Sync + Debug {
     /// What the ESP says of the account, where it says anything. Bounded in time.
     fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
         Box::pin(std::future::ready(Err("this way out tells nothing of an account".to_owned())))
+    }
+
+    /// Runs an errand that carries no mail, and brings back the answer, whatever its status. Bounded in time.
+    fn errand(&self, _errand: Errand) -> BoxFuture<'_, Result<HttpReply, String>> {
+        Box::pin(std::future::ready(Err("this way out carries mail alone".to_owned())))
     }
 
     /// Connections that stand there as the other side counts them, those that are being opened too. Nought where one that

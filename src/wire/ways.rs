@@ -1,4 +1,5 @@
-//! An ESP with two doors: its API, and its SMTP endpoint. Each request goes by the door that it was made for.
+//! An ESP with two doors: its API, and its SMTP endpoint. Each request goes by the door that it was made for, and where
+//! mail goes by SMTP alone the API is there for errands.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join};
 
 use super::{Checked, Wire};
-use crate::mail::{HttpReply, Reply, Request, Watch};
+use crate::mail::{Errand, HttpReply, Reply, Request, Watch};
 
 /// See the module.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ impl Wire for Ways {
         self.api.account()
     }
 
+    fn errand(&self, errand: Errand) -> BoxFuture<'_, Result<HttpReply, String>> {
+        self.api.errand(errand)
+    }
+
     fn standing(&self) -> usize {
         self.smtp.standing()
     }
@@ -70,5 +75,52 @@ impl Wire for Ways {
         Box::pin(async move {
             join(self.api.close(), self.smtp.close()).await;
         })
+    }
+}
+
+/// `transport = "smtp"`: no mail goes by the API, and it is not asked how it is.
+#[derive(Debug)]
+pub struct SmtpAlone {
+    /// For all mail.
+    pub smtp: Arc<dyn Wire>,
+    /// For errands.
+    pub api: Arc<dyn Wire>,
+}
+
+impl Wire for SmtpAlone {
+    fn exchange<'a>(&'a self, request: Request, watch: &'a Watch) -> BoxFuture<'a, Reply> {
+        self.smtp.exchange(request, watch)
+    }
+
+    fn answers_within(&self, request: &Request) -> Duration {
+        self.smtp.answers_within(request)
+    }
+
+    fn check(&self) -> BoxFuture<'_, Checked> {
+        self.smtp.check()
+    }
+
+    fn check_all(&self) -> BoxFuture<'_, Checked> {
+        self.smtp.check_all()
+    }
+
+    fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
+        self.smtp.account()
+    }
+
+    fn errand(&self, errand: Errand) -> BoxFuture<'_, Result<HttpReply, String>> {
+        self.api.errand(errand)
+    }
+
+    fn standing(&self) -> usize {
+        self.smtp.standing()
+    }
+
+    fn let_one_go(&self) -> BoxFuture<'_, ()> {
+        self.smtp.let_one_go()
+    }
+
+    fn close(&self) -> BoxFuture<'_, ()> {
+        self.smtp.close()
     }
 }

@@ -60,5 +60,6 @@ mod unfit_everywhere;
 mod unsure;
 mod upgrades;
 mod waits_and_retries;
+mod webhook_setup;
 mod webhooks;
 mod whose_refusal;

@@ -5,12 +5,14 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::support::esps::Postmark;
 use crate::support::mailgen::plain;
 use crate::support::relay::{Ran, address_in, binary, free_port};
 use crate::support::{Fault, Point, Relay, Upstream, http, wait_until};
@@ -85,6 +87,7 @@ fn helps() -> Vec<(String, Vec<String>)> {
 struct Scene {
     relay: Relay,
     _upstream: Upstream,
+    _postmark: Postmark,
 }
 
 impl Scene {
@@ -97,12 +100,25 @@ impl Scene {
                 upstream.address()
             )
         };
-        let relay = Relay::setup().tables(&["main", "second", "ses-main"].map(esp).concat()).start();
+        let (postmark, public) = (Postmark::start(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+        // It tells by webhook what becomes of mail, and carries none of the manual's.
+        let tells = format!(
+            "[[esp]]\nname = \"postmark\"\ntype = \"postmark\"\ntransport = \"api\"\nserver_token = \"{}\"\n\
+             endpoint = \"{}\"\nrecipients = [\"@postmark.example\"]\nwebhook_user = \"hook\"\n\
+             webhook_password = \"s3cret\"\n",
+            postmark.key(),
+            postmark.url()
+        );
+        let relay = Relay::setup()
+            .http(&format!("public_address = \"{public}\"\npublic_url = \"http://{public}\""))
+            .tables(&["main", "second", "ses-main"].map(esp).concat())
+            .tables(&tells)
+            .start();
         // Three tokens, of which the manual revokes the third.
         for _ in 0..3 {
             relay.cli(&["token", "create", "--scope", "read"]).must(0);
         }
-        Scene { relay, _upstream: upstream }
+        Scene { relay, _upstream: upstream, _postmark: postmark }
     }
 
     /// Runs a line of a shell in which `postroad` is the program.

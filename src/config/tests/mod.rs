@@ -581,6 +581,35 @@ fn later_keys_are_taken_with_their_default_only() {
     assert!(problems.contains("postroad.toml:14: esp[0].pull: is not available"), "{problems}");
 }
 
+#[test]
+fn a_public_url_is_https_or_on_loopback_and_nothing_but_a_url() {
+    let url = |text: &str| format!("[http]\npublic_url = \"{text}\"\n");
+    for (text, read_as) in [
+        ("https://mail.example.com", Some("https://mail.example.com")),
+        ("https://mail.example.com:8443/relay/", Some("https://mail.example.com:8443/relay")),
+        ("http://127.0.0.1:8080/", Some("http://127.0.0.1:8080")),
+        ("http://[::1]:8080", Some("http://[::1]:8080")),
+        ("", None),
+    ] {
+        assert_eq!(read(&url(text)).http.public_url.as_deref(), read_as, "{text}");
+    }
+    for (text, what) in [
+        ("http://mail.example.com", "is http, which others can read on its way; write https://"),
+        ("http://127.0.0.1.example.com", "is http, which others can read on its way; write https://"),
+        ("https://mail.example.com/?a=b", "has more than scheme, host, port and path"),
+        ("https://u:p@mail.example.com", "has more than scheme, host, port and path"),
+        ("https://mail.example.com/#x", "has more than scheme, host, port and path"),
+        ("mail.example.com", "is not a URL such as https://mail.example.com"),
+        ("ftp://mail.example.com", "is not a URL such as https://mail.example.com"),
+    ] {
+        let problems = wrong(&url(text));
+        assert!(
+            problems.contains("postroad.toml:2: http.public_url: ") && problems.contains(what),
+            "{text}: {problems}"
+        );
+    }
+}
+
 /// The login of the one ESP in this file, which is by OAuth 2.0.
 fn grant(toml: &str) -> (String, String, u16, Grant) {
     let config = read(&format!("[[esp]]\nname = \"main\"\ntype = \"smtp\"\nauth = \"oauth2\"\n{toml}"));

@@ -26,14 +26,20 @@ pub struct Proof {
     pub fields: Vec<(String, Secret)>,
 }
 
+impl Proof {
+    /// The fields that come with each call.
+    pub(super) fn sent(&self) -> Vec<(String, Secret)> {
+        let login = self.login.iter().map(|(user, password)| {
+            let pair = STANDARD.encode(format!("{user}:{}", password.expose()));
+            ("authorization".to_owned(), Secret::new(format!("Basic {pair}")))
+        });
+        login.chain(self.fields.iter().cloned()).collect()
+    }
+}
+
 /// Whether Postmark sent it: everything is compared, in constant time.
 pub(in crate::esp) fn prove(post: Post<'_>, proof: &Proof) -> Result<(), Unproven> {
-    let login = proof.login.iter().map(|(user, password)| {
-        let pair = STANDARD.encode(format!("{user}:{}", password.expose()));
-        ("authorization", format!("Basic {pair}"))
-    });
-    let fields = proof.fields.iter().map(|(name, value)| (name.as_str(), value.expose().to_owned()));
-    let wanted: Vec<(&str, String)> = login.chain(fields).collect();
+    let wanted = proof.sent();
     if wanted.is_empty() {
         return Err(Unproven::NoKey);
     }
@@ -42,7 +48,7 @@ pub(in crate::esp) fn prove(post: Post<'_>, proof: &Proof) -> Result<(), Unprove
     }
     let right = wanted
         .iter()
-        .fold(Choice::from(1), |right, (name, value)| right & given(post, name).ct_eq(value.as_bytes()));
+        .fold(Choice::from(1), |right, (name, value)| right & given(post, name).ct_eq(value.expose().as_bytes()));
     if bool::from(right) { Ok(()) } else { Err(Unproven::Wrong) }
 }
 

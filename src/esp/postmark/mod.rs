@@ -1,5 +1,5 @@
 //! Postmark, by its API (`POST /email`) and by SMTP. Order of an ESP's slots: settings, fits, compose, read, probe,
-//! limits, tests.
+//! limits, hook, setup, tests.
 //!
 //! One message a call, never its batch: one lost answer would leave 500 deliveries unsure. The API addresses by header
 //! and builds the message anew, so it carries only what [`crate::mail::parts`] finds nothing lost of; the SMTP endpoint takes
@@ -8,8 +8,12 @@
 mod compose;
 pub(super) mod hook;
 mod read;
+mod setup;
+
+use futures_util::future::BoxFuture;
 
 use super::fields::{said_in, without};
+use super::setup::{Api, Arranged, Trial, Wanted};
 use super::smtp::Smtp;
 use super::{ApiDoor, Content, Esp, Losses, Parcel, Unfit};
 use crate::clock::Timestamp;
@@ -143,6 +147,22 @@ impl Esp for Postmark {
 
     fn tells_events(&self) -> bool {
         true
+    }
+
+    fn set_up<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        apply: bool,
+        api: &'a dyn Api,
+    ) -> Option<BoxFuture<'a, Arranged>> {
+        let all = [self.transactional.as_str(), self.broadcast.as_str()];
+        let streams = if all[0] == all[1] { 1 } else { 2 };
+        Some(Box::pin(async move { setup::set_up(wanted, &all[..streams], apply, api).await }))
+    }
+
+    fn trial(&self, wanted: Wanted<'_>, chance: &str, now: Timestamp) -> Option<Trial> {
+        let (fields, body) = setup::trial(wanted, chance, now);
+        Some(Trial::Post(fields, body))
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

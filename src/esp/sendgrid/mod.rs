@@ -16,14 +16,17 @@ mod labels;
 mod mail;
 mod others;
 mod read;
+mod setup;
 mod smtpapi;
 #[cfg(test)]
 mod tests;
 
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 
 use self::labels::Control;
 use super::settings::{SendgridRegion, SendgridSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
+use super::setup::{Api, Arranged, Trial, Wanted};
 use super::smtp::{self, Smtp};
 use super::{ApiDoor, Content, Esp, Losses, Parcel, Unfit};
 use crate::clock::Timestamp;
@@ -163,6 +166,27 @@ impl Esp for Sendgrid {
 
     fn tells_events(&self) -> bool {
         true
+    }
+
+    fn set_up<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        apply: bool,
+        api: &'a dyn Api,
+    ) -> Option<BoxFuture<'a, Arranged>> {
+        Some(Box::pin(setup::set_up(wanted, apply, api)))
+    }
+
+    fn trial(&self, _: Wanted<'_>, _: &str, _: Timestamp) -> Option<Trial> {
+        Some(Trial::Asked)
+    }
+
+    fn ask_for_trial<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        api: &'a dyn Api,
+    ) -> BoxFuture<'a, Result<String, String>> {
+        Box::pin(setup::ask_for_trial(wanted, api))
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

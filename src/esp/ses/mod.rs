@@ -3,7 +3,8 @@
 //! The API takes the message byte for byte and the true envelope's recipients; it sets Date and Message-ID itself and
 //! chooses the envelope's sender. What lies where, in this order: settings and the two doors (here), what fits
 //! (`fits`), the request (here and `tags`), what the answers mean (`read`), the key's check and the allowance
-//! (`account`). What is to come has its place after these: events, their confirmation, suppressions, set-up, DNS.
+//! (`account`), events and their confirmation (`hook`, `sns`), and where they are published (`setup`). What is to come has
+//! its place after these: suppressions, DNS.
 
 mod account;
 mod control;
@@ -11,12 +12,16 @@ mod fits;
 pub(super) mod hook;
 mod password;
 mod read;
+mod setup;
 pub(super) mod sns;
 mod tags;
+
+use futures_util::future::BoxFuture;
 
 use self::control::{SET_FIELD, TAGS_FIELD};
 use super::fields::without;
 use super::settings::{SesSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
+use super::setup::{Api, Arranged, Trial, Wanted};
 use super::smtp::{self, Smtp};
 use super::{Content, Esp, Parcel, Unfit};
 use crate::clock::Timestamp;
@@ -33,6 +38,8 @@ const SMTP_PORT: u16 = 587;
 pub struct Ses {
     /// By the API, or by SMTP, or whichever fits.
     doors: Doors,
+    /// Where the account lives.
+    region: String,
     /// Sent with each message.
     configuration_set: Option<String>,
     /// What goes by SMTP; it has the terms of both doors.
@@ -58,6 +65,7 @@ impl Ses {
         let envelope_from = settings.access.envelope_from.clone().map(ReversePath::Mailbox);
         Ses {
             doors,
+            region: settings.region.clone(),
             configuration_set: settings.configuration_set.clone(),
             smtp: Smtp { envelope_from, reports },
         }
@@ -171,6 +179,20 @@ impl Esp for Ses {
 
     fn tells_events(&self) -> bool {
         true
+    }
+
+    fn set_up<'a>(
+        &'a self,
+        wanted: Wanted<'a>,
+        apply: bool,
+        api: &'a dyn Api,
+    ) -> Option<BoxFuture<'a, Arranged>> {
+        let place = (self.region.as_str(), self.configuration_set.as_deref());
+        Some(Box::pin(setup::set_up(wanted, place, apply, api)))
+    }
+
+    fn trial(&self, _: Wanted<'_>, _: &str, _: Timestamp) -> Option<Trial> {
+        Some(Trial::Mail(setup::SIMULATOR))
     }
 
     fn sender<'a>(&'a self, own: &'a ReversePath) -> &'a ReversePath {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mail::{Bounce, Event, Listed, What};
+use crate::mail::{AttemptId, Bounce, Event, Listed, MessageId, Planted, What};
 use crate::secret::Secret;
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_323_100_000);
@@ -306,6 +306,28 @@ fn sendgrids_events_mean_what_they_say() {
     ] {
         let body = json!([event]).to_string();
         assert_eq!(events(&settings, &body)[0].what, what, "{event}");
+    }
+}
+
+#[test]
+fn what_sendgrid_makes_up_for_a_test_says_nothing_of_an_address() {
+    let settings = unproven(ProvenBy::Sendgrid(None));
+    let planted =
+        Planted { message: MessageId::from_number(1), attempt: AttemptId::from_number(2) }.to_string();
+    for (email, attempt, test) in [
+        ("example@test.com", "", true),
+        ("Example@Test.com", "not ours", true),
+        ("example@test.com", planted.as_str(), false),
+        ("example@test.com.example", "", false),
+        ("other@test.com", "", false),
+    ] {
+        let body = json!([{
+            "event": "bounce", "type": "bounce", "status": "5.0.0", "reason": "500 unknown recipient", "email": email,
+            "postroad_attempt": attempt, "sg_event_id": "e",
+        }]);
+        let event = events(&settings, &body.to_string()).remove(0);
+        assert_eq!((crate::esp::hook::is_test(&event), event.what == What::Other), (test, test), "{event:?}");
+        assert!(event.said.contains("500 unknown recipient"), "{event:?}");
     }
 }
 

@@ -191,3 +191,41 @@ async fn metrics_tell_each_gate_and_what_is_left() {
     }
     assert!(!text.contains(r#"postroad_esp_allowance_remaining{esp="free"}"#), "it has no limit");
 }
+
+#[tokio::test]
+async fn a_setup_tells_how_the_webhook_stands_and_what_is_left_to_do() {
+    let port = Port::open().await;
+    let told = |applied| {
+        json!({
+            "esp": "a", "applied": applied, "ok": applied, "url": "https://x.example/webhooks/a",
+            "things": [{ "what": "webhook", "state": "there", "said": "as it should be" }],
+            "keys": [{ "key": "key", "value": "\"k\"" }],
+            "by_hand": [{ "what": "more", "commands": ["aws sns"] }],
+        })
+    };
+    for (body, applied) in [("", false), ("{}", false), (r#"{"apply":true}"#, true)] {
+        assert_eq!(port.post("/v1/esps/a/setup", body).await, (StatusCode::OK, told(applied)), "{body}");
+    }
+    let (_, answer) = port.post("/v1/esps/b/setup", "{}").await;
+    assert_eq!((answer.get("url"), &answer["ok"]), (None, &json!(true)));
+    assert_eq!(port.post("/v1/esps/c/setup", "").await.0, StatusCode::NOT_FOUND);
+    let (status, answer) = port.post("/v1/esps/a/setup", r#"{"apply":"yes","url":"http://x"}"#).await;
+    assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["apply", "url"]));
+}
+
+#[tokio::test]
+async fn a_trial_of_a_webhook_tells_how_far_it_came() {
+    let port = Port::open().await;
+    for (body, told) in [("", "60s -"), (r#"{"from":"a@b.example","timeout":"2m"}"#, "120s a@b.example")] {
+        let (status, answer) = port.post("/v1/esps/a/webhook-test", body).await;
+        let step = json!({ "step": "public_url", "ok": false, "said": told, "took_seconds": 0.003 });
+        let told = json!({ "esp": "a", "ok": false, "said": "nothing came", "took_seconds": 0.012, "steps": [step] });
+        assert_eq!((status, answer), (StatusCode::OK, told));
+    }
+    let (status, answer) = port.post("/v1/esps/b/webhook-test", "{}").await;
+    assert_eq!((status, fields(&answer)), (StatusCode::UNPROCESSABLE_ENTITY, vec!["http.public_url"]));
+    assert_eq!(answer["error"]["code"], "configuration");
+    let body = r#"{"from":"nobody","timeout":"1h","url":"http://169.254.169.254/"}"#;
+    let (status, answer) = port.post("/v1/esps/a/webhook-test", body).await;
+    assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["from", "timeout", "url"]));
+}

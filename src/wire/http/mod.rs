@@ -27,7 +27,7 @@ pub use hand_over::{HandOver, Watched};
 use super::trust::{client_config, hint};
 use super::{CHECK, CHECK_FOR_PEOPLE, Checked, Step, Wire};
 use crate::clock::monotonic;
-use crate::mail::{HttpReply, HttpRequest, Phase, Reply, Request, Watch};
+use crate::mail::{Errand, HttpErrand, HttpReply, HttpRequest, Phase, Reply, Request, Verb, Watch};
 use crate::secret::{Blot, Secret};
 
 /// See the module.
@@ -154,6 +154,23 @@ impl HttpWire {
         Ok(fields)
     }
 
+    async fn run(&self, errand: HttpErrand) -> Result<HttpReply, String> {
+        let client = self.client.get().await?;
+        let method = match errand.verb {
+            Verb::Get => Method::GET,
+            Verb::Post => Method::POST,
+            Verb::Put => Method::PUT,
+            Verb::Patch => Method::PATCH,
+        };
+        let url = format!("{}{}", self.settings.base, errand.path);
+        let mut request = client.request(method, url).headers(self.fields()?);
+        if let Some(body) = errand.body {
+            request = request.body(body);
+        }
+        let answer = request.send().await.map_err(|error| told(&error))?;
+        Ok(read(answer, pending()).await)
+    }
+
     async fn probed(&self) -> Result<HttpReply, (&'static str, String)> {
         let client = self.client.get().await.map_err(|why| ("connect", why))?;
         let fields = self.fields().map_err(|why| ("key", why))?;
@@ -180,6 +197,17 @@ impl Wire for HttpWire {
 
     fn answers_within(&self, _: &Request) -> Duration {
         self.settings.timeout
+    }
+
+    fn errand(&self, errand: Errand) -> BoxFuture<'_, Result<HttpReply, String>> {
+        Box::pin(async move {
+            let Errand::Http(errand) = errand else { return Err("this is an HTTP line".to_owned()) };
+            let within = CHECK_FOR_PEOPLE.min(self.settings.timeout);
+            let late = |_| Err(format!("no answer for {within:.0?}"));
+            let done = timeout(within, self.run(errand)).await.unwrap_or_else(late);
+            done.map(|reply| reply.with_words(|words| self.blot.out(words)))
+                .map_err(|why| self.blot.out(&why).into_owned())
+        })
     }
 
     fn check(&self) -> BoxFuture<'_, Checked> {

@@ -22,13 +22,16 @@ use aws_sdk_sesv2::config::{
 };
 use aws_sdk_sesv2::error::BuildError;
 use aws_sdk_sesv2::primitives::Blob;
-use aws_sdk_sesv2::types::{Destination, EmailContent, MessageTag, RawMessage};
+use aws_sdk_sesv2::types::{
+    Destination, EmailContent, EventDestinationDefinition, EventType, MessageTag, RawMessage, SnsDestination,
+};
 use futures_util::future::BoxFuture;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::http::{causes, check, lost};
 use super::{CHECK, CHECK_FOR_PEOPLE, Checked, Wire};
-use crate::mail::{HttpReply, Phase, Reply, Request, SesRequest, Watch};
+use crate::mail::{Errand, HttpReply, Phase, Reply, Request, SesDestination, SesErrand, SesRequest, Watch};
 use crate::secret::{Blot, Secret};
 use carrier::{Carrier, Ride};
 
@@ -151,6 +154,41 @@ impl SesWire {
         }
     }
 
+    async fn run(&self, errand: SesErrand) -> Result<HttpReply, String> {
+        let ride = Ride::unwatched();
+        let rides = ride.clone();
+        let client = self.client().await;
+        let ran = match errand {
+            SesErrand::Destinations { set } => {
+                let asked = client.get_configuration_set_event_destinations().configuration_set_name(set);
+                let asked = asked.customize().mutate_request(move |r| r.add_extension(rides.clone()));
+                asked.send().await.map(drop).map_err(|error| unsigned(&error))
+            }
+            SesErrand::Publish { set, destination, new: true } => {
+                let asked = client.create_configuration_set_event_destination().configuration_set_name(set);
+                let asked = asked
+                    .event_destination_name(&destination.name)
+                    .event_destination(published(destination)?);
+                let asked = asked.customize().mutate_request(move |r| r.add_extension(rides.clone()));
+                asked.send().await.map(drop).map_err(|error| unsigned(&error))
+            }
+            SesErrand::Publish { set, destination, new: false } => {
+                let asked = client.update_configuration_set_event_destination().configuration_set_name(set);
+                let asked = asked
+                    .event_destination_name(&destination.name)
+                    .event_destination(published(destination)?);
+                let asked = asked.customize().mutate_request(move |r| r.add_extension(rides.clone()));
+                asked.send().await.map(drop).map_err(|error| unsigned(&error))
+            }
+        };
+        match (ride.reply(), ran) {
+            (Some(Reply::Http(reply)), _) => Ok(reply),
+            (Some(Reply::Lost { said, .. }), _) => Err(said),
+            (_, Err(why)) => Err(why),
+            (_, Ok(())) => Err("the answer did not come by this line".to_owned()),
+        }
+    }
+
     async fn checked(&self, most: Duration) -> Checked {
         let within = most.min(self.settings.timeout);
         check(&self.base(), self.settings.judge_account, &self.blot, self.get_account(), within).await
@@ -187,6 +225,17 @@ impl Wire for SesWire {
         Box::pin(self.checked(CHECK_FOR_PEOPLE))
     }
 
+    fn errand(&self, errand: Errand) -> BoxFuture<'_, Result<HttpReply, String>> {
+        Box::pin(async move {
+            let Errand::Ses(errand) = errand else { return Err("this is a line to SES".to_owned()) };
+            let within = CHECK_FOR_PEOPLE.min(self.settings.timeout);
+            let late = |_| Err(format!("no answer for {within:.0?}"));
+            let done = timeout(within, self.run(errand)).await.unwrap_or_else(late);
+            done.map(|reply| reply.with_words(|words| self.blot.out(words)))
+                .map_err(|why| self.blot.out(&why).into_owned())
+        })
+    }
+
     fn account(&self) -> BoxFuture<'_, Result<HttpReply, String>> {
         Box::pin(async move {
             let asked = self.get_account().await;
@@ -216,6 +265,17 @@ fn content(data: Vec<u8>) -> Result<EmailContent, BuildError> {
 
 fn shaped(tags: Vec<(String, String)>) -> Result<Vec<MessageTag>, BuildError> {
     tags.into_iter().map(|(name, value)| MessageTag::builder().name(name).value(value).build()).collect()
+}
+
+fn published(destination: SesDestination) -> Result<EventDestinationDefinition, String> {
+    let SesDestination { topic, kinds, .. } = destination;
+    let topic = SnsDestination::builder().topic_arn(topic).build().map_err(|error| error.to_string())?;
+    let kinds = kinds.iter().map(|kind| EventType::from(kind.as_str())).collect();
+    Ok(EventDestinationDefinition::builder()
+        .enabled(true)
+        .set_matching_event_types(Some(kinds))
+        .sns_destination(topic)
+        .build())
 }
 
 /// Nothing has left: there are no credentials, or they are unusable.

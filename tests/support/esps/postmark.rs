@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::address::{self, Mailbox};
 use super::http::{Answered, Desk, Request, Response};
+use super::postmark_hooks::Hooks;
 use super::taken::{Books, Door, Taken};
 use super::{Standin, Start, Vendor};
 
@@ -74,6 +75,7 @@ pub struct Rules {
     pub(super) token: String,
     pub(super) books: Arc<Books>,
     streams: Mutex<Vec<String>>,
+    hooks: Hooks,
 }
 
 impl Postmark {
@@ -88,8 +90,13 @@ impl Postmark {
     pub fn start_with(token: &str, start: &Start) -> std::io::Result<Self> {
         let books = Arc::new(Books::default());
         let streams = Mutex::new(vec!["outbound".to_owned(), "broadcast".to_owned()]);
-        let rules = Rules { token: token.to_owned(), books: books.clone(), streams };
+        let rules = Rules { token: token.to_owned(), books: books.clone(), streams, hooks: Hooks::default() };
         Standin::open(rules, books, start)
+    }
+
+    /// Its webhooks.
+    pub fn hooks(&self) -> &Hooks {
+        &self.vendor.hooks
     }
 
     /// Its message streams; at the start `outbound` and `broadcast`.
@@ -294,6 +301,9 @@ impl Desk for Rules {
             Some(given) if given == self.token => false,
             Some(_) => return unauthorized().into(),
         };
+        if let Some(answer) = self.hooks.answer(request, &self.streams.lock().unwrap()) {
+            return answer.into();
+        }
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/email" | "/email/batch") => self.send(request, testing),
             ("GET", "/server") => self.tell_server().into(),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::address::{domain, is_mailbox};
 use super::http::{Answered, Desk, Request, Response};
+use super::sendgrid_hooks::Hooks;
 use super::taken::{Books, Door, Taken};
 use super::{Standin, Start, Vendor};
 
@@ -91,6 +92,7 @@ pub struct Rules {
     pub(super) books: Arc<Books>,
     /// Recipients that are paid for and not used up; `None`: no end.
     credits: Mutex<Option<usize>>,
+    hooks: Hooks,
 }
 
 impl Sendgrid {
@@ -104,8 +106,14 @@ impl Sendgrid {
 
     pub fn start_with(key: &str, start: &Start) -> std::io::Result<Self> {
         let books = Arc::new(Books::default());
-        let rules = Rules { key: key.to_owned(), books: books.clone(), credits: Mutex::new(None) };
+        let (key, credits) = (key.to_owned(), Mutex::new(None));
+        let rules = Rules { key, books: books.clone(), credits, hooks: Hooks::default() };
         Standin::open(rules, books, start)
+    }
+
+    /// Its event webhooks.
+    pub fn hooks(&self) -> &Hooks {
+        &self.vendor.hooks
     }
 
     /// So many recipients more, then `Maximum credits exceeded`.
@@ -225,6 +233,9 @@ impl Desk for Rules {
             None => return unauthorized().into(),
             Some(given) if given != format!("Bearer {}", self.key) => return revoked().into(),
             Some(_) => {}
+        }
+        if let Some(answer) = self.hooks.answer(request) {
+            return answer.into();
         }
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/v3/mail/send") => self.send(request),

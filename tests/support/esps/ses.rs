@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::address;
 use super::http::{Answered, Desk, Request, Response};
+use super::ses_destinations::Destinations;
 use super::sigv4::{self, Bad, Credential};
 use super::taken::{Books, Door, Taken, header_of};
 use super::{Standin, Start, Vendor};
@@ -143,6 +144,7 @@ pub struct Rules {
     quota: Mutex<Quota>,
     /// `None`: every one exists.
     configuration_sets: Mutex<Option<Vec<String>>>,
+    destinations: Destinations,
 }
 
 impl Ses {
@@ -171,6 +173,7 @@ impl Ses {
             books: books.clone(),
             quota: Mutex::default(),
             configuration_sets: Mutex::new(None),
+            destinations: Destinations::default(),
         };
         Standin::open(rules, books, start)
     }
@@ -185,6 +188,11 @@ impl Ses {
 
     pub fn quota(&self) -> Quota {
         *self.vendor.quota.lock().unwrap()
+    }
+
+    /// Where it publishes.
+    pub fn destinations(&self) -> &Destinations {
+        &self.vendor.destinations
     }
 
     /// From now on these configuration sets alone exist.
@@ -357,12 +365,27 @@ impl Desk for Rules {
         match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/v2/email/outbound-emails") => self.send(request).unwrap_or_else(Answered::from),
             ("GET", "/v2/email/account") => self.tell_account().into(),
-            _ => error(404, "UnknownOperationException", "No such operation.").into(),
+            (_, path) => match path.strip_prefix("/v2/email/configuration-sets/") {
+                Some(rest) => self.of_a_set(rest, request).into(),
+                None => error(404, "UnknownOperationException", "No such operation.").into(),
+            },
         }
     }
 }
 
 impl Rules {
+    fn of_a_set(&self, path: &str, request: &Request) -> Response {
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts.as_slice() {
+            [set, "event-destinations", ..] if !self.has_configuration_set(set) => {
+                configuration_set_not_found(set)
+            }
+            [set, "event-destinations"] => self.destinations.answer(set, None, request),
+            [set, "event-destinations", name] => self.destinations.answer(set, Some(name), request),
+            _ => error(404, "UnknownOperationException", "No such operation."),
+        }
+    }
+
     fn tell_account(&self) -> Response {
         let quota = *self.quota.lock().unwrap();
         let body = json!({

@@ -1,0 +1,37 @@
+//! A POST to a URL of the relay's own, from outside as it were: by name, over TLS, without redirects, proxy or patience.
+
+use std::future::pending;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use tokio::time::timeout;
+
+use super::http::{Client, read, told};
+use crate::mail::HttpReply;
+use crate::secret::Secret;
+
+/// Name, connect, TLS and the answer.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// Posts JSON there with these fields; the answer, whatever its status.
+///
+/// Errors: there was none; in words, without the fields.
+pub async fn knock(url: &str, fields: &[(String, Secret)], body: String) -> Result<HttpReply, String> {
+    let knocking = async {
+        let client = Client::new(None, 0, WITHIN);
+        let mut request = client.get().await?.post(url).header(CONTENT_TYPE, "application/json").body(body);
+        for (name, value) in fields {
+            let (Ok(field), Ok(mut value)) =
+                (HeaderName::try_from(name.as_str()), HeaderValue::try_from(value.expose()))
+            else {
+                return Err(format!("the field {name} cannot be written into a request"));
+            };
+            value.set_sensitive(true);
+            request = request.header(field, value);
+        }
+        let answer = request.send().await.map_err(|error| told(&error))?;
+        Ok(read(answer, pending()).await)
+    };
+    let late = |_| Err(format!("no answer for {} s", WITHIN.as_secs()));
+    timeout(WITHIN, knocking).await.unwrap_or_else(late)
+}
