@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::hooks::UNPROVEN;
 use crate::store::StoreError;
 
 /// Seconds after which a request that found no room is worth repeating.
@@ -139,9 +140,11 @@ impl From<StoreError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        // What proves a webhook is its ESP's own, and a challenge would tell which type of ESP has it.
+        let wants_token = self.status == StatusCode::UNAUTHORIZED && self.error.code != UNPROVEN;
         let mut response = (self.status, Json(ErrorBody { error: self.error })).into_response();
         let headers = response.headers_mut();
-        if self.status == StatusCode::UNAUTHORIZED {
+        if wants_token {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"postroad\""));
         }
         if let Some(secs) = self.retry_after_secs {

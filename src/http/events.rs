@@ -11,11 +11,9 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{Pairs, pairs_once};
 use super::error::{FieldProblem, Problem};
+use super::paging::Paging;
 use super::shape::Moment;
 use crate::store::Told;
-
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1000;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -99,36 +97,22 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<HappenedPage>, Problem> {
-    let (unmatched, before, limit) = read_page(pairs_once(query, &[])?)?;
+    let (unmatched, Paging { limit, cursor: before, .. }) = read_page(pairs_once(query, &[])?)?;
     let told = app.relay.queue.events(unmatched, before, limit).await?;
     let next = told.last().filter(|_| told.len() >= limit).map(|last| last.number.to_string());
     Ok(Json(HappenedPage { events: told.into_iter().map(Into::into).collect(), next }))
 }
 
-fn read_page(pairs: Pairs) -> Result<(bool, i64, usize), Problem> {
-    let (mut unmatched, mut before, mut limit, mut wrong) = (false, i64::MAX, PAGE_DEFAULT, Vec::new());
+fn read_page(pairs: Pairs) -> Result<(bool, Paging<i64>), Problem> {
+    let mut paging = Paging::new(i64::MAX, |text| text.parse().ok(), "unmatched, ");
+    let (mut unmatched, mut wrong) = (false, Vec::new());
     for (key, value) in pairs {
         match (key.as_str(), value.as_str()) {
             ("unmatched", "" | "true") => unmatched = true,
             ("unmatched", "false") => {}
             ("unmatched", _) => wrong.push(FieldProblem::new(key, "neither true nor false")),
-            ("limit", text) => match text.parse() {
-                Ok(n) if (1..=PAGE_MAX).contains(&n) => limit = n,
-                Ok(_) | Err(_) => {
-                    wrong.push(FieldProblem::new(key, format!("not a number from 1 to {PAGE_MAX}")));
-                }
-            },
-            ("cursor", text) => match text.parse() {
-                Ok(n) => before = n,
-                Err(_) => {
-                    wrong.push(FieldProblem::new(key, "not a cursor: take the next of the page before"));
-                }
-            },
-            _ => {
-                let message = "no such parameter; there are unmatched, limit and cursor";
-                wrong.push(FieldProblem::new(key, message));
-            }
+            (key, value) => wrong.extend(paging.take(key, value).err()),
         }
     }
-    if wrong.is_empty() { Ok((unmatched, before, limit)) } else { Err(Problem::fields(wrong)) }
+    if wrong.is_empty() { Ok((unmatched, paging)) } else { Err(Problem::fields(wrong)) }
 }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::App;
 use super::error::{ErrorBody, Problem};
@@ -28,6 +28,9 @@ pub const HOOK_OCTETS_MAX: usize = 8_000_000;
 const TIMES_IN_MEMORY: usize = 4;
 /// Header fields that are looked at.
 const FIELDS_MAX: usize = 64;
+
+/// The code of a POST that nobody has shown to come from the ESP.
+pub(super) const UNPROVEN: &str = "unproven";
 
 /// A POST as it came.
 #[derive(Debug)]
@@ -72,9 +75,29 @@ pub struct HookTaken {
 }
 
 /// Of the routes without a name.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Named {
+    /// As [[esp]] name has it; absent: told from the request
     esp: Option<String>,
+}
+
+/// What a webhook answers, in the contract.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "it is read by the macro alone")]
+enum Answers {
+    #[response(status = 200, description = "Committed")]
+    Taken(HookTaken),
+    #[response(status = 400, description = "It cannot be read")]
+    Unread(ErrorBody),
+    #[response(status = 401, description = "Not shown to come from the ESP")]
+    Unproven(ErrorBody),
+    #[response(status = 413, description = "Over 8 MB, or over 20,000 events")]
+    TooLarge(ErrorBody),
+    #[response(status = 429, description = "Too many that could not be proven, from that address")]
+    TooOften(ErrorBody),
+    #[response(status = 503, description = "Nothing was taken; send it again")]
+    Later(ErrorBody),
 }
 
 /// an ESP's events, as its webhook sends them
@@ -83,14 +106,7 @@ pub(super) struct Named {
     path = "/webhooks/{esp}",
     params(("esp" = String, Path, description = "As [[esp]] name has it")),
     request_body(content = String, content_type = "application/json", description = "As the ESP sends it, with its proof"),
-    responses(
-        (status = 200, description = "Committed", body = HookTaken),
-        (status = 400, description = "It cannot be read", body = ErrorBody),
-        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
-        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
-        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
-        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
-    )
+    responses(Answers)
 )]
 pub(super) async fn by_name(
     State(app): State<Arc<App>>,
@@ -104,16 +120,9 @@ pub(super) async fn by_name(
 #[utoipa::path(
     post,
     path = "/bounce-webhook",
-    params(("esp" = Option<String>, Query, description = "As [[esp]] name has it; absent: told from the request")),
+    params(Named),
     request_body(content = String, content_type = "application/json"),
-    responses(
-        (status = 200, description = "Committed", body = HookTaken),
-        (status = 400, description = "It cannot be read", body = ErrorBody),
-        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
-        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
-        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
-        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
-    )
+    responses(Answers)
 )]
 pub(super) async fn bounces(
     State(app): State<Arc<App>>,
@@ -127,16 +136,9 @@ pub(super) async fn bounces(
 #[utoipa::path(
     post,
     path = "/complaint-webhook",
-    params(("esp" = Option<String>, Query, description = "As [[esp]] name has it; absent: told from the request")),
+    params(Named),
     request_body(content = String, content_type = "application/json"),
-    responses(
-        (status = 200, description = "Committed", body = HookTaken),
-        (status = 400, description = "It cannot be read", body = ErrorBody),
-        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
-        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
-        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
-        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
-    )
+    responses(Answers)
 )]
 pub(super) async fn complaints(
     State(app): State<Arc<App>>,
@@ -150,16 +152,9 @@ pub(super) async fn complaints(
 #[utoipa::path(
     post,
     path = "/engagement-webhook",
-    params(("esp" = Option<String>, Query, description = "As [[esp]] name has it; absent: told from the request")),
+    params(Named),
     request_body(content = String, content_type = "application/json"),
-    responses(
-        (status = 200, description = "Committed", body = HookTaken),
-        (status = 400, description = "It cannot be read", body = ErrorBody),
-        (status = 401, description = "Not shown to come from the ESP", body = ErrorBody),
-        (status = 413, description = "Over 8 MB, or over 20,000 events", body = ErrorBody),
-        (status = 429, description = "Too many that could not be proven, from that address", body = ErrorBody),
-        (status = 503, description = "Nothing was taken; send it again", body = ErrorBody),
-    )
+    responses(Answers)
 )]
 pub(super) async fn engagement(
     State(app): State<Arc<App>>,
@@ -212,7 +207,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 /// One text for every reason.
 fn unproven() -> Problem {
     let message = "not shown to come from the ESP; the relay's log says why";
-    Problem::new(StatusCode::UNAUTHORIZED, "unproven", message)
+    Problem::new(StatusCode::UNAUTHORIZED, UNPROVEN, message)
 }
 
 fn too_large() -> Problem {

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
-use super::shape::{ActOn, Acted, ActedOn, Life, Moment, Page, STATES, read_cursor};
+use super::shape::{ActOn, Acted, ActedOn, Flush, Life, Moment, Page, STATES, read_cursor};
 use super::{App, Queue};
 use crate::mail::delivery::PausedFrom;
 use crate::mail::{MessageId, QueueState};
@@ -184,7 +184,7 @@ impl AsRef<[u8]> for Sending {
     post,
     path = "/v1/queue/flush",
     security(("bearer" = ["queue"])),
-    request_body = ActOn,
+    request_body = Flush,
     responses((status = 200, description = "What it changed", body = Acted))
 )]
 pub(super) async fn flush(State(app): State<Arc<App>>, body: Content) -> Result<Json<Acted>, Problem> {

@@ -48,6 +48,7 @@ pub mod letters;
 pub mod live;
 pub mod messages;
 mod pace;
+mod paging;
 mod probe;
 mod rate;
 pub mod reload;

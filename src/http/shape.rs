@@ -209,9 +209,18 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ActOn {
     /// These messages, up to 500.
+    #[schema(min_items = 1, max_items = 500)]
+    pub ids: Vec<String>,
+}
+
+/// What `POST /v1/queue/flush` is for: one of the two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Flush {
+    /// These messages, up to 500.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_items = 1, max_items = 500)]
     pub ids: Option<Vec<String>>,
-    /// All that wait; of `flush` alone.
+    /// All that wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub all: Option<bool>,
 }

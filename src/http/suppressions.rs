@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
+use super::paging::Paging;
 use super::shape::Moment;
 use crate::address::{Address, Grammar};
 use crate::journal;
@@ -24,17 +25,28 @@ use crate::store::{Listed, NewSuppression};
 const OPERATOR: &str = "operator";
 /// Words beside an address.
 const EVIDENCE_OCTETS_MAX: usize = 500;
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1000;
 /// Scopes that an operator may name: every stream, or a kind of stream.
 const SCOPES: [&str; 3] = ["", "broadcast", "transactional"];
+
+/// Why somebody is mailed no more, as the contract has it.
+#[derive(ToSchema)]
+#[schema(as = SuppressedFor, rename_all = "snake_case")]
+#[allow(dead_code, reason = "it is read by the macro alone")]
+enum Why {
+    HardBounce,
+    Complaint,
+    Unsubscribe,
+    SoftBounces,
+    Manual,
+}
 
 /// One suppression.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Suppressed {
     /// The address.
     pub address: String,
-    /// `hard_bounce`, `complaint`, `unsubscribe`, `soft_bounces`, `manual`.
+    /// Why.
+    #[schema(value_type = Why)]
     pub reason: String,
     /// The kind of stream that it blocks; empty: every stream.
     pub scope: String,
@@ -65,8 +77,9 @@ pub struct SuppressedPage {
 pub struct NewlySuppressed {
     /// The address.
     pub address: String,
-    /// `manual` where absent, or any of the reasons.
+    /// `manual` where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Why>)]
     pub reason: Option<String>,
     /// `broadcast` or `transactional`; absent or empty: every stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,7 +126,7 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<SuppressedPage>, Problem> {
-    let Asked { key, after, limit } = read_page(pairs_once(query, &[])?)?;
+    let (key, Paging { limit, cursor: after, .. }) = read_page(pairs_once(query, &[])?)?;
     let listed = app.relay.queue.suppressions(key, after, limit).await?;
     let next = listed.last().filter(|_| listed.len() >= limit).map(cursor);
     Ok(Json(SuppressedPage { suppressions: listed.into_iter().map(Into::into).collect(), next }))
@@ -145,7 +158,7 @@ pub(super) async fn add(
     security(("bearer" = ["lists"])),
     params(
         ("address" = String, Query, description = "The address"),
-        ("reason" = Option<String>, Query, description = "That one alone; absent: all"),
+        ("reason" = Option<Why>, Query, description = "That one alone; absent: all"),
     ),
     responses(
         (status = 200, description = "How many are gone", body = Changed),
@@ -185,35 +198,22 @@ pub(super) async fn remove(
     Ok(Json(Changed { changed }))
 }
 
-struct Asked {
-    key: Option<String>,
-    after: [String; 3],
-    limit: usize,
-}
+/// One key's alone, and which page.
+type Asked = (Option<String>, Paging<[String; 3]>);
 
 fn read_page(pairs: Pairs) -> Result<Asked, Problem> {
-    let mut asked = Asked { key: None, after: Default::default(), limit: PAGE_DEFAULT };
-    let mut wrong = Vec::new();
+    let mut paging = Paging::new(Default::default(), read_cursor, "address, ");
+    let (mut of, mut wrong) = (None, Vec::new());
     for (key, value) in pairs {
         match key.as_str() {
             "address" => match read_address(&value) {
-                Ok(address) => asked.key = Some(address.key()),
+                Ok(address) => of = Some(address.key()),
                 Err(what) => wrong.push(FieldProblem::new(key, what)),
             },
-            "limit" => match value.parse() {
-                Ok(n) if (1..=PAGE_MAX).contains(&n) => asked.limit = n,
-                Ok(_) | Err(_) => {
-                    wrong.push(FieldProblem::new(key, format!("not a number from 1 to {PAGE_MAX}")));
-                }
-            },
-            "cursor" => match read_cursor(&value) {
-                Some(after) => asked.after = after,
-                None => wrong.push(FieldProblem::new(key, "not a cursor: take the next of the page before")),
-            },
-            _ => wrong.push(FieldProblem::new(key, "no such parameter; there are address, limit and cursor")),
+            key => wrong.extend(paging.take(key, &value).err()),
         }
     }
-    if wrong.is_empty() { Ok(asked) } else { Err(Problem::fields(wrong)) }
+    if wrong.is_empty() { Ok((of, paging)) } else { Err(Problem::fields(wrong)) }
 }
 
 /// Reason, scope and key: the key may have blanks, the others have none.

@@ -438,3 +438,43 @@ fn an_unspecified_address_is_reached_on_loopback() {
         assert_eq!(reachable(listens.parse().unwrap()).to_string(), reached);
     }
 }
+
+#[tokio::test]
+async fn who_cannot_prove_to_be_an_esp_is_not_told_what_would_prove_it() {
+    let port = Port::open().await;
+    for path in ["/webhooks/main", "/webhooks/nobody", "/bounce-webhook"] {
+        let response = port.client.post(format!("{}{path}", port.base)).body("{}").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{path}");
+        assert!(!response.headers().contains_key(header::WWW_AUTHENTICATE), "{path}");
+    }
+}
+
+#[test]
+fn the_contract_offers_what_the_routes_take() {
+    let document = serde_json::to_value(routes().split_for_parts().1).unwrap();
+    let schemas = &document["components"]["schemas"];
+    let words = |name: &str| {
+        let all = schemas[name]["enum"].as_array().unwrap_or_else(|| panic!("{name} is no enum: {schemas}"));
+        all.iter().map(|word| word.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(words("SuppressedFor"), crate::mail::effect::REASONS);
+    assert_eq!(words("Scope"), scope::SCOPES.map(scope::Scope::word));
+    let body = |path: &str| {
+        document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+            .clone()
+    };
+    assert_eq!(body("/v1/queue/flush"), "#/components/schemas/Flush");
+    for verb in ["pause", "release", "remove", "requeue"] {
+        assert_eq!(body(&format!("/v1/queue/{verb}")), "#/components/schemas/ActOn");
+    }
+    assert_eq!(schemas["ActOn"]["required"], json!(["ids"]));
+    assert!(schemas["ActOn"]["properties"].get("all").is_none(), "only flush takes all");
+    let answers = |path: &str| {
+        let all = document["paths"][path]["post"]["responses"].as_object().unwrap();
+        all.keys().cloned().collect::<Vec<_>>()
+    };
+    for path in ["/webhooks/{esp}", "/bounce-webhook", "/complaint-webhook", "/engagement-webhook"] {
+        assert_eq!(answers(path), ["200", "400", "401", "413", "429", "503"], "{path}");
+    }
+    assert_eq!(document["paths"]["/bounce-webhook"]["post"]["parameters"][0]["in"], "query");
+}

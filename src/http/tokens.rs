@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
+use super::paging::Paging;
 use super::scope::{Scope, Scopes};
 use super::shape::Moment;
 use crate::clock::Timestamp;
@@ -32,8 +33,6 @@ const CHANCE_OCTETS: usize = 32;
 const PREFIX: &str = "postroad_";
 /// A name is a label, not a report.
 pub const NAME_CHARACTERS_MAX: usize = 100;
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1000;
 
 /// What the routes ask of the tokens that are kept.
 pub trait Tokens: Send + Sync {
@@ -61,6 +60,7 @@ pub struct Token {
     /// What people call it; may be empty.
     pub name: String,
     /// `read`, `send`, `queue`, `lists`, `admin`.
+    #[schema(value_type = Vec<Scope>)]
     pub scopes: Vec<String>,
     /// When it was made.
     pub created_at: Moment,
@@ -83,6 +83,7 @@ pub struct TokenPage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct WantedToken {
     /// At least one of `read`, `send`, `queue`, `lists`, `admin`.
+    #[schema(value_type = Vec<Scope>)]
     pub scopes: Vec<String>,
     /// What people call it, up to 100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -99,6 +100,7 @@ pub struct MadeToken {
     /// What people call it; may be empty.
     pub name: String,
     /// What it may do.
+    #[schema(value_type = Vec<Scope>)]
     pub scopes: Vec<String>,
 }
 
@@ -146,32 +148,17 @@ pub(super) async fn list(
     State(app): State<Arc<App>>,
     query: Result<Query<Pairs>, QueryRejection>,
 ) -> Result<Json<TokenPage>, Problem> {
-    let (after, limit) = read_page(pairs_once(query, &[])?)?;
+    let Paging { limit, cursor: after, .. } = read_page(pairs_once(query, &[])?)?;
     let tokens: Vec<Token> = app.relay.tokens.list(after, limit).await?.into_iter().map(Into::into).collect();
     let next = tokens.last().filter(|_| tokens.len() >= limit).map(|last| last.id.to_string());
     Ok(Json(TokenPage { tokens, next }))
 }
 
-fn read_page(pairs: Pairs) -> Result<(i64, usize), Problem> {
-    let (mut after, mut limit, mut wrong) = (0, PAGE_DEFAULT, Vec::new());
-    for (key, value) in pairs {
-        match key.as_str() {
-            "limit" => match value.parse() {
-                Ok(n) if (1..=PAGE_MAX).contains(&n) => limit = n,
-                Ok(_) | Err(_) => {
-                    wrong.push(FieldProblem::new(key, format!("not a number from 1 to {PAGE_MAX}")));
-                }
-            },
-            "cursor" => match value.parse() {
-                Ok(n) => after = n,
-                Err(_) => {
-                    wrong.push(FieldProblem::new(key, "not a cursor: take the next of the page before"));
-                }
-            },
-            _ => wrong.push(FieldProblem::new(key, "no such parameter; there are limit and cursor")),
-        }
-    }
-    if wrong.is_empty() { Ok((after, limit)) } else { Err(Problem::fields(wrong)) }
+fn read_page(pairs: Pairs) -> Result<Paging<i64>, Problem> {
+    let mut paging = Paging::new(0, |text| text.parse().ok(), "");
+    let wrong: Vec<FieldProblem> =
+        pairs.iter().filter_map(|(key, value)| paging.take(key, value).err()).collect();
+    if wrong.is_empty() { Ok(paging) } else { Err(Problem::fields(wrong)) }
 }
 
 /// a new token, shown this once: {"scopes":["send"],"name":"shop"}
