@@ -127,6 +127,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let told = Arc::new(ArcSwap::from_pointee(http::Told {
         doors: doors_at(&config, &addresses),
         post: Arc::new(http::LivePost(Arc::clone(&intake))),
+        proxies: config.http.trusted_proxies.clone(),
         admin_token: admin_token(&config)?,
         hooks: Arc::clone(&feedback) as Arc<dyn http::Hooks>,
         webhooks: Arc::new(Webhooks {

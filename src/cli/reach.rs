@@ -435,6 +435,7 @@ mod tests {
             address: ([127, 0, 0, 1], 0).into(),
             public_address: None,
             public_url: None,
+            trusted_proxies: Vec::new(),
             admin_token: None,
             certificate: None,
         };

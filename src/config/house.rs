@@ -78,6 +78,7 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
         t.problem("public_address", "is where address listens already; give one of the two another port");
     }
     let public_url = t.optional("public_url", kinds::parsed(public_url));
+    let trusted_proxies = t.read("trusted_proxies", kinds::list_of(kinds::network()), Vec::new());
     let admin_token = t.optional("admin_token", kinds::secret);
     if !address.ip().is_loopback() && !t.is_set("admin_token") {
         t.problem(
@@ -101,7 +102,7 @@ pub(super) fn http(reader: &mut Reader<'_>) -> HttpSettings {
     }
     let certificate = certificate(&mut t);
     t.finish(&[]);
-    HttpSettings { address, public_address, public_url, admin_token, certificate }
+    HttpSettings { address, public_address, public_url, trusted_proxies, admin_token, certificate }
 }
 
 /// `https://host`, or `http://` on loopback: what goes there proves itself by a password, or tells of people.

@@ -11,7 +11,6 @@ const LATER: &[(&str, &str, &str)] = &[
     ("stream", "unsubscribe", "true"),
     ("esp", "warmup", "{}"),
     ("esp", "pull", "\"\""),
-    ("http", "trusted_proxies", "[]"),
     ("dns", "resolvers", "[]"),
     ("dns", "timeout", "\"2s\""),
     ("dns", "recheck", "\"6h\""),

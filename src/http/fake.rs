@@ -632,6 +632,7 @@ pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
         told: Arc::new(ArcSwap::from_pointee(Told {
             doors,
             post: Arc::clone(&queue) as Arc<dyn Post>,
+            proxies: Vec::new(),
             admin_token: Secret::new(TOKEN),
             hooks: Arc::clone(&queue) as Arc<dyn Hooks>,
             webhooks: Arc::clone(&queue) as Arc<dyn Webhooks>,

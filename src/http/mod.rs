@@ -15,6 +15,7 @@ use axum::http::StatusCode;
 use axum::middleware::{from_fn, from_fn_with_state};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use ipnet::IpNet;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -39,6 +40,7 @@ pub mod error;
 pub mod esp_shape;
 pub mod esps;
 pub mod events;
+mod forwarded;
 mod fresh;
 mod guard;
 mod health;
@@ -216,6 +218,8 @@ pub struct Told {
     pub doors: Vec<Door>,
     /// Who takes mail in.
     pub post: Arc<dyn Post>,
+    /// Whose `X-Forwarded-For` counts.
+    pub proxies: Vec<IpNet>,
     /// What opens every route.
     pub admin_token: Secret,
     /// Who hears what ESPs tell.

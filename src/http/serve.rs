@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
@@ -17,10 +18,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::forwarded::client;
 use super::secure::Secure;
 use super::send::Peer;
 use super::visitors::{Asked, Visitor, Visitors};
-use super::{Relay, public_router, router};
+use super::{Relay, Told, public_router, router};
 
 /// Connections at a time; at the limit the one that has asked nothing for longest makes room.
 const CONNECTIONS_MAX: usize = 256;
@@ -64,6 +66,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let metrics = relay.metrics.clone();
+    let told = Arc::clone(&relay.told);
     let app = match what {
         What::All => router(relay),
         What::Webhooks => public_router(relay),
@@ -80,7 +83,7 @@ pub async fn serve(
                 Ok((stream, peer, place)) => {
                     let visitor = visitors.enter(place);
                     let _ = stream.set_nodelay(true);
-                    let serving = Serving { peer, app: app.clone(), visitor, stop: stop.clone() };
+                    let serving = Serving { peer, app: app.clone(), told: Arc::clone(&told), visitor, stop: stop.clone() };
                     match secure.clone() {
                         None => connections.spawn(serving.run(stream)),
                         Some(secure) => connections.spawn(serving.run_secure(secure, stream)),
@@ -126,6 +129,7 @@ async fn place(places: &Arc<Semaphore>, visitors: &Visitors) -> std::io::Result<
 struct Serving {
     peer: SocketAddr,
     app: Router,
+    told: Arc<ArcSwap<Told>>,
     visitor: Arc<Visitor>,
     stop: CancellationToken,
 }
@@ -148,11 +152,12 @@ impl Serving {
     }
 
     async fn run(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Serving { peer, app, visitor, stop } = self;
+        let Serving { peer, app, told, visitor, stop } = self;
         let inner = TowerToHyperService::new(app);
         let asking = Arc::clone(&visitor);
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
+            let who = client(peer.ip().to_canonical(), request.headers(), &told.load().proxies);
+            request.extensions_mut().insert(Peer(who));
             let (asked, answer) = (Asked::new(&asking), inner.call(request));
             async move {
                 let answer = answer.await;

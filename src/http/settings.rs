@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use crate::secret::Secret;
 use crate::smtp::CertificateFiles;
 
@@ -14,6 +16,8 @@ pub struct HttpSettings {
     pub public_address: Option<SocketAddr>,
     /// Where others reach it: a URL without a slash at its end.
     pub public_url: Option<String>,
+    /// Whose `X-Forwarded-For` counts; empty: nobody's.
+    pub trusted_proxies: Vec<IpNet>,
     /// The bearer token; `None` (on loopback only): one is made in the data directory.
     pub admin_token: Option<Secret>,
     /// `tls_cert` and `tls_key`: then it speaks HTTPS alone.

@@ -69,7 +69,7 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     tables("credential", &old.credentials, credentials, |c| c.username.clone(), credential, out);
     tables("stream", &old.streams, streams, |s| s.name.to_string(), stream, out);
     tables("esp", &old.esps, esps, |e| e.name.clone(), esp, out);
-    compare!(HttpSettings { address => "address", public_address => "public_address", public_url => "public_url", admin_token => "admin_token", certificate => "tls_cert" }, "http", old.http, http, out);
+    compare!(HttpSettings { address => "address", public_address => "public_address", public_url => "public_url", trusted_proxies => "trusted_proxies", admin_token => "admin_token", certificate => "tls_cert" }, "http", old.http, http, out);
     if old.memory_octets != *memory_octets {
         out.push(Change::new("limits.memory", CHANGED));
     }

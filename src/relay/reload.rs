@@ -178,6 +178,7 @@ impl Reloader {
         let told = |intake: Arc<Intake>| http::Told {
             doors: doors_at(&config, &parts.addresses),
             post: Arc::new(http::LivePost(Arc::clone(&intake))),
+            proxies: config.http.trusted_proxies.clone(),
             admin_token,
             hooks,
             webhooks: Arc::new(Webhooks {

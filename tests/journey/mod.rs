@@ -41,6 +41,7 @@ mod open_files;
 mod operators_hand;
 mod partial_recipients;
 mod postmark;
+mod proxies;
 mod readyz;
 mod refused_senders;
 mod reload;
