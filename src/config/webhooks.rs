@@ -4,7 +4,7 @@ use super::kinds;
 use super::reader::{Item, Kind as _, TableReader};
 use super::vendors::endpoint;
 use crate::esp::settings::EspKind;
-use crate::esp::webhook::{PostmarkProof, ProvenBy, SendgridKey, WebhookSettings};
+use crate::esp::webhook::{PostmarkProof, PostmarkStreams, ProvenBy, SendgridKey, WebhookSettings};
 use crate::secret::Secret;
 
 /// Each type's own, for errors at the others.
@@ -24,7 +24,13 @@ pub(super) fn read(t: &mut TableReader<'_, '_>, kind: &EspKind) -> Option<Webhoo
         EspKind::Sendgrid(_) => {
             ProvenBy::Sendgrid(t.optional("webhook_public_key", kinds::parsed(SendgridKey::parse)))
         }
-        EspKind::Postmark(_) => ProvenBy::Postmark(postmark(t)),
+        EspKind::Postmark(kind) => {
+            let streams = PostmarkStreams {
+                transactional: kind.transactional.clone(),
+                broadcast: kind.broadcast.clone(),
+            };
+            ProvenBy::Postmark { proof: postmark(t), streams }
+        }
         EspKind::Smtp(_) | EspKind::Sandbox { .. } => return None,
     };
     let proven = t.read("webhook_auth", kinds::one_of(AUTH), true);
@@ -32,7 +38,7 @@ pub(super) fn read(t: &mut TableReader<'_, '_>, kind: &EspKind) -> Option<Webhoo
     let needs = match &settings.by {
         ProvenBy::Sns { .. } => "webhook_topics = [\"arn:aws:sns:…\"]",
         ProvenBy::Sendgrid(_) => "webhook_public_key (Settings, Mail Settings, Event Webhook, Security)",
-        ProvenBy::Postmark(_) => "webhook_user and webhook_password, or webhook_headers",
+        ProvenBy::Postmark { .. } => "webhook_user and webhook_password, or webhook_headers",
     };
     if !proven {
         t.warning("webhook_auth", "is \"none\": whoever reaches the port can have any address suppressed");

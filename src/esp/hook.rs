@@ -182,7 +182,12 @@ impl Fields {
 
     /// Whether it says `true`.
     pub fn is(&self, name: &str) -> bool {
-        matches!(self.0.get(name), Some(Value::Bool(true)))
+        self.says(name, true)
+    }
+
+    /// Whether it says so.
+    pub fn says(&self, name: &str, yes: bool) -> bool {
+        self.0.get(name) == Some(&Value::Bool(yes))
     }
 
     /// The object of that name.

@@ -6,7 +6,7 @@ use super::hook::{Heard, Post, Refused, Unproven};
 use super::{postmark, sendgrid, ses};
 use crate::clock::Timestamp;
 
-pub use super::postmark::hook::Proof as PostmarkProof;
+pub use super::postmark::hook::{Proof as PostmarkProof, Streams as PostmarkStreams};
 pub use super::sendgrid::hook::PublicKey as SendgridKey;
 
 /// No event is told so long after it happened, or so long before.
@@ -42,7 +42,12 @@ pub enum ProvenBy {
     /// A signature of SendGrid's; its key, where it is configured.
     Sendgrid(Option<SendgridKey>),
     /// What Postmark was told to send along.
-    Postmark(PostmarkProof),
+    Postmark {
+        /// That.
+        proof: PostmarkProof,
+        /// What its message streams are to us.
+        streams: PostmarkStreams,
+    },
 }
 
 impl WebhookSettings {
@@ -51,7 +56,7 @@ impl WebhookSettings {
         match &self.by {
             ProvenBy::Sns { topics, .. } => topics.is_empty(),
             ProvenBy::Sendgrid(key) => key.is_none(),
-            ProvenBy::Postmark(proof) => proof.login.is_none() && proof.fields.is_empty(),
+            ProvenBy::Postmark { proof, .. } => proof.login.is_none() && proof.fields.is_empty(),
         }
     }
 
@@ -61,7 +66,7 @@ impl WebhookSettings {
     pub fn certificate_url(&self, post: Post<'_>) -> Result<Option<String>, Refused> {
         match &self.by {
             ProvenBy::Sns { topics, .. } if self.proven => ses::hook::certificate_url(post, topics).map(Some),
-            ProvenBy::Sns { .. } | ProvenBy::Sendgrid(_) | ProvenBy::Postmark(_) => Ok(None),
+            ProvenBy::Sns { .. } | ProvenBy::Sendgrid(_) | ProvenBy::Postmark { .. } => Ok(None),
         }
     }
 
@@ -78,13 +83,15 @@ impl WebhookSettings {
                 ProvenBy::Sendgrid(key) => {
                     sendgrid::hook::prove(post, key.as_ref()).map_err(Refused::Unproven)?;
                 }
-                ProvenBy::Postmark(proof) => postmark::hook::prove(post, proof).map_err(Refused::Unproven)?,
+                ProvenBy::Postmark { proof, .. } => {
+                    postmark::hook::prove(post, proof).map_err(Refused::Unproven)?;
+                }
             }
         }
         let heard = match &self.by {
             ProvenBy::Sns { topics, .. } => ses::hook::read(post, topics),
             ProvenBy::Sendgrid(_) => sendgrid::hook::read(post),
-            ProvenBy::Postmark(_) => postmark::hook::read(post),
+            ProvenBy::Postmark { streams, .. } => postmark::hook::read(post, streams),
         };
         heard.map(|heard| match heard {
             Heard::Events(mut events) => {

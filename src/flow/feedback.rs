@@ -36,7 +36,7 @@ impl Hook {
     pub fn new(esp: &str, settings: WebhookSettings, ca_file: Option<std::path::PathBuf>) -> Self {
         let certificates = match &settings.by {
             ProvenBy::Sns { endpoint, .. } => Some(Certificates::new(endpoint.clone(), ca_file)),
-            ProvenBy::Sendgrid(_) | ProvenBy::Postmark(_) => None,
+            ProvenBy::Sendgrid(_) | ProvenBy::Postmark { .. } => None,
         };
         Hook { esp: esp.to_owned(), settings, certificates }
     }
@@ -297,7 +297,7 @@ fn kind_of(fields: &[(String, Vec<u8>)], body: &[u8]) -> Option<fn(&ProvenBy) ->
     } else if has("x-twilio-email-event-webhook-signature") || start.starts_with(b"[") {
         Some(|by| matches!(by, ProvenBy::Sendgrid(_)))
     } else if contains(start, b"\"RecordType\"") {
-        Some(|by| matches!(by, ProvenBy::Postmark(_)))
+        Some(|by| matches!(by, ProvenBy::Postmark { .. }))
     } else {
         None
     }

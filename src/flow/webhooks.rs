@@ -310,7 +310,7 @@ impl Following<'_> {
                     "; SendGrid does not sign it, or a proxy takes its fields away: postroad esp setup {name} --apply"
                 )
             }
-            (ProvenBy::Postmark(_), "missing") => "; a proxy may have taken its fields away".to_owned(),
+            (ProvenBy::Postmark { .. }, "missing") => "; a proxy may have taken its fields away".to_owned(),
             _ => String::new(),
         };
         format!("a call came and was refused ({}): {}{advice}", why.reason, why.words)

@@ -5,6 +5,7 @@
 
 use super::delivery::Known;
 use super::id::Planted;
+use super::stream::StreamKind;
 use crate::address::Address;
 use crate::clock::Timestamp;
 
@@ -23,10 +24,20 @@ pub struct Event {
     pub planted: Option<Planted>,
     /// The ESP's own id of the message.
     pub remote_id: Option<String>,
+    /// The kind of stream that a wish is about, where its ESP says it; else it is about broadcast mail.
+    pub scope: Option<StreamKind>,
     /// The ESP's words, or those of the recipient's host.
     pub said: String,
     /// The event as it came: JSON.
     pub raw: String,
+}
+
+impl Event {
+    /// What a bounce says of the address, or which streams a wish is about where that is not broadcast; in a word.
+    pub fn class(&self) -> Option<&'static str> {
+        let transactional = self.what.wish().is_some() && self.scope == Some(StreamKind::Transactional);
+        self.what.class().or(transactional.then_some(StreamKind::Transactional.word()))
+    }
 }
 
 /// What happened.

@@ -219,7 +219,7 @@ fn insert(tx: &Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite:
             event.said,
             found.and_then(|f| f.confidence),
             event.recipient.as_ref().map(Address::key),
-            event.what.class(),
+            event.class(),
             machine,
         ])
 }

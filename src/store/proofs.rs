@@ -1,17 +1,18 @@
 //! What events do to their address, whoever mailed it: who is mailed no more, for which reason, by whose word.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::tx::Tx;
 use super::types::ToldEvent;
 use crate::address::Address;
 use crate::clock::Timestamp;
+use crate::mail::StreamKind;
 use crate::mail::effect::{Effect, SOFT_BOUNCES, SoftRule, UNSUBSCRIBE, too_soft};
 
 /// Soft bounces of an address that are looked at: the latest.
 const SOFT_MAX: u32 = 200;
-/// The scope of an owner's wish.
-const BROADCAST: &str = "broadcast";
+/// Wishes of an address that are looked at: the latest.
+const WISHES_MAX: u32 = 200;
 
 /// What the event does to its address, whoever mailed it.
 pub(super) fn on_address(
@@ -29,7 +30,7 @@ pub(super) fn on_address(
             let proof = Proof { reason, scope: "", esp, said, since: event.at, until: None };
             suppress(tx, &key, who, &proof)
         }
-        Effect::Wish => wish(tx, &key, who),
+        Effect::Wish => wish(tx, &key, who, told.event.scope.unwrap_or(StreamKind::Broadcast)),
         Effect::Weigh => weigh(tx, rule, &key, who),
     }
 }
@@ -83,27 +84,38 @@ fn lift(tx: &Tx<'_, '_>, key: &str, reason: &str, scope: &str) -> rusqlite::Resu
         .map(|_| ())
 }
 
-/// The owner's latest word counts, by the ESPs' clocks.
-fn wish(tx: &mut Tx<'_, '_>, key: &str, who: &Address) -> rusqlite::Result<()> {
-    let latest = tx
-        .conn
-        .prepare_cached(
-            "SELECT kind = 'resubscribed', at, esp, detail FROM events WHERE key = ?1
-                 AND (kind IN ('unsubscribed', 'resubscribed') OR class = 'listed_unsubscribed')
-             ORDER BY at DESC, event_key DESC LIMIT 1",
-        )?
-        .query_row([key], |row| {
-            Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get::<_, String>(2)?, row.get::<_, String>(3)?))
-        })
-        .optional()?;
-    let Some((wants, at, esp, said)) = latest else { return Ok(()) };
-    lift(tx, key, UNSUBSCRIBE, BROADCAST)?;
-    if wants {
-        return Ok(());
+/// The owner's latest word at each ESP counts, by their clocks: one who has left at one of them wants no more.
+fn wish(tx: &mut Tx<'_, '_>, key: &str, who: &Address, kind: StreamKind) -> rusqlite::Result<()> {
+    const TRANSACTIONAL: &str = "transactional";
+    let of_kind = match kind {
+        StreamKind::Transactional => "class IS ?2",
+        StreamKind::Broadcast => "class IS NOT ?2",
+    };
+    let mut words = tx.conn.prepare_cached(&format!(
+        "SELECT esp, kind = 'resubscribed', at, detail FROM events WHERE key = ?1 AND {of_kind}
+             AND (kind IN ('unsubscribed', 'resubscribed') OR class = 'listed_unsubscribed')
+         ORDER BY at DESC, event_key DESC LIMIT {WISHES_MAX}"
+    ))?;
+    let mut heard: Vec<String> = Vec::new();
+    let mut left = None;
+    let mut rows = words.query([key, TRANSACTIONAL])?;
+    while let Some(row) = rows.next()? {
+        let esp: String = row.get(0)?;
+        if heard.contains(&esp) {
+            continue;
+        }
+        if !row.get::<_, bool>(1)? {
+            left = Some((esp, Timestamp::from_millis(row.get(2)?), row.get::<_, String>(3)?));
+            break;
+        }
+        heard.push(esp);
     }
-    let since = Timestamp::from_millis(at);
-    let proof = Proof { reason: UNSUBSCRIBE, scope: BROADCAST, esp: &esp, said: &said, since, until: None };
-    suppress(tx, key, who, &proof)
+    drop(rows);
+    drop(words);
+    let scope = kind.word();
+    lift(tx, key, UNSUBSCRIBE, scope)?;
+    let Some((esp, since, said)) = left else { return Ok(()) };
+    suppress(tx, key, who, &Proof { reason: UNSUBSCRIBE, scope, esp: &esp, said: &said, since, until: None })
 }
 
 /// All soft bounces of the address, and when something last arrived there.

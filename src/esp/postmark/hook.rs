@@ -14,7 +14,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 use super::compose::ATTEMPT;
 use crate::clock::Timestamp;
 use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
-use crate::mail::{Bounce, Event, Listed, Planted, What};
+use crate::mail::{Bounce, Event, Listed, Planted, StreamKind, What};
 use crate::secret::Secret;
 
 /// What Postmark was told to send with each POST.
@@ -24,6 +24,35 @@ pub struct Proof {
     pub login: Option<(String, Secret)>,
     /// `webhook_headers`: names in lower case, and what they hold.
     pub fields: Vec<(String, Secret)>,
+}
+
+/// What its message streams are to us: whose mail goes there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Streams {
+    /// Of `message_stream`.
+    pub transactional: String,
+    /// Of `message_stream`.
+    pub broadcast: String,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Streams { transactional: "outbound".into(), broadcast: "broadcast".into() }
+    }
+}
+
+impl Streams {
+    /// Whose mail goes by that stream; `None`: none of ours.
+    fn kind(&self, stream: &str) -> Option<StreamKind> {
+        // Where one stream carries both, who wants no more of it wants no more of either; broadcast is what is left off.
+        if stream == self.broadcast {
+            Some(StreamKind::Broadcast)
+        } else if stream == self.transactional {
+            Some(StreamKind::Transactional)
+        } else {
+            None
+        }
+    }
 }
 
 impl Proof {
@@ -46,9 +75,9 @@ pub(in crate::esp) fn prove(post: Post<'_>, proof: &Proof) -> Result<(), Unprove
     if wanted.iter().any(|(name, _)| post.field(name).is_none()) {
         return Err(Unproven::Missing);
     }
-    let right = wanted
-        .iter()
-        .fold(Choice::from(1), |right, (name, value)| right & given(post, name).ct_eq(value.expose().as_bytes()));
+    let right = wanted.iter().fold(Choice::from(1), |right, (name, value)| {
+        right & given(post, name).ct_eq(value.expose().as_bytes())
+    });
     if bool::from(right) { Ok(()) } else { Err(Unproven::Wrong) }
 }
 
@@ -65,14 +94,14 @@ fn given(post: Post<'_>, name: &str) -> Vec<u8> {
 }
 
 /// The event of a body.
-pub(in crate::esp) fn read(post: Post<'_>) -> Result<Heard, Refused> {
+pub(in crate::esp) fn read(post: Post<'_>, streams: &Streams) -> Result<Heard, Refused> {
     let item: &RawValue = hook::json(post.body, "an event")?;
     let fields =
         Fields::read(item.get()).ok_or_else(|| Refused::Malformed("the body is no JSON object".into()))?;
-    Ok(Heard::Events(vec![event(fields, item, post.at)]))
+    Ok(Heard::Events(vec![event(fields, item, streams, post.at)]))
 }
 
-fn event(mut fields: Fields, item: &RawValue, now: Timestamp) -> Event {
+fn event(mut fields: Fields, item: &RawValue, streams: &Streams, now: Timestamp) -> Event {
     let metadata = fields.object("Metadata");
     let planted = metadata.as_ref().and_then(|m| m.text(ATTEMPT)).and_then(|id| id.parse::<Planted>().ok());
     let text = |name| fields.text(name).unwrap_or_default();
@@ -89,19 +118,21 @@ fn event(mut fields: Fields, item: &RawValue, now: Timestamp) -> Event {
         _ => hook::key_of(&[kind, text("MessageID"), whom, text(when), text("OriginalLink")]),
     };
     let details = [text("Details"), text("Description"), text("SuppressionReason")];
+    let stream = streams.kind(text("MessageStream"));
     Event {
         key,
-        what: what(&fields),
+        what: what(&fields, stream),
         at: fields.moment(when).unwrap_or(now),
         recipient: hook::recipient(whom),
         planted,
         remote_id: fields.text("MessageID").map(str::to_owned),
+        scope: stream,
         said: hook::said(details.into_iter().find(|words| !words.is_empty()).unwrap_or_default()),
         raw: hook::raw(item),
     }
 }
 
-fn what(event: &Fields) -> What {
+fn what(event: &Fields, stream: Option<StreamKind>) -> What {
     let machine = event.text("UserAgent") == Some("Mozilla/5.0");
     match event.text("RecordType").unwrap_or_default() {
         "Delivery" => What::Delivered,
@@ -114,7 +145,10 @@ fn what(event: &Fields) -> What {
             Some("SpamComplaint") => What::Complained,
             _ => What::Unsubscribed,
         },
-        // What may be mailed again there is one stream of Postmark's: no other wish is taken away.
+        // A stream that none of ours goes by takes nothing away here.
+        "SubscriptionChange" if stream.is_some() && event.says("SuppressSending", false) => {
+            What::Resubscribed
+        }
         _ => What::Other,
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn trial(wanted: Wanted<'_>, chance: &str, now: Timestamp) -> (Vec<(S
 
 fn proof<'w>(wanted: Wanted<'w>) -> Option<&'w Proof> {
     match &wanted.webhook.by {
-        ProvenBy::Postmark(proof) => Some(proof),
+        ProvenBy::Postmark { proof, .. } => Some(proof),
         ProvenBy::Sns { .. } | ProvenBy::Sendgrid(_) => None,
     }
 }
@@ -178,6 +178,7 @@ fn said(reply: &HttpReply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::esp::postmark::hook::Streams;
     use crate::esp::setup::testing::{Script, states};
     use crate::esp::webhook::WebhookSettings;
 
@@ -186,7 +187,8 @@ mod tests {
     fn webhook(login: bool, fields: &[(&str, &str)]) -> WebhookSettings {
         let login = login.then(|| ("hook".to_owned(), Secret::new("quite-secret")));
         let fields = fields.iter().map(|(n, v)| ((*n).to_owned(), Secret::new(*v))).collect();
-        WebhookSettings { proven: true, by: ProvenBy::Postmark(Proof { login, fields }) }
+        let (proof, streams) = (Proof { login, fields }, Streams::default());
+        WebhookSettings { proven: true, by: ProvenBy::Postmark { proof, streams } }
     }
 
     fn hook(password: &str) -> Value {

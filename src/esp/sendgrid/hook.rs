@@ -105,6 +105,7 @@ fn event(item: &RawValue, now: Timestamp) -> Event {
         planted,
         // Up to the first dot it is what the API and the SMTP endpoint answered.
         remote_id: text("sg_message_id").split('.').next().filter(|id| !id.is_empty()).map(str::to_owned),
+        scope: None,
         said: match canned {
             true => hook::said(&format!("{}{} {told}", hook::TEST_EVENT, text("event"))),
             false => hook::said(&told),

@@ -213,7 +213,7 @@ async fn signature(
     };
     let ours = match &wanted.webhook.by {
         ProvenBy::Sendgrid(ours) => ours.as_ref(),
-        ProvenBy::Sns { .. } | ProvenBy::Postmark(_) => None,
+        ProvenBy::Sns { .. } | ProvenBy::Postmark { .. } => None,
     };
     let same = ours.is_some() && PublicKey::parse(&key).ok().as_ref() == ours;
     let said = match (same, ours) {

@@ -162,6 +162,7 @@ impl About<'_> {
             recipient,
             planted: self.planted,
             remote_id: self.message.clone(),
+            scope: None,
             said: hook::said(said),
             raw: hook::cut_raw(self.raw),
         }

@@ -41,7 +41,7 @@ pub(super) async fn set_up(
     let mut done = Arranged::default();
     let topics: &[String] = match &wanted.webhook.by {
         ProvenBy::Sns { topics, .. } => topics,
-        ProvenBy::Sendgrid(_) | ProvenBy::Postmark(_) => &[],
+        ProvenBy::Sendgrid(_) | ProvenBy::Postmark { .. } => &[],
     };
     match (set, topics) {
         (Some(set), [first, ..]) => {

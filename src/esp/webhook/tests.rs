@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::mail::{AttemptId, Bounce, Event, Listed, MessageId, Planted, What};
+use crate::mail::{AttemptId, Bounce, Event, Listed, MessageId, Planted, StreamKind, What};
 use crate::secret::Secret;
 
 const NOW: Timestamp = Timestamp::from_millis(1_767_323_100_000);
@@ -33,6 +33,10 @@ fn events(settings: &WebhookSettings, body: &str) -> Vec<Event> {
 
 fn ses() -> WebhookSettings {
     unproven(ProvenBy::Sns { topics: vec![TOPIC.into()], require_v2: false, endpoint: None })
+}
+
+fn postmark(proof: PostmarkProof) -> ProvenBy {
+    ProvenBy::Postmark { proof, streams: PostmarkStreams::default() }
 }
 
 /// The folder of published vectors, or a loud word that it is missing.
@@ -212,7 +216,7 @@ fn postmark_has_to_send_all_that_it_was_told_to() {
         login: Some(("user".into(), Secret::new("pass"))),
         fields: vec![("x-proof".into(), Secret::new("shibboleth"))],
     };
-    let settings = WebhookSettings { proven: true, by: ProvenBy::Postmark(proof) };
+    let settings = WebhookSettings { proven: true, by: postmark(proof) };
     let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
     let body = br#"{"RecordType":"Delivery"}"#;
     for (sent, wanted) in [
@@ -253,7 +257,7 @@ fn postmark_has_to_send_all_that_it_was_told_to() {
         let heard = settings.hear(Post { fields: &fields, body, at: NOW }, None);
         assert_eq!(heard.err(), wanted.map(Refused::Unproven), "{sent:?}");
     }
-    let keyless = WebhookSettings { proven: true, by: ProvenBy::Postmark(PostmarkProof::default()) };
+    let keyless = WebhookSettings { proven: true, by: postmark(PostmarkProof::default()) };
     let heard = keyless.hear(Post { fields: &[], body, at: NOW }, None);
     assert_eq!(heard, Err(Refused::Unproven(Unproven::NoKey)));
     assert!(keyless.is_keyless() && !settings.is_keyless());
@@ -487,7 +491,7 @@ fn what_is_no_event_of_amazons_is_told_apart() {
 
 #[test]
 fn postmarks_events_mean_what_they_say() {
-    let settings = unproven(ProvenBy::Postmark(PostmarkProof::default()));
+    let settings = unproven(postmark(PostmarkProof::default()));
     for (event, what) in [
         (json!({"RecordType": "Delivery", "Recipient": "a@w.example"}), What::Delivered),
         (
@@ -522,10 +526,28 @@ fn postmarks_events_mean_what_they_say() {
             What::Unsubscribed,
         ),
         (json!({"RecordType": "SubscriptionChange", "SuppressSending": false}), What::Other),
+        (
+            json!({"RecordType": "SubscriptionChange", "SuppressSending": false, "MessageStream": "others"}),
+            What::Other,
+        ),
+        (
+            json!({"RecordType": "SubscriptionChange", "SuppressSending": false, "MessageStream": "broadcast"}),
+            What::Resubscribed,
+        ),
         (json!({"RecordType": "SubscriptionChange"}), What::Other),
         (json!({"RecordType": "Inbound"}), What::Other),
     ] {
         assert_eq!(events(&settings, &event.to_string())[0].what, what, "{event}");
+    }
+    for (stream, scope) in [
+        ("outbound", Some(StreamKind::Transactional)),
+        ("broadcast", Some(StreamKind::Broadcast)),
+        ("x", None),
+    ] {
+        let change =
+            json!({"RecordType": "SubscriptionChange", "SuppressSending": true, "MessageStream": stream});
+        let event = events(&settings, &change.to_string()).remove(0);
+        assert_eq!((event.what, event.scope), (What::Unsubscribed, scope), "{stream}");
     }
     let whole = json!({
         "RecordType": "Bounce", "ID": 42, "Type": "HardBounce", "Email": "a@w.example", "MessageID": "m-1",

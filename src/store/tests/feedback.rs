@@ -18,6 +18,7 @@ fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
         recipient: Some(Address::parse(to, Grammar::Lenient).unwrap()),
         planted: None,
         remote_id: None,
+        scope: None,
         said: format!("words of {key}"),
         raw: "{}".to_owned(),
     }
@@ -280,6 +281,27 @@ async fn what_each_event_does_to_its_address() {
             "{what:?}: what is no spam takes nothing away"
         );
     }
+}
+
+#[tokio::test]
+async fn a_wish_is_about_its_streams_and_taken_back_where_it_was_made() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let wish = async |n: u32, esp: &str, what, scope| {
+        let at = bench.now().plus(DAY * n);
+        let event = Event { scope, ..event(&n.to_string(), what, "a@x.example", at) };
+        let told = ToldEvent { esp: esp.to_owned(), event };
+        store.take_told(SoftRule::default(), vec![told]).await.unwrap();
+        reasons(&store, "a@x.example").await.join(" ")
+    };
+    let (transactional, broadcast) = (Some(StreamKind::Transactional), Some(StreamKind::Broadcast));
+    assert_eq!(wish(1, "one", What::Unsubscribed, transactional).await, "unsubscribe/transactional");
+    let both = "unsubscribe/broadcast unsubscribe/transactional";
+    assert_eq!(wish(2, "one", What::Unsubscribed, broadcast).await, both);
+    assert_eq!(wish(3, "two", What::Unsubscribed, None).await, both);
+    assert_eq!(wish(4, "one", What::Resubscribed, broadcast).await, both, "he has left at the other one");
+    assert_eq!(wish(5, "two", What::Resubscribed, None).await, "unsubscribe/transactional");
+    assert_eq!(wish(6, "one", What::Resubscribed, transactional).await, "");
 }
 
 #[tokio::test]

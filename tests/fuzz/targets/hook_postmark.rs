@@ -2,7 +2,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postroad::esp::webhook::{PostmarkProof, ProvenBy};
+use postroad::esp::webhook::{PostmarkProof, PostmarkStreams, ProvenBy};
 use postroad_fuzz::hooks;
 
-fuzz_target!(|data: &[u8]| hooks::hear(ProvenBy::Postmark(PostmarkProof::default()), data));
+fuzz_target!(|data: &[u8]| hooks::hear(ProvenBy::Postmark {
+        proof: PostmarkProof::default(),
+        streams: PostmarkStreams::default()
+    }, data));
