@@ -121,6 +121,11 @@ pub trait Esp: Send + Sync + Debug {
         Ok(())
     }
 
+    /// Whether it takes such an address as a recipient, whatever the message.
+    fn takes(&self, _to: &Address) -> Result<(), Unfit> {
+        Ok(())
+    }
+
     /// What the ESP says that it may be given, out of what it told of the account; or what is wrong with that.
     fn told(&self, _account: &HttpReply) -> Result<Told, String> {
         Err("this type of ESP tells no limits".to_owned())

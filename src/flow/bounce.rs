@@ -150,7 +150,8 @@ impl Parts {
         let rules = setup.rules_of(&report);
         if let Some(why) = setup
             .never(&report, Content::Whole(&report.body.head), &rules)
-            .map(|r| no_esp::in_a_line(&r))
+            .pop()
+            .map(|(_, reasons)| no_esp::in_a_line(&reasons))
             .or_else(|| self.unfit(&setup, &report))
         {
             return self.give_up(told(), &message, &format!("no ESP could ever carry it ({why})")).await;

@@ -21,7 +21,8 @@ use crate::journal::{self, Alert};
 use crate::mail::asks::{Asks, BadAsk, asks_for_nothing};
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
-    Body, Budget, Envelope, IdMint, Message, MessageId, OnceKey, ReversePath, Source, StreamName, Submission,
+    Body, Budget, Envelope, IdMint, Message, MessageId, OnceKey, Reason, ReversePath, Source, StreamName,
+    Submission,
 };
 use crate::metrics as names;
 use crate::policy::streams::StreamSettings;
@@ -242,8 +243,10 @@ impl Intake {
     ) -> Result<MessageId, Reply> {
         let mut rules = self.setup.rules_of(&message);
         let content = at_hand(&message.body, &self.budget);
-        if let Some(reasons) = self.setup.never(&message, content, &rules) {
-            return Err(no_esp::refusal(&reasons));
+        let never = self.setup.never(&message, content, &rules);
+        let recipients = &message.envelope.recipients;
+        if never.len() == recipients.len() {
+            return Err(no_esp::refusal(&no_esp::of_all(recipients, &never)));
         }
         // Who carries it is asked of today's configuration: a session may have begun with an older one.
         let today = self.courier.setup();
@@ -251,12 +254,18 @@ impl Intake {
             rules = today.rules_of(&message);
         }
         let for_later = due > message.accepted_at;
-        let planned = if for_later { None } else { self.courier.plan(&today, &message, &rules) };
+        let planned = match for_later || !never.is_empty() {
+            true => None,
+            false => self.courier.plan(&today, &message, &rules),
+        };
         let entry = match &planned {
             Some(planned) => Entry::Begun(self.courier.beginning(planned)),
             None => Entry::Waiting { due },
         };
-        let entries = vec![entry; message.envelope.recipients.len()];
+        let mut entries = vec![entry; recipients.len()];
+        for (n, reasons) in &never {
+            entries[*n] = Entry::Never(no_esp::told_to_sender(reasons));
+        }
         let accept = Accept { message: Arc::clone(&message), entries, rules: rules.clone() };
         let stored = match key {
             None => {
@@ -290,6 +299,10 @@ impl Intake {
         }
         self.count(&message);
         journal::accepted(&message);
+        for (n, _) in &never {
+            let to = message.envelope.recipients[*n].wire();
+            journal::settled(message.id, to, message.stream.as_str(), Reason::Refused);
+        }
         let id = message.id;
         // Connections to ESPs go first: the 250 wakes the client, which would take the core from the mail just begun.
         for _ in 0..self.courier.turns_to_give() {

@@ -1,8 +1,9 @@
 //! What is said of mail that no ESP could ever carry: each ESP's reason, no more of them than a reply has room for.
 
+use crate::address::Address;
 use crate::smtp::Reply;
 
-/// Reasons told; of more ESPs than these only how many there are.
+/// Reasons told; of more than these only how many there are.
 const REASONS_MAX: usize = 8;
 /// So much of a reason is told.
 const REASON_OCTETS_MAX: usize = 200;
@@ -17,6 +18,24 @@ pub(super) fn refusal(reasons: &[String]) -> Reply {
     Reply::told(554, (5, 6, 0), lines.join("\n"))
 }
 
+/// The reasons for all of a message's recipients: those of each, where they are not the same.
+pub(super) fn of_all(recipients: &[Address], never: &[(usize, Vec<String>)]) -> Vec<String> {
+    let Some((_, first)) = never.first() else { return Vec::new() };
+    if never.iter().all(|(_, reasons)| reasons == first) {
+        return first.clone();
+    }
+    let of = |(n, reasons): &(usize, Vec<String>)| {
+        let to = recipients.get(*n).map_or("", Address::wire);
+        format!("<{to}>: {}", reasons.join("; "))
+    };
+    never.iter().map(of).collect()
+}
+
+/// The same for one recipient of several, of whom others can be mailed.
+pub(super) fn told_to_sender(reasons: &[String]) -> String {
+    format!("no ESP of the relay could ever carry this message to this recipient ({})", in_a_line(reasons))
+}
+
 /// The same reasons where there is one line for all of them.
 pub(super) fn in_a_line(reasons: &[String]) -> String {
     told(reasons).collect::<Vec<_>>().join("; ")
@@ -25,8 +44,8 @@ pub(super) fn in_a_line(reasons: &[String]) -> String {
 fn told(reasons: &[String]) -> impl Iterator<Item = String> {
     let more = match reasons.len().saturating_sub(REASONS_MAX) {
         0 => None,
-        1 => Some("and one more ESP, for a reason of its own".to_owned()),
-        n => Some(format!("and {n} more ESPs, each for a reason of its own")),
+        1 => Some("and one more, for a reason of its own".to_owned()),
+        n => Some(format!("and {n} more, each for a reason of its own")),
     };
     reasons.iter().take(REASONS_MAX).map(|reason| bounded(reason)).chain(more)
 }
@@ -53,6 +72,7 @@ fn bounded(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Grammar;
 
     fn reasons(count: usize, text: &str) -> Vec<String> {
         (1..=count).map(|n| format!("up{n}: {text}")).collect()
@@ -72,18 +92,31 @@ mod tests {
     }
 
     #[test]
+    fn where_each_recipient_has_reasons_of_its_own_they_are_told_by_recipient() {
+        let to = |text| Address::parse(text, Grammar::Strict).unwrap();
+        let recipients = [to("a@example.com"), to("b@example.com")];
+        let (one, two) = (reasons(2, "too large"), reasons(1, "signed"));
+        let alike = of_all(&recipients, &[(0, one.clone()), (1, one.clone())]);
+        assert_eq!(alike, one);
+        assert_eq!(
+            of_all(&recipients, &[(0, one), (1, two)]),
+            ["<a@example.com>: up1: too large; up2: too large", "<b@example.com>: up1: signed"]
+        );
+    }
+
+    #[test]
     fn however_many_there_are_and_however_long_they_are_it_stays_short() {
         let wire = refusal(&reasons(100, &"\u{fc}\r\n".repeat(400))).wire();
         let lines: Vec<&str> = wire.split_terminator("\r\n").collect();
         assert_eq!(lines.len(), 1 + REASONS_MAX + 1);
-        assert_eq!(*lines.last().unwrap(), "554 5.6.0 and 92 more ESPs, each for a reason of its own");
+        assert_eq!(*lines.last().unwrap(), "554 5.6.0 and 92 more, each for a reason of its own");
         assert!(lines.iter().all(|line| line.len() <= 510), "{wire}");
         assert!(lines[1].ends_with(CUT) && !lines[1].contains(['\r', '\n']), "{}", lines[1]);
         assert!(wire.is_ascii() && lines[1].contains(r"up1: \u{fc}"), "{}", lines[1]);
         let line = in_a_line(&reasons(9, "no"));
         assert!(
             line.starts_with("up1: no; up2: no; ")
-                && line.ends_with("; and one more ESP, for a reason of its own")
+                && line.ends_with("; and one more, for a reason of its own")
         );
     }
 }

@@ -176,24 +176,35 @@ impl Setup {
         })
     }
 
-    /// Why no ESP could ever carry it to one of its recipients: each ESP's reason. `None`: for each there is one that this
-    /// configuration lets it go to, and that could carry such content.
-    pub fn never(&self, message: &Message, content: Content<'_>, rules: &[Rule]) -> Option<Vec<String>> {
-        let none = [Rule::default()];
-        let rules = if rules.is_empty() { &none[..] } else { rules };
+    /// To which of its recipients, by their places, no ESP could ever carry it, with each ESP's reason. For all others there
+    /// is one that this configuration lets it go to, and that could carry such content to such an address.
+    pub fn never(
+        &self,
+        message: &Message,
+        content: Content<'_>,
+        rules: &[Rule],
+    ) -> Vec<(usize, Vec<String>)> {
+        let none = Rule::default();
         // Asked of an ESP once at most, and of none behind the first that could.
         let unfit: Vec<OnceCell<Option<String>>> = vec![OnceCell::new(); self.carriers.len()];
         let unfit = |i: usize| {
             let ask = || self.carriers[i].line.esp.could_carry(message, content).err().map(|unfit| unfit.0);
             unfit[i].get_or_init(ask).clone()
         };
-        let keep_out = |i, name: &str, rule| {
+        let keep_out = |i, name: &str, n, to| {
+            let rule = rules.get(n).unwrap_or(&none);
             let kept_out = self.routes.keep_out(i, name, &message.stream, rule).map(|why| why.to_string());
-            kept_out.or_else(|| unfit(i))
+            kept_out.or_else(|| unfit(i)).or_else(|| self.takes_not(i, to))
         };
-        rules
-            .iter()
-            .find_map(|rule| self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, rule)))
+        let of = |(n, to)| {
+            Some((n, self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, n, to))?))
+        };
+        message.envelope.recipients.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Why that ESP does not take such an address.
+    fn takes_not(&self, i: usize, to: &Address) -> Option<String> {
+        self.carriers[i].line.esp.takes(to).err().map(|unfit| unfit.0)
     }
 
     /// Why no ESP could ever carry mail of that stream and pin to this recipient, as far as that is known before the
@@ -201,7 +212,9 @@ impl Setup {
     pub fn never_to(&self, to: &Address, stream: &StreamName, pin: Option<&str>) -> Option<Vec<String>> {
         let rule = if self.routes.any() { self.routes.bearing_on(to, None) } else { Rule::default() };
         let keep_out = |i, name: &str| self.routes.keep_out_to(i, name, stream, &rule);
-        self.each_reason(pin, |i, name| keep_out(i, name).map(|why| why.to_string()))
+        self.each_reason(pin, |i, name| {
+            keep_out(i, name).map(|why| why.to_string()).or_else(|| self.takes_not(i, to))
+        })
     }
 
     /// Every ESP's reason, where every one has one.

@@ -73,9 +73,10 @@ pub(super) fn accept(
         Bound::Waived => tx.shared.space.spend(head),
     }
     let lane = tx.lane(message, &Rule::default())?;
-    let due = match item.entries.first() {
+    let first = item.entries.iter().find(|entry| !matches!(entry, Entry::Never(_)));
+    let due = match first {
         Some(Entry::Waiting { due }) => (*due).max(message.accepted_at),
-        Some(Entry::Begun(_)) | None => message.accepted_at,
+        Some(Entry::Begun(_) | Entry::Never(_)) | None => message.accepted_at,
     };
     if !insert_message(tx, message, lane, due)? {
         let there = again(tx, item)?;
@@ -151,8 +152,14 @@ fn enter(
 ) -> rusqlite::Result<Entered> {
     let key = place.address.key();
     let suppressed = tx.suppressed(&key, message.stream.as_str(), message.kind)?;
-    let (to, begun, entered) = match (&suppressed, entry) {
-        (Some(_), _) => (QueueState::Done, None, Entered::Suppressed),
+    let end = match (suppressed, entry) {
+        (Some(by), _) => Some((Reason::Suppressed, by.reason)),
+        (None, Entry::Never(why)) => Some((Reason::Refused, why.clone())),
+        (None, Entry::Waiting { .. } | Entry::Begun(_)) => None,
+    };
+    let (to, begun, entered) = match (&end, entry) {
+        (Some((Reason::Suppressed, _)), _) => (QueueState::Done, None, Entered::Suppressed),
+        (Some(_), _) | (None, Entry::Never(_)) => (QueueState::Done, None, Entered::Never),
         (None, Entry::Waiting { due }) => (QueueState::Waiting { due: *due }, None, Entered::Waiting),
         (None, Entry::Begun(b)) => {
             (QueueState::Out { owner: tx.shared.owner, attempt: b.attempt }, Some(b), Entered::Begun)
@@ -168,7 +175,7 @@ fn enter(
         message.expires_at.millis(),
         u32::from(begun.is_some()),
         row::known_code(Known::Nothing),
-        suppressed.as_ref().map(|_| row::reason_code(Reason::Suppressed)),
+        end.as_ref().map(|(reason, _)| row::reason_code(*reason)),
         integer(place.share),
         columns.owner,
         columns.attempt,
@@ -177,10 +184,14 @@ fn enter(
         place.address.wire(),
         (key != place.address.wire()).then_some(&key),
     ])?;
-    match (suppressed, begun) {
-        (Some(by), _) => {
-            tx.delivery_event(place.id, "suppressed", None, None, &by.reason)?;
-            reports::owe(tx, place.id, Cause::Suppressed, None, &by.reason)?;
+    match (end, begun) {
+        (Some((reason, why)), _) => {
+            let (kind, cause) = match reason {
+                Reason::Suppressed => ("suppressed", Cause::Suppressed),
+                _ => ("bounced", Cause::Refused),
+            };
+            tx.delivery_event(place.id, kind, None, None, &why)?;
+            reports::owe(tx, place.id, cause, None, &why)?;
         }
         (None, begun) => {
             tx.delta.queue_octets += integer(place.share);
@@ -199,15 +210,16 @@ fn again(tx: &mut Tx<'_, '_>, item: &Accept) -> rusqlite::Result<Option<Vec<Ente
         "SELECT state, reason, attempt FROM email_sends WHERE message = ?1 ORDER BY recipient",
     )?;
     let rows = statement.query_map([item.message.id.number()], |row| {
-        let suppressed = row.get::<_, Option<i64>>(1)? == Some(row::reason_code(Reason::Suppressed));
-        Ok((row.get::<_, i64>(0)?, suppressed, row.get::<_, Option<i64>>(2)?))
+        Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, Option<i64>>(2)?))
     })?;
     let mut entered = Vec::new();
     for (row, entry) in rows.zip(&item.entries) {
-        let (state, suppressed, attempt) = row?;
+        let (state, reason, attempt) = row?;
+        let suppressed = reason == Some(row::reason_code(Reason::Suppressed));
         let ours = matches!(entry, Entry::Begun(b) if Some(b.attempt.number()) == attempt);
         entered.push(match state {
             state::DONE if suppressed => Entered::Suppressed,
+            state::DONE if matches!(entry, Entry::Never(_)) => Entered::Never,
             state::OUT if ours => Entered::Begun,
             _ => Entered::Waiting,
         });

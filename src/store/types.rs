@@ -109,6 +109,8 @@ pub enum Entry {
     },
     /// Already begun: the first attempt is in the accept's own transaction.
     Begun(Beginning),
+    /// Not at all: no ESP could ever carry it to this recipient, in words. It is done, refused, and its sender is told.
+    Never(String),
 }
 
 /// One begun attempt.
@@ -129,6 +131,8 @@ pub enum Entered {
     Begun,
     /// It was suppressed since the verdict at RCPT; it is Done.
     Suppressed,
+    /// No ESP could ever carry it; it is Done.
+    Never,
 }
 
 /// A delivery that is due, and the state that a begin of it must name.

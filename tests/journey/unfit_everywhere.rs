@@ -202,3 +202,60 @@ fn what_no_esp_could_carry_for_its_content_is_refused_at_the_dot() {
     amazon.wait_for(1);
     assert_eq!((amazon.count(), grid.count()), (1, 0));
 }
+
+/// Postmark for everybody but those of `inner.example`, who have a server of their own.
+fn two_houses(inner: &Upstream, mark: &Postmark) -> Relay {
+    Relay::setup()
+        .upstream(inner, "recipients = [\"@inner.example\"]")
+        .tables(&format!(
+            "[[esp]]\nname = \"mark\"\ntype = \"postmark\"\nserver_token = \"{}\"\nendpoint = \"{}\"\n\
+             transport = \"api\"\n",
+            mark.key(),
+            mark.url(),
+        ))
+        .start()
+}
+
+#[test]
+fn where_some_recipients_can_be_mailed_the_others_alone_are_refused_and_their_sender_is_told() {
+    let (inner, mark) = (Upstream::start(), Postmark::start());
+    let relay = two_houses(&inner, &mark);
+    let signed = "From: app@inner.example\r\nTo: ann@inner.example, bob@example.com\r\nSubject: signed\r\n\
+                  Content-Type: multipart/signed; boundary=x\r\n\r\n--x\r\n\r\nhello\r\n--x--\r\n";
+    let to = ["ann@inner.example", "bob@example.com"];
+    let id = relay.submit("app@inner.example", &to, signed.as_bytes());
+    let got = inner.wait_for_within(2, Duration::from_secs(15));
+    let whom = |n: usize| got[n].to.clone();
+    let (mail, report) = if whom(0) == ["<ann@inner.example>"] { (0, 1) } else { (1, 0) };
+    assert_eq!(
+        (whom(mail), whom(report)),
+        (vec!["<ann@inner.example>".into()], vec!["<app@inner.example>".into()])
+    );
+    for words in ["bob@example.com", "mark", "signature"] {
+        assert!(got[report].text().contains(words), "{words} is not in {}", got[report].text());
+    }
+    let life = relay.get(&format!("/v1/messages/{id}")).unwrap().json();
+    let ends: Vec<_> = (0..2).map(|n| life["deliveries"][n]["reason"].clone()).collect();
+    assert_eq!(ends, [serde_json::Value::Null, "refused".into()], "{life}");
+    let bounced =
+        |e: &&serde_json::Value| e["kind"] == "bounced" && e.to_string().contains("no ESP of the relay");
+    assert_eq!(life["events"].as_array().unwrap().iter().filter(bounced).count(), 1, "{life}");
+    assert_eq!(mark.count(), 0);
+    // Where it is for nobody else, its app hears it at the dot.
+    let mut client = relay.client();
+    client.begin("app@inner.example", &["bob@example.com"]);
+    client.raw(&stuffed(signed.as_bytes()));
+    let said = client.expect("554").text();
+    assert!(said.contains("up1: ") && said.contains("mark: "), "{said}");
+}
+
+#[test]
+fn an_address_that_no_esp_takes_is_refused_at_once() {
+    let (inner, mark) = (Upstream::start(), Postmark::start());
+    let relay = two_houses(&inner, &mark);
+    let mut client = relay.client();
+    client.say("MAIL FROM:<app@inner.example>").expect("250");
+    let said = client.say("RCPT TO:<\"b c\"@example.com>").expect("550").text();
+    assert!(said.contains("mark: Postmark does not take such an address"), "{said}");
+    client.say("RCPT TO:<\"b c\"@inner.example>").expect("250");
+}

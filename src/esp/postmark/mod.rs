@@ -16,6 +16,7 @@ use super::fields::{said_in, without};
 use super::setup::{Api, Arranged, Trial, Wanted};
 use super::smtp::Smtp;
 use super::{ApiDoor, Content, Esp, Losses, Parcel, Unfit};
+use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::settings::{PostmarkSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Transport};
 use crate::mail::sealed::sealed;
@@ -132,6 +133,10 @@ impl Esp for Postmark {
         }
     }
 
+    fn takes(&self, to: &Address) -> Result<(), Unfit> {
+        takes(to)
+    }
+
     fn by_other_door(&self, parcel: Parcel<'_>) -> Option<Request> {
         (self.transport == Transport::Auto).then(|| self.by_smtp(parcel).ok()).flatten()
     }
@@ -220,10 +225,14 @@ fn fits(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
         )));
     }
     message_fits(parcel.message, reports)?;
-    if let Some(odd) = parcel.recipients.iter().find(|to| !compose::takes(to)) {
-        return Err(Unfit(format!("Postmark does not take such an address as {odd}")));
+    parcel.recipients.iter().try_for_each(takes)
+}
+
+fn takes(to: &Address) -> Result<(), Unfit> {
+    match compose::takes(to) {
+        true => Ok(()),
+        false => Err(Unfit(format!("Postmark does not take such an address as {to}"))),
     }
-    Ok(())
 }
 
 #[cfg(test)]

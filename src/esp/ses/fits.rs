@@ -1,6 +1,7 @@
 //! What SES can carry, by either door.
 
 use super::{control, tags};
+use crate::address::Address;
 use crate::esp::{Parcel, Unfit};
 use crate::mail::headers::{LINE_OCTETS_MAX, fields};
 use crate::mail::{Message, Protocol};
@@ -34,13 +35,19 @@ pub(super) fn both(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
     if parcel.recipients.len() > RECIPIENTS_MAX as usize {
         return no(format!("SES takes at most {RECIPIENTS_MAX} recipients at a time"));
     }
-    if let Some(to) = parcel.recipients.iter().find(|to| to.ascii_wire().is_none()) {
-        return no(format!(
+    parcel.recipients.iter().try_for_each(recipient)?;
+    message(parcel.message, reports)
+}
+
+/// Whether both doors can carry something to that address.
+pub(super) fn recipient(to: &Address) -> Result<(), Unfit> {
+    match to.ascii_wire() {
+        Some(_) => Ok(()),
+        None => Err(Unfit(format!(
             "SES knows no address such as <{}>: what stands before its @ is not ASCII",
             to.wire()
-        ));
+        ))),
     }
-    message(parcel.message, reports)
 }
 
 /// Whether both doors can carry a message, whoever gets it. All of it can be told by its beginning and its facts.

@@ -24,6 +24,7 @@ use super::settings::{SesSettings, SmtpEndpoint, SmtpEspSettings, SmtpTls, Trans
 use super::setup::{Api, Arranged, Trial, Wanted};
 use super::smtp::{self, Smtp};
 use super::{Content, Esp, Parcel, Unfit};
+use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::quota::Told;
 use crate::mail::{Fault, HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
@@ -167,6 +168,10 @@ impl Esp for Ses {
 
     fn wants_whole(&self, message: &Message) -> bool {
         self.doors != Doors::Smtp && fits::api(message).is_ok()
+    }
+
+    fn takes(&self, to: &Address) -> Result<(), Unfit> {
+        fits::recipient(to)
     }
 
     fn recipients_max(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! What a sender is owed: with what ends a delivery, once, and until it is queued.
 
 use super::*;
+use crate::mail::Reason;
 use crate::mail::notify::{Ask, Asks, Notify};
 use crate::mail::report::Cause;
 
@@ -48,6 +49,30 @@ async fn a_bounce_is_owed_with_its_settle_and_gone_with_its_report() {
     assert!(store.show(again.id).await.unwrap().is_none(), "nobody is told twice");
     store.settle(vec![bounce]).await.unwrap();
     assert!(owed(&store).await.is_empty(), "a repeat of the settle owes nothing");
+}
+
+#[tokio::test]
+async fn whom_no_esp_could_ever_reach_is_done_at_the_door_and_owed_a_report() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = asking(&bench, &["a@x.example", "b@x.example"], &[]);
+    let mut accept = bench.waiting(&message);
+    accept.entries[0] = Entry::Never("no ESP could".into());
+    for _ in 0..2 {
+        assert_eq!(
+            accept_one(&store, accept.clone()).await,
+            [Entered::Never, Entered::Waiting],
+            "also told again"
+        );
+    }
+    assert_eq!(owed(&store).await, [(0, Cause::Refused, "no ESP could".into())]);
+    let view = store.show(message.id).await.unwrap().unwrap();
+    let stands = |n: usize| (view.deliveries[n].state, view.deliveries[n].reason);
+    assert_eq!(stands(0), (QueueState::Done, Some(Reason::Refused)));
+    assert!(matches!(stands(1), (QueueState::Waiting { .. }, None)));
+    assert_eq!(kinds(&view), ["accepted", "bounced"]);
+    let due = store.claim_due(bench.now(), 10, |_| true).await.unwrap();
+    assert_eq!(due.iter().map(|claim| claim.delivery.recipient).collect::<Vec<_>>(), [1]);
 }
 
 #[tokio::test]
