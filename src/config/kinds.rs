@@ -233,9 +233,18 @@ pub(super) fn as_told(name: &str) -> Option<String> {
         Ok(IpAddr::V6(ip)) => return Some(format!("[IPv6:{ip}]")),
         Err(_) => {}
     }
-    // 127.1 and 1.2.3 are addresses to some and names to nobody (RFC 3696 section 2).
-    let numeric = name.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
-    (domain_ok(name) && !name.ends_with('.') && !numeric).then(|| name.to_owned())
+    (domain_ok(name) && !name.ends_with('.') && !ends_in_number(name)).then(|| name.to_owned())
+}
+
+/// 127.1, 1.2.3, 256.1.1.1 and foo.0x1f are addresses to some and names to nobody (RFC 3696 section 2; the URL standard's
+/// "ends in a number").
+fn ends_in_number(name: &str) -> bool {
+    let last = name.strip_suffix('.').unwrap_or(name).rsplit('.').next().unwrap_or_default();
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    match hex {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => last.bytes().all(|b| b.is_ascii_digit()),
+    }
 }
 
 /// Where to listen: an IP address and a port.
@@ -256,7 +265,8 @@ pub(super) fn host_and_port() -> impl Kind<(String, u16)> {
         let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         let good = match bracketed {
             Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => domain_ok(host) && !host.starts_with('['),
+            None if host.parse::<std::net::Ipv4Addr>().is_ok() => true,
+            None => domain_ok(host) && !host.starts_with('[') && !ends_in_number(host),
         };
         if good { Ok((bracketed.unwrap_or(host).to_string(), port)) } else { Err(bad()) }
     })
