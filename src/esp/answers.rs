@@ -64,12 +64,19 @@ pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),
+        // More than a number holds.
+        Err(_) if is_number(text) => WAIT_MAX,
         Err(_) => {
             let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
             Timestamp::from_millis(at.as_millisecond()).since(now)
         }
     };
     Some(wait.min(WAIT_MAX))
+}
+
+/// Digits alone, however many.
+pub(super) fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 #[cfg(test)]
@@ -91,6 +98,8 @@ mod tests {
             ("Wed, 25 Nov 2026 10:21:34 GMT", Some(60)),
             ("Wed, 25 Nov 2026 10:00:00 GMT", Some(0)),
             ("99999999999", Some(86_400)),
+            ("99999999999999999999999999", Some(86_400)),
+            ("", None),
             ("soon", None),
             ("-1", None),
         ] {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use memchr::memmem;
 
-pub(super) use read::{Meant, read, spent};
+pub(super) use read::{Meant, read, spent, stands_in};
 
 use super::{Esp, Parcel, Unfit};
 use crate::address::Address;

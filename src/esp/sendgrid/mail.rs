@@ -77,7 +77,8 @@ pub(super) fn could_be_said(
 
 /// Whom the request for a parcel names, for answers that speak of places in it; `None`: it cannot be told any more.
 pub(super) fn named(parcel: Parcel<'_>) -> Option<Named> {
-    let parts = take_apart(parcel.whole?).ok()?;
+    let whole = parcel.whole.or(parcel.message.body.rest.is_none().then_some(&parcel.message.body.head))?;
+    let parts = take_apart(whole).ok()?;
     addressed(&parts, parcel).ok().map(Named)
 }
 

@@ -172,11 +172,13 @@ const MILLIS_MIN: i64 = 100_000_000_000;
 
 /// `X-RateLimit-Reset` is the second since 1970 at which it is over; some that stand before it tell the millisecond.
 fn throttled(reply: &HttpReply, now: Timestamp) -> Outcome {
-    let reset = reply.header("x-ratelimit-reset").and_then(|text| text.trim().parse::<i64>().ok());
+    let told = reply.header("x-ratelimit-reset").map(str::trim);
+    let reset = told.and_then(|text| text.parse::<i64>().ok());
     let millis = |reset: i64| if reset < MILLIS_MIN { reset.checked_mul(1000) } else { Some(reset) };
     let until = reset.and_then(millis).map(Timestamp::from_millis);
     let wait: Option<Duration> = until.map(|until| until.since(now).min(answers::WAIT_MAX));
-    let wait = wait.or_else(|| answers::wait(reply, now));
+    let is_beyond = until.is_none() && told.is_some_and(answers::is_number);
+    let wait = if is_beyond { Some(answers::WAIT_MAX) } else { wait.or_else(|| answers::wait(reply, now)) };
     Outcome::Refused {
         fault: Fault::Throttled(Throttle::Rate),
         lasting: false,
@@ -208,9 +210,12 @@ fn bad_request(
         return None;
     }
     let places: Option<Vec<_>> = errors.iter().map(Error::recipient).collect();
-    let named = named(parcel)?;
-    let keys: Option<HashSet<String>> =
-        places?.into_iter().map(|(list, place)| named.key(list, place)).collect();
+    let places = places?;
+    let keys: Option<HashSet<String>> = match named(parcel) {
+        Some(named) => places.into_iter().map(|(list, place)| named.key(list, place)).collect(),
+        // The answer came late, and the message that the places are of is at hand no more: nobody is refused for good.
+        None => Some(HashSet::new()),
+    };
     let keys = keys?;
     let outcome = |key: String| match keys.contains(&key) {
         true => refused(Fault::Recipient, true, reply, now),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::address::{Address, Grammar};
 use crate::esp::settings::{Access, LineSettings};
+use crate::mail::body::Spilled;
 use crate::mail::headers::fields;
 use crate::mail::{
     Answer, AttemptId, Body, BodyKind, Envelope, Fault, MessageId, Named, Phase, SmtpReply, Source,
@@ -570,8 +571,15 @@ fn a_throttle_waits_for_its_reset() {
     let mail = Mail::headed("To: ann@example.com\r\n", &["ann@example.com"]);
     let now = NOW.millis() / 1000;
     let millis = NOW.millis() + 60_000;
-    for (reset, seconds) in [(now + 60, 60), (now - 60, 0), (now + 10_000_000, 86_400), (millis, 60)] {
-        let outcome = &mail.read(http(429, &[("x-ratelimit-reset", &reset.to_string())], ""))[0];
+    let text = |reset: i64| reset.to_string();
+    for (reset, seconds) in [
+        (text(now + 60), 60),
+        (text(now - 60), 0),
+        (text(now + 10_000_000), 86_400),
+        (text(millis), 60),
+        ("9".repeat(40), 86_400),
+    ] {
+        let outcome = &mail.read(http(429, &[("x-ratelimit-reset", &reset)], ""))[0];
         let Outcome::Refused { wait, fault: Fault::Throttled(Throttle::Rate), .. } = outcome else {
             panic!("{outcome:?}")
         };
@@ -607,6 +615,22 @@ fn one_bad_recipient_is_refused_and_the_others_go_again() {
     assert_eq!(words("personalizations.0.cc.0.email"), [bad, again, again, again]);
     assert_eq!(words("personalizations.0.bcc.0.email"), [again, again, bad, again]);
     assert_eq!(words("personalizations.0.to.1.name"), ["unfit"; 4]);
+}
+
+#[test]
+fn an_answer_that_comes_when_the_message_is_at_hand_no_more_refuses_nobody_for_a_place_in_it() {
+    let mail =
+        Mail::headed("To: ann@example.com, bo@example.com\r\n", &["ann@example.com", "bo@example.com"]);
+    let reply = http(400, &[], &error("Does not contain a valid address.", "personalizations.0.to.1.email"));
+    let read = |message: &Message| {
+        let parcel = Parcel { message, whole: None, ..mail.parcel() };
+        let outcomes = esp(Transport::Api).read(parcel, &reply, NOW);
+        outcomes.iter().map(word).collect::<Vec<_>>()
+    };
+    assert_eq!(read(&mail.message), ["recipient", "recipient lasting"], "small ones stay in memory");
+    let mut large = mail.message.clone();
+    large.body.rest = Some(Spilled { message: large.id, chunks: 1, octets: 1 });
+    assert_eq!(read(&large), ["recipient"; 2]);
 }
 
 #[test]

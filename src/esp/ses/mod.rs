@@ -206,10 +206,7 @@ impl Esp for Ses {
 
     fn read(&self, parcel: Parcel<'_>, reply: &Reply, now: Timestamp) -> Vec<Outcome> {
         match reply {
-            Reply::Http(http) => {
-                let outcome = read::http(parcel, http, now, self.whose_set(parcel.message));
-                vec![outcome; parcel.recipients.len()]
-            }
+            Reply::Http(http) => read::each(parcel, http, now, self.whose_set(parcel.message)),
             _ => smtp::read(parcel, reply, now, |phase, answer| {
                 read::smtp(parcel, phase, answer, self.whose_set(parcel.message))
             }),

@@ -4,19 +4,46 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::Parcel;
 use crate::esp::answers::{self, by_status};
-use crate::esp::smtp::Meant;
+use crate::esp::smtp::{Meant, stands_in};
 use crate::mail::from::from_domain;
 use crate::mail::{Answer, Fault, HttpReply, Named, Outcome, Phase, Throttle};
 
 /// A daily quota is of the last 24 hours, and nobody says when room comes: it is asked about again so often.
 const QUOTA_WAIT: Duration = Duration::from_secs(3_600);
 
-/// What an answer by HTTP means, alike for all recipients: SES takes a message for all of them or for none. `of_set`:
-/// whose mistake a configuration set is that is not there.
-pub(super) fn http(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp, of_set: Fault) -> Outcome {
+/// What an answer by HTTP means: SES takes a message for all recipients or for none, and its refusal is alike for all of
+/// them, but where it names an address that is one of theirs ("Illegal address x@y"): then it is that one's, and the others
+/// go again without it. `of_set`: whose mistake a configuration set is that is not there.
+pub(super) fn each(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp, of_set: Fault) -> Vec<Outcome> {
+    let outcome = http(parcel, reply, now, of_set);
+    let of_message = matches!(&outcome, Outcome::Refused { fault: Fault::Message, lasting: true, .. });
+    let words = Told::of(reply).message.to_ascii_lowercase();
+    let named =
+        |to: &Address| stands_in(&to.key(), &words) || stands_in(&to.wire().to_ascii_lowercase(), &words);
+    if !of_message || !words.contains("address") || !parcel.recipients.iter().any(named) {
+        return vec![outcome; parcel.recipients.len()];
+    }
+    let said = outcome.said();
+    let of = |to: &Address| match named(to) {
+        true => {
+            Outcome::Refused { fault: Fault::Recipient, lasting: true, wait: None, said: said.to_owned() }
+        }
+        false => Outcome::Refused {
+            fault: Fault::Recipient,
+            lasting: false,
+            wait: None,
+            said: format!("not sent, since another recipient of the same call was refused: {said}"),
+        },
+    };
+    parcel.recipients.iter().map(of).collect()
+}
+
+/// The same, alike for all.
+fn http(parcel: Parcel<'_>, reply: &HttpReply, now: Timestamp, of_set: Fault) -> Outcome {
     let told = Told::of(reply);
     if (200..300).contains(&reply.status) {
         return accepted(reply, &told);

@@ -402,6 +402,27 @@ fn how_long_it_asks_to_wait_is_read_where_it_asks() {
 }
 
 #[test]
+fn a_recipient_that_it_names_is_refused_alone() {
+    let message = message(PLAIN);
+    let to = [address("ok@example.com"), address("B@example.com"), address("c@example.net")];
+    let words = |said: &str, to: &[Address]| {
+        let parcel =
+            Parcel { message: &message, whole: None, recipients: to, attempt: AttemptId::from_number(1) };
+        let body = format!("{{\"message\":\"{said}\"}}");
+        let outcomes =
+            ses(Transport::Api).read(parcel, &Reply::Http(reply(400, "BadRequestException", &body)), NOW);
+        outcomes.iter().map(word).collect::<Vec<_>>()
+    };
+    let (bad, again) = ("recipient lasting", "recipient");
+    assert_eq!(words("Illegal address b@example.com", &to), [again, bad, again]);
+    assert_eq!(words("Invalid address: <c@example.net>.", &to), [again, again, bad]);
+    assert_eq!(words("Illegal address b@example.com", &to[1..2]), [bad]);
+    assert_eq!(words("Illegal address x@example.org", &to), ["message lasting"; 3], "none of theirs");
+    assert_eq!(words("Illegal address", &to), ["message lasting"; 3], "nobody knows which");
+    assert_eq!(words("a virus for b@example.com", &to), ["message lasting"; 3]);
+}
+
+#[test]
 fn the_name_is_found_wherever_it_stands() {
     for (name, body) in [
         ("MessageRejected:http://internal.amazon.com/coral/", r#"{"message":"Illegal address"}"#),

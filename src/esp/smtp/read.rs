@@ -142,7 +142,7 @@ fn too_many_recipients(words: &Words<'_>) -> bool {
 }
 
 /// Whether that address stands in the text, and not as the end or the beginning of another.
-pub(super) fn stands_in(address: &str, text: &str) -> bool {
+pub(in super::super) fn stands_in(address: &str, text: &str) -> bool {
     let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '+' | '=' | '@');
     text.match_indices(address).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + address.len()..]);
