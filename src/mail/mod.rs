@@ -17,6 +17,7 @@ pub mod mailboxes;
 pub mod message;
 pub mod mime;
 pub mod nested;
+pub mod notification;
 pub mod notify;
 pub mod outcome;
 pub mod parts;

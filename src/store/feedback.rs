@@ -66,6 +66,7 @@ fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Resu
     }
     let found = find(tx, told)?;
     let event = insert(tx, told, found.as_ref())?;
+    super::notifications::tell(tx, event, told.event.what.word())?;
     count(tx, told)?;
     facts(tx, event, told, found.as_ref())?;
     if let Some(recipient) = &told.event.recipient {
@@ -412,6 +413,7 @@ pub(super) fn find_early(
         found = true;
         let recipient = (key.is_some() || !of_several).then_some(id.recipient);
         join(tx, event, id.message, recipient, attempt)?;
+        super::notifications::joined(tx, event)?;
     }
     if found {
         on_delivery(tx, esp, id, Some(attempt))?;

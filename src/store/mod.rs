@@ -13,6 +13,7 @@ mod feedback;
 mod generation;
 mod ledger;
 mod leftovers;
+mod notifications;
 mod once;
 mod operate;
 mod paces;
@@ -56,6 +57,10 @@ use tokio::sync::Semaphore;
 
 pub use backup::{BackedUp, BackupError, Progress, back_up_stopped};
 pub use generation::Restored;
+pub use notifications::{
+    Attempted, DueNotification, ForReceiver, Notification, NotificationFilter, NotificationState, Receiver,
+    Replay, Replayed,
+};
 pub use queue::Settling;
 pub use reports::Owed;
 pub use requeue::{MaxAge, Requeued};
@@ -115,6 +120,10 @@ struct Shared {
     verdicts: AtomicU64,
     /// See [`Store::report_is_owed`].
     report_owed: tokio::sync::Notify,
+    /// See [`Store::tell_receivers`].
+    receivers: ArcSwap<Vec<Receiver>>,
+    /// See [`Store::notification_news`].
+    notification_news: tokio::sync::watch::Sender<()>,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
     /// Pages were given back, which the file itself hears of at the next checkpoint.
@@ -163,6 +172,8 @@ impl Store {
             alive_millis: AtomicI64::new(-1),
             verdicts: AtomicU64::new(0),
             report_owed: tokio::sync::Notify::new(),
+            receivers: ArcSwap::default(),
+            notification_news: tokio::sync::watch::Sender::new(()),
             body_octets: AtomicI64::new(-1),
             pages_gone: AtomicBool::new(false),
             restored_to: AtomicI64::new(-1),
@@ -363,6 +374,9 @@ impl Shared {
         }
         if delta.report_owed {
             self.report_owed.notify_one();
+        }
+        if delta.notified {
+            self.notification_news.send_replace(());
         }
         self.space.add_queued(octets, deliveries);
         if let Some(from) = delta.out_from {

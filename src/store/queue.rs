@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::Store;
 use super::feedback;
+use super::notifications;
 use super::reports;
 use super::requeue::is_of_an_earlier_round;
 use super::row::{self, Queued};
@@ -241,6 +242,7 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
         false => return Ok(Settled::RowOnly),
     }
     if settle.step == Step::Done && settle_accepted(tx, settle)? {
+        notifications::handed(tx, settle)?;
         return Ok(Settled::Moved(QueueState::Done));
     }
     let Some(before) = tx.read(settle.delivery)? else {

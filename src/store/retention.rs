@@ -8,6 +8,7 @@ use std::time::Duration;
 use rusqlite::{Connection, params};
 
 use super::Store;
+use super::notifications;
 use super::row::integer;
 use super::tx::Tx;
 use super::types::{Retained, StoreError};
@@ -147,8 +148,9 @@ impl Store {
         loop {
             let deleted = self.bulk(EVENTS_CHUNK, move |tx| delete_events(tx, before)).await?;
             let facts = self.bulk(EVENTS_CHUNK, move |tx| delete_facts(tx, before)).await?;
+            let told = self.bulk(EVENTS_CHUNK, move |tx| notifications::forget(tx, before)).await?;
             gone += deleted;
-            let deleted = deleted + facts;
+            let deleted = deleted + facts + told;
             if deleted == 0 {
                 return Ok(gone);
             }

@@ -4,6 +4,7 @@
 use rusqlite::{Connection, OptionalExtension, Statement, params};
 
 use super::Shared;
+use super::notifications;
 use super::row::{self, LaneId, QUEUED, Queued, integer, known_code, mark_code, reason_code, state_columns};
 use super::types::{NewEvent, Suppression};
 use crate::clock::Timestamp;
@@ -125,6 +126,8 @@ pub(super) struct Delta {
     pub verdict: bool,
     /// A sender is to hear of something: see [`super::Store::report_is_owed`].
     pub report_owed: bool,
+    /// A receiver has something to hear: see [`super::Store::notification_news`].
+    pub notified: bool,
 }
 
 /// One transaction.
@@ -325,6 +328,14 @@ impl<'a, 'c> Tx<'a, 'c> {
 
     /// Records an event; `false`: one with that key is there already.
     pub(super) fn event(&mut self, event: &NewEvent) -> rusqlite::Result<bool> {
+        match self.record(event)? {
+            Some(row) => notifications::tell(self, row, &event.kind).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Records an event, of which no receiver hears; its row.
+    pub(super) fn record(&mut self, event: &NewEvent) -> rusqlite::Result<Option<i64>> {
         let changed = self
             .conn
             .prepare_cached(
@@ -346,7 +357,7 @@ impl<'a, 'c> Tx<'a, 'c> {
                 event.detail,
                 event.confidence,
             ])?;
-        Ok(changed > 0)
+        Ok((changed > 0).then(|| self.conn.last_insert_rowid()))
     }
 
     /// An event of one delivery.

@@ -6,6 +6,7 @@ mod feedback;
 mod ledger;
 mod life;
 mod model;
+mod notifications;
 mod once;
 mod reports;
 mod requeue;
