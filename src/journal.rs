@@ -20,6 +20,7 @@ mod alert;
 mod feedback;
 mod house;
 mod line;
+mod notify;
 mod writer;
 
 pub use alert::{Alert, alert};
@@ -31,6 +32,7 @@ pub use house::{
     turned, wants_restart,
 };
 pub use line::{Form, shown, shown_json};
+pub use notify::{not_notified, notifications_ended, replayed};
 pub use writer::Writer;
 
 /// `--log-format`

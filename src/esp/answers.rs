@@ -60,7 +60,7 @@ pub(super) fn wait(reply: &HttpReply, now: Timestamp) -> Option<Duration> {
 }
 
 /// The value of that field.
-pub(super) fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -21,6 +21,8 @@ mod testing;
 pub mod webhook;
 mod words;
 
+pub use answers::retry_after;
+
 use std::fmt::Debug;
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Where facts, judgement and I/O meet: intake, courier, reports to senders, and the keeper's rounds.
+//! Where facts, judgement and I/O meet: intake, courier, reports to senders, events out to the app, and the keeper's rounds.
 
 pub mod allowance;
 pub mod aside;
@@ -28,6 +28,7 @@ mod rounds;
 pub mod seats;
 pub mod setup;
 mod staging;
+pub mod teller;
 mod told;
 
 pub use choice::Standing;

@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod http;
 pub mod knock;
+pub mod notify;
 pub mod sandbox;
 pub mod ses;
 pub mod smtp;
