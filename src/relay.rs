@@ -21,6 +21,7 @@ use crate::flow::feedback::{Feedback, Hook};
 use crate::flow::intake::{self, Intake};
 use crate::flow::setup::{self, Carrier};
 use crate::flow::webhooks::{self, Webhooks};
+use crate::flow::teller::Teller;
 use crate::flow::{bounce, keeper, outlet, prepare};
 use crate::http;
 use crate::journal;
@@ -76,6 +77,9 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let owner = mint.owner(&*clock);
     let store = Store::open(config.store.clone(), owner, Arc::clone(&clock))?;
     close_to_others(&data_dir.join("postroad.db"))?;
+    // Before anything happens that the app may want to hear.
+    let teller = Teller::new(store.clone(), Arc::clone(&clock));
+    teller.tell(&config.receivers);
     enter_generation(&store, &config).await?;
     let named = store.starts_with_esps(esps_named(&config)).await;
     tell_of_esps(named.context("cannot judge whether mail may go on")?);
@@ -163,6 +167,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
         addresses,
         told: Arc::clone(&told),
         reports: Arc::clone(&reports.settings),
+        teller: Arc::clone(&teller),
         secure: secure.clone(),
         token,
     };
@@ -172,7 +177,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     let mut sides = vec![(http::What::All, http::SidePort { listener: side, secure: secure.clone() })];
     sides.extend(public.map(|listener| (http::What::Webhooks, http::SidePort { listener, secure })));
     let listeners = listeners.into_iter().zip(doorways).collect();
-    let mut running = Running::start(listeners, courier, (routes, sides), reports);
+    let mut running = Running::start(listeners, courier, (routes, sides), reports, teller);
     let signal = wait_for_signal(&reloader).await?;
     journal::stopping(signal);
     running.stop().await;
@@ -188,6 +193,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
 #[derive(Debug)]
 struct Running {
     courier: Arc<Courier>,
+    teller: Arc<Teller>,
     doors: TaskTracker,
     doors_stop: CancellationToken,
     rest: TaskTracker,
@@ -200,6 +206,7 @@ impl Running {
         courier: Arc<Courier>,
         (routes, sides): (http::Relay, Vec<(http::What, http::SidePort)>),
         reports: bounce::Parts,
+        teller: Arc<Teller>,
     ) -> Self {
         let (doors, rest) = (TaskTracker::new(), TaskTracker::new());
         let (doors_stop, rest_stop) = (CancellationToken::new(), CancellationToken::new());
@@ -213,7 +220,7 @@ impl Running {
         for (what, side) in sides {
             rest.spawn(http::serve(routes.clone(), what, side, rest_stop.clone()));
         }
-        Running { courier, doors, doors_stop, rest, rest_stop }
+        Running { courier, teller, doors, doors_stop, rest, rest_stop }
     }
 
     /// First no new mail; no new calls once the sessions have ended, or have taken long; then the rest. The listeners
@@ -228,7 +235,8 @@ impl Running {
         tokio::join!(self.doors.wait(), calls);
         self.rest_stop.cancel();
         self.rest.close();
-        let rest = async { tokio::join!(self.rest.wait(), self.courier.all_taken_back()) };
+        let rest =
+            async { tokio::join!(self.rest.wait(), self.courier.all_taken_back(), self.teller.stop()) };
         let _ = tokio::time::timeout(REST_GRACE, rest).await;
     }
 }

@@ -17,7 +17,7 @@ const LATER: &[(&str, &str, &str)] = &[
 ];
 
 /// Sections of which not even an empty table is available.
-const LATER_SECTIONS: &[&str] = &["domain", "notify"];
+const LATER_SECTIONS: &[&str] = &["domain"];
 
 /// The default of a key that is not available yet.
 pub(super) fn default_of(section: &str, key: &str) -> Option<&'static str> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::address::Address;
 use crate::esp::settings::EspSettings;
+use crate::flow::teller;
 use crate::http::settings::HttpSettings;
 use crate::mail::effect::SoftRule;
 use crate::policy::streams::StreamSettings;
@@ -22,6 +23,7 @@ mod house;
 mod kinds;
 mod later;
 mod logins;
+mod notify;
 mod problem;
 mod reader;
 mod streams;
@@ -72,6 +74,8 @@ pub struct Config {
     pub store: store::Settings,
     /// `[suppression]`.
     pub soft: SoftRule,
+    /// Each `[[notify]]`.
+    pub receivers: Vec<teller::Settings>,
 }
 
 /// `[server]`, checked.
@@ -168,6 +172,11 @@ impl Config {
                 paths.push((format!("esp[{n}].ca_file"), ca_file));
             }
         }
+        for (n, receiver) in self.receivers.iter().enumerate() {
+            if let Some(ca_file) = &receiver.line.ca_file {
+                paths.push((format!("notify[{n}].ca_file"), ca_file));
+            }
+        }
         if let Some(files) = &self.http.certificate {
             paths.push(("http.tls_cert".to_string(), &files.chain));
             paths.push(("http.tls_key".to_string(), &files.key));
@@ -190,6 +199,7 @@ impl Config {
         clients::check_side_port(reader, &listeners, http.address);
         let (memory_octets, store) = house::limits(reader, &server, &listeners, &esps);
         let soft = house::suppression(reader);
+        let receivers = notify::read(reader);
         later::check(reader);
         Config {
             server,
@@ -202,6 +212,7 @@ impl Config {
             memory_octets,
             store,
             soft,
+            receivers,
         }
     }
 }

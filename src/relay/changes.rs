@@ -8,6 +8,7 @@ use crate::esp::settings::{
     Access, EspKind, EspSettings, LineSettings, PostmarkSettings, SendgridSettings, SesSettings,
     SmtpEspSettings, SmtpLogin, SmtpProof,
 };
+use crate::flow::teller::Settings as ReceiverSettings;
 use crate::http::HttpSettings;
 use crate::http::reload::Change;
 use crate::mail::effect::SoftRule;
@@ -15,6 +16,7 @@ use crate::mail::{Grant, StreamName, Terms};
 use crate::policy::streams::StreamSettings;
 use crate::smtp::{Credential, ListenerSettings};
 use crate::store;
+use crate::wire::notify::Settings as NotifySettings;
 
 const CHANGED: &str = "changed";
 const ADDED: &str = "added";
@@ -60,6 +62,7 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
         memory_octets,
         store,
         soft,
+        receivers,
     } = &config;
     compare!(
         ServerSettings { hostname => "hostname", origin => "origin", data_dir => "data_dir", dsn => "dsn", dsn_from => "dsn_from", long_lines => "long_lines", allow_vendor_headers => "allow_vendor_headers" },
@@ -75,6 +78,7 @@ pub(super) fn between(old: &Config, new: Config) -> Changes {
     }
     compare!(SoftRule { bounces => "soft_bounces", window => "soft_window" }, "suppression", old.soft, soft, out);
     limits(&old.store, store, out);
+    tables("notify", &old.receivers, receivers, |r| r.name.clone(), receiver, out);
     changed.dedup();
     Changes { config, changed, restart }
 }
@@ -254,6 +258,23 @@ fn esp(at: &str, old: &EspSettings, new: &EspSettings, out: &mut Vec<Change>) {
         (EspKind::Sandbox { keep: old }, EspKind::Sandbox { keep }) => note(old != keep, "keep"),
         _ => note(true, "type"),
     }
+}
+
+fn receiver(at: &str, old: &ReceiverSettings, new: &ReceiverSettings, out: &mut Vec<Change>) {
+    compare!(
+        ReceiverSettings { events => "events" } apart { name, line },
+        at, old, new, out
+    );
+    compare!(
+        NotifySettings {
+            url => "url",
+            secrets => "secret",
+            ca_file => "ca_file",
+            timeout => "timeout",
+            max_connections => "max_connections",
+        },
+        at, old.line, &new.line, out
+    );
 }
 
 fn smtp(at: &str, old: &SmtpEspSettings, new: &SmtpEspSettings, out: &mut Vec<Change>) {
@@ -455,6 +476,30 @@ type = "sandbox"
         assert_eq!(changes.restart, []);
         let again = between(&changes.config, read(&after));
         assert_eq!((again.changed, again.restart), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_receiver_is_told_by_its_keys() {
+        let before = "[[notify]]\nname = \"app\"\nurl = \"https://a.example/\"\nsecret = \"as long as it has to be\"\n\
+                      [[notify]]\nurl = \"https://b.example/\"\nsecret = \"as long as it has to be\"\n";
+        let after = before.replace("a.example/", "a.example/x?key=1").replace("b.example", "c.example");
+        let after =
+            after.replacen("\nurl", "\nevents = [\"alert\"]\nmax_connections = 2\ntimeout = \"1s\"\nurl", 1);
+        let after = after.replacen("as long as", "at least as long as", 1);
+        let changes = between(&read(before), read(&after));
+        assert_eq!(
+            keys(&changes.changed),
+            [
+                "notify.app.events changed",
+                "notify.app.url changed",
+                "notify.app.secret changed",
+                "notify.app.timeout changed",
+                "notify.app.max_connections changed",
+                "notify.c.example added",
+                "notify.b.example removed",
+            ]
+        );
+        assert_eq!((changes.restart, changes.config), (vec![], read(&after)));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::flow::courier::Courier;
 use crate::flow::feedback::Feedback;
 use crate::flow::intake::Intake;
 use crate::flow::webhooks::Webhooks;
+use crate::flow::teller::Teller;
 use crate::http;
 use crate::http::reload::{Change, NotReloaded, Reloaded};
 use crate::journal;
@@ -48,6 +49,7 @@ pub(super) struct Parts {
     pub addresses: Vec<SocketAddr>,
     pub told: Arc<ArcSwap<http::Told>>,
     pub reports: Arc<ArcSwap<bounce::Settings>>,
+    pub teller: Arc<Teller>,
     pub secure: Option<Arc<http::Secure>>,
     pub token: String,
 }
@@ -199,6 +201,7 @@ impl Reloader {
             parts.reports.store(Arc::new(report_settings(&config)));
             parts.budget.change(config.memory_octets);
             parts.store.change_limits(&config.store);
+            parts.teller.tell(&config.receivers);
         };
         match flow_is_touched {
             true => {

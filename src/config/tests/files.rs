@@ -42,6 +42,7 @@ fn the_file_to_start_from_has_every_key_and_no_other() {
         .set("POSTMARK_WEBHOOK_PROOF", "x")
         .set("ESP_CLIENT_SECRET", "x")
         .set("ESP_REFRESH_TOKEN", "x")
+        .set("NOTIFY_SECRET", "x")
         .set("POSTROAD_ADMIN_TOKEN", "x");
     let document = Document::find(None, &folder.environment).unwrap();
     let mut reader = Reader::new(&document.root, &document.sources);

@@ -11,6 +11,7 @@ use crate::smtp::{AuthMode, Password};
 
 mod files;
 mod properties;
+mod receivers;
 
 /// A folder with these files, and an environment in it.
 struct Folder {
