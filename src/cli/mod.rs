@@ -20,6 +20,7 @@ mod events;
 mod explain;
 mod failure;
 mod new_config;
+mod notify;
 mod offline;
 mod queue;
 mod reach;
@@ -137,6 +138,9 @@ enum Command {
         #[arg(long, default_value_t = 100)]
         limit: usize,
     },
+    /// Events out to the app: what the receivers of [[notify]] were told, and telling it once more
+    #[command(subcommand, after_help = "Example: postroad notify list")]
+    Notify(notify::NotifyCommand),
     /// The providers: how each stands, and which gets no mail
     #[command(subcommand, after_help = "Example: postroad esp list")]
     Esp(esp::EspCommand),
@@ -337,6 +341,7 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
         }
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
         Command::Events { unmatched, limit } => brief(events::list(&common, unmatched, limit, out)),
+        Command::Notify(command) => brief(notify::run(&common, command, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),
         Command::Webhook(command) => brief(webhook::run(&common, command, out)),
@@ -453,6 +458,9 @@ mod tests {
             "resolve app@example.com you@example.net --stream newsletter",
             "token create --scope send --scope read --name shop",
             "token list",
+            "notify list --failed --receiver app --limit 5",
+            "notify replay evt_0123456789abcdef",
+            "notify replay --since 2h --receiver app",
             "send --from a@b.example --to c@d.example --to e@f.example --subject x --text y --header X-N:1 --attach z",
             "token revoke 3",
             "resolve <> you@example.net",
@@ -512,6 +520,9 @@ mod tests {
             "send --from a@b.example --to c@d.example --subject x --header y",
             "token create --scope write",
             "token revoke x",
+            "notify replay",
+            "notify replay evt_1 --failed",
+            "notify list --state lost",
             "resolve a@b.example",
             "resolve a@b@c d@e.example",
             "resolve a@b.example d",

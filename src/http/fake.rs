@@ -310,6 +310,50 @@ impl Queue for Fake {
         std::future::ready(Ok(all.filter(|e| e.number < before).take(limit).collect())).boxed()
     }
 
+    fn notifications(
+        &self,
+        filter: crate::store::NotificationFilter,
+    ) -> BoxFuture<'_, Result<Vec<crate::store::Notification>, StoreError>> {
+        let one = |n: i64| crate::store::Notification {
+            n,
+            id: format!("evt_{n}"),
+            receiver: "app".into(),
+            event: "bounced".into(),
+            message: Some(id(1)),
+            address: Some("a@b.example".into()),
+            state: crate::store::NotificationState::Failed,
+            told_at: ACCEPTED,
+            due: None,
+            tries: 3,
+            tried_at: Some(DUE),
+            answer: Some("500 no".into()),
+            body: "{\"type\":\"bounced\"}".into(),
+        };
+        let all = (1..=5).rev().filter(|n| filter.before.is_none_or(|before| *n < before));
+        let fits = |n: &crate::store::Notification| {
+            filter.state.is_none_or(|state| state == n.state)
+                && filter.receiver.as_ref().is_none_or(|receiver| *receiver == n.receiver)
+        };
+        std::future::ready(self.ok(all.map(one).filter(fits).take(filter.limit).collect())).boxed()
+    }
+
+    fn replay_notifications(
+        &self,
+        replay: crate::store::Replay,
+    ) -> BoxFuture<'_, Result<crate::store::Replayed, StoreError>> {
+        let done = match replay {
+            crate::store::Replay::Ids(ids) => crate::store::Replayed {
+                replayed: ids.iter().filter(|id| id.starts_with("evt_")).count() as u64,
+                unknown: ids.into_iter().filter(|id| !id.starts_with("evt_")).collect(),
+                without_receiver: 0,
+            },
+            crate::store::Replay::Those { .. } => {
+                crate::store::Replayed { replayed: 5, ..Default::default() }
+            }
+        };
+        std::future::ready(self.ok(done)).boxed()
+    }
+
     fn suppressions(
         &self,
         key: Option<String>,

@@ -160,6 +160,20 @@ impl Queue for Live {
         self.store.events(unmatched, before, limit).boxed()
     }
 
+    fn notifications(
+        &self,
+        filter: crate::store::NotificationFilter,
+    ) -> BoxFuture<'_, Result<Vec<crate::store::Notification>, StoreError>> {
+        self.store.notifications(filter).boxed()
+    }
+
+    fn replay_notifications(
+        &self,
+        replay: crate::store::Replay,
+    ) -> BoxFuture<'_, Result<crate::store::Replayed, StoreError>> {
+        self.store.replay_notifications(replay).boxed()
+    }
+
     fn suppressions(
         &self,
         key: Option<String>,

@@ -49,6 +49,7 @@ mod json;
 pub mod letters;
 pub mod live;
 pub mod messages;
+pub mod notifications;
 mod pace;
 mod paging;
 mod probe;
@@ -131,6 +132,18 @@ pub trait Queue: Send + Sync {
         before: i64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<store::Told>, StoreError>>;
+
+    /// The log of events out to the app, newest first.
+    fn notifications(
+        &self,
+        filter: store::NotificationFilter,
+    ) -> BoxFuture<'_, Result<Vec<store::Notification>, StoreError>>;
+
+    /// Has events told once more.
+    fn replay_notifications(
+        &self,
+        replay: store::Replay,
+    ) -> BoxFuture<'_, Result<store::Replayed, StoreError>>;
 
     /// Suppressions behind that one (key, scope, reason); of one key alone where it is named.
     fn suppressions(
@@ -278,6 +291,8 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(esps::unpause))
         .routes(routes!(send::send))
         .routes(routes!(events::list))
+        .routes(routes!(notifications::notifications))
+        .routes(routes!(notifications::replay))
         .routes(routes!(suppressions::list, suppressions::add, suppressions::remove))
         .routes(routes!(hooks::by_name))
         .routes(routes!(hooks::bounces))

@@ -17,6 +17,7 @@ use crate::store::QueueCount;
 
 mod backup;
 mod esps;
+mod notifications;
 mod send;
 mod tokens;
 
