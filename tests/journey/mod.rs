@@ -35,6 +35,7 @@ mod loops;
 mod many_recipients;
 mod mix_of_esps;
 mod next_hop;
+mod notifies;
 mod oauth;
 mod odd_next_hops;
 mod open_files;

@@ -260,7 +260,7 @@ fn every_configuration_in_readme_is_good() {
         let mut check = Command::new(binary());
         check.arg("check").current_dir(folder.path());
         for variable in text.split("\"env:").skip(1).filter_map(|rest| rest.split('"').next()) {
-            check.env(variable, "s3cret");
+            check.env(variable, "s3cret-of-some-length");
         }
         let ran = Ran::new(check.output().unwrap());
         // What proves a webhook is not in every example, and `check` says what is missed without.

@@ -1,5 +1,6 @@
 //! What the tests stand on: the relay as a process, its clients, its upstreams, the ESPs, mail to send, time to wait.
 
+pub mod app;
 pub mod corpus;
 pub mod esps;
 pub mod hooks;
