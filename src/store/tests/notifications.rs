@@ -126,6 +126,7 @@ async fn an_event_that_overtakes_its_answer_is_told_with_its_message_once_that_i
             recipient: Some(Address::parse("b@example.org", Grammar::Strict).unwrap()),
             planted: None,
             remote_id: Some(remote_id.into()),
+            scope: None,
             said: String::new(),
             raw: "{}".into(),
         },
