@@ -17,6 +17,7 @@ use crate::address::{Address, Grammar};
 use crate::esp::settings::{EspKind, EspSettings, LineSettings, SmtpEspSettings, SmtpTls, Transport};
 use crate::esp::webhook::WebhookSettings;
 use crate::mail::quota::{Limits, QuotaLimits, Rate};
+use crate::policy::streams::StreamSettings;
 use crate::smtp::ListenerSettings;
 use crate::wire;
 
@@ -80,6 +81,29 @@ pub(super) fn read(reader: &mut Reader<'_>, listeners: &[ListenerSettings]) -> V
         }
     }
     esps
+}
+
+/// A hold runs from hand-over, and waits for no `data_timeout` that is longer.
+pub(super) fn warn_of_holds(reader: &mut Reader<'_>, esps: &[EspSettings], streams: &[StreamSettings]) {
+    let tables = reader.tables("esp");
+    if tables.len() != esps.len() {
+        return;
+    }
+    for (n, (table, esp)) in tables.into_iter().zip(esps).enumerate() {
+        let mut t = reader.nth("esp", n, Some(table));
+        let Some(lines) = esp.kind.lines().filter(|_| t.is_set("data_timeout")) else { continue };
+        let carries = |s: &&StreamSettings| s.esps.is_empty() || s.esps.contains(&esp.name);
+        let sooner = |s: &&StreamSettings| s.unsure_hold < lines.data_timeout;
+        if let Some(stream) = streams.iter().filter(carries).find(sooner) {
+            let what = format!(
+                "{} is longer than the unsure_hold of the stream {}: after that the mail is sent again, though the first \
+                 may still be answered, and may arrive twice",
+                t.typed("data_timeout"),
+                stream.name
+            );
+            t.warning("data_timeout", what);
+        }
+    }
 }
 
 /// The names that are written, for keys that refer to one. One that comes from the environment is not known here: then

@@ -194,6 +194,7 @@ impl Config {
         let esps_written = !reader.tables("esp").is_empty();
         let esps = esps::read(reader, &listeners);
         clients::warn_of_bounces(reader, &listeners, &credentials, &esps);
+        esps::warn_of_holds(reader, &esps, &streams);
         let http = house::http(reader);
         house::check_http(reader, &http);
         clients::check_side_port(reader, &listeners, http.address);

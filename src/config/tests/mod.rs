@@ -451,6 +451,27 @@ fn a_misspelt_word_by_environment_gets_its_hint_and_is_not_repeated() {
 }
 
 #[test]
+fn a_wait_for_an_answer_beyond_the_hold_is_warned_of_where_it_is_written() {
+    let warnings = |hold: &str, esp: &str| {
+        let stream = format!("[[stream]]\nname = \"transactional\"\nunsure_hold = \"{hold}\"\n");
+        let toml = format!(
+            "{stream}[[esp]]\nname = \"main\"\ntype = \"smtp\"\naddress = \"mx.example.com:25\"\n{esp}"
+        );
+        let loaded = Folder::with(&[("postroad.toml", &toml)]).load().unwrap();
+        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let told = warnings("2m", "data_timeout = \"10m\"\n");
+    assert_eq!(told.len(), 1, "{told:?}");
+    for words in
+        ["postroad.toml:8: esp[0].data_timeout: 10m is longer", "stream transactional", "may arrive twice"]
+    {
+        assert!(told[0].contains(words), "{words} is not in {told:?}");
+    }
+    assert_eq!(warnings("10m", "data_timeout = \"10m\"\n"), [""; 0]);
+    assert_eq!(warnings("2m", ""), [""; 0], "the default is told beside the key");
+}
+
+#[test]
 fn a_guard_past_which_an_esp_would_bounce_is_warned_of() {
     let warnings = |more: &str| {
         let toml = format!(
