@@ -224,7 +224,8 @@ impl Courier {
         let rule = setup.bearing_on(to, whose.from_domain);
         let lane = Lane { stream: rules.name.clone(), kind: rules.kind, pin: None, rule };
         let load = Load { kind: lane.kind, recipients: 1, whole: false, whose };
-        let standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
+        let mut standings = standings(&setup, &lane, load, Ties::default(), self.clock.now());
+        pass_over_who_takes_not(&setup, to, &mut standings);
         let blocked = self.store.blocked(&[to.key()], &lane.stream, lane.kind)?;
         let suppressed = match judge(blocked.first().and_then(Option::as_ref)) {
             Verdict::Send => None,
@@ -318,4 +319,19 @@ impl Carrier {
             last_error: outlet.gate.last_error(),
         }
     }
+}
+
+/// An ESP that takes no such address carries nothing there, as RCPT has it.
+fn pass_over_who_takes_not(setup: &Setup, to: &Address, standings: &mut [Standing]) {
+    let mut next = 0..;
+    for standing in &mut *standings {
+        let carrier = setup.carrier(&standing.name);
+        match carrier.and_then(|carrier| carrier.line.esp.takes(to).err()) {
+            Some(unfit) => {
+                (standing.rank, standing.why) = (None, Some(PassedOver::Rule(unfit.0)));
+            }
+            None => standing.rank = standing.rank.and_then(|_| next.next()),
+        }
+    }
+    standings.sort_by_key(|standing| (standing.rank.is_none(), standing.rank));
 }

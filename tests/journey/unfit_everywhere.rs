@@ -258,4 +258,9 @@ fn an_address_that_no_esp_takes_is_refused_at_once() {
     let said = client.say("RCPT TO:<\"b c\"@example.com>").expect("550").text();
     assert!(said.contains("mark: Postmark does not take such an address"), "{said}");
     client.say("RCPT TO:<\"b c\"@inner.example>").expect("250");
+    let told = relay.cli(&["resolve", "app@inner.example", "\"b c\"@example.com"]).out;
+    assert!(
+        told.contains("Postmark does not take such an address") && !told.contains("would carry"),
+        "{told}"
+    );
 }
