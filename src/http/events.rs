@@ -111,7 +111,7 @@ fn read_page(pairs: Pairs) -> Result<(bool, Paging<i64>), Problem> {
             ("unmatched", "" | "true") => unmatched = true,
             ("unmatched", "false") => {}
             ("unmatched", _) => wrong.push(FieldProblem::new(key, "neither true nor false")),
-            (key, value) => wrong.extend(paging.take(key, value).err()),
+            (key, value) => wrong.extend(paging.take(key, value)),
         }
     }
     if wrong.is_empty() { Ok((unmatched, paging)) } else { Err(Problem::fields(wrong)) }

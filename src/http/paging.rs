@@ -23,9 +23,9 @@ impl<C> Paging<C> {
         Paging { limit: PAGE_DEFAULT, cursor: first, read, others }
     }
 
-    /// Takes a parameter that is none of the list's own.
-    pub(super) fn take(&mut self, key: &str, value: &str) -> Result<(), FieldProblem> {
-        let wrong = |message: String| Err(FieldProblem::new(key, message));
+    /// Takes a parameter that is none of the list's own; what is wrong with it, where something is.
+    pub(super) fn take(&mut self, key: &str, value: &str) -> Option<FieldProblem> {
+        let wrong = |message: String| Some(FieldProblem::new(key, message));
         match key {
             "limit" => match value.parse() {
                 Ok(n) if (1..=PAGE_MAX).contains(&n) => self.limit = n,
@@ -37,6 +37,6 @@ impl<C> Paging<C> {
             },
             _ => return wrong(format!("no such parameter; there are {}limit and cursor", self.others)),
         }
-        Ok(())
+        None
     }
 }

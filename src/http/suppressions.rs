@@ -210,7 +210,7 @@ fn read_page(pairs: Pairs) -> Result<Asked, Problem> {
                 Ok(address) => of = Some(address.key()),
                 Err(what) => wrong.push(FieldProblem::new(key, what)),
             },
-            key => wrong.extend(paging.take(key, &value).err()),
+            key => wrong.extend(paging.take(key, &value)),
         }
     }
     if wrong.is_empty() { Ok((of, paging)) } else { Err(Problem::fields(wrong)) }

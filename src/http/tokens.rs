@@ -156,8 +156,7 @@ pub(super) async fn list(
 
 fn read_page(pairs: Pairs) -> Result<Paging<i64>, Problem> {
     let mut paging = Paging::new(0, |text| text.parse().ok(), "");
-    let wrong: Vec<FieldProblem> =
-        pairs.iter().filter_map(|(key, value)| paging.take(key, value).err()).collect();
+    let wrong: Vec<FieldProblem> = pairs.iter().filter_map(|(key, value)| paging.take(key, value)).collect();
     if wrong.is_empty() { Ok(paging) } else { Err(Problem::fields(wrong)) }
 }
 

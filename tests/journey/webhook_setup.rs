@@ -182,7 +182,7 @@ fn postmark_is_set_up_stream_by_stream_and_tried_without_its_help() {
     let (relay, base) = start(&mark_esp(&mark));
     let mut told = relay.cli(&["esp", "setup", "mark"]).must(0).out;
     assert!(told.contains("webhook of the stream broadcast  missing"), "{told}");
-    assert_eq!(mark.hooks().all(), [others.clone()]);
+    assert_eq!(mark.hooks().all(), std::slice::from_ref(&others));
     let apply = ["esp", "setup", "mark", "--apply"];
     told += &relay.cli(&apply).must(0).out;
     let made = mark.hooks().all();

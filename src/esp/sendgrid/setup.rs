@@ -301,7 +301,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_is_made_and_signed_and_its_key_is_told() {
         let none = (200, json!({ "max_allowed": 2, "webhooks": [hook("https://other.example/", None)] }));
-        let (seen, ..) = ask(&[none.clone()], None, false).await;
+        let (seen, ..) = ask(std::slice::from_ref(&none), None, false).await;
         assert_eq!(seen, ["missing", "missing"]);
         let mut made = hook(URL, None);
         made["id"] = json!("h-2");
@@ -337,7 +337,7 @@ mod tests {
         (off["bounce"], off["enabled"]) = (json!(false), json!(false));
         off["friendly_name"] = json!("ours");
         let all = (200, json!({ "max_allowed": 1, "webhooks": [off] }));
-        let (seen, done, _) = ask(&[all.clone()], Some(KEY), false).await;
+        let (seen, done, _) = ask(std::slice::from_ref(&all), Some(KEY), false).await;
         assert_eq!(
             (seen, done.things[0].said.as_str()),
             (vec!["differs", "there"], "https://mail.example.com/webhooks/grid lacks enabled, bounce")

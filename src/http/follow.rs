@@ -1,0 +1,134 @@
+//! `GET /v1/events` with `Accept: text/event-stream`: each event once it is committed, as server-sent events. The `id` of
+//! each is its number; who comes back with `Last-Event-ID` misses none that is still kept.
+//!
+//! A listener asks the database once a second, and at once where more was there than one look takes. So many listen at a
+//! time; who reads too slowly is let go when its connection's time is over, and may come back where it was.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream::{self, Stream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::body::Pairs;
+use super::error::{FieldProblem, Problem};
+use super::events::Happened;
+use super::{App, Queue};
+use crate::store::Told;
+
+/// Who listens at a time.
+const FOLLOWERS_MAX: usize = 32;
+/// How often a listener looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Events of one look.
+const LOOK_EVENTS_MAX: usize = 200;
+/// A comment goes over a line on which nothing happens, so that both sides see that it stands.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// The places for listeners.
+pub(super) struct Followers(Arc<Semaphore>);
+
+impl Default for Followers {
+    fn default() -> Self {
+        Followers(Arc::new(Semaphore::new(FOLLOWERS_MAX)))
+    }
+}
+
+/// Where one listener is.
+struct Following {
+    queue: Arc<dyn Queue>,
+    unmatched: bool,
+    /// The number of the last that was told.
+    after: i64,
+    /// Found and not told yet, the next one last.
+    found: Vec<Told>,
+    /// All that there was has been found.
+    caught_up: bool,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Whether the events are wanted as they happen.
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let kinds = accepts.flat_map(|value| value.split(','));
+    let mut kinds = kinds.map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    kinds.any(|kind| kind.eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// The events behind the one that the listener had last, or from now on.
+pub(super) async fn follow(app: &Arc<App>, headers: &HeaderMap, pairs: Pairs) -> Result<Response, Problem> {
+    let unmatched = read(pairs)?;
+    let after = last(headers)?;
+    let place = Arc::clone(&app.followers.0).try_acquire_owned().map_err(|_| {
+        let message = format!("{FOLLOWERS_MAX} listen already; read pages, or come again");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_followers", message)
+    })?;
+    let queue = Arc::clone(&app.relay.queue);
+    let after = match after {
+        Some(after) => after,
+        None => queue.events(false, i64::MAX, 1).await?.first().map_or(0, |newest| newest.number),
+    };
+    let stop = app.stop.clone();
+    let following =
+        Following { queue, unmatched, after, found: Vec::new(), caught_up: false, stop, _place: place };
+    Ok(Sse::new(told(following)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
+}
+
+/// Ends when the relay stops, and where the database fails.
+fn told(following: Following) -> impl Stream<Item = Result<Event, Infallible>> {
+    stream::unfold(following, |mut following| async move {
+        loop {
+            if let Some(told) = following.found.pop() {
+                following.after = told.number;
+                return Some((Ok(event(told)), following));
+            }
+            if following.caught_up {
+                tokio::select! {
+                    () = following.stop.cancelled() => return None,
+                    () = sleep(LOOK_EVERY) => {}
+                }
+            }
+            let (unmatched, after) = (following.unmatched, following.after);
+            following.found = following.queue.events_after(unmatched, after, LOOK_EVENTS_MAX).await.ok()?;
+            following.found.reverse();
+            following.caught_up = following.found.len() < LOOK_EVENTS_MAX;
+        }
+    })
+}
+
+fn event(told: Told) -> Event {
+    let (number, kind) = (told.number.to_string(), told.kind.clone());
+    let data = serde_json::to_string(&Happened::from(told)).unwrap_or_default();
+    Event::default().id(number).event(kind).data(data)
+}
+
+fn read(pairs: Pairs) -> Result<bool, Problem> {
+    let (mut unmatched, mut wrong) = (false, Vec::new());
+    for (key, value) in pairs {
+        match (key.as_str(), value.as_str()) {
+            ("unmatched", "" | "true") => unmatched = true,
+            ("unmatched", "false") => {}
+            ("unmatched", _) => wrong.push(FieldProblem::new(key, "neither true nor false")),
+            (_, _) => {
+                wrong.push(FieldProblem::new(key, "no such parameter of live events; there is unmatched"))
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(unmatched) } else { Err(Problem::fields(wrong)) }
+}
+
+/// The number in `Last-Event-ID`; an empty one is none.
+fn last(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|number: &i64| *number >= 0);
+    let wrong = || FieldProblem::new("Last-Event-ID", "not the id of an event");
+    number.map(Some).ok_or_else(|| Problem::fields(vec![wrong()]))
+}
