@@ -1,17 +1,26 @@
-//! `postroad events`: what happened, newest first.
+//! `postroad events`: what happened, newest first, or as it happens.
 
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::reach::{self, Source, broken};
+use tokio::time::Instant;
+
+use super::reach::{self, Client, Source, broken};
 use super::text::{Table, json_line, relative, shown};
 use super::{Common, Failure};
-use crate::clock::{Clock, System};
+use crate::clock::{Clock, System, monotonic};
 use crate::http::events::{Happened, HappenedPage};
 
 /// A page of what is asked for, at most.
 const PAGE: usize = 1000;
+/// Between two connections.
+const AGAIN: Duration = Duration::from_millis(500);
+/// A relay that restarts is back by then.
+const GONE_AFTER: Duration = Duration::from_secs(60);
+/// One event as JSON is far shorter.
+const LINE_OCTETS_MAX: usize = 1_000_000;
 
 /// `events`
 pub(super) async fn list(
@@ -30,14 +39,7 @@ pub(super) async fn list(
         for event in &page {
             match common.json {
                 true => json_line(out, &json!(event))?,
-                false => table.row([
-                    relative(event.at.0, now),
-                    event.kind.clone(),
-                    event.esp.as_deref().map_or_else(|| "-".into(), shown),
-                    event.message.clone().unwrap_or_else(|| "-".into()),
-                    event.address.as_deref().map_or_else(|| "-".into(), shown),
-                    shown(&event.detail),
-                ]),
+                false => table.row(cells(event, relative(event.at.0, now))),
             }
         }
     }
@@ -61,4 +63,78 @@ async fn page(
             Ok(told.into_iter().map(Into::into).collect())
         }
     }
+}
+
+fn cells(event: &Happened, when: String) -> [String; 6] {
+    let or_none = |text: Option<&str>| text.map_or_else(|| "-".into(), shown);
+    [
+        when,
+        event.kind.clone(),
+        or_none(event.esp.as_deref()),
+        event.message.clone().unwrap_or_else(|| "-".into()),
+        or_none(event.address.as_deref()),
+        shown(&event.detail),
+    ]
+}
+
+/// `events --follow`: until nobody reads, or the relay is gone for good.
+pub(super) async fn follow(common: &Common, unmatched: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let (mut last, mut lost) = (None, None::<Instant>);
+    loop {
+        let heard = match reach::relay(common).await {
+            Ok(client) => listen(common, &client, unmatched, &mut last, &mut lost, out).await,
+            Err(failure) => Err(failure),
+        };
+        match heard {
+            // A stream ends when the relay restarts, and its connection has a time: what it told stays told.
+            Ok(()) => {}
+            // It was there before: it may be again.
+            Err(Failure::NoRelay(why)) if last.is_some() => {
+                if lost.get_or_insert_with(monotonic).elapsed() > GONE_AFTER {
+                    return Err(Failure::NoRelay(why));
+                }
+            }
+            Err(failure) => return Err(failure),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// Prints what one connection tells; `last`: the number of the last event, or of where it began.
+async fn listen(
+    common: &Common,
+    client: &Client,
+    unmatched: bool,
+    last: &mut Option<i64>,
+    lost: &mut Option<Instant>,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    if last.is_none() {
+        // So that nothing is missed where the first connection ends before its first event.
+        let newest: HappenedPage = client.get_json("/v1/events", &[("limit", "1".to_owned())]).await?;
+        *last = Some(newest.events.first().map_or(0, |event| event.number));
+    }
+    let path = format!("/v1/events?unmatched={unmatched}");
+    let mut response = client.stream(&path, last.unwrap_or_default()).await?;
+    *lost = None;
+    let mut heard = Vec::new();
+    // A line that breaks is no failure: what follows is asked for anew.
+    while let Ok(Some(piece)) = response.chunk().await {
+        heard.extend_from_slice(&piece);
+        while let Some(end) = memchr::memchr(b'\n', &heard) {
+            let line: Vec<u8> = heard.drain(..=end).collect();
+            let Some(data) = line.strip_prefix(b"data:") else { continue };
+            let Ok(event) = serde_json::from_slice::<Happened>(data) else { continue };
+            *last = Some(event.number);
+            match common.json {
+                true => json_line(out, &json!(event))?,
+                false => writeln!(out, "{}", cells(&event, event.at.to_string()).join("  "))?,
+            }
+            out.flush()?;
+        }
+        if heard.len() > LINE_OCTETS_MAX {
+            return Err(Failure::Failed("the relay sends what is no stream of events".into()));
+        }
+    }
+    Ok(())
 }

@@ -129,7 +129,10 @@ enum Command {
         id: MessageId,
     },
     /// What happened, newest first: what providers told, what was suppressed, expired, alerted
-    #[command(after_help = "Example: postroad events --unmatched")]
+    #[command(
+        after_help = "With --follow it goes on until it is ended, and loses nothing while the relay restarts.\n\n\
+            Example: postroad events --unmatched"
+    )]
     Events {
         /// Only what providers told of no delivery that is known
         #[arg(long)]
@@ -137,6 +140,9 @@ enum Command {
         /// At most so many
         #[arg(long, default_value_t = 100)]
         limit: usize,
+        /// Those that happen from now on, each as it happens
+        #[arg(long, short, conflicts_with = "limit")]
+        follow: bool,
     },
     /// Events out to the app: what the receivers of [[notify]] were told, and telling it once more
     #[command(subcommand, after_help = "Example: postroad notify list")]
@@ -340,7 +346,8 @@ fn dispatch(arguments: Arguments, out: &mut impl Write) -> Result<(), Failure> {
             Ok(out.write_all(&script)?)
         }
         Command::Explain { id } => brief(explain::explain(&common, id, out)),
-        Command::Events { unmatched, limit } => brief(events::list(&common, unmatched, limit, out)),
+        Command::Events { unmatched, follow: true, .. } => brief(events::follow(&common, unmatched, out)),
+        Command::Events { unmatched, limit, .. } => brief(events::list(&common, unmatched, limit, out)),
         Command::Notify(command) => brief(notify::run(&common, command, out)),
         Command::Queue(command) => brief(queue_command(&common, command, out)),
         Command::Esp(command) => brief(esp::run(&common, command, out)),

@@ -216,6 +216,12 @@ impl Client {
         self.send(self.http.request(Method::GET, format!("{}{path}", self.base)).query(query)).await
     }
 
+    /// A stream of events, from behind that one on.
+    pub(super) async fn stream(&self, path: &str, last: i64) -> Result<reqwest::Response, Failure> {
+        let request = self.http.request(Method::GET, format!("{}{path}", self.base));
+        self.send(request.header("accept", "text/event-stream").header("last-event-id", last)).await
+    }
+
     /// Asks and reads JSON.
     pub(super) async fn get_json<T: DeserializeOwned>(
         &self,

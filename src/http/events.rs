@@ -1,18 +1,20 @@
-//! `GET /v1/events`: what happened, newest first; and what ESPs told of no delivery that is known.
+//! `GET /v1/events`: what happened, newest first, or as it happens; and what ESPs told of no delivery that is known.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::App;
 use super::body::{Pairs, pairs_once};
 use super::error::{FieldProblem, Problem};
 use super::paging::Paging;
 use super::shape::Moment;
+use super::{App, follow};
 use crate::store::Told;
 
 /// One event.
@@ -81,7 +83,7 @@ impl From<Told> for Happened {
     }
 }
 
-/// what happened, newest first: ?unmatched &limit= &cursor=
+/// what happened, newest first: ?unmatched &limit= &cursor=; or live, with Accept: text/event-stream
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -90,20 +92,36 @@ impl From<Told> for Happened {
         ("unmatched" = Option<bool>, Query, description = "Only what ESPs told of no delivery that is known"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 where absent"),
         ("cursor" = Option<String>, Query, description = "The next of the page before"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Live: from behind the event of that number on; absent: what happens from now on"),
     ),
-    responses((status = 200, description = "One page", body = HappenedPage))
+    responses(
+        (status = 200, description = "One page; or each event as it happens, with its number for id", content(
+            (HappenedPage = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        (status = 503, description = "As many listen already as may", body = super::ErrorBody),
+    )
 )]
 pub(super) async fn list(
     State(app): State<Arc<App>>,
+    headers: HeaderMap,
     query: Result<Query<Pairs>, QueryRejection>,
-) -> Result<Json<HappenedPage>, Problem> {
-    let (unmatched, Paging { limit, cursor: before, .. }) = read_page(pairs_once(query, &[])?)?;
+) -> Result<Response, Problem> {
+    let pairs = pairs_once(query, &[])?;
+    match follow::is_asked(&headers) {
+        true => follow::follow(&app, &headers, pairs).await,
+        false => page(&app, pairs).await.map(IntoResponse::into_response),
+    }
+}
+
+async fn page(app: &App, pairs: Pairs) -> Result<Json<HappenedPage>, Problem> {
+    let (unmatched, Paging { limit, cursor: before, .. }) = read_page(pairs)?;
     let told = app.relay.queue.events(unmatched, before, limit).await?;
     let next = told.last().filter(|_| told.len() >= limit).map(|last| last.number.to_string());
     Ok(Json(HappenedPage { events: told.into_iter().map(Into::into).collect(), next }))
 }
 
-fn read_page(pairs: Pairs) -> Result<(bool, Paging<i64>), Problem> {
+pub(super) fn read_page(pairs: Pairs) -> Result<(bool, Paging<i64>), Problem> {
     let mut paging = Paging::new(i64::MAX, |text| text.parse().ok(), "unmatched, ");
     let (mut unmatched, mut wrong) = (false, Vec::new());
     for (key, value) in pairs {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -68,6 +68,8 @@ pub struct Fake {
     pub paused: Mutex<Option<Suspension>>,
     /// The suppression list, in its order.
     pub suppressed: Mutex<Vec<Listed>>,
+    /// Events beyond the first five.
+    pub more_events: AtomicI64,
     /// Ends a backup into slow.db.
     pub slow_backup: tokio::sync::Notify,
 }
@@ -94,6 +96,11 @@ impl Fake {
     pub fn add(&self, view: MessageView, body: &'static [u8]) {
         self.bodies.lock().unwrap().insert(view.message.id, Bytes::from_static(body));
         self.messages.lock().unwrap().insert(view.message.id, view);
+    }
+
+    /// Five events, and those that came since.
+    fn happened(&self) -> i64 {
+        5 + self.more_events.load(Ordering::SeqCst)
     }
 
     fn ok<T>(&self, value: T) -> Result<T, StoreError> {
@@ -182,6 +189,24 @@ pub fn message(n: i64, state: QueueState, said: &str) -> MessageView {
             recipient: None,
             detail: String::new(),
         }],
+    }
+}
+
+/// Event of that number; those with an even one are of message 1.
+fn event(number: i64) -> crate::store::Told {
+    crate::store::Told {
+        number,
+        at: ACCEPTED,
+        kind: "delivered".into(),
+        esp: Some("a".into()),
+        message: (number % 2 == 0).then(|| id(1)),
+        recipient: None,
+        attempt: None,
+        address: Some("a@b.example".into()),
+        class: None,
+        detail: "250 ok".into(),
+        confidence: None,
+        remote_id: None,
     }
 }
 
@@ -292,21 +317,7 @@ impl Queue for Fake {
         before: i64,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<crate::store::Told>, StoreError>> {
-        let event = |number: i64| crate::store::Told {
-            number,
-            at: ACCEPTED,
-            kind: "delivered".into(),
-            esp: Some("a".into()),
-            message: (number % 2 == 0).then(|| id(1)),
-            recipient: None,
-            attempt: None,
-            address: Some("a@b.example".into()),
-            class: None,
-            detail: "250 ok".into(),
-            confidence: None,
-            remote_id: None,
-        };
-        let all = (1..=5).rev().map(event).filter(|e| !unmatched || e.message.is_none());
+        let all = (1..=self.happened()).rev().map(event).filter(|e| !unmatched || e.message.is_none());
         std::future::ready(Ok(all.filter(|e| e.number < before).take(limit).collect())).boxed()
     }
 
@@ -352,6 +363,16 @@ impl Queue for Fake {
             }
         };
         std::future::ready(self.ok(done)).boxed()
+    }
+
+    fn events_after(
+        &self,
+        unmatched: bool,
+        after: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<crate::store::Told>, StoreError>> {
+        let all = (1..=self.happened()).map(event).filter(|e| !unmatched || e.message.is_none());
+        std::future::ready(self.ok(all.filter(|e| e.number > after).take(limit).collect())).boxed()
     }
 
     fn suppressions(

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::Pairs;
 use super::error::{FieldProblem, Problem};
-use super::events::Happened;
+use super::events::{Happened, read_page};
 use super::{App, Queue};
 use crate::store::Told;
 
@@ -110,19 +110,12 @@ fn event(told: Told) -> Event {
     Event::default().id(number).event(kind).data(data)
 }
 
+/// Whether only what is of no delivery is wanted.
 fn read(pairs: Pairs) -> Result<bool, Problem> {
-    let (mut unmatched, mut wrong) = (false, Vec::new());
-    for (key, value) in pairs {
-        match (key.as_str(), value.as_str()) {
-            ("unmatched", "" | "true") => unmatched = true,
-            ("unmatched", "false") => {}
-            ("unmatched", _) => wrong.push(FieldProblem::new(key, "neither true nor false")),
-            (_, _) => {
-                wrong.push(FieldProblem::new(key, "no such parameter of live events; there is unmatched"))
-            }
-        }
-    }
-    if wrong.is_empty() { Ok(unmatched) } else { Err(Problem::fields(wrong)) }
+    let of_pages = pairs.iter().filter(|(key, _)| matches!(key.as_str(), "limit" | "cursor"));
+    let advice = "is for pages; live events begin behind Last-Event-ID";
+    let wrong: Vec<FieldProblem> = of_pages.map(|(key, _)| FieldProblem::new(key.as_str(), advice)).collect();
+    if wrong.is_empty() { Ok(read_page(pairs)?.0) } else { Err(Problem::fields(wrong)) }
 }
 
 /// The number in `Last-Event-ID`; an empty one is none.

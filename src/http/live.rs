@@ -174,6 +174,15 @@ impl Queue for Live {
         self.store.replay_notifications(replay).boxed()
     }
 
+    fn events_after(
+        &self,
+        unmatched: bool,
+        after: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<crate::store::Told>, StoreError>> {
+        self.store.events_after(unmatched, after, limit).boxed()
+    }
+
     fn suppressions(
         &self,
         key: Option<String>,

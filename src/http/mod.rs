@@ -16,6 +16,7 @@ use axum::middleware::{from_fn, from_fn_with_state};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,6 +41,7 @@ pub mod error;
 pub mod esp_shape;
 pub mod esps;
 pub mod events;
+mod follow;
 mod forwarded;
 mod fresh;
 mod guard;
@@ -144,6 +146,14 @@ pub trait Queue: Send + Sync {
         &self,
         replay: store::Replay,
     ) -> BoxFuture<'_, Result<store::Replayed, StoreError>>;
+
+    /// Events after that number, oldest first.
+    fn events_after(
+        &self,
+        unmatched: bool,
+        after: i64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<store::Told>, StoreError>>;
 
     /// Suppressions behind that one (key, scope, reason); of one key alone where it is named.
     fn suppressions(
@@ -261,6 +271,8 @@ struct App {
     rates: rate::Rates,
     raw: messages::RawLimit,
     backups: backup::Backups,
+    followers: follow::Followers,
+    stop: CancellationToken,
 }
 
 /// Every route there is. Each says beside its handler what it is for, what it takes and answers, and the scope that it
@@ -304,9 +316,9 @@ fn routes() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(backup::back_up))
 }
 
-fn router(relay: Relay) -> Router {
+fn router(relay: Relay, stop: CancellationToken) -> Router {
     let (router, api) = routes().split_for_parts();
-    let app = app(relay, &api);
+    let app = app(relay, &api, stop);
     router
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)
@@ -317,7 +329,7 @@ fn router(relay: Relay) -> Router {
 }
 
 /// What whoever may reach it is let to: the webhooks, which prove themselves. Nothing else is there.
-fn public_router(relay: Relay) -> Router {
+fn public_router(relay: Relay, stop: CancellationToken) -> Router {
     let (router, api) = OpenApiRouter::with_openapi(contract::Blank::openapi())
         .routes(routes!(hooks::by_name))
         .routes(routes!(hooks::bounces))
@@ -328,10 +340,10 @@ fn public_router(relay: Relay) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)
         .layer(from_fn(guard::every_request))
-        .with_state(app(relay, &api))
+        .with_state(app(relay, &api, stop))
 }
 
-fn app(relay: Relay, api: &utoipa::openapi::OpenApi) -> Arc<App> {
+fn app(relay: Relay, api: &utoipa::openapi::OpenApi, stop: CancellationToken) -> Arc<App> {
     Arc::new(App {
         relay,
         contract: Contract::of(api),
@@ -339,6 +351,8 @@ fn app(relay: Relay, api: &utoipa::openapi::OpenApi) -> Arc<App> {
         rates: rate::Rates::default(),
         raw: messages::RawLimit::default(),
         backups: backup::Backups::default(),
+        followers: follow::Followers::default(),
+        stop,
     })
 }
 

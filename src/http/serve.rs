@@ -68,8 +68,8 @@ pub async fn serve(
     let metrics = relay.metrics.clone();
     let told = Arc::clone(&relay.told);
     let app = match what {
-        What::All => router(relay),
-        What::Webhooks => public_router(relay),
+        What::All => router(relay, stop.clone()),
+        What::Webhooks => public_router(relay, stop.clone()),
     };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let visitors = Visitors::default();

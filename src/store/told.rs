@@ -1,4 +1,4 @@
-//! Events as operators look through them, newest first.
+//! Events as operators look through them, newest first, and as they come.
 
 use rusqlite::{Connection, params};
 
@@ -13,11 +13,31 @@ impl Store {
     ///
     /// Errors: [`StoreError::Failed`]. May be run again.
     pub async fn events(&self, unmatched: bool, before: i64, limit: usize) -> Result<Vec<Told>, StoreError> {
-        self.read(move |conn| list(conn, unmatched, before, limit)).await
+        self.read(move |conn| list(conn, unmatched, Which::Before(before), limit)).await
+    }
+
+    /// Events after that number, oldest first, at most so many. Numbers rise with each commit.
+    pub async fn events_after(
+        &self,
+        unmatched: bool,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<Told>, StoreError> {
+        self.read(move |conn| list(conn, unmatched, Which::After(after), limit)).await
     }
 }
 
-fn list(conn: &Connection, unmatched: bool, before: i64, limit: usize) -> rusqlite::Result<Vec<Told>> {
+/// From where, and in which order.
+enum Which {
+    Before(i64),
+    After(i64),
+}
+
+fn list(conn: &Connection, unmatched: bool, which: Which, limit: usize) -> rusqlite::Result<Vec<Told>> {
+    let (number, rest) = match which {
+        Which::Before(number) => (number, "id < ?1 ORDER BY id DESC"),
+        Which::After(number) => (number, "id > ?1 ORDER BY id"),
+    };
     let only = match unmatched {
         true => {
             "INDEXED BY events_alone WHERE message IS NULL AND esp IS NOT NULL AND event_key IS NOT NULL AND"
@@ -26,9 +46,9 @@ fn list(conn: &Connection, unmatched: bool, before: i64, limit: usize) -> rusqli
     };
     let mut statement = conn.prepare_cached(&format!(
         "SELECT id, at, kind, esp, message, recipient, attempt, key, class, coalesce(detail, ''), confidence, remote_id
-         FROM events {only} id < ?1 ORDER BY id DESC LIMIT ?2"
+         FROM events {only} {rest} LIMIT ?2"
     ))?;
-    let rows = statement.query_map(params![before, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+    let rows = statement.query_map(params![number, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
         Ok(Told {
             number: row.get(0)?,
             at: moment(row, 1)?,

@@ -166,10 +166,10 @@ fn the_command_follows_over_a_restart() {
     let mut command = Command::new(binary());
     command.args(["events", "--follow", "--unmatched", "--json"]).current_dir(relay.folder());
     let mut child = Ended(command.stdout(Stdio::piped()).spawn().unwrap());
-    let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+    let lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
     let (said, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        while let Some(Ok(line)) = lines.next() {
+        for line in lines.map_while(Result::ok) {
             let _ = said.send(serde_json::from_str::<Value>(&line).unwrap());
         }
     });

@@ -31,6 +31,7 @@ mod keeps_its_contract;
 mod labels;
 mod limits;
 mod limits_of_esps;
+mod live_events;
 mod loops;
 mod many_recipients;
 mod mix_of_esps;

@@ -278,8 +278,10 @@ async fn nothing_is_taken_that_may_have_been_meant_otherwise() {
 /// Asks without a socket, so that hours pass in a moment.
 async fn ask_without_waiting(queue: &Arc<Fake>, body: axum::body::Body) -> (StatusCode, Value) {
     use hyper::service::Service;
-    let app =
-        hyper_util::service::TowerToHyperService::new(router(fake::relay(Arc::clone(queue), Vec::new())));
+    let app = hyper_util::service::TowerToHyperService::new(router(
+        fake::relay(Arc::clone(queue), Vec::new()),
+        CancellationToken::new(),
+    ));
     let request = axum::http::Request::post("/v1/send").header(header::HOST, "x");
     let request = request.header(header::AUTHORIZATION, format!("Bearer {TOKEN}"));
     let request = request.header(header::CONTENT_LENGTH, "200");
