@@ -14,6 +14,7 @@ use utoipa::OpenApi;
 use super::App;
 use super::error::{ErrorBody, ErrorDetail, FieldProblem};
 use super::guard::KEYLESS;
+use super::hooks::HookTaken;
 use super::scope::{SCOPES, Scope};
 
 /// The methods of OpenAPI that we have.
@@ -29,7 +30,7 @@ const BEARER: &str = "bearer";
         description = "One local SMTP door to every email service provider. Every error is an ErrorBody.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
-    components(schemas(ErrorBody, ErrorDetail, FieldProblem))
+    components(schemas(ErrorBody, ErrorDetail, FieldProblem, HookTaken))
 )]
 pub(super) struct Blank;
 

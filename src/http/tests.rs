@@ -479,3 +479,24 @@ fn the_contract_offers_what_the_routes_take() {
     }
     assert_eq!(document["paths"]["/bounce-webhook"]["post"]["parameters"][0]["in"], "query");
 }
+
+#[test]
+fn every_reference_in_the_contract_leads_somewhere() {
+    fn references<'d>(value: &'d Value, out: &mut Vec<&'d str>) {
+        match value {
+            Value::Object(members) => {
+                out.extend(members.get("$ref").and_then(Value::as_str));
+                members.values().for_each(|member| references(member, out));
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, out)),
+            _ => {}
+        }
+    }
+    let document = serde_json::to_value(routes().split_for_parts().1).unwrap();
+    let mut all = Vec::new();
+    references(&document, &mut all);
+    assert!(all.len() > 50, "{all:?}");
+    let nowhere =
+        |reference: &&&str| reference.strip_prefix('#').and_then(|path| document.pointer(path)).is_none();
+    assert_eq!(all.iter().filter(nowhere).collect::<Vec<_>>(), Vec::<&&str>::new());
+}
