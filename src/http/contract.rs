@@ -13,9 +13,11 @@ use utoipa::OpenApi;
 
 use super::App;
 use super::error::{ErrorBody, ErrorDetail, FieldProblem};
-use super::guard::KEYLESS;
 use super::hooks::HookTaken;
 use super::scope::{SCOPES, Scope};
+use super::send::SEND_PATH;
+
+use crate::mail::asks::VALUE_OCTETS_MAX;
 
 /// The methods of OpenAPI that we have.
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -129,15 +131,31 @@ fn complete(document: &mut Value, lines: &[Line]) {
         operation["operationId"] = json!(operation_id(line));
         let responses = &mut operation["responses"];
         responses["default"] = error("It was not done; code and message say why");
-        if line.method == "POST" && KEYLESS.contains(&line.path.as_str()) {
-            responses["400"] =
-                error("Wrong; or with an Idempotency-Key, which is not known here: a repeat does it again");
-        }
         if let Some(scope) = line.scope {
             responses["401"] = error("No token, or one that is not known");
             responses["429"] = error("Asked too often; Retry-After says when to come again");
             responses["403"] = error(&format!("The token has not the scope {scope}"));
+            if line.method == "POST" && line.path != SEND_PATH {
+                responses["409"] =
+                    error("Not possible now; or the first request with this key is being done");
+                responses["422"] = error("The key was another request's");
+                add_key(operation);
+            }
         }
+    }
+}
+
+fn add_key(operation: &mut Value) {
+    let key = json!({
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": false,
+        "schema": { "type": "string", "minLength": 1, "maxLength": VALUE_OCTETS_MAX },
+        "description": "Done once: the same key of the same token gets the first answer for 24 h, until the relay starts again",
+    });
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(key),
+        None => operation["parameters"] = json!([key]),
     }
 }
 

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{self, HeaderName, HeaderValue};
-use axum::http::{HeaderMap, Method, StatusCode, Version};
+use axum::http::{HeaderMap, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 
-use super::error::{FieldProblem, Problem};
+use super::error::Problem;
 use super::pace::{Pace, Paced};
 use super::rate::Whose;
 use super::scope::{Scope, Scopes};
-use super::send::{KEY_HEADER, Peer, SEND_PATH};
+use super::send::{Peer, SEND_PATH};
 use super::{App, tokens};
 use crate::clock::monotonic;
 use crate::journal;
@@ -26,9 +26,6 @@ use crate::store::Token;
 
 /// A token's last use is noted so often.
 const USE_NOTED_EVERY: Duration = Duration::from_secs(600);
-
-/// What is done once more by a repeat, and takes no `Idempotency-Key` that would keep it from that.
-pub(super) const KEYLESS: [&str; 3] = ["/v1/tokens", "/v1/queue/requeue", "/v1/backup"];
 
 static NEXT_REQUEST: AtomicU64 = AtomicU64::new(1);
 
@@ -110,11 +107,6 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
     }
     let peer = request.extensions().get::<Peer>().map(|peer| Whose::stranger(peer.0));
     match known(&app, request.headers(), peer).await.and_then(|caller| allowed(&wanted, caller)) {
-        Ok(_) if key_is_unknown_here(&request) => {
-            let message = "this route does not know the key: a repeat does it again. Ask without the key, and after a lost \
-                           answer look before asking again";
-            Problem::fields(vec![FieldProblem::new("Idempotency-Key", message)]).into_response()
-        }
         Ok(_) if is_encoded(&request) => {
             let message = "the body has a Content-Encoding; send it as it is";
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "encoded", message).into_response()
@@ -125,12 +117,6 @@ pub(super) async fn token(State(app): State<Arc<App>>, mut request: Request, nex
         }
         Err(problem) => problem.into_response(),
     }
-}
-
-/// Who gives a key trusts in it.
-fn key_is_unknown_here(request: &Request) -> bool {
-    let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-    request.method() == Method::POST && KEYLESS.contains(&path) && request.headers().contains_key(KEY_HEADER)
 }
 
 /// Nothing is unpacked here: a small body could become a large one.

@@ -57,6 +57,7 @@ mod paging;
 mod probe;
 mod rate;
 pub mod reload;
+mod replays;
 pub mod scope;
 mod secure;
 pub mod send;
@@ -271,6 +272,7 @@ struct App {
     rates: rate::Rates,
     raw: messages::RawLimit,
     backups: backup::Backups,
+    replays: replays::Replays,
     followers: follow::Followers,
     stop: CancellationToken,
 }
@@ -322,6 +324,7 @@ fn router(relay: Relay, stop: CancellationToken) -> Router {
     router
         .method_not_allowed_fallback(wrong_method)
         .fallback(no_such_route)
+        .layer(from_fn_with_state(Arc::clone(&app), replays::once))
         .layer(from_fn_with_state(Arc::clone(&app), guard::token))
         .layer(axum::extract::DefaultBodyLimit::max(BODY_OCTETS_MAX))
         .layer(from_fn(guard::every_request))
@@ -351,6 +354,7 @@ fn app(relay: Relay, api: &utoipa::openapi::OpenApi, stop: CancellationToken) ->
         rates: rate::Rates::default(),
         raw: messages::RawLimit::default(),
         backups: backup::Backups::default(),
+        replays: replays::Replays::default(),
         followers: follow::Followers::default(),
         stop,
     })

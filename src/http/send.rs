@@ -36,7 +36,7 @@ pub const SEND_OCTETS_MAX: usize = 25_000_000;
 /// The route.
 pub(super) const SEND_PATH: &str = "/v1/send";
 /// Under what it is done once.
-pub(super) const KEY_HEADER: &str = "idempotency-key";
+const KEY_HEADER: &str = "idempotency-key";
 /// JSON as text, as values, as files and as the message written from them lie in memory together.
 const TIMES_IN_MEMORY: usize = 4;
 /// What is told of a recipient whom a key's first mail did not have.
@@ -145,11 +145,11 @@ pub(super) async fn send(
 }
 
 /// `Idempotency-Key`, as most APIs of the kind take it.
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let mut given = headers.get_all(KEY_HEADER).iter();
     let Some(value) = given.next() else { return Ok(None) };
     if given.next().is_some() {
-        let twice = FieldProblem::new("Idempotency-Key", "is given twice; a mail has one key");
+        let twice = FieldProblem::new("Idempotency-Key", "is given twice; a request has one key");
         return Err(Problem::fields(vec![twice]));
     }
     match value.to_str().map(str::trim) {
@@ -271,7 +271,8 @@ async fn enter(
     let (mut recipients, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (field, address) in wanted.recipients {
         let reply = post.judge(&client, &address).await;
-        if (400..500).contains(&reply.code) {
+        // Of the relay, not of this address: that may be held for a time as well (x.7.y).
+        if (400..500).contains(&reply.code) && !matches!(reply.enhanced, Some((4, 7, _))) {
             return Err(problem_of(&reply));
         }
         let said = reply.text.clone().into_owned();

@@ -320,7 +320,7 @@ async fn a_body_that_does_not_come_is_408_and_told_as_the_clients_fault() {
 }
 
 #[tokio::test]
-async fn a_key_is_refused_where_it_would_keep_nothing_from_being_done_twice() {
+async fn a_key_keeps_every_post_from_being_done_twice() {
     let port = Port::open().await;
     let ask = async |path: &str, keys: &[&str], body: &str| {
         let mut request = port.client.post(format!("{}{path}", port.base)).bearer_auth(TOKEN);
@@ -328,19 +328,27 @@ async fn a_key_is_refused_where_it_would_keep_nothing_from_being_done_twice() {
             request = request.header("Idempotency-Key", *key);
         }
         let response = request.body(body.to_owned()).send().await.unwrap();
-        (response.status(), response.json::<Value>().await.unwrap())
+        let replayed = response.headers().contains_key("idempotency-replayed");
+        (response.status(), replayed, response.json::<Value>().await.unwrap())
     };
     let token = r#"{"name":"a","scopes":["read"]}"#;
-    for (path, body) in [("/v1/tokens", token), ("/v1/queue/requeue", r#"{"ids":[]}"#), ("/v1/backup", "{}")]
-    {
-        let (status, answer) = ask(path, &["k"], body).await;
+    let first = ask("/v1/tokens", &["k"], token).await;
+    let (status, replayed, made) = ask("/v1/tokens", &["k"], token).await;
+    assert_eq!((status, replayed, &made), (first.0, true, &first.2));
+    assert!(status.is_success() && !first.1, "{made}");
+    assert_eq!(port.queue.tokens.lock().unwrap().len(), 1);
+    for (path, body) in [("/v1/tokens", r#"{"name":"b","scopes":["read"]}"#), ("/v1/queue/flush", "{}")] {
+        let (status, _, answer) = ask(path, &["k"], body).await;
+        let told = (status, answer["error"]["code"].as_str());
+        assert_eq!(told, (StatusCode::UNPROCESSABLE_ENTITY, Some("key_reused")), "{path}");
+    }
+    let (_, replayed, answer) = ask("/v1/tokens", &["l"], "no").await;
+    assert_eq!((replayed, &answer["error"]["code"]), (false, &json!("bad_json")), "{answer}");
+    assert_eq!(ask("/v1/tokens", &["l"], "no").await, (StatusCode::BAD_REQUEST, true, answer));
+    for (path, body) in [("/v1/send", mail().to_string()), ("/v1/queue/flush", "{}".to_owned())] {
+        let (status, _, answer) = ask(path, &["m", "n"], &body).await;
         assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["Idempotency-Key"]), "{path}");
     }
-    assert!(port.queue.tokens.lock().unwrap().is_empty());
-    let (_, answer) = ask("/v1/queue/flush", &["k"], "{}").await;
-    assert!(!answer.to_string().contains("Idempotency-Key"), "a repeat is harmless: {answer}");
-    let (status, answer) = ask("/v1/send", &["k", "l"], &mail().to_string()).await;
-    assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["Idempotency-Key"]));
     let query = "?from=a@example.com&from=b@example.com&to=c@example.org&esp=a&esp=b";
     let (status, answer) = port.send_raw(query, "From: a@example.com\r\n\r\nx\r\n").await;
     assert_eq!((status, fields(&answer)), (StatusCode::BAD_REQUEST, vec!["from", "esp"]), "{answer}");
