@@ -102,9 +102,15 @@ pub(super) fn whose(phase: Phase, words: &Words<'_>, taken_beside: bool) -> Opti
         // "550 5.7.705 Access denied, tenant has exceeded threshold" (Microsoft 365).
         () if words.has("tenant has exceeded") => Some(Fault::Account),
         () if says(About::Sending) => Some(Fault::Account),
+        // At RCPT it would be the recipient's.
+        () if phase > Phase::Rcpt && says_over_quota(&words.text) => Some(Fault::Account),
         () if says(About::Suspension) && !of_recipient => Some(Fault::Path),
         () => account(phase, words, taken_beside),
     }
+}
+
+fn says_over_quota(text: &str) -> bool {
+    ["account over quota", "account is over quota"].iter().any(|phrase| text.contains(phrase))
 }
 
 /// What the server has seen of a message by then: at MAIL and RCPT the envelope alone.

@@ -24,7 +24,7 @@ use crate::mail::body::SPILL_OCTETS;
 use crate::mail::from::{Whose, from_domain};
 use crate::mail::notify::{Asks, ReportTo};
 use crate::mail::{AttemptId, DeliveryId, Fault, Message, Named, Outcome, Phase, QueueState, Reply, Request};
-use crate::mail::{Rule, Step, StreamKind, Watch};
+use crate::mail::{Protocol, Rule, Step, StreamKind, Watch};
 use crate::router::{Situation, Ties, next_step, would_leave};
 use crate::store::{NewEvent, PutOff, Settle, Settled};
 
@@ -354,7 +354,9 @@ impl Courier {
             sender: Some(call.line.esp.sender(&call.message.envelope.sender)),
         };
         let given_up = watch.given_up() && watch.handed_over_for().is_none();
-        let met = Met { outcomes, keys: &keys, whose, blames_request, given_up, late: took.is_none() };
+        let report = call.message.source.protocol == Protocol::Report;
+        let met =
+            Met { outcomes, keys: &keys, whose, blames_request, given_up, report, late: took.is_none() };
         let took = took.unwrap_or_default();
         let judged =
             outlet.gate.returns(&met, took, self.clock.now(), self.is_spoken_to_by(outlet, &call.line));

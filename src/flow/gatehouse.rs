@@ -89,6 +89,9 @@ pub struct Met<'a> {
     pub blames_request: bool,
     /// It hung, and was ended before its hand-over.
     pub given_up: bool,
+    /// It is a report of ours to a sender: an ESP that takes those may refuse everybody else, and one that refuses those
+    /// may take all others.
+    pub report: bool,
     /// It was told of before, as a call without an answer: of the answer that came later only a word on the account bears
     /// on the gate.
     pub late: bool,
@@ -459,6 +462,10 @@ impl Gatehouse {
         }
         for (n, outcome) in met.outcomes.iter().enumerate() {
             match outcome {
+                Outcome::Accepted { .. } if met.report => {}
+                Outcome::Refused { fault: Fault::Recipient | Fault::Message, .. } if met.report => {
+                    judged.systemic[n] = stops.guard.is_up();
+                }
                 Outcome::Accepted { .. } => {
                     if stops.guard.accepted() {
                         self.systemic.clear(format_args!("{}: takes recipients again", self.esp));

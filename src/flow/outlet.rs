@@ -602,6 +602,7 @@ mod tests {
                 whose: Whose::default(),
                 blames_request: false,
                 given_up: false,
+                report: false,
                 late: false,
             };
             outlet.gate.returns(&met, std::time::Duration::ZERO, NOW, true);

@@ -156,11 +156,14 @@ pub(in super::super) fn stands_in(address: &str, text: &str) -> bool {
     })
 }
 
+/// "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients" (Microsoft 365).
+const RECIPIENTS_A_DAY: u8 = 90;
+
 /// A lasting word on a recipient by RFC 3463's classes of it: its address (x.1.y, but a sender's 5.1.7 and 5.1.8), or its
 /// mailbox (x.2.y, but a limit of ours).
 fn names_recipient(words: &Words<'_>) -> bool {
     match words.enhanced() {
-        Some([5, 1, 7 | 8]) => false,
+        Some([5, 1, 7 | 8 | RECIPIENTS_A_DAY]) => false,
         Some([5, 1, _]) => true,
         Some([5, 2, detail]) => !matches!(detail, 3 | 252) && !words.quota() && !words.limit_of_ours(),
         _ => false,
@@ -179,6 +182,7 @@ fn fault(phase: Phase, words: &Words<'_>, taken_beside: bool, now: Timestamp) ->
         // 530 authentication required, 535 credentials invalid, at whatever command they come (RFC 4954 section 6).
         _ if matches!(words.code(), 530 | 535) => Fault::Account,
         Phase::Auth if words.lasting() => Fault::Account,
+        _ if words.enhanced() == Some([5, 1, RECIPIENTS_A_DAY]) => spent(now),
         Phase::Rcpt if words.does_not_fit_at_rcpt() => return None,
         _ if let Some(fault) = stopped => fault,
         // Not one of ours stands: others have its places.

@@ -19,7 +19,15 @@ fn flying() -> Flying {
 }
 
 fn met(outcomes: &[Outcome]) -> Met<'_> {
-    Met { outcomes, keys: &[], whose: Whose::default(), blames_request: false, given_up: false, late: false }
+    Met {
+        outcomes,
+        keys: &[],
+        whose: Whose::default(),
+        blames_request: false,
+        given_up: false,
+        report: false,
+        late: false,
+    }
 }
 
 fn refused(fault: Fault, wait: Option<Duration>) -> Outcome {
@@ -154,6 +162,7 @@ fn an_esp_that_refuses_one_recipient_after_the_other_is_at_fault_itself() {
             whose: Whose::default(),
             blames_request: false,
             given_up: false,
+            report: false,
             late: false,
         };
         house.returns(&met, Duration::ZERO, T0, true)
@@ -236,7 +245,15 @@ fn sender(text: &str) -> ReversePath {
 fn refuse_sender(house: &Gatehouse, named: Named, whose: Whose<'_>) -> Vec<String> {
     let outcomes = [refused(Fault::Sender(named), None)];
     let judged = house.returns(
-        &Met { outcomes: &outcomes, keys: &[], whose, blames_request: false, given_up: false, late: false },
+        &Met {
+            outcomes: &outcomes,
+            keys: &[],
+            whose,
+            blames_request: false,
+            given_up: false,
+            report: false,
+            late: false,
+        },
         Duration::ZERO,
         T0,
         true,
@@ -399,4 +416,25 @@ async fn a_gate_that_is_shut_again_and_again_is_one_trouble_and_told_as_one() {
     assert!(house.shut.raised());
     house.look_at_alert(at(291 + 600));
     assert!(!house.shut.raised(), "it has been well for a while");
+}
+
+#[tokio::test]
+async fn reports_of_ours_neither_raise_the_guard_nor_lower_it() {
+    let house = Gatehouse::new("a", 2, T0);
+    let returns = |key: &str, outcome: Outcome, report| {
+        let (outcomes, keys) = ([outcome], [key.to_owned()]);
+        let met = Met { keys: &keys, report, ..met(&outcomes) };
+        house.returns(&met, Duration::ZERO, T0, true).systemic[0]
+    };
+    let no = || refused(Fault::Recipient, None);
+    for key in ["a", "b", "c", "d"] {
+        assert!(!returns(key, no(), false));
+        assert!(!returns("app", accepted(), true));
+        assert!(!returns(&format!("sender of {key}"), no(), true));
+    }
+    assert!(returns("e", no(), false), "the fifth in a row");
+    assert!(returns("app", no(), true), "its word counts no more for a report");
+    assert!(!returns("app", accepted(), true));
+    assert!(returns("f", no(), false));
+    assert!(!returns("g", accepted(), false) && !returns("h", no(), false));
 }
