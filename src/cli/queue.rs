@@ -48,7 +48,7 @@ pub(super) async fn list(
         listed += page.deliveries.len();
         paused = page.paused;
         filter.before = page.next.as_deref().and_then(read_cursor);
-        if filter.before.is_none() {
+        if filter.before.is_none() || (left == 0 && is_last(&source, &filter).await?) {
             left = usize::MAX;
             break;
         }
@@ -60,6 +60,12 @@ pub(super) async fn list(
         }
     }
     Ok(())
+}
+
+/// Whether nothing comes behind that place.
+async fn is_last(source: &reach::Source, filter: &Filter) -> Result<bool, Failure> {
+    let next = Filter { limit: 1, ..filter.clone() };
+    Ok(source.list(&next).await?.deliveries.is_empty())
 }
 
 fn summary(out: &mut impl Write, listed: usize, more: bool, unfinished: bool) -> std::io::Result<()> {

@@ -172,7 +172,7 @@ pub struct WebhookTested {
     path = "/v1/esps/{name}/setup",
     security(("bearer" = ["admin"])),
     params(("name" = String, Path, description = "As [[esp]] names it")),
-    request_body = EspSetUp,
+    request_body = Option<EspSetUp>,
     responses(
         (status = 200, description = "How it stands, and what is left to do", body = Arranged),
         (status = 422, description = "`[http] public_url` is not set", body = ErrorBody),
@@ -209,7 +209,7 @@ pub(super) async fn set_up(
     path = "/v1/esps/{name}/webhook-test",
     security(("bearer" = ["admin"])),
     params(("name" = String, Path, description = "As [[esp]] names it")),
-    request_body = WebhookTest,
+    request_body = Option<WebhookTest>,
     responses(
         (status = 200, description = "How far it came", body = WebhookTested),
         (status = 422, description = "`[http] public_url` is not set", body = ErrorBody),

@@ -186,7 +186,7 @@ impl Report<'_> {
         for fate in &self.fates {
             let _ = write!(text, "\r\nYour message to <{}>\r\n{}.\r\n", fate.to, fate.cause.in_words());
             let said: String = fate.said.chars().map(printable).take(WORDS_CHARS_MAX).collect();
-            match (said.as_str(), fate.remote) {
+            match (said.as_str(), fate.remote.filter(|_| reply_code(fate.said).is_some())) {
                 ("", _) => {}
                 (said, Some(remote)) => {
                     let _ = write!(text, "{remote} said: {said}\r\n");
@@ -228,7 +228,7 @@ impl Report<'_> {
         field(out, "Action", fate.cause.action());
         let [class, subject, detail] = status(fate);
         field(out, "Status", &format!("{class}.{subject}.{detail}"));
-        if let Some(remote) = fate.remote {
+        if let Some(remote) = fate.remote.filter(|_| reply_code(fate.said).is_some()) {
             field(out, "Remote-MTA", &format!("dns; {remote}"));
         }
         if !fate.said.is_empty() {

@@ -61,6 +61,12 @@ impl Options {
                 Some(_) | None => options.recipients.push(argument.clone()),
             }
         }
+        let reads_none = matches!(options.mode, Mode::List | Mode::Flush(_) | Mode::Nothing);
+        if options.from_headers && reads_none {
+            return Err(
+                "-t: a message is read and sent, which -bp, -q, -bi and -I do not do; leave one out".into()
+            );
+        }
         Ok(options)
     }
 
@@ -199,6 +205,9 @@ mod tests {
         assert_eq!(read("-bp").unwrap().mode, Mode::List);
         assert_eq!(read("-bv a@example.com").unwrap().mode, Mode::Verify);
         assert_eq!(read("-q").unwrap().mode, Mode::Flush(None));
+        for line in ["-t -q", "-q5m -t", "-bp -t", "-t -bi"] {
+            assert!(read(line).unwrap_err().starts_with("-t: "), "{line}: a mail would be dropped");
+        }
         assert_eq!(read("-qI06z3sp6dng800").unwrap().mode, Mode::Flush(Some("06z3sp6dng800".into())));
         for line in ["-I", "-bi", "-bh", "-q1h"] {
             assert_eq!(read(line).unwrap().mode, Mode::Nothing, "{line}");
