@@ -88,8 +88,9 @@ async fn alone(messages: usize, octets: usize) -> Result<(), Failure> {
 async fn suppressions(lookups: usize) -> Result<(), Failure> {
     let bench = Bench::open()?;
     let (cpu, started) = (cpu(), monotonic());
+    let (keys, stream) = (["somebody@example.com".to_owned()], StreamName::new(StreamName::TRANSACTIONAL));
     for _ in 0..lookups {
-        bench.store.suppression(&["somebody@example.com"])?;
+        bench.store.blocked(&keys, &stream, StreamKind::Transactional)?;
     }
     report("suppression look-ups", lookups, started.elapsed(), cpu);
     bench.close().await;

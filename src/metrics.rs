@@ -110,7 +110,7 @@ declare! {
     /// request_refused: an ESP says that what it was asked is not as it should be, which only its configuration or Postroad can mend.
     /// assumed: an ESP gave no answer for a transactional mail, twice; it was taken as sent, and nobody knows whether it arrived.
     /// limits_untold: an ESP with rate = "auto" does not tell its limits, what it told last holds.
-    /// notify_away, notify_gone: a receiver of [[notify]] takes no events, or wants none any more.
+    /// notify_away, notify_gone: a receiver of `[[notify]]` takes no events, or wants none any more.
     ALERTS = "postroad_alerts_total" ["kind"] Kind::Counter;
     /// Lines of the log that were dropped because standard error did not take them in time. Mail went on; what reads
     /// the log is slow or stands still.
@@ -124,11 +124,11 @@ declare! {
     /// cannot be fetched now. stale: a clock is wrong, or it was recorded and sent again. malformed: it cannot be read. The
     /// log has a line a minute for each.
     WEBHOOK_REJECTED = "postroad_webhook_rejected_total" ["esp", "reason"] Kind::Counter;
-    /// Attempts to tell events to a receiver of [[notify]], by outcome: taken; again, it was not taken and is told later;
+    /// Attempts to tell events to a receiver of `[[notify]]`, by outcome: taken; again, it was not taken and is told later;
     /// failed, it is told no more. A rate of again and none of taken: the receiver is away, see
     /// postroad_notifications_waiting and `postroad notify list`.
     NOTIFICATIONS = "postroad_notifications_total" ["receiver", "outcome"] Kind::Counter;
-    /// Events that wait for a receiver of [[notify]]. Rising: it is away or slow. Mail is never held up by it; what is
+    /// Events that wait for a receiver of `[[notify]]`. Rising: it is away or slow. Mail is never held up by it; what is
     /// older than 24 h ends, and `postroad notify replay --failed` tells it once more.
     NOTIFICATIONS_WAITING = "postroad_notifications_waiting" ["receiver"] Kind::Gauge;
     /// Requests answered at the HTTP port (health, metrics, commands), by class of their status: 2xx (all below 400),

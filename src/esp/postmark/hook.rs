@@ -85,10 +85,9 @@ pub(in crate::esp) fn prove(post: Post<'_>, proof: &Proof) -> Result<(), Unprove
 fn given(post: Post<'_>, name: &str) -> Vec<u8> {
     const BASIC: &[u8] = b"Basic ";
     let mut value = post.field(name).unwrap_or_default().to_vec();
-    if let Some(scheme) = value.get_mut(..BASIC.len()).filter(|_| name == "authorization") {
-        if scheme.eq_ignore_ascii_case(BASIC) {
-            scheme.copy_from_slice(BASIC);
-        }
+    let scheme = value.get_mut(..BASIC.len()).filter(|_| name == "authorization");
+    if let Some(scheme) = scheme.filter(|scheme| scheme.eq_ignore_ascii_case(BASIC)) {
+        scheme.copy_from_slice(BASIC);
     }
     value
 }
