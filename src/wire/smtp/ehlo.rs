@@ -21,6 +21,8 @@ pub(super) struct Offered {
     pub size_octets_max: Option<u64>,
     /// RFC 9422: the recipients it takes in one transaction.
     pub recipients_max: Option<usize>,
+    /// And the transactions of one connection.
+    pub messages_max: Option<u32>,
     /// RFC 4954: AUTH at all, and the mechanisms that we speak.
     pub auth: bool,
     /// AUTH PLAIN.
@@ -72,6 +74,8 @@ impl Offered {
         for (name, value) in pairs {
             if name.eq_ignore_ascii_case("RCPTMAX") {
                 self.recipients_max = value.parse().ok().filter(|n| *n > 0);
+            } else if name.eq_ignore_ascii_case("MAILMAX") {
+                self.messages_max = value.parse().ok().filter(|n| *n > 0);
             }
         }
     }
@@ -101,6 +105,7 @@ mod tests {
             size: true,
             size_octets_max: Some(1000),
             recipients_max: Some(7),
+            messages_max: Some(9),
             eight_bit: true,
             auth: true,
             login: true,

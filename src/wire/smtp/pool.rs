@@ -58,7 +58,8 @@ impl Pool {
         if !connection.in_step {
             return;
         }
-        if connection.messages >= self.messages_max {
+        let told = connection.offered.messages_max.unwrap_or(u32::MAX);
+        if connection.messages >= self.messages_max.min(told) {
             tokio::spawn(goodbye(connection));
             return;
         }

@@ -45,6 +45,15 @@ async fn a_connection_is_replaced_when_it_has_carried_its_share() {
 }
 
 #[tokio::test]
+async fn a_connection_carries_no_more_than_its_server_says() {
+    let script = "S: 220 mx\nC: EHLO\nS: 250-mx\nS: 250-PIPELINING\nS: 250 LIMITS MAILMAX=1\n";
+    let script = format!("{script}{ONE}C: QUIT\nS: 221 bye");
+    let (first, second, _) = twice(&[&script, &script], |_| {}).await;
+    accepted(first);
+    accepted(second);
+}
+
+#[tokio::test]
 async fn a_transaction_that_was_refused_is_reset_before_the_next() {
     for refusal in [
         "C: MAIL\nC: RCPT\nC: DATA\nS: 550 no\nS: 503 no\nS: 503 no\none: RSET\nS: 250 reset\none: MAIL RCPT DATA\n",
