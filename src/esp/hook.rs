@@ -17,6 +17,8 @@ use crate::mail::{Bounce, Event, What};
 
 /// The ESP's words in one event, in octets: more is cut.
 const SAID_OCTETS_MAX: usize = 1_000;
+/// Arrays and objects in each other.
+const DEPTH_MAX: usize = 64;
 /// An event as it came, in octets: more is cut, and is no JSON then.
 const RAW_OCTETS_MAX: usize = 16 * 1024;
 
@@ -180,6 +182,11 @@ impl Fields {
         }
     }
 
+    /// Whether there is such a member, and it is not null.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Whether it says `true`.
     pub fn is(&self, name: &str) -> bool {
         self.says(name, true)
@@ -225,9 +232,11 @@ pub(super) fn moment(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(found.as_millisecond()))
 }
 
-/// Whom an event is about: as lenient as what is accepted from clients.
+/// Whom an event is about: as lenient as what is accepted from clients, with or without a name before it.
 pub(super) fn recipient(text: &str) -> Option<Address> {
-    Address::parse(text.trim(), Grammar::Lenient).ok()
+    let text = text.trim();
+    let bare = text.strip_suffix('>').and_then(|text| text.rsplit_once('<')).map_or(text, |(_, bare)| bare);
+    Address::parse(bare, Grammar::Lenient).ok()
 }
 
 /// Words of an ESP, cut at their limit.
@@ -275,8 +284,30 @@ pub(super) fn key_of(parts: &[&str]) -> String {
     digest(&SHA256, &whole).as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect()
 }
 
+/// Whether arrays and objects stand in each other deeper than any ESP has them.
+fn is_too_deep(body: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for octet in body {
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
 /// The JSON of a body: one value, each part of which can be kept as it stands.
 pub(super) fn json<'b, T: serde::Deserialize<'b>>(body: &'b [u8], wanted: &str) -> Result<T, Refused> {
+    if is_too_deep(body) {
+        return Err(Refused::Malformed(format!("the body is nested deeper than {DEPTH_MAX}")));
+    }
     serde_json::from_slice(body)
         .map_err(|error| Refused::Malformed(format!("the body is not {wanted}: {error}")))
 }
@@ -298,6 +329,30 @@ mod tests {
         ] {
             assert_eq!(moment(text).map(Timestamp::millis), millis, "{text}");
         }
+    }
+
+    #[test]
+    fn a_body_is_only_so_deep_and_brackets_in_texts_do_not_count() {
+        let nested = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+        let read = |text: &str| json::<&RawValue>(text.as_bytes(), "JSON").is_ok();
+        assert!(read(&nested(DEPTH_MAX)) && !read(&nested(DEPTH_MAX + 1)) && !read(&nested(400_000)));
+        assert!(read(&format!("[{}]", vec!["[{}]"; 1000].join(","))), "beside each other");
+        assert!(read(&format!(r#"["\"{}"]"#, "[".repeat(500))));
+        assert!(!read(&format!(r#"{{"a":{}1{}}}"#, "[{\"b\":".repeat(40), "}]".repeat(40))));
+    }
+
+    #[test]
+    fn an_address_may_have_a_name_before_it() {
+        for text in
+            ["joe@x.example", " <joe@x.example> ", "Joe <joe@x.example>", "\"J, <x>\" <joe@x.example>"]
+        {
+            assert_eq!(
+                recipient(text).map(|to| to.wire().to_owned()).as_deref(),
+                Some("joe@x.example"),
+                "{text}"
+            );
+        }
+        assert_eq!(recipient("nobody"), None);
     }
 
     #[test]

@@ -282,7 +282,7 @@ async fn confirm(hook: &Hook, topic: &str, url: &str) -> Result<Counted, NotHear
             Ok(Counted::default())
         }
         Err(why) => {
-            journal::trouble(&format!("confirming that {topic} may send its events here"), &why);
+            journal::trouble(&format!("confirming that {topic} may send its events here"), &why.to_string());
             Err(NotHeard::Later(format!("the subscription could not be confirmed: {why}")))
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use metrics::{Counter, counter};
@@ -43,6 +44,8 @@ pub struct Intake {
     setup: Arc<Setup>,
     accepted: HashMap<(String, StreamName), Counter>,
     rates: Arc<Rates>,
+    /// Somebody was let through at RCPT since the start whom a suppression keeps from one kind of mail.
+    let_through: Arc<AtomicBool>,
     no_room: Arc<Alert>,
     not_stored: Arc<Alert>,
 }
@@ -80,6 +83,7 @@ impl Intake {
             courier: parts.courier,
             rules: parts.rules,
             rates: Arc::default(),
+            let_through: Arc::default(),
             no_room: Arc::new(Alert::new("no_room")),
             not_stored: Arc::new(Alert::new("not_stored")),
         }
@@ -97,6 +101,7 @@ impl Intake {
             accepted: counters(listeners, &setup),
             setup,
             rates: Arc::clone(&self.rates),
+            let_through: Arc::clone(&self.let_through),
             no_room: Arc::clone(&self.no_room),
             not_stored: Arc::clone(&self.not_stored),
         }
@@ -453,7 +458,9 @@ impl Intake {
         let key = self.key_of(client, asked.key, &envelope, &body).await?;
         let Turned { others, field } = staging::turn(&mut envelope, &client.terms, &body.head);
         let (again, count) = (self.is_repeat(key.as_ref())?, envelope.recipients.len());
-        if asked.stream.as_ref() != asked_stream(client) && !again {
+        let other_stream = asked.stream.as_ref() != asked_stream(client);
+        let let_through = asked.stream.is_none() && self.let_through.load(Ordering::Relaxed);
+        if (other_stream || let_through) && !again {
             self.anybody_left(client, &envelope.recipients, asked.stream.as_ref())?;
         }
         let submission = Submission {
@@ -495,8 +502,8 @@ impl Intake {
         key.map_or(Ok(false), |key| self.known(key).map(|first| first.is_some()))
     }
 
-    /// At RCPT the recipients were judged for another stream than the header asks for. Where some remain, the others are
-    /// dropped with an event as the message is committed; where none does, the message is refused.
+    /// At RCPT the recipients were judged for another stream than the header asks for, or for all at once. Where some
+    /// remain, the others are dropped with an event as the message is committed; where none does, the message is refused.
     fn anybody_left(
         &self,
         client: &Client,
@@ -627,7 +634,14 @@ impl Gatekeeper for Intake {
             Ok(found) => found,
             Err(error) => return self.not_taken(&error),
         };
-        match judge(found.first().and_then(Option::as_ref)) {
+        // A header may name another stream than the default: what blocks that one alone is judged with the content.
+        let bound = asked_stream(client).is_some();
+        let blocked = found.first().and_then(Option::as_ref);
+        let at_rcpt = blocked.filter(|by| bound || by.scope.is_empty());
+        if blocked.is_some() && at_rcpt.is_none() {
+            self.let_through.store(true, Ordering::Relaxed);
+        }
+        match judge(at_rcpt) {
             Verdict::Send if recipient != named => {
                 Reply::told(250, (2, 1, 5), format!("recipient ok: <{recipient}> gets it instead"))
             }

@@ -184,10 +184,12 @@ async fn hear(app: &App, esp: Option<String>, request: Request) -> Result<Json<H
         None => Err(NotHeard::Unproven),
     };
     heard.map(|counted| Json(taken(counted))).map_err(|not| match not {
-        NotHeard::Unproven => match stranger.map(|whose| app.rates.take(whose, monotonic())) {
-            Some(Err(wait)) => Problem::too_often(wait),
-            _ => unproven(),
-        },
+        NotHeard::Unproven | NotHeard::Later(_) => {
+            match stranger.map(|whose| app.rates.take(whose, monotonic())) {
+                Some(Err(wait)) => Problem::too_often(wait),
+                _ => problem(not),
+            }
+        }
         not => problem(not),
     })
 }

@@ -24,6 +24,9 @@ pub struct Event {
     pub planted: Option<Planted>,
     /// The ESP's own id of the message.
     pub remote_id: Option<String>,
+    /// Its ESP gives back nothing of what went with a call in events of this form: without our ids it may be ours all the
+    /// same.
+    pub unlabelled: bool,
     /// The kind of stream that a wish is about, where its ESP says it; else it is about broadcast mail.
     pub scope: Option<StreamKind>,
     /// The ESP's words, or those of the recipient's host.

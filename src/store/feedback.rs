@@ -167,11 +167,13 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
 }
 
 /// Rule 16: only where exactly one open delivery of that ESP fits, begun before the event. An event with an id that is
-/// none of ours is about another's mail to the same address; and who opens something may open that.
+/// none of ours is about another's mail to the same address, but where its form has no place for our ids and the answer
+/// that would have told the ESP's was lost; and who opens something may open that.
 fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
     let Some(recipient) = &told.event.recipient else { return Ok(None) };
     let of_an_arrival = matches!(told.event.what, What::Delivered | What::Deferred | What::Bounced(_));
-    if told.event.planted.is_some() || told.event.remote_id.is_some() || !of_an_arrival {
+    let another_s = told.event.remote_id.is_some() && !told.event.unlabelled;
+    if told.event.planted.is_some() || another_s || !of_an_arrival {
         return Ok(None);
     }
     let sql = format!("SELECT {QUEUED} FROM email_sends WHERE state = 2 LIMIT {}", OPEN_MAX + 1);

@@ -2,6 +2,7 @@
 //! CA that this machine trusts. Which URLs may be asked is the caller's to know.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -59,6 +60,13 @@ struct Kept {
     key: Result<Arc<[u8]>, NoKey>,
 }
 
+impl fmt::Display for NoKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (NoKey::NotNow(why) | NoKey::NotGood(why)) = self;
+        f.write_str(why)
+    }
+}
+
 impl Certificates {
     /// Fetches from `endpoint`, trusting `ca_file` alone, or from where a URL says, trusting the platform's CAs.
     pub fn new(endpoint: Option<String>, ca_file: Option<PathBuf>) -> Self {
@@ -87,7 +95,7 @@ impl Certificates {
             Some(chain) => Ok(chain),
             None => match self.fetch(url).await {
                 Ok(pem) => chain(&pem).map_err(NoKey::NotGood),
-                Err(why) => Err(NoKey::NotNow(why)),
+                Err(no_key) => Err(no_key),
             },
         };
         let (chain, key) = match kept {
@@ -103,9 +111,9 @@ impl Certificates {
 
     /// The answer to a GET there, shorter than 64 KiB.
     ///
-    /// Errors: there was none, or another status than 200; in words.
-    pub async fn fetch(&self, url: &str) -> Result<Bytes, String> {
-        let url = self.asked(url)?;
+    /// Errors: there was none now, or there is nothing of the kind there.
+    pub async fn fetch(&self, url: &str) -> Result<Bytes, NoKey> {
+        let url = self.asked(url).map_err(NoKey::NotGood)?;
         let answer = async {
             let client = self.client.get().await?;
             let answer = client.get(url).send().await.map_err(|error| told(&error))?;
@@ -113,13 +121,16 @@ impl Certificates {
         };
         let answer: Result<_, String> = tokio::time::timeout(FETCH_MAX, answer)
             .await
-            .map_err(|_| format!("no answer for {} s", FETCH_MAX.as_secs()))?;
-        let answer = answer?;
+            .unwrap_or_else(|_| Err(format!("no answer for {} s", FETCH_MAX.as_secs())));
+        let answer = answer.map_err(NoKey::NotNow)?;
         match answer.status {
             // What is as long as what is read may go on.
             200 if !answer.cut && answer.body.len() < PEM_OCTETS_MAX => Ok(answer.body),
-            200 => Err("the answer is too long, or was cut off".to_owned()),
-            status => Err(format!("the answer is {status}")),
+            200 if answer.cut => Err(NoKey::NotNow("the answer was cut off".to_owned())),
+            200 => Err(NoKey::NotGood("the answer is too long".to_owned())),
+            // Anybody can write a URL at which there is nothing.
+            status @ (400..=407 | 409..=428) => Err(NoKey::NotGood(format!("the answer is {status}"))),
+            status => Err(NoKey::NotNow(format!("the answer is {status}"))),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::support::esps::{Fault, Postmark, Sendgrid, Ses, sendgrid, ses};
 use crate::support::hooks::{Grid, Sns, TOPIC, now_secs};
 use crate::support::http::post_with;
 use crate::support::relay::{Setup, free_port};
-use crate::support::{Relay, http, wait_until};
+use crate::support::{Relay, Upstream, http, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
 const FAST: &str = "[[stream]]\nname = \"transactional\"\nretry = \"1s\"\nunsure_hold = \"60s\"\n";
@@ -157,8 +157,12 @@ fn what_amazon_bounces_is_refused_the_next_time() {
         assert_eq!(sns.post(at, "/webhooks/amazon", &other).status, 401, "{name}");
     }
     assert_eq!(sns.post(at, "/webhooks/amazon", &forged).status, 401);
+    let mut nowhere = call.clone();
+    nowhere["SigningCertURL"] =
+        json!("https://sns.us-east-1.amazonaws.com/SimpleNotificationService-ffff.pem");
+    assert_eq!(sns.post(at, "/webhooks/amazon", &nowhere).status, 401, "anybody can name what is not there");
     assert_eq!(sns.post(at, "/bounce-webhook?esp=amazon", &call).status, 200);
-    assert_eq!(sns.asked().iter().filter(|line| line.contains(".pem ")).count(), 1, "it is kept");
+    assert_eq!(sns.asked().iter().filter(|line| line.contains("-0a1b.pem ")).count(), 1, "it is kept");
     refused_from_now_on(&relay, &id, "550 5.1.1 user unknown");
 }
 
@@ -279,4 +283,29 @@ fn who_complains_while_mail_waits_is_not_mailed_again() {
     assert_eq!((life["deliveries"][0]["reason"].as_str(), grid.count()), (Some("suppressed"), 0), "{life}");
     let told = relay.cli(&["explain", &id]).must(0).out;
     assert!(told.contains("suppressed") && told.contains("complaint"), "{told}");
+}
+
+#[test]
+fn who_is_suppressed_for_one_kind_of_mail_is_judged_once_its_stream_is_known() {
+    let up = Upstream::start();
+    let relay = Relay::to(&up);
+    relay.cli(&["suppress", "add", "gone@example.com", "--scope", "transactional"]).must(0);
+    let submit = |stream: &str| {
+        let mut client = relay.client();
+        client.begin("shop@example.org", &["gone@example.com"]);
+        let fields =
+            if stream.is_empty() { String::new() } else { format!("X-Postroad-Stream: {stream}\r\n") };
+        client.raw(&[fields.as_bytes(), &mail("x"), b".\r\n"].concat());
+        client
+    };
+    submit("broadcast").expect("250");
+    for stream in ["", "transactional"] {
+        let told = submit(stream).expect("550").text().to_owned();
+        assert!(told.contains("<gone@example.com> is suppressed (manual"), "{told}");
+    }
+    let bound = Relay::setup().upstream(&up, "").listener("stream = \"transactional\"").start();
+    bound.cli(&["suppress", "add", "gone@example.com", "--scope", "transactional"]).must(0);
+    let mut client = bound.client();
+    client.say("MAIL FROM:<shop@example.org>").expect("250");
+    client.say("RCPT TO:<gone@example.com>").expect("550");
 }

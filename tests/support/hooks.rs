@@ -102,10 +102,14 @@ impl Sns {
                     head.push(octet[0]);
                 }
                 let line = String::from_utf8_lossy(&head).lines().next().unwrap_or_default().to_owned();
-                seen.lock().unwrap().push(line);
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", pem.len());
-                let _ = stream.write_all(format!("{head}{pem}").as_bytes());
+                seen.lock().unwrap().push(line.clone());
+                let there = !line.contains(".pem ") || line.contains("-0a1b.pem ");
+                let (status, body) = if there { ("200 OK", &pem[..]) } else { ("404 Not Found", "") };
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = stream.write_all(format!("{head}{body}").as_bytes());
                 stream.conn.send_close_notify();
                 let _ = stream.flush();
             }

@@ -126,6 +126,7 @@ fn event(mut fields: Fields, item: &RawValue, streams: &Streams, now: Timestamp)
         planted,
         remote_id: fields.text("MessageID").map(str::to_owned),
         scope: stream,
+        unlabelled: false,
         said: hook::said(details.into_iter().find(|words| !words.is_empty()).unwrap_or_default()),
         raw: hook::raw(item),
     }

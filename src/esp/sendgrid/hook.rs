@@ -106,6 +106,7 @@ fn event(item: &RawValue, now: Timestamp) -> Event {
         // Up to the first dot it is what the API and the SMTP endpoint answered.
         remote_id: text("sg_message_id").split('.').next().filter(|id| !id.is_empty()).map(str::to_owned),
         scope: None,
+        unlabelled: false,
         said: match canned {
             true => hook::said(&format!("{}{} {told}", hook::TEST_EVENT, text("event"))),
             false => hook::said(&told),

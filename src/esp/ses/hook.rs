@@ -66,6 +66,8 @@ struct About<'a> {
     kind: String,
     message: Option<String>,
     planted: Option<Planted>,
+    /// It has no tags, where ours would be: so are all notifications of an identity.
+    unlabelled: bool,
     raw: &'a str,
     now: Timestamp,
 }
@@ -82,13 +84,14 @@ fn events(message: &str, now: Timestamp) -> Result<Vec<Event>, Refused> {
     let destination = mail.as_mut().map(|mail| mail.list("destination")).unwrap_or_default();
     let about = About {
         message: mail.as_ref().and_then(|mail| mail.text("messageId")).map(str::to_owned),
+        unlabelled: mail.as_mut().is_none_or(|mail| !mail.has("tags")),
         planted: mail.as_mut().and_then(planted),
         kind,
         raw: message,
         now,
     };
     let all = addresses(&destination);
-    Ok(match about.kind.as_str() {
+    let events = match about.kind.as_str() {
         "Bounce" => with(&mut fields, "bounce", |bounce| about.bounces(bounce)),
         "Complaint" => with(&mut fields, "complaint", |complaint| about.complaints(complaint)),
         "Delivery" => with(&mut fields, "delivery", |delivery| {
@@ -115,7 +118,9 @@ fn events(message: &str, now: Timestamp) -> Result<Vec<Event>, Refused> {
             about.one(&all, what, change, "contactList")
         }),
         _ => about.one(&all, What::Other, &mut Fields::none(), ""),
-    })
+    };
+    // Of whom it speaks cannot be read: it is kept as it came.
+    Ok(if events.is_empty() { about.one(&[], What::Other, &mut Fields::none(), "") } else { events })
 }
 
 /// The ids that went with the call: a tag, which a configuration set's events bring back; an identity's notifications
@@ -163,6 +168,7 @@ impl About<'_> {
             planted: self.planted,
             remote_id: self.message.clone(),
             scope: None,
+            unlabelled: self.unlabelled,
             said: hook::said(said),
             raw: hook::cut_raw(self.raw),
         }
@@ -240,6 +246,7 @@ fn bounce(kind: &str, sub: &str, status: Option<&str>, words: Option<&str>) -> W
             | "OnTenantSuppressionList"
             | "EmailValidationSuppressed",
         ) => Bounce::Listed(Listed::Bounced),
+        (_, "UnsubscribedRecipient") => Bounce::Listed(Listed::Unsubscribed),
         ("Permanent", "NoEmail") => Bounce::Hard,
         ("Permanent", _) if class == Some(Bounce::Policy) => Bounce::Policy,
         ("Permanent", _) => Bounce::Hard,

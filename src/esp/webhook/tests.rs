@@ -449,6 +449,29 @@ fn amazons_events_mean_what_they_say_in_both_spellings() {
 }
 
 #[test]
+fn an_event_of_ses_whose_recipient_cannot_be_read_is_kept_and_a_name_is_read_over() {
+    let bounce = |recipients: Value| {
+        let told =
+            json!({"bounceType": "Permanent", "bounceSubType": "NoEmail", "bouncedRecipients": recipients});
+        events(
+            &ses(),
+            &sns(&json!({"notificationType": "Bounce", "mail": {"messageId": "m"}, "bounce": told})),
+        )
+    };
+    for unread in
+        [json!([]), json!(null), json!("a@w.example"), json!([{"emailAddress": "nobody"}]), json!([7])]
+    {
+        let heard = bounce(unread.clone());
+        let told = heard.iter().map(|event| (event.what, event.recipient.is_none(), event.unlabelled));
+        assert_eq!(told.collect::<Vec<_>>(), [(What::Other, true, true)], "{unread}");
+        assert!(heard[0].raw.contains("bouncedRecipients"));
+    }
+    let named = bounce(json!([{"emailAddress": "Joe <joe@w.example>"}]));
+    let whom = named[0].recipient.as_ref().map(|to| to.wire());
+    assert_eq!((named[0].what, whom), (What::Bounced(Bounce::Hard), Some("joe@w.example")));
+}
+
+#[test]
 fn one_bounce_in_both_feeds_is_one_event_and_each_of_several_recipients_has_its_own() {
     let told = json!({
         "bounceType": "Permanent", "bounceSubType": "General", "feedbackId": "f", "timestamp": "2026-01-02T03:04:06.000Z",

@@ -19,6 +19,7 @@ fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
         planted: None,
         remote_id: None,
         scope: None,
+        unlabelled: false,
         said: format!("words of {key}"),
         raw: "{}".to_owned(),
     }
@@ -231,7 +232,16 @@ async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
         assert_eq!(take(&store, other).await, Taken::Unmatched);
         assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
     }
-    let alone = take(&store, event("2", What::Delivered, "a@x.example", later)).await;
+    // An id that nobody heard of, in an event that has no place for ours.
+    let unlabelled = Event {
+        remote_id: Some("r-8".into()),
+        unlabelled: true,
+        ..event("2", What::Delivered, "a@x.example", later)
+    };
+    assert_eq!(take(&store, unlabelled).await, Taken::Joined(joined(first(&message), true)));
+    let (message, _) = held(&store, &bench, "a@x.example").await;
+    let later = later.plus(DAY);
+    let alone = take(&store, event("5", What::Delivered, "a@x.example", later)).await;
     assert_eq!(alone, Taken::Joined(joined(first(&message), true)));
 }
 
