@@ -23,6 +23,10 @@ use crate::mail::{AttemptId, DeliveryId, Known, MessageId, QueueState, What};
 const CHUNK: usize = 500;
 /// Open deliveries of an ESP that are compared with an event that names neither: more, and none is taken.
 const OPEN_MAX: u32 = 10_000;
+/// The latest attempts are looked through for what was taken, for an event without any id: they are few.
+const LATELY_MAX: u32 = 10_000;
+/// An ESP gives up after three days at the latest.
+const LATELY: Duration = Duration::from_secs(3 * 86_400);
 /// How sure a join is that goes by the ESP's own id.
 const BY_REMOTE_ID: f64 = 0.9;
 /// And one that goes by recipient, ESP and time.
@@ -166,7 +170,8 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
     Ok(whose.map(|whose| Match { message, id: whose.delivery(), attempt, confidence: Some(BY_REMOTE_ID) }))
 }
 
-/// Rule 16: only where exactly one open delivery of that ESP fits, begun before the event. An event with an id that is
+/// Rule 16: only where exactly one delivery of that ESP fits, begun before the event: one that is open, or one that was
+/// taken lately and of which nothing final is known. An event with an id that is
 /// none of ours is about another's mail to the same address, but where its form has no place for our ids and the answer
 /// that would have told the ESP's was lost; and who opens something may open that.
 fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
@@ -191,13 +196,49 @@ fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
             return Ok(None);
         }
     }
-    let found = found.filter(|_| seen <= OPEN_MAX);
+    if seen > OPEN_MAX {
+        return Ok(None);
+    }
+    // Those that were taken have an id, by which they would have been found.
+    let taken = match told.event.remote_id {
+        None => taken_lately(conn, told, &key)?,
+        Some(_) => Vec::new(),
+    };
+    let found = match (found, &taken[..]) {
+        (Some(open), []) => Some(open),
+        (None, [taken]) => Some(*taken),
+        _ => None,
+    };
     Ok(found.map(|(id, attempt)| Match {
         message: id.message,
         id: Some(id),
         attempt,
         confidence: Some(BY_RECIPIENT),
     }))
+}
+
+/// At most two.
+fn taken_lately(
+    conn: &Connection,
+    told: &ToldEvent,
+    key: &str,
+) -> rusqlite::Result<Vec<(DeliveryId, AttemptId)>> {
+    let sql = format!(
+        "SELECT a.message, a.recipient, a.attempt FROM
+             (SELECT * FROM attempts ORDER BY message DESC LIMIT {LATELY_MAX}) AS a
+             JOIN email_sends AS d ON d.message = a.message AND d.recipient = a.recipient
+         WHERE a.esp = ?1 AND a.outcome = 'accepted' AND a.earlier = 0 AND a.begun_at BETWEEN ?3 AND ?4
+             AND coalesce(d.key, d.address) = ?2 AND d.known IN (?5, ?6)
+         LIMIT 2"
+    );
+    let (first, last) = (told.event.at.earlier(LATELY), told.event.at.plus(WHOLE_SECOND));
+    let (handed, deferred) = (row::known_code(Known::Handed), row::known_code(Known::Deferred));
+    conn.prepare_cached(&sql)?
+        .query_map(params![told.esp, key, first.millis(), last.millis(), handed, deferred], |row| {
+            let id = DeliveryId { message: MessageId::from_number(row.get(0)?), recipient: row.get(1)? };
+            Ok((id, AttemptId::from_number(row.get(2)?)))
+        })?
+        .collect()
 }
 
 fn insert(tx: &Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<i64> {

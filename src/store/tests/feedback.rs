@@ -246,6 +246,33 @@ async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
 }
 
 #[tokio::test]
+async fn an_event_without_any_id_finds_what_was_taken_lately_where_that_alone_fits() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let sent = async |to: &str| {
+        let (message, beginning) = out(&store, &bench, &[to]).await;
+        store.settle(vec![bench.settle(first(&message), &beginning, accepted(), Step::Done)]).await.unwrap();
+        message
+    };
+    let only = sent("a@x.example").await;
+    sent("b@x.example").await;
+    let at = bench.now().plus(Duration::from_secs(5));
+    let bounced = |key: &str, to: &str, at| event(key, What::Bounced(Bounce::Hard), to, at);
+    let found = Taken::Joined(joined(first(&only), false));
+    assert_eq!(
+        take(&store, bounced("before", "a@x.example", bench.now().earlier(DAY))).await,
+        Taken::Unmatched
+    );
+    assert_eq!(take(&store, bounced("long ago", "a@x.example", at.plus(DAY * 4))).await, Taken::Unmatched);
+    let foreign = Event { remote_id: Some("r-9".into()), ..bounced("foreign", "a@x.example", at) };
+    assert_eq!(take(&store, foreign).await, Taken::Unmatched);
+    assert_eq!(take(&store, bounced("1", "a@x.example", at)).await, found);
+    assert_eq!(state_of(&store, first(&only)).await.known, Known::Bounced);
+    sent("b@x.example").await;
+    assert_eq!(take(&store, bounced("2", "b@x.example", at)).await, Taken::Unmatched, "either may be meant");
+}
+
+#[tokio::test]
 async fn who_complains_while_mail_waits_is_mailed_no_more() {
     let bench = Bench::new();
     let store = bench.open();
