@@ -62,19 +62,39 @@ pub struct Blot {
 impl Blot {
     /// Fewer octets of a secret than these are not known for it: they are in any text.
     const OCTETS_MIN: usize = 4;
-    /// Of one in base64 whose end was cut off with the text's.
+    /// Of one whose end was cut off with the text's.
     const CUT_OCTETS_MIN: usize = 8;
+    /// A text that is as long was probably cut: an upstream's words end at 1,024 octets.
+    const CUT_TEXT_OCTETS_MIN: usize = 1_000;
 
-    /// Blots out the password and every form in which AUTH PLAIN and LOGIN send it.
+    /// Blots out the password, every form in which AUTH PLAIN and LOGIN send it, and it inside of anything in base64.
     pub fn of_login(username: &str, password: &Secret) -> Self {
+        let mut blot = Blot::of_all([password]);
+        // People choose it: "upstream" at the end of a text is no part of "upstream-secret" yet.
+        blot.encoded.retain(|form| form != password);
+        if password.expose().len() >= Self::CUT_OCTETS_MIN {
+            blot.plain.push(password.clone());
+        }
         let plain = format!("\0{username}\0{}", password.expose());
         let encoded = [STANDARD.encode(&plain), STANDARD.encode(password.expose())];
         let long_enough = |secret: &Secret| secret.expose().len() >= Self::OCTETS_MIN;
-        Blot {
-            plain: std::iter::once(password.clone()).filter(long_enough).collect(),
-            encoded: encoded.into_iter().map(Secret::new).filter(long_enough).collect(),
-            forms: OnceLock::new(),
-        }
+        blot.encoded.extend(encoded.into_iter().map(Secret::new).filter(long_enough));
+        blot.longest_first();
+        blot
+    }
+
+    /// Blots out this one's secrets as well.
+    #[must_use]
+    pub fn and(mut self, other: Blot) -> Self {
+        self.plain.extend(other.plain);
+        self.encoded.extend(other.encoded);
+        self.longest_first();
+        Blot { forms: OnceLock::new(), ..self }
+    }
+
+    /// What is a part of another goes after it.
+    fn longest_first(&mut self) {
+        self.encoded.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
     }
 
     /// Blots out secrets that are sent as they are, and inside of anything in base64.
@@ -90,8 +110,7 @@ impl Blot {
             let inside = inside_base64(text).filter(|form| form.len() >= Self::CUT_OCTETS_MIN);
             blot.encoded.extend(inside.map(Secret::new));
         }
-        // What is a part of another goes after it.
-        blot.encoded.sort_by_key(|form| std::cmp::Reverse(form.expose().len()));
+        blot.longest_first();
         blot
     }
 
@@ -142,7 +161,9 @@ impl Blot {
     }
 
     fn out_of_letters<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let plain = self.plain.iter().map(|secret| (secret, usize::MAX));
+        let is_cut = text.len() >= Self::CUT_TEXT_OCTETS_MIN;
+        let plain_at_end = if is_cut { Self::CUT_OCTETS_MIN } else { usize::MAX };
+        let plain = self.plain.iter().map(|secret| (secret, plain_at_end));
         let encoded = self.encoded.iter().map(|secret| (secret, Self::CUT_OCTETS_MIN));
         let mut clean = Cow::Borrowed(text);
         for (secret, least_at_end) in plain.chain(encoded) {
@@ -370,6 +391,18 @@ mod tests {
         }
         assert_eq!(Blot::of_login("a", &Secret::new("b")).out("a b"), "a b", "too short to be known");
         assert!(!format!("{blot:?}").contains("hunter"));
+        let key = "SG.k3yAbCdEfGhIjKlMnOpQrS.tUvWxYz0123456789-abcdefghijkl-012345678";
+        let blot = Blot::of_login("apikey", &Secret::new(key));
+        for letters in [key.len(), 57, 20, 8] {
+            let lines = "x".repeat(1_024 - letters);
+            let told = blot.out(&format!("{lines}{}", &key[..letters])).into_owned();
+            assert_eq!(told, format!("{lines}***"), "{letters}");
+        }
+        for said in [format!("apikey:{key}"), format!("Bearer {key}"), format!("x{key}y"), format!("xy{key}")]
+        {
+            let told = blot.out(&STANDARD.encode(said)).into_owned();
+            assert!(told.contains("***") && told.len() < 24, "{told}");
+        }
     }
 
     #[test]
