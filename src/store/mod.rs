@@ -6,6 +6,7 @@
 
 mod accept;
 mod backup;
+mod beside;
 mod bodies;
 mod claim;
 mod events;

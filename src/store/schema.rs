@@ -135,6 +135,16 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// A connection that only writes the log back into the file: it syncs both, as the writer's does.
+pub(super) fn open_for_the_log(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, flags() & !OpenFlags::SQLITE_OPEN_CREATE)?;
+    conn.pragma_update(None, "synchronous", "FULL")?;
+    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
+    // The log is opened with the first read.
+    conn.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))?;
+    Ok(conn)
+}
+
 /// A plan is made once, for any value: else a statement with a bound LIMIT is parsed anew each time that it runs, which
 /// took a tenth of the relay's CPU.
 fn plan_once(conn: &Connection) -> rusqlite::Result<()> {

@@ -6,7 +6,7 @@
 //! the relay has accepted goes on to be begun, answered and let go there, and for that some octets of the disk itself
 //! always stay, whatever is free inside the file.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use rusqlite::Connection;
@@ -212,6 +212,10 @@ impl Space {
     /// Whether there is so little room that the log's is worth having.
     pub(super) fn is_scarce(&self) -> bool {
         self.room.load(Ordering::Relaxed) < self.spare()
+    }
+
+    pub(super) fn database(&self) -> &Path {
+        &self.database
     }
 
     /// Where SQLite keeps the log of that database.

@@ -6,7 +6,8 @@
 //! group fails and nothing more of it runs: a next INSERT would stand alone.
 //!
 //! The log is kept short in proportion to the room on the disk and gives its room back there, so that it never takes
-//! what the file needs to grow by when the log is written back.
+//! what the file needs to grow by when the log is written back. Where there is room enough that is done beside the
+//! writer (`beside.rs`), which writes back what little came meanwhile.
 
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::backup::{self, Copied, Piece};
+use super::beside::{Beside, Found};
 use super::refused::{code, store_error};
 use super::reserve::Reserve;
 use super::schema::{BUSY_WAIT, is_no_room};
@@ -40,6 +42,10 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(5);
 const BULK_TIME_MAX: Duration = Duration::from_millis(10);
 /// Pages in the log from which it is written back at once.
 const CHECKPOINT_PAGES: u32 = 8_000;
+/// Pages that came while it was written back beside the writer: up to so many the writer writes back itself…
+const REST_PAGES: u32 = 1_000;
+/// …and more where so often in a row too many came.
+const BESIDE_MAX: u32 = 2;
 /// On a tight disk: such a part of the room there is for new mail…
 const TIGHT_LOG_PART: i64 = 8;
 /// …but not less than so many pages.
@@ -128,6 +134,9 @@ struct Writer<'c> {
     room_made_at: Option<Instant>,
     reserve: Reserve,
     log_pages: Arc<AtomicU32>,
+    beside: Beside,
+    /// How often in a row the log was written back beside the writer and its end not reached.
+    besides: u32,
     /// Pages that the log should not pass.
     log_bound: u32,
     /// Pages in the log from which it is written back next.
@@ -156,6 +165,8 @@ impl<'c> Writer<'c> {
             room_made_at: None,
             reserve: Reserve::new(&settings.data_dir, set_aside),
             log_pages,
+            beside: Beside::start(shared.space.database().to_owned()),
+            besides: 0,
             log_bound: CHECKPOINT_PAGES,
             checkpoint_at: CHECKPOINT_PAGES,
             failing: false,
@@ -177,6 +188,7 @@ impl<'c> Writer<'c> {
         for work in self.kept.drain(..) {
             work.finish(Some(StoreError::Stopping));
         }
+        self.beside.end();
         self.cut_log();
     }
 
@@ -541,11 +553,38 @@ impl<'c> Writer<'c> {
         let mode = match self.log_pages() {
             _ if self.shared.space.is_tight() => CheckpointMode::TRUNCATE,
             RESTART_PAGES.. => CheckpointMode::RESTART,
-            _ => CheckpointMode::PASSIVE,
+            log => match self.beside.look() {
+                Found::Idle => return self.write_back_beside(),
+                Found::AtWork => return,
+                Found::Done(Err(error)) => return self.not_written_back(&error),
+                Found::Done(Ok(done))
+                    if log.saturating_sub(done) > REST_PAGES && self.besides < BESIDE_MAX =>
+                {
+                    return self.write_back_beside();
+                }
+                Found::Done(Ok(_)) | Found::Gone => CheckpointMode::PASSIVE,
+            },
         };
         if let Err(error) = self.write_back(mode)
             && is_no_room(&error)
         {
+            self.make_room();
+        }
+    }
+
+    fn write_back_beside(&mut self) {
+        self.besides += 1;
+        self.beside.ask();
+    }
+
+    /// A while later it is tried again.
+    fn not_written_back(&mut self, error: &rusqlite::Error) {
+        self.besides = 0;
+        self.checkpoint_at = self.log_pages().saturating_add(self.log_bound / 4);
+        if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
+            self.note(Some(error));
+        }
+        if is_no_room(error) {
             self.make_room();
         }
     }
@@ -557,6 +596,8 @@ impl<'c> Writer<'c> {
 
     fn write_back(&mut self, mode: CheckpointMode) -> rusqlite::Result<()> {
         let cuts = matches!(mode, CheckpointMode::TRUNCATE);
+        self.beside.rest();
+        self.besides = 0;
         self.checkpoint_at = self.log_pages().saturating_add(self.log_bound / 4);
         if cuts {
             self.conn.busy_timeout(CUT_WAIT)?;

@@ -193,6 +193,21 @@ async fn the_file_shrinks_though_no_mail_comes_any_more() {
 }
 
 #[tokio::test]
+async fn the_log_begins_anew_while_mail_keeps_coming() {
+    let bench = Bench::new();
+    let store = bench.open();
+    // 100 MB in a row: three times what the log is to hold, and less than what makes the writer wait for readers.
+    for _ in 0..100 {
+        let message = bench.message(&["a@x.example"], StreamKind::Transactional, 1_000_000);
+        accept_one(&store, bench.waiting(&message)).await;
+    }
+    let log = std::fs::metadata(store.shared.space.log_path()).unwrap().len();
+    assert!(log < 80_000_000, "the log holds {log} octets");
+    store.close().await;
+    assert!(!bench.settings().data_dir.join("postroad.db-wal").exists(), "whoever closes last takes it away");
+}
+
+#[tokio::test]
 async fn a_start_finds_what_is_out_also_below_the_mark() {
     let bench = Bench::new();
     let store = bench.open();
