@@ -422,9 +422,12 @@ impl Queue for Fake {
 }
 
 impl Post for Fake {
-    fn judge<'a>(&'a self, _: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply> {
+    fn judge<'a>(&'a self, client: &'a Client, recipient: &'a Address) -> BoxFuture<'a, Reply> {
+        let stream = client.credential.as_ref().and_then(|granted| granted.stream.as_ref());
         let reply = match recipient.local() {
-            "blocked" => Reply::new(550, (5, 7, 1), "suppressed"),
+            local if local == "blocked" || stream.is_some_and(|stream| stream.as_str() == local) => {
+                Reply::new(550, (5, 7, 1), "suppressed")
+            }
             "busy" => Reply::new(451, (4, 3, 0), "try again"),
             _ => Reply::new(250, (2, 1, 5), "recipient ok"),
         };

@@ -258,15 +258,17 @@ async fn enter(
     mut client: Client,
     (permit, pace): (Permit, Option<Arc<Pace>>),
 ) -> Result<Sent, Problem> {
-    let stream = wanted.stream.as_deref().map(StreamName::new);
-    if let Some(granted) = &mut client.credential {
-        (granted.stream, granted.esp) = (stream.clone(), wanted.esp.clone());
-    }
+    let asked = wanted.stream.as_deref().map(StreamName::new);
     let post = Arc::clone(&app.relay.told.load().post);
-    let unknown = post.unknown(stream.as_ref(), wanted.esp.as_deref());
+    let unknown = post.unknown(asked.as_ref(), wanted.esp.as_deref());
     if !unknown.is_empty() {
         let fields = unknown.into_iter().map(|(field, what)| FieldProblem::new(field, what));
         return Err(Problem::fields(fields.collect()));
+    }
+    // No header names another one later: what blocks this stream alone is told at once.
+    let stream = asked.unwrap_or_else(|| StreamName::new(StreamName::TRANSACTIONAL));
+    if let Some(granted) = &mut client.credential {
+        (granted.stream, granted.esp) = (Some(stream.clone()), wanted.esp.clone());
     }
     let (mut recipients, mut taken, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     for (field, address) in wanted.recipients {
@@ -304,7 +306,7 @@ async fn enter(
             reports: None,
         },
         raw: Body { head: Bytes::from(wanted.content), rest: None, facts, permit: Some(Arc::new(permit)) },
-        stream,
+        stream: Some(stream),
         tags: wanted.tags,
         metadata: wanted.metadata,
         key,

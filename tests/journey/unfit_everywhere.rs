@@ -258,6 +258,19 @@ fn an_address_that_no_esp_takes_is_refused_at_once() {
     let said = client.say("RCPT TO:<\"b c\"@example.com>").expect("550").text();
     assert!(said.contains("mark: Postmark does not take such an address"), "{said}");
     client.say("RCPT TO:<\"b c\"@inner.example>").expect("250");
+    let by_http = |to: &str| {
+        let mail = serde_json::json!({"from": "app@inner.example", "to": [to], "text": "x"});
+        relay.post("/v1/send", &mail.to_string()).unwrap()
+    };
+    for to in ["\"b c\"@example.com", "b@[192.0.2.1]"] {
+        let answer = by_http(to);
+        let told = answer.json()["error"]["fields"][0]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(answer.status, 422, "{}", answer.body);
+        assert!(told.contains("mark: Postmark does not take such an address"), "{told}");
+        let by_smtp = client.say(&format!("RCPT TO:<{to}>")).expect("550").text().to_owned();
+        assert!(by_smtp.ends_with(&told), "{by_smtp} / {told}");
+    }
+    assert_eq!(by_http("\"b c\"@inner.example").status, 202);
     let told = relay.cli(&["resolve", "app@inner.example", "\"b c\"@example.com"]).out;
     assert!(
         told.contains("Postmark does not take such an address") && !told.contains("would carry"),

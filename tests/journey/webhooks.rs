@@ -303,6 +303,20 @@ fn who_is_suppressed_for_one_kind_of_mail_is_judged_once_its_stream_is_known() {
         let told = submit(stream).expect("550").text().to_owned();
         assert!(told.contains("<gone@example.com> is suppressed (manual"), "{told}");
     }
+    for (stream, status) in
+        [("", 422), (r#""stream":"transactional","#, 422), (r#""stream":"broadcast","#, 202)]
+    {
+        let body = format!(r#"{{{stream}"from":"shop@example.org","to":["gone@example.com"],"text":"x"}}"#);
+        let answer = relay.post("/v1/send", &body).unwrap();
+        assert_eq!(answer.status, status, "{stream}: {}", answer.body);
+        let told = answer.body.contains("<gone@example.com>: suppressed (manual");
+        assert_eq!(told, status == 422, "{stream}: {}", answer.body);
+    }
+    let both = r#"{"from":"shop@example.org","to":["gone@example.com","here@example.com"],"text":"x"}"#;
+    let answer = relay.post("/v1/send", both).unwrap().json();
+    let taken =
+        |n: usize| (answer["recipients"][n]["taken"].as_bool(), answer["recipients"][n]["code"].as_u64());
+    assert_eq!((taken(0), taken(1)), ((Some(false), Some(550)), (Some(true), Some(250))), "{answer}");
     let bound = Relay::setup().upstream(&up, "").listener("stream = \"transactional\"").start();
     bound.cli(&["suppress", "add", "gone@example.com", "--scope", "transactional"]).must(0);
     let mut client = bound.client();

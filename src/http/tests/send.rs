@@ -72,6 +72,19 @@ async fn mail_in_parts_enters_with_everything_that_was_said_of_it() {
 }
 
 #[tokio::test]
+async fn mail_that_names_no_stream_is_judged_by_the_one_that_it_goes_on() {
+    let port = Port::open().await;
+    let mut mail = mail();
+    mail["to"] = json!(["transactional@example.org"]);
+    let (status, body) = port.send(&mail).await;
+    assert_eq!((status, fields(&body)), (StatusCode::UNPROCESSABLE_ENTITY, vec!["to[0]"]), "{body}");
+    mail["to"] = json!(["a@example.org"]);
+    port.send(&mail).await;
+    let got = port.queue.submitted.lock().unwrap().pop().unwrap();
+    assert_eq!(got.stream.unwrap().as_str(), "transactional");
+}
+
+#[tokio::test]
 async fn who_may_not_be_mailed_is_named_and_nothing_is_sent_where_nobody_is_left() {
     let port = Port::open().await;
     let mut mail = mail();
