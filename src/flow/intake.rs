@@ -1,8 +1,8 @@
-//! Intake: the door's questions answered, and the one moment at which mail becomes ours.
+//! Intake: a submission prepared, judged once more, and the one moment at which mail becomes ours.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use metrics::{Counter, counter};
@@ -12,40 +12,35 @@ use super::courier::Courier;
 use super::no_esp;
 use super::prepare::{self, NotPrepared, Prepared};
 use super::rates::Rates;
-use super::resend;
 use super::setup::Setup;
-use super::staging::{self, Turned};
 use super::whole::at_hand;
 use crate::address::Address;
 use crate::clock::{Clock, Timestamp};
 use crate::journal::{self, Alert};
-use crate::mail::asks::{Asks, BadAsk, asks_for_nothing};
+use crate::mail::asks::asks_for_nothing;
 use crate::mail::body::{CHUNK_OCTETS, SPILL_OCTETS, Spilled};
 use crate::mail::{
-    Body, Budget, Envelope, IdMint, Message, MessageId, OnceKey, Reason, ReversePath, Source, StreamName,
-    Submission,
+    Body, Budget, IdMint, Message, MessageId, OnceKey, Reason, Source, StreamName, Submission,
 };
 use crate::metrics as names;
 use crate::policy::streams::StreamSettings;
 use crate::policy::{Verdict, judge, senders};
 use crate::smtp::{Client, Gatekeeper, Reply};
-use crate::store::{Accept, Entry, NewEvent, Once, Store, StoreError};
+use crate::store::{Accept, Entry, NewEvent, NotAccepted, Once, Store, StoreError, Suppression};
 
 /// The door's keeper: judges each recipient, prepares the message, commits it, hands it to the courier. It goes by one
 /// configuration; after a reload another one keeps the door for those who come.
 #[derive(Debug)]
 pub struct Intake {
-    store: Store,
-    clock: Arc<dyn Clock>,
-    mint: Arc<IdMint>,
+    pub(super) store: Store,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) mint: Arc<IdMint>,
     budget: Arc<Budget>,
     courier: Arc<Courier>,
     rules: prepare::Settings,
-    setup: Arc<Setup>,
+    pub(super) setup: Arc<Setup>,
     accepted: HashMap<(String, StreamName), Counter>,
-    rates: Arc<Rates>,
-    /// Somebody was let through at RCPT since the start whom a suppression keeps from one kind of mail.
-    let_through: Arc<AtomicBool>,
+    pub(super) rates: Arc<Rates>,
     no_room: Arc<Alert>,
     not_stored: Arc<Alert>,
 }
@@ -83,7 +78,6 @@ impl Intake {
             courier: parts.courier,
             rules: parts.rules,
             rates: Arc::default(),
-            let_through: Arc::default(),
             no_room: Arc::new(Alert::new("no_room")),
             not_stored: Arc::new(Alert::new("not_stored")),
         }
@@ -101,7 +95,6 @@ impl Intake {
             accepted: counters(listeners, &setup),
             setup,
             rates: Arc::clone(&self.rates),
-            let_through: Arc::clone(&self.let_through),
             no_room: Arc::clone(&self.no_room),
             not_stored: Arc::clone(&self.not_stored),
         }
@@ -109,10 +102,11 @@ impl Intake {
 
     /// Takes a submission in. `Ok` means: committed.
     pub async fn submit(&self, submission: Submission) -> Result<MessageId, Reply> {
-        self.take(submission).await.map(|taken| taken.id)
+        self.take(submission, true).await.map(|taken| taken.id)
     }
 
-    async fn take(&self, mut submission: Submission) -> Result<Taken, Reply> {
+    /// Who is `trusted` is told why somebody may not be mailed.
+    pub(super) async fn take(&self, mut submission: Submission, trusted: bool) -> Result<Taken, Reply> {
         let key = submission.key.take();
         if let Some(first) = self.taken_before(key.as_ref(), &submission).await? {
             if let Some(rest) = submission.raw.rest {
@@ -139,7 +133,7 @@ impl Intake {
             pin: submission.pin,
             source: submission.source,
         });
-        let (spilled, taken) = (message.body.rest.is_some(), self.accept(message, due, key).await?);
+        let (spilled, taken) = (message.body.rest.is_some(), self.accept(message, due, key, trusted).await?);
         if spilled && taken != id {
             Gatekeeper::discard(self, id).await;
         }
@@ -245,6 +239,7 @@ impl Intake {
         message: Arc<Message>,
         due: Timestamp,
         key: Option<OnceKey>,
+        trusted: bool,
     ) -> Result<MessageId, Reply> {
         let mut rules = self.setup.rules_of(&message);
         let content = at_hand(&message.body, &self.budget);
@@ -272,27 +267,13 @@ impl Intake {
             entries[*n] = Entry::Never(no_esp::told_to_sender(reasons));
         }
         let accept = Accept { message: Arc::clone(&message), entries, rules: rules.clone() };
-        let stored = match key {
-            None => {
-                let stored = self.store.accept(vec![accept]).await.pop();
-                stored.unwrap_or(Err(StoreError::Stopping)).map(Once::Entered)
-            }
-            Some(key) => self.store.accept_once(accept, key).await,
-        };
-        let entered = match stored {
+        let entered = match self.stored(accept, key).await {
             Ok(Once::Entered(entered)) => entered,
-            Ok(Once::Known(first)) => {
+            not_this => {
                 if let Some(planned) = planned {
                     self.courier.give_up(planned);
                 }
-                self.repeated(first, &message.envelope.recipients, &message.source).await?;
-                return Ok(first);
-            }
-            Err(error) => {
-                if let Some(planned) = planned {
-                    self.courier.give_up(planned);
-                }
-                return Err(self.not_taken(&error));
+                return self.not_entered(not_this, &message, trusted).await;
             }
         };
         self.no_room.clear("mail is accepted again");
@@ -316,8 +297,36 @@ impl Intake {
         Ok(id)
     }
 
+    async fn stored(&self, accept: Accept, key: Option<OnceKey>) -> Result<Once, NotAccepted> {
+        match key {
+            Some(key) => self.store.accept_once(accept, key).await,
+            None => {
+                let stored = self.store.accept(vec![accept]).await.pop();
+                stored.unwrap_or(Err(StoreError::Stopping.into())).map(Once::Entered)
+            }
+        }
+    }
+
+    /// What its client is told: another was taken for it, or it was not.
+    async fn not_entered(
+        &self,
+        stored: Result<Once, NotAccepted>,
+        message: &Message,
+        trusted: bool,
+    ) -> Result<MessageId, Reply> {
+        match stored {
+            Ok(Once::Entered(_)) => Ok(message.id),
+            Ok(Once::Known(first)) => {
+                self.repeated(first, &message.envelope.recipients, &message.source).await?;
+                Ok(first)
+            }
+            Err(NotAccepted::Suppressed { first }) => Err(nobody_left(message, &first, trusted)),
+            Err(NotAccepted::Store(error)) => Err(self.not_taken(&error)),
+        }
+    }
+
     /// Nothing was kept; the client still has the message and tries again. The operator hears of it once.
-    fn not_taken(&self, error: &StoreError) -> Reply {
+    pub(super) fn not_taken(&self, error: &StoreError) -> Reply {
         match error {
             StoreError::Full(why) => {
                 self.no_room.raise(format_args!("mail is refused with 452: {why}"));
@@ -398,7 +407,7 @@ impl Intake {
         Ok(Body { head, rest: (rest.chunks > 0).then_some(rest), facts: body.facts, permit: Some(permit) })
     }
 
-    fn stream(&self, asked: Option<&StreamName>) -> Result<&StreamSettings, Reply> {
+    pub(super) fn stream(&self, asked: Option<&StreamName>) -> Result<&StreamSettings, Reply> {
         let name = asked.cloned().unwrap_or_else(|| StreamName::new(StreamName::TRANSACTIONAL));
         self.setup.stream_named(&name).map(|stream| &**stream).ok_or_else(|| {
             let text =
@@ -409,148 +418,10 @@ impl Intake {
 }
 
 /// A submission that was taken.
-struct Taken {
-    id: MessageId,
+pub(super) struct Taken {
+    pub(super) id: MessageId,
     /// As another one was before: that one's id it is.
-    again: bool,
-}
-
-/// What a client may have of what its message asks for.
-struct Asked {
-    stream: Option<StreamName>,
-    tags: Vec<String>,
-    metadata: Vec<(String, String)>,
-    esp: Option<String>,
-    send_at: Option<Timestamp>,
-    key: Option<String>,
-}
-
-impl Intake {
-    /// Reads what the message asks for in its header, and refuses what is wrong or not this client's to choose. The
-    /// stream: what the credential binds, else what the listener does, else the header's.
-    fn asked(&self, client: &Client, body: &Body) -> Result<Asked, Reply> {
-        let wrong = |bad: BadAsk| Reply::told(550, (5, 6, 0), bad.to_string());
-        let asks = Asks::read(&body.head, self.clock.now()).map_err(wrong)?;
-        let bound = client.credential.as_ref();
-        let bound_stream = asked_stream(client).map(StreamName::as_str);
-        let stream = chosen("X-Postroad-Stream", "stream", bound_stream, asks.stream)?;
-        let esp = chosen("X-Postroad-Esp", "ESP", bound.and_then(|c| c.esp.as_deref()), asks.esp.clone())?;
-        let named = stream.as_deref().map(StreamName::new);
-        if let Some((field, what)) = self.unknown(named.as_ref(), asks.esp.as_deref()).first() {
-            let field = if *field == "esp" { "X-Postroad-Esp" } else { "X-Postroad-Stream" };
-            return Err(Reply::told(550, (5, 7, 1), format!("{field}: {what}")));
-        }
-        Ok(Asked {
-            stream: stream.map(|name| StreamName::new(&name)),
-            tags: asks.tags,
-            metadata: asks.metadata,
-            esp,
-            send_at: asks.send_at,
-            key: asks.key,
-        })
-    }
-}
-
-impl Intake {
-    /// Takes in what came by SMTP, as the client's terms have it.
-    async fn hand_in(&self, client: &Client, mut envelope: Envelope, body: Body) -> Result<MessageId, Reply> {
-        let asked = self.asked(client, &body)?;
-        let key = self.key_of(client, asked.key, &envelope, &body).await?;
-        let Turned { others, field } = staging::turn(&mut envelope, &client.terms, &body.head);
-        let (again, count) = (self.is_repeat(key.as_ref())?, envelope.recipients.len());
-        let other_stream = asked.stream.as_ref() != asked_stream(client);
-        let let_through = asked.stream.is_none() && self.let_through.load(Ordering::Relaxed);
-        if (other_stream || let_through) && !again {
-            self.anybody_left(client, &envelope.recipients, asked.stream.as_ref())?;
-        }
-        let submission = Submission {
-            envelope,
-            raw: body,
-            stream: asked.stream,
-            tags: asked.tags,
-            metadata: asked.metadata,
-            key,
-            send_at: asked.send_at,
-            pin: asked.esp,
-            source: Source {
-                listener: client.listener.clone(),
-                peer: client.peer,
-                helo: client.helo.clone(),
-                credential: client.credential.as_ref().map(|c| c.username.clone()),
-                protocol: client.protocol,
-            },
-            terms: Arc::clone(&client.terms),
-            on_top: field,
-        };
-        let Taken { id, .. } = if again {
-            self.take(submission).await?
-        } else {
-            self.rates.enter(client, count)?;
-            let taken = self.take(submission).await;
-            if !matches!(taken, Ok(Taken { again: false, .. })) {
-                self.rates.give_back(client, count);
-            }
-            taken?
-        };
-        if let Some(to) = client.terms.redirect_to.as_ref().filter(|_| !others.is_empty()) {
-            journal::turned(id, to, &others);
-        }
-        Ok(id)
-    }
-
-    fn is_repeat(&self, key: Option<&OnceKey>) -> Result<bool, Reply> {
-        key.map_or(Ok(false), |key| self.known(key).map(|first| first.is_some()))
-    }
-
-    /// At RCPT the recipients were judged for another stream than the header asks for, or for all at once. Where some
-    /// remain, the others are dropped with an event as the message is committed; where none does, the message is refused.
-    fn anybody_left(
-        &self,
-        client: &Client,
-        recipients: &[Address],
-        stream: Option<&StreamName>,
-    ) -> Result<(), Reply> {
-        let stream = self.stream(stream)?;
-        let keys: Vec<String> = recipients.iter().map(Address::key).collect();
-        let blocked =
-            self.store.blocked(&keys, &stream.name, stream.kind).map_err(|error| self.not_taken(&error))?;
-        let Some(blocked) = blocked.into_iter().collect::<Option<Vec<_>>>() else { return Ok(()) };
-        let (Some(first), Verdict::Suppressed { why, .. }) = (recipients.first(), judge(blocked.first()))
-        else {
-            return Ok(());
-        };
-        let reason = if client.trusted { format!(" ({why})") } else { String::new() };
-        let more = match recipients.len() {
-            1 => String::new(),
-            2 => ", and so is the other".into(),
-            n => format!(", and so are the other {}", n - 1),
-        };
-        let text = format!(
-            "nobody of this message may be mailed on the stream {}: <{first}> is suppressed{reason}{more} \
-             [postroad:suppressed]",
-            stream.name
-        );
-        recipients.iter().for_each(|recipient| refused(client, recipient, stream, "suppressed", &text));
-        Err(Reply::told(550, (5, 7, 1), text))
-    }
-
-    /// The key under which a message is taken once: the app's own, else one that the message gives, where its client's
-    /// terms have the same mail taken for the first.
-    async fn key_of(
-        &self,
-        client: &Client,
-        asked: Option<String>,
-        envelope: &Envelope,
-        body: &Body,
-    ) -> Result<Option<OnceKey>, Reply> {
-        if let Some(key) = asked {
-            return Ok(Some(OnceKey::chosen(scope(client), key)));
-        }
-        let Some(kept) = client.terms.dedupe else { return Ok(None) };
-        let name = resend::name(&self.store, client.named.as_ref(), envelope, body).await;
-        let name = name.map_err(|error| self.not_taken(&error))?;
-        Ok(name.map(|key| OnceKey::of_the_same(format!("dedupe/{}", scope(client)), key, kept)))
-    }
+    pub(super) again: bool,
 }
 
 /// A counter for each listener and stream: a look-up by label costs more than the count.
@@ -566,143 +437,6 @@ fn counters(listeners: &[String], setup: &Setup) -> HashMap<(String, StreamName)
         }
     }
     counters
-}
-
-/// Whose an app's keys are: a login's; without one, those of one address at one listener.
-fn scope(client: &Client) -> String {
-    match &client.credential {
-        Some(granted) => format!("smtp/user/{}", granted.username),
-        None => format!("smtp/at/{}/{}", client.listener, client.peer.to_canonical()),
-    }
-}
-
-/// What the credential or the listener binds; else what the message asks for.
-fn chosen(
-    field: &str,
-    what: &str,
-    bound: Option<&str>,
-    asked: Option<String>,
-) -> Result<Option<String>, Reply> {
-    match (bound, asked) {
-        (Some(bound), Some(asked)) if asked != bound => {
-            let text = format!("{field}: {asked} is not this client's to choose; its {what} is {bound}");
-            Err(Reply::told(550, (5, 7, 1), text))
-        }
-        (Some(bound), _) => Ok(Some(bound.to_owned())),
-        (None, asked) => Ok(asked),
-    }
-}
-
-impl Gatekeeper for Intake {
-    async fn sender(&self, client: &Client, sender: &ReversePath, announced_octets: Option<u64>) -> Reply {
-        if let Err(why) = senders::envelope_sender(&client.terms.senders, sender) {
-            return not_theirs(why);
-        }
-        if let Err(error) = self.store.has_room(announced_octets.unwrap_or(0)) {
-            return self.not_taken(&error);
-        }
-        // Where it may be the same mail again its rate is judged when that is known: who only did not hear the first 250
-        // would come back when it is remembered no more.
-        let judged = if client.terms.dedupe.is_some() { Ok(()) } else { self.rates.look(client) };
-        judged.err().unwrap_or(Reply::new(250, (2, 1, 0), "sender ok"))
-    }
-
-    async fn recipient(&self, client: &Client, recipient: &Address) -> Reply {
-        let stream = match self.stream(asked_stream(client)) {
-            Ok(stream) => stream,
-            Err(reply) => return reply,
-        };
-        let named = recipient;
-        let Some(recipient) = client.terms.goes_to(named) else {
-            let only = client.terms.only_to.told();
-            let text =
-                format!("<{named}>: this relay lets you mail {only} only; see only_to in its configuration");
-            refused(client, named, stream, "only_to", &text);
-            return Reply::told(550, (5, 7, 1), text);
-        };
-        let pin = client.credential.as_ref().and_then(|c| c.esp.as_deref());
-        if let Some(reasons) = self.setup.never_to(recipient, &stream.name, pin) {
-            let why = no_esp::in_a_line(&reasons);
-            let text = format!(
-                "<{recipient}>: no ESP of the relay carries mail there; see its configuration ({why})"
-            );
-            refused(client, recipient, stream, "no_esp", &text);
-            return Reply::told(550, (5, 7, 1), text);
-        }
-        let key = recipient.key();
-        let found = match self.store.blocked(&[key], &stream.name, stream.kind) {
-            Ok(found) => found,
-            Err(error) => return self.not_taken(&error),
-        };
-        // A header may name another stream than the default: what blocks that one alone is judged with the content.
-        let bound = asked_stream(client).is_some();
-        let blocked = found.first().and_then(Option::as_ref);
-        let at_rcpt = blocked.filter(|by| bound || by.scope.is_empty());
-        if blocked.is_some() && at_rcpt.is_none() {
-            self.let_through.store(true, Ordering::Relaxed);
-        }
-        match judge(at_rcpt) {
-            Verdict::Send if recipient != named => {
-                Reply::told(250, (2, 1, 5), format!("recipient ok: <{recipient}> gets it instead"))
-            }
-            Verdict::Send => Reply::new(250, (2, 1, 5), "recipient ok"),
-            Verdict::Suppressed { code, enhanced, why } => {
-                let reason = if client.trusted { format!(" ({why})") } else { String::new() };
-                let text = format!("<{recipient}>: suppressed{reason} [postroad:suppressed]");
-                refused(client, recipient, stream, "suppressed", &text);
-                Reply::told(code, enhanced, text)
-            }
-        }
-    }
-
-    fn expect(&self) {
-        self.store.expect();
-    }
-
-    async fn spill(&self, message: Option<MessageId>, piece: u32, octets: Bytes) -> Result<MessageId, Reply> {
-        let id = message.unwrap_or_else(|| self.mint.message(&*self.clock));
-        self.store.spill(id, piece, octets).await.map(|()| id).map_err(|e| self.not_taken(&e))
-    }
-
-    async fn message(&self, client: &Client, envelope: Envelope, body: Body) -> Reply {
-        let spilled = body.rest.map(|r| r.message);
-        match self.hand_in(client, envelope, body).await {
-            Ok(id) => Reply::told(250, (2, 0, 0), format!("queued as {id}")),
-            Err(reply) => {
-                if let Some(id) = spilled {
-                    Gatekeeper::discard(self, id).await;
-                }
-                reply
-            }
-        }
-    }
-
-    async fn discard(&self, message: MessageId) {
-        // What stays behind is swept at the next start.
-        if let Err(error) = self.store.discard(message).await {
-            journal::trouble("discarding a message that was given up", &error.to_string());
-        }
-    }
-}
-
-/// Counts and logs a recipient that is not taken.
-fn refused(client: &Client, recipient: &Address, stream: &StreamSettings, reason: &'static str, reply: &str) {
-    counter!(names::RECIPIENTS_REFUSED, "stream" => stream.name.to_string(), "reason" => reason).increment(1);
-    journal::refused(&journal::Refusal {
-        listener: &client.listener,
-        client: &client.peer.to_string(),
-        helo: &client.helo,
-        to: Some(recipient.wire()),
-        stream: Some(stream.name.as_str()),
-        reason,
-        reply,
-        ..journal::Refusal::default()
-    });
-}
-
-/// The stream that the credential binds, else the listener's.
-fn asked_stream(client: &Client) -> Option<&StreamName> {
-    client.credential.as_ref().and_then(|c| c.stream.as_ref()).or(client.listener_stream.as_ref())
 }
 
 /// The first part, which stays in memory and holds the header block, and what is kept in chunks.
@@ -728,10 +462,75 @@ fn told(id: MessageId, prepared: Prepared) -> Body {
 }
 
 /// The client names a sender that is not its own.
-fn not_theirs(why: String) -> Reply {
+pub(super) fn not_theirs(why: String) -> Reply {
     Reply::told(550, (5, 7, 1), why)
 }
 
 fn no_memory() -> Reply {
     Reply::new(452, (4, 3, 1), "too many messages in flight for the relay's memory; try again in a minute")
+}
+
+/// Where some remain, the others are dropped with an event each; where none does, its client is told.
+fn nobody_left(message: &Message, first: &Suppression, trusted: bool) -> Reply {
+    let recipients = &message.envelope.recipients;
+    let reason = match judge(Some(first)) {
+        Verdict::Suppressed { why, .. } if trusted => format!(" ({why})"),
+        Verdict::Suppressed { .. } | Verdict::Send => String::new(),
+    };
+    let named = recipients.first().map_or_else(String::new, Address::to_string);
+    let more = match recipients.len() {
+        0 | 1 => String::new(),
+        2 => ", and so is the other".into(),
+        n => format!(", and so are the other {}", n - 1),
+    };
+    let text = format!(
+        "nobody of this message may be mailed on the stream {}: <{named}> is suppressed{reason}{more} \
+         [postroad:suppressed]",
+        message.stream
+    );
+    for recipient in recipients {
+        refused((&message.source).into(), recipient, &message.stream, "suppressed", &text);
+    }
+    Reply::told(550, (5, 7, 1), text)
+}
+
+/// Who named a recipient, as the log has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct By<'a> {
+    listener: &'a str,
+    peer: IpAddr,
+    helo: &'a str,
+}
+
+impl<'a> From<&'a Client> for By<'a> {
+    fn from(client: &'a Client) -> Self {
+        By { listener: &client.listener, peer: client.peer, helo: &client.helo }
+    }
+}
+
+impl<'a> From<&'a Source> for By<'a> {
+    fn from(source: &'a Source) -> Self {
+        By { listener: &source.listener, peer: source.peer, helo: &source.helo }
+    }
+}
+
+/// Counts and logs a recipient that is not taken.
+pub(super) fn refused(
+    by: By<'_>,
+    recipient: &Address,
+    stream: &StreamName,
+    reason: &'static str,
+    reply: &str,
+) {
+    counter!(names::RECIPIENTS_REFUSED, "stream" => stream.to_string(), "reason" => reason).increment(1);
+    journal::refused(&journal::Refusal {
+        listener: by.listener,
+        client: &by.peer.to_string(),
+        helo: by.helo,
+        to: Some(recipient.wire()),
+        stream: Some(stream.as_str()),
+        reason,
+        reply,
+        ..journal::Refusal::default()
+    });
 }

@@ -9,6 +9,7 @@ pub mod chunks;
 pub mod compose;
 pub mod courier;
 pub mod desk;
+mod door;
 pub mod feedback;
 mod full;
 pub mod gatehouse;

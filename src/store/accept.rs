@@ -7,7 +7,7 @@ use super::Store;
 use super::reports;
 use super::row::{self, LaneId, integer, state, state_columns};
 use super::tx::Tx;
-use super::types::{Accept, Entered, Entry, StoreError};
+use super::types::{Accept, Entered, Entry, NotAccepted, StoreError, Suppression};
 use super::waiting::Lane;
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -33,28 +33,67 @@ impl Store {
     ///
     /// Errors: [`StoreError::Full`] where `queue_bytes` or `min_free` is reached or the disk is full,
     /// [`StoreError::Failed`] where the database did not take it, [`StoreError::Stopping`]; nothing of that message
-    /// was kept then. May be run again: a message that is there already is left as it is and told as it stands.
-    pub async fn accept(&self, items: Vec<Accept>) -> Vec<Result<Vec<Entered>, StoreError>> {
+    /// was kept then. Nor is it of one whose recipients are all suppressed: [`NotAccepted::Suppressed`]. May be run
+    /// again: a message that is there already is left as it is and told as it stands.
+    pub async fn accept(&self, items: Vec<Accept>) -> Vec<Result<Vec<Entered>, NotAccepted>> {
         let count = items.len();
         let rows = items.iter().map(|a| 1 + a.entries.len() + a.message.body.head.len() / (64 * 1024)).sum();
-        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| accept(tx, item, Bound::Held)).collect();
+        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| accept(tx, item)).collect();
         let done: Result<Vec<_>, StoreError> = self.shared.queue.run(Lane::Mail, rows, run).await;
-        done.unwrap_or_else(|error| vec![Err(error); count])
+        done.unwrap_or_else(|error| vec![Err(error.into()); count])
     }
 }
 
 /// Whether `queue_bytes` and `min_free` hold for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Bound {
+enum Bound {
     Held,
     /// For what the relay owes already.
     Waived,
 }
 
-/// The outer error ends the operation; the inner one is told for this message alone.
+/// Accepts what comes in at the door. The outer error ends the operation; the inner one is told for this message alone.
 pub(super) fn accept(
     tx: &mut Tx<'_, '_>,
     item: &Accept,
+) -> rusqlite::Result<Result<Vec<Entered>, NotAccepted>> {
+    let judged = judge(tx, &item.message)?;
+    if judged.iter().all(|judged| judged.suppressed.is_some())
+        && let Some(first) = judged.first().and_then(|judged| judged.suppressed.clone())
+    {
+        return again(tx, item).map(|there| there.ok_or(NotAccepted::Suppressed { first }));
+    }
+    Ok(take(tx, item, &judged, Bound::Held)?.map_err(NotAccepted::Store))
+}
+
+/// Accepts what the relay owes: no bound holds for it, and where its recipient is suppressed it ends so.
+pub(super) fn accept_owed(
+    tx: &mut Tx<'_, '_>,
+    item: &Accept,
+) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
+    let judged = judge(tx, &item.message)?;
+    take(tx, item, &judged, Bound::Waived)
+}
+
+/// A recipient, with what keeps mail of the message's stream from it.
+struct Judged {
+    key: String,
+    suppressed: Option<Suppression>,
+}
+
+fn judge(tx: &mut Tx<'_, '_>, message: &Message) -> rusqlite::Result<Vec<Judged>> {
+    let judge = |address: &Address| -> rusqlite::Result<Judged> {
+        let key = address.key();
+        let suppressed = tx.suppressed(&key, message.stream.as_str(), message.kind)?;
+        Ok(Judged { key, suppressed })
+    };
+    message.envelope.recipients.iter().map(judge).collect()
+}
+
+fn take(
+    tx: &mut Tx<'_, '_>,
+    item: &Accept,
+    judged: &[Judged],
     bound: Bound,
 ) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
     let message = &*item.message;
@@ -86,12 +125,13 @@ pub(super) fn accept(
     tx.delta.body_octets += integer(size);
     let share = size.div_ceil(item.entries.len() as u64);
     let mut entered = Vec::with_capacity(item.entries.len());
-    for (recipient, (entry, address)) in (0..).zip(item.entries.iter().zip(&message.envelope.recipients)) {
+    let recipients = message.envelope.recipients.iter().zip(judged);
+    for (recipient, (entry, (address, judged))) in (0..).zip(item.entries.iter().zip(recipients)) {
         let lane = match item.rules.get(recipient as usize) {
             Some(rule) => tx.lane(message, rule)?,
             None => lane,
         };
-        let place = Place { id: DeliveryId { message: message.id, recipient }, lane, share, address };
+        let place = Place { id: DeliveryId { message: message.id, recipient }, lane, share, address, judged };
         entered.push(enter(tx, message, &place, entry)?);
     }
     reports::note_delays(tx, message, due)?;
@@ -142,6 +182,7 @@ struct Place<'m> {
     lane: LaneId,
     share: u64,
     address: &'m Address,
+    judged: &'m Judged,
 }
 
 fn enter(
@@ -150,10 +191,9 @@ fn enter(
     place: &Place<'_>,
     entry: &Entry,
 ) -> rusqlite::Result<Entered> {
-    let key = place.address.key();
-    let suppressed = tx.suppressed(&key, message.stream.as_str(), message.kind)?;
-    let end = match (suppressed, entry) {
-        (Some(by), _) => Some((Reason::Suppressed, by.reason)),
+    let key = &place.judged.key;
+    let end = match (&place.judged.suppressed, entry) {
+        (Some(by), _) => Some((Reason::Suppressed, by.reason.clone())),
         (None, Entry::Never(why)) => Some((Reason::Refused, why.clone())),
         (None, Entry::Waiting { .. } | Entry::Begun(_)) => None,
     };
@@ -182,7 +222,7 @@ fn enter(
         begun.map(|_| tx.now.millis()),
         begun.map(|b| b.esp.as_str()),
         place.address.wire(),
-        (key != place.address.wire()).then_some(&key),
+        (key != place.address.wire()).then_some(key),
     ])?;
     match (end, begun) {
         (Some((reason, why)), _) => {

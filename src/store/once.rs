@@ -3,11 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
-use super::accept::{Bound, accept};
+use super::accept::accept;
 use super::refused::store_error;
 use super::row;
 use super::tx::Tx;
-use super::types::{Accept, Once, StoreError};
+use super::types::{Accept, NotAccepted, Once, StoreError};
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 use crate::mail::{MessageId, OnceKey, Reason};
@@ -20,7 +20,7 @@ impl Store {
     /// message that had it first is told.
     ///
     /// Errors: as [`Store::accept`]; neither message nor key was kept then. May be run again.
-    pub async fn accept_once(&self, item: Accept, key: OnceKey) -> Result<Once, StoreError> {
+    pub async fn accept_once(&self, item: Accept, key: OnceKey) -> Result<Once, NotAccepted> {
         let rows = 2 + item.entries.len() + item.message.body.head.len() / (64 * 1024);
         let run = move |tx: &mut Tx<'_, '_>| {
             match known(tx.conn, &key, tx.now)? {
@@ -28,7 +28,7 @@ impl Store {
                 Some(_) | None => {}
             }
             let until = tx.now.plus(key.kept);
-            let entered = match accept(tx, &item, Bound::Held)? {
+            let entered = match accept(tx, &item)? {
                 Ok(entered) => entered,
                 Err(error) => return Ok(Err(error)),
             };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::accept::{Bound, accept};
+use super::accept::accept_owed;
 use super::bodies::{load_message, read_message};
 use super::row::{address, delivery_id, integer, moment};
 use super::tx::Tx;
@@ -107,7 +107,7 @@ impl Store {
             if !still_owed(tx, &told)? {
                 return Ok(Ok(false));
             }
-            if let Err(error) = accept(tx, &report, Bound::Waived)? {
+            if let Err(error) = accept_owed(tx, &report)? {
                 return Ok(Err(error));
             }
             cross_out(tx, &told, "reported", &detail)?;

@@ -79,6 +79,20 @@ pub enum StoreError {
     Stopping,
 }
 
+/// Why a message was not accepted; nothing of it was kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAccepted {
+    /// None of its recipients may be mailed on its stream.
+    #[error("all its recipients are suppressed")]
+    Suppressed {
+        /// What stands against the first of them.
+        first: Suppression,
+    },
+    /// The store does not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// A message to accept, with what happens to each recipient.
 #[derive(Debug, Clone)]
 pub struct Accept {

@@ -19,7 +19,7 @@ fn rows_by_message(path: &Path) -> HashMap<i64, Vec<&'static str>> {
     rows
 }
 
-type Told = Vec<(MessageId, Result<(), StoreError>)>;
+type Told = Vec<(MessageId, Result<(), NotAccepted>)>;
 
 /// Many accepts at once, so that they share groups; every second one begun.
 async fn accept_many(store: &Store, bench: &Bench, n: usize) -> Told {
@@ -56,7 +56,8 @@ async fn a_disk_that_fills_in_mid_group_loses_nothing_and_leaves_no_orphan() {
     let store = bench.open();
     store.limit_pages(400).await.unwrap();
     let mut results = accept_many(&store, &bench, 900).await;
-    let refused = results.iter().filter(|(_, r)| matches!(r, Err(StoreError::Full(_)))).count();
+    let refused =
+        results.iter().filter(|(_, r)| matches!(r, Err(NotAccepted::Store(StoreError::Full(_))))).count();
     let accepted = results.iter().filter(|(_, r)| r.is_ok()).count();
     assert!(refused > 100 && accepted > 100, "{accepted} accepted, {refused} refused");
     assert_eq!(refused + accepted, results.len());
@@ -105,7 +106,7 @@ async fn a_settle_that_found_no_room_is_kept_until_there_is() {
     let mut settling = store.settle(vec![bench.settle(first(&message), &beginning, accepted(), Step::Done)]);
     let refused =
         store.accept(vec![bench.waiting(&bench.message(&["b@x.example"], StreamKind::Broadcast, 9))]).await;
-    assert!(matches!(refused[0], Err(StoreError::Full(_))), "{refused:?}");
+    assert!(matches!(refused[0], Err(NotAccepted::Store(StoreError::Full(_)))), "{refused:?}");
     assert!(store.probe_write().await.is_err());
     let early = tokio::time::timeout(Duration::from_millis(120), &mut settling).await;
     assert!(early.is_err(), "it waits");
@@ -328,7 +329,7 @@ async fn after_close_everything_says_so() {
     )]);
     store.close().await;
     assert_eq!(pending.await, Ok(vec![Settled::RowOnly]), "what waited was done");
-    assert_eq!(other.accept(vec![bench.waiting(&message)]).await, [Err(StoreError::Stopping)]);
+    assert_eq!(other.accept(vec![bench.waiting(&message)]).await, [Err(StoreError::Stopping.into())]);
     assert_eq!(other.settle(vec![]).await, Err(StoreError::Stopping));
     assert!(!bench.settings().data_dir.join("postroad.db-wal").exists(), "the log was written back");
 }

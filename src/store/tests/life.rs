@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mail::delivery::{Begin, Mark, NotBegun};
-use crate::mail::{Known, Reason};
+use crate::mail::{Known, OnceKey, Reason};
 use std::os::unix::fs::PermissionsExt;
 
 async fn begin_one(store: &Store, bench: &Bench, id: DeliveryId, esp: &str) -> (Begin, Beginning) {
@@ -122,6 +122,33 @@ async fn nobody_suppressed_is_begun_or_accepted_as_begun() {
     let (begun, _) = begin_one(&store, &bench, id, "one").await;
     assert_eq!(begun, Begin::Not(NotBegun::Suppressed));
     assert_eq!(state_of(&store, id).await.state, QueueState::Done);
+}
+
+#[tokio::test]
+async fn a_message_is_not_accepted_for_nobody() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let to = ["news@x.example", "all@x.example"];
+    let first = bench.message(&to, StreamKind::Broadcast, 10);
+    accept_one(&store, bench.waiting(&first)).await;
+    store.suppress(vec![suppression(to[0], "broadcast"), suppression(to[1], "")]).await;
+    let again = store.accept(vec![bench.waiting(&first)]).await.remove(0);
+    assert_eq!(again, Ok(vec![Entered::Waiting; 2]), "it was accepted before");
+
+    let (octets, next) = (store.queue_octets(), bench.message(&to, StreamKind::Broadcast, 10));
+    let told = store.accept(vec![bench.waiting(&next)]).await.remove(0);
+    let Err(NotAccepted::Suppressed { first }) = told else { panic!("{told:?}") };
+    assert_eq!((first.reason.as_str(), first.scope.as_str()), ("manual", "broadcast"));
+    let key = OnceKey::chosen("smtp/user/shop".into(), "k".into());
+    let told = store.accept_once(bench.waiting(&next), key.clone()).await;
+    assert!(matches!(told, Err(NotAccepted::Suppressed { .. })), "{told:?}");
+    assert_eq!(store.taken_once(&key), Ok(None));
+    assert!(store.show(next.id).await.unwrap().is_none());
+    assert_eq!(store.queue_octets(), octets);
+
+    let other = bench.message(&to, StreamKind::Transactional, 10);
+    let told = store.accept_once(bench.waiting(&other), key).await;
+    assert_eq!(told, Ok(Once::Entered(vec![Entered::Waiting, Entered::Suppressed])));
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use super::*;
 use crate::mail::OnceKey;
 use crate::mail::message::KEYS_KEPT;
 
-async fn enter(store: &Store, bench: &Bench, scope: &str) -> (MessageId, Result<Once, StoreError>) {
+async fn enter(store: &Store, bench: &Bench, scope: &str) -> (MessageId, Result<Once, NotAccepted>) {
     let message = bench.message(&["a@x.example", "b@x.example"], StreamKind::Transactional, 10);
     let key = OnceKey::chosen(scope.into(), "order-12".into());
     let known = store.taken_once(&key).unwrap();
@@ -40,7 +40,10 @@ async fn a_message_that_finds_no_room_leaves_its_key_free() {
     let bench = Bench::new();
     let tight = Settings { queue_octets_max: 5, ..bench.settings() };
     let store = Store::open(tight, ME, bench.clock.clone()).unwrap();
-    assert!(matches!(enter(&store, &bench, "smtp/shop").await.1, Err(StoreError::Full(_))));
+    assert!(matches!(
+        enter(&store, &bench, "smtp/shop").await.1,
+        Err(NotAccepted::Store(StoreError::Full(_)))
+    ));
     store.close().await;
     let store = bench.open();
     assert!(matches!(enter(&store, &bench, "smtp/shop").await.1, Ok(Once::Entered(_))));

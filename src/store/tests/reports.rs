@@ -182,7 +182,8 @@ async fn somebody_suppressed_is_told_of_only_where_failures_were_asked_for() {
     let bench = Bench::new();
     let store = bench.open();
     store.suppress(vec![suppression("a@x.example", ""), suppression("b@x.example", "")]).await;
-    let message = asking(&bench, &["a@x.example", "b@x.example"], &["", "FAILURE"]);
+    let to = ["a@x.example", "b@x.example", "free@x.example"];
+    let message = asking(&bench, &to, &["", "FAILURE", ""]);
     accept_one(&store, bench.waiting(&message)).await;
     assert_eq!(owed(&store).await, [(1, Cause::Suppressed, "manual".into())]);
 }
