@@ -12,8 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
-use crate::mail::effect::status_code;
-use crate::mail::{Bounce, Event, What};
+use crate::mail::{Bounce, Event, Status, What};
 
 /// The ESP's words in one event, in octets: more is cut.
 const SAID_OCTETS_MAX: usize = 1_000;
@@ -261,15 +260,15 @@ fn cut(text: &str, octets_max: usize) -> String {
 /// What a host's refusal says of the address, by its enhanced code (RFC 3463), else by the code within its words; `None`:
 /// there is none.
 pub(super) fn class_of(status: &str, words: &str) -> Option<Bounce> {
-    let code = status_code(status).or_else(|| status_code(words))?;
-    match code {
+    let status = Status::within(status).or_else(|| Status::within(words))?;
+    match status.parts() {
         // The sender's address, not the recipient's.
-        (5, 1, 7 | 8) | (5, 7, _) => Some(Bounce::Policy),
-        (5, 1, _) | (5, 2, 1) => Some(Bounce::Hard),
+        [5, 1, 7 | 8] | [5, 7, _] => Some(Bounce::Policy),
+        [5, 1, _] | [5, 2, 1] => Some(Bounce::Hard),
         // For a time; a mailbox that is full, and a message that is too large for it; a way that was not found.
-        (4, ..) | (5, 2, 2 | 3) | (5, 4, _) => Some(Bounce::Soft),
+        [4, ..] | [5, 2, 2 | 3] | [5, 4, _] => Some(Bounce::Soft),
         // The host, the protocol, the content.
-        (5, 3 | 5 | 6, _) => Some(Bounce::Policy),
+        [5, 3 | 5 | 6, _] => Some(Bounce::Policy),
         _ => None,
     }
 }

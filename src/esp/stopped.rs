@@ -72,7 +72,7 @@ const BETWEEN_MAX: usize = 5;
 /// Whose fault a refusal is that is not the mail's own, by the rows of the table in its order. `taken_beside`: at RCPT,
 /// others in the same transaction were taken.
 pub(super) fn whose(phase: Phase, words: &Words<'_>, taken_beside: bool) -> Option<Fault> {
-    let told = |codes: &[[u8; 3]]| words.enhanced().is_some_and(|enhanced| codes.contains(&enhanced));
+    let told = |codes: &[[u16; 3]]| words.enhanced().is_some_and(|enhanced| codes.contains(&enhanced));
     match phase {
         Phase::Auth | Phase::Mail | Phase::Rcpt | Phase::Data | Phase::Body | Phase::Dot => {}
         Phase::Connect | Phase::Banner | Phase::Ehlo | Phase::Tls | Phase::Token | Phase::Answer => {
@@ -223,8 +223,8 @@ mod tests {
     use super::*;
     use crate::mail::Answer;
 
-    fn answer(code: u16, enhanced: Option<[u8; 3]>, text: &str) -> Answer {
-        Answer { code, enhanced, text: text.into() }
+    fn answer(code: u16, text: &str) -> Answer {
+        Answer { code, enhanced: None, text: text.into() }
     }
 
     #[test]
@@ -268,7 +268,7 @@ mod tests {
             ("[192.0.2.1] blacklisted", Some(Fault::Path), Some(Fault::Path)),
             ("the recipient has your address 192.0.2.1 on a blocklist", None, None),
         ] {
-            let answer = answer(550, None, text);
+            let answer = answer(550, text);
             let words = Words::of(&answer);
             assert_eq!(whose(Phase::Rcpt, &words, false), alone, "{text}");
             assert_eq!(whose(Phase::Rcpt, &words, true), beside, "{text}");
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn before_a_mail_is_begun_nothing_is_read_into_words() {
         for phase in [Phase::Banner, Phase::Ehlo, Phase::Token] {
-            let answer = answer(554, None, "account suspended");
+            let answer = answer(554, "account suspended");
             assert_eq!(whose(phase, &Words::of(&answer), false), None);
         }
     }

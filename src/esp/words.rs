@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::phrases::About;
-use crate::mail::Answer;
+use crate::mail::{Answer, Status};
 
 /// See the module.
 pub(super) struct Words<'a> {
@@ -23,15 +23,15 @@ impl<'a> Words<'a> {
         self.answer.code
     }
 
-    pub fn enhanced(&self) -> Option<[u8; 3]> {
-        self.answer.enhanced
+    pub fn enhanced(&self) -> Option<[u16; 3]> {
+        self.answer.enhanced.map(Status::parts)
     }
 
     pub fn lasting(&self) -> bool {
         self.answer.lasting()
     }
 
-    pub fn is(&self, code: u16, enhanced: [u8; 3]) -> bool {
+    pub fn is(&self, code: u16, enhanced: [u16; 3]) -> bool {
         self.code() == code && self.enhanced() == Some(enhanced)
     }
 
@@ -123,25 +123,23 @@ impl<'a> Words<'a> {
     /// what Google (5.7.27 to 5.7.40) and Microsoft (5.7.509, 5.7.515) have beside them, who also have 5.7.502 and 5.7.503 for
     /// a banned sender and 5.7.750 for a domain that is not registered there.
     pub fn sender_by_code(&self) -> bool {
-        match (self.code(), self.enhanced(), self.long_detail()) {
-            (..500, ..) => false,
-            (_, Some([5, 1, 7 | 8] | [5, 7, 20..=24 | 26 | 27 | 30 | 32 | 40]), _) => true,
-            (_, _, Some(502 | 503 | 509 | 515 | 750)) => true,
-            _ => false,
-        }
+        let sender = matches!(
+            self.leading(),
+            Some([5, 1, 7 | 8] | [5, 7, 20..=24 | 26 | 27 | 30 | 32 | 40 | 502 | 503 | 509 | 515 | 750])
+        );
+        sender && self.code() >= 500
     }
 
     /// About who connects, by code: reverse DNS (RFC 7372's 5.7.25), Microsoft's 5.7.511 and 5.7.606 to 5.7.649 for banned
     /// addresses, 5.7.513 for one that a recipient's domain bans, 5.7.708.
     pub fn host_by_code(&self) -> bool {
-        self.enhanced() == Some([5, 7, 25]) || matches!(self.long_detail(), Some(511 | 513 | 606..=649 | 708))
+        matches!(self.leading(), Some([5, 7, 25 | 511 | 513 | 606..=649 | 708]))
     }
 
-    /// The detail of a `5.7.y` that has three digits and is larger than an [`Answer`] holds: it stands in the text.
-    fn long_detail(&self) -> Option<u16> {
-        let detail = self.text.strip_prefix("5.7.")?;
-        let end = detail.find(|c: char| !c.is_ascii_digit()).unwrap_or(detail.len());
-        detail[..end].parse().ok()
+    /// The enhanced code; or what the words begin with, as "550 5.7.515: Access denied" has it.
+    fn leading(&self) -> Option<[u16; 3]> {
+        let in_text = || Status::leading(&self.text).map(|(status, _)| status.parts());
+        self.enhanced().or_else(in_text)
     }
 
     /// "554 5.7.1 [192.0.2.1] blacklisted", "550 192.0.2.1 is listed at a.test": a host's address stands on somebody's list.

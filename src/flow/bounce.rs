@@ -20,7 +20,7 @@ use crate::esp::{Content, Parcel};
 use crate::journal;
 use crate::mail::report::{Cause, Fate, Report};
 use crate::mail::{
-    Body, BodyKind, DeliveryId, Envelope, IdMint, Message, Protocol, ReversePath, Source, StreamKind,
+    Body, BodyKind, DeliveryId, Envelope, IdMint, Message, Protocol, ReversePath, Source, Status, StreamKind,
     StreamName,
 };
 use crate::policy::{Verdict, judge, reports};
@@ -268,7 +268,7 @@ fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Opt
         to: message.envelope.recipients.get(place)?,
         ask: message.envelope.reports.as_deref().and_then(|asks| asks.of(place)),
         cause: owed.cause,
-        status: (owed.cause == Cause::Suppressed).then(|| suppressed_status(&owed.said)),
+        status: (owed.cause == Cause::Suppressed).then(|| suppressed_status(&owed.said)).flatten(),
         said: &owed.said,
         remote: owed.esp.as_ref().and_then(|esp| settings.hosts.get(esp)).map(String::as_str),
         last_attempt_at: owed.last_attempt_at,
@@ -276,7 +276,7 @@ fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Opt
 }
 
 /// STANDARDS §1.7, as at RCPT; it is over for this mail, though the address may be mailed again some day.
-fn suppressed_status(reason: &str) -> [u16; 3] {
+fn suppressed_status(reason: &str) -> Option<Status> {
     let suppression = crate::store::Suppression {
         reason: reason.to_owned(),
         scope: String::new(),
@@ -284,7 +284,7 @@ fn suppressed_status(reason: &str) -> [u16; 3] {
         evidence: None,
     };
     match judge(Some(&suppression)) {
-        Verdict::Suppressed { enhanced: (_, subject, detail), .. } => [5, subject, detail],
-        Verdict::Send => [5, 7, 1],
+        Verdict::Suppressed { enhanced: (_, subject, detail), .. } => Status::new(5, subject, detail),
+        Verdict::Send => Status::new(5, 7, 1),
     }
 }

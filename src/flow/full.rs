@@ -11,7 +11,7 @@ use super::call::Call;
 use super::courier::Courier;
 use super::outlet::Outlet;
 use crate::clock::monotonic;
-use crate::mail::{Fault, Outcome, Phase, Reply};
+use crate::mail::{Fault, Outcome, Phase, Reply, Status};
 use crate::wire::Wire;
 
 /// Where an ESP is full and no fewer connections are to be used, it may not know yet that one has gone: it is asked again
@@ -98,7 +98,7 @@ fn turned_away(reply: &Reply, outcomes: &[Outcome]) -> bool {
     let early = |phase: Phase| matches!(phase, Phase::Banner | Phase::Ehlo);
     let unreasoned = |outcome: &Outcome| matches!(outcome, Outcome::Refused { fault: Fault::Path, said, .. } if !said.contains("shutting down"));
     let early = match reply {
-        Reply::Smtp(smtp) => early(smtp.phase) && smtp.last.enhanced != Some([4, 3, 2]),
+        Reply::Smtp(smtp) => early(smtp.phase) && smtp.last.enhanced.map(Status::parts) != Some([4, 3, 2]),
         Reply::Lost { phase, handed_over: false, .. } => early(*phase),
         Reply::Lost { .. } | Reply::Http(_) | Reply::Unfit { .. } | Reply::Kept => false,
     };
@@ -113,6 +113,7 @@ mod tests {
     #[test]
     fn who_is_turned_away_is_told_from_whoever_hears_why_and_from_whoever_came_further() {
         let smtp = |phase, code, enhanced| {
+            let enhanced = Option::and_then(enhanced, |[a, b, c]: [u16; 3]| Status::new(a, b, c));
             let last = Answer { code, enhanced, text: "no".into() };
             Reply::Smtp(SmtpReply { phase, last, recipients: Vec::new(), reports: false })
         };

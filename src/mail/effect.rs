@@ -81,19 +81,6 @@ impl What {
     }
 }
 
-/// The first enhanced status code (RFC 3463) among the first words of a host's refusal.
-pub fn status_code(words: &str) -> Option<(u16, u16, u16)> {
-    /// A refusal has its code at its start, behind a reply code and perhaps the address.
-    const WORDS_MAX: usize = 8;
-    let code = |word: &str| {
-        let word = word.trim_matches(|c: char| !c.is_ascii_digit());
-        let mut parts = word.split('.').map(|part| part.parse::<u16>().ok());
-        let code = (parts.next()??, parts.next()??, parts.next()??);
-        (parts.next().is_none() && matches!(code.0, 2 | 4 | 5)).then_some(code)
-    };
-    words.split([' ', '\t', '\r', '\n', '-', '(', ')']).take(WORDS_MAX).find_map(code)
-}
-
 /// `[suppression]`: when soft bounces are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SoftRule {

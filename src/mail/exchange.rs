@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::body::Body;
 use super::envelope::ReversePath;
 use super::notify::Asks;
+use super::status::Status;
 use crate::address::Address;
 
 /// One call, composed and ready to leave.
@@ -122,7 +123,7 @@ pub struct Answer {
     /// Three digits; 0 where the words are the relay's own: the next hop was not asked.
     pub code: u16,
     /// RFC 3463, where it was told.
-    pub enhanced: Option<[u8; 3]>,
+    pub enhanced: Option<Status>,
     /// Its text, lines joined by a blank, at most [`Answer::TEXT_OCTETS_MAX`].
     pub text: String,
 }
@@ -177,8 +178,8 @@ impl std::fmt::Display for Answer {
             return f.write_str(&self.text);
         }
         write!(f, "{}", self.code)?;
-        if let Some([a, b, c]) = self.enhanced {
-            write!(f, " {a}.{b}.{c}")?;
+        if let Some(status) = self.enhanced {
+            write!(f, " {status}")?;
         }
         write!(f, " {}", self.text)
     }

@@ -10,6 +10,7 @@ use super::envelope::ReversePath;
 use super::headers::{LINE_OCTETS_MAX, fields};
 use super::message::Message;
 use super::notify::{Ask, Asks, Notify, Return, decode_xtext, utf8_xtext};
+use super::status::Status;
 use super::transfer::quoted_printable;
 use crate::address::Address;
 use crate::clock::Timestamp;
@@ -86,7 +87,7 @@ pub struct Fate<'a> {
     /// Why the sender hears of it.
     pub cause: Cause,
     /// The enhanced code (RFC 3463) where the words have none.
-    pub status: Option<[u16; 3]>,
+    pub status: Option<Status>,
     /// The server's words, or ours; may be empty.
     pub said: &'a str,
     /// The host that said them.
@@ -226,8 +227,7 @@ impl Report<'_> {
         }
         field(out, "Final-Recipient", &final_recipient(fate.to));
         field(out, "Action", fate.cause.action());
-        let [class, subject, detail] = status(fate);
-        field(out, "Status", &format!("{class}.{subject}.{detail}"));
+        field(out, "Status", &status(fate));
         if let Some(remote) = fate.remote.filter(|_| reply_code(fate.said).is_some()) {
             field(out, "Remote-MTA", &format!("dns; {remote}"));
         }
@@ -334,19 +334,15 @@ fn reply_code(said: &str) -> Option<u16> {
 }
 
 /// RFC 3463: the server's own code where it is of the right class, else what is known besides.
-fn status(fate: &Fate<'_>) -> [u16; 3] {
+fn status(fate: &Fate<'_>) -> String {
     if fate.cause == Cause::Expired {
         // Delivery time expired.
-        return [4, 4, 7];
+        return "4.4.7".to_owned();
     }
     let class = fate.cause.class();
     let told = reply_code(fate.said).and_then(|_| fate.said[3..].split_ascii_whitespace().next());
-    let told = told.and_then(|word| {
-        let mut numbers = word.split('.').map(|n| n.parse::<u16>().ok().filter(|n| *n < 1000));
-        let code = [numbers.next()??, numbers.next()??, numbers.next()??];
-        (numbers.next().is_none() && code[0] == class).then_some(code)
-    });
-    told.or(fate.status).unwrap_or([class, 0, 0])
+    let told = told.and_then(Status::parse).filter(|told| told.class() == class);
+    told.or(fate.status).map_or_else(|| format!("{class}.0.0"), |status| status.to_string())
 }
 
 /// One field, folded; a word that is too long for a line is broken.

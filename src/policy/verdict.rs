@@ -1,6 +1,7 @@
 //! The verdict on one recipient: what a client hears of the suppression that stands against it.
 
-use crate::mail::effect::{HARD_BOUNCE, SOFT_BOUNCES, status_code};
+use crate::mail::Status;
+use crate::mail::effect::{HARD_BOUNCE, SOFT_BOUNCES};
 use crate::store::Suppression;
 
 /// What intake does with a recipient.
@@ -34,10 +35,10 @@ pub fn judge(suppression: Option<&Suppression>) -> Verdict {
 
 /// What is wrong with a dead address, by its host's words.
 fn dead(words: &str) -> (u16, (u8, u16, u16)) {
-    match status_code(words) {
-        Some((5, 2, 1)) => (550, (5, 2, 1)),
-        Some((5, 1, 3)) => (553, (5, 1, 3)),
-        Some((5, 1, 10)) => (556, (5, 1, 10)),
+    match Status::within(words).map(Status::parts) {
+        Some([5, 2, 1]) => (550, (5, 2, 1)),
+        Some([5, 1, 3]) => (553, (5, 1, 3)),
+        Some([5, 1, 10]) => (556, (5, 1, 10)),
         _ => (550, (5, 1, 1)),
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{EX_DATAERR, EX_NOPERM, EX_NOUSER, EX_TEMPFAIL, EX_UNAVAILABLE, Refusal, tell};
 use crate::address::Address;
-use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpReply, SmtpRequest, Watch};
+use crate::mail::{Abort, Answer, Phase, Reply, Request, SmtpReply, SmtpRequest, Status, Watch};
 use crate::wire::Wire;
 
 /// Calls whose end was lost, after which nobody else is offered: each may have taken minutes.
@@ -129,7 +129,7 @@ fn fates(reply: Reply, count: usize, to: &str) -> Vec<Fate> {
 }
 
 fn is_too_many(answer: &Answer) -> bool {
-    !answer.was_asked_for() || (answer.code == 452 && answer.enhanced == Some([4, 5, 3]))
+    !answer.was_asked_for() || (answer.code == 452 && is(answer, [4, 5, 3]))
 }
 
 /// A recipient's own refusal.
@@ -181,7 +181,11 @@ fn judge(reply: Reply, to: &str) -> Result<(), Refusal> {
 
 /// It wants a login, or does not take mail of this client (RFC 4954 section 6, RFC 3463 X.7.1).
 fn is_denied(answer: &Answer) -> bool {
-    answer.code == 530 || answer.enhanced == Some([5, 7, 1]) || answer.enhanced == Some([5, 7, 0])
+    answer.code == 530 || is(answer, [5, 7, 1]) || is(answer, [5, 7, 0])
+}
+
+fn is(answer: &Answer, status: [u16; 3]) -> bool {
+    answer.enhanced.map(Status::parts) == Some(status)
 }
 
 #[cfg(test)]
@@ -189,7 +193,8 @@ mod tests {
     use super::*;
     use crate::address::Grammar;
 
-    fn answer(code: u16, enhanced: Option<[u8; 3]>) -> Answer {
+    fn answer(code: u16, enhanced: Option<[u16; 3]>) -> Answer {
+        let enhanced = enhanced.and_then(|[class, subject, detail]| Status::new(class, subject, detail));
         Answer { code, enhanced, text: "x".into() }
     }
 

@@ -157,7 +157,7 @@ pub(in super::super) fn stands_in(address: &str, text: &str) -> bool {
 }
 
 /// "550 5.1.90 Your message can't be sent because you've reached your daily limit for message recipients" (Microsoft 365).
-const RECIPIENTS_A_DAY: u8 = 90;
+const RECIPIENTS_A_DAY: u16 = 90;
 
 /// A lasting word on a recipient by RFC 3463's classes of it: its address (x.1.y, but a sender's 5.1.7 and 5.1.8), or its
 /// mailbox (x.2.y, but a limit of ours).

@@ -7,7 +7,7 @@ use super::*;
 use crate::address::Grammar;
 use crate::mail::Throttle;
 use crate::mail::{
-    Answer, AttemptId, Fault, MessageId, Named, Phase, SmtpReply, Source, StreamKind, StreamName,
+    Answer, AttemptId, Fault, MessageId, Named, Phase, SmtpReply, Source, Status, StreamKind, StreamName,
 };
 
 const NOW: Timestamp = Timestamp::from_millis(1_000);
@@ -46,12 +46,12 @@ fn message(smtputf8: bool, sender: ReversePath, content: &str) -> Message {
 
 fn answer(line: &str) -> Answer {
     let (code, rest) = line.split_at(3);
-    let rest = rest.trim_start();
-    let parts = rest.split(' ').next().unwrap_or("");
-    let numbers: Option<Vec<u8>> = parts.split('.').map(|p| p.parse().ok()).collect();
-    let enhanced = numbers.and_then(|n| <[u8; 3]>::try_from(n).ok());
-    let text = if enhanced.is_some() { rest[parts.len()..].trim_start() } else { rest };
-    Answer { code: code.parse().unwrap(), enhanced, text: text.into() }
+    let (code, rest) = (code.parse().unwrap(), rest.trim_start());
+    let (enhanced, text) = match Status::of_reply(code, rest) {
+        Some((status, text)) => (Some(status), text),
+        None => (None, rest),
+    };
+    Answer { code, enhanced, text: text.into() }
 }
 
 fn read(reply: &Reply, recipients: usize) -> Vec<Outcome> {

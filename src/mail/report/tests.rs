@@ -111,7 +111,7 @@ fn each_cause_has_its_action_and_its_status() {
         (Cause::Relayed, "250 ok", "relayed", "2.0.0"),
         (Cause::Suppressed, "complaint", "failed", "5.7.1"),
     ] {
-        let status_known = (cause == Cause::Suppressed).then_some([5, 7, 1]);
+        let status_known = Status::new(5, 7, 1).filter(|_| cause == Cause::Suppressed);
         let fate = Fate { status: status_known, ..fate(&to, cause, said) };
         let text = lossy(&written(&message("A: b\r\n\r\n", None), vec![fate]));
         assert!(text.contains(&format!("Action: {action}\r\nStatus: {status}\r\n")), "{said}: {text}");

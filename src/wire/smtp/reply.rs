@@ -1,6 +1,6 @@
 //! An upstream's replies, read with a bound: whole or not yet, well-formed or garbage.
 
-use crate::mail::Answer;
+use crate::mail::{Answer, Status};
 
 /// More octets than this are no reply, in however many lines.
 pub(super) const REPLY_OCTETS_MAX: usize = 64 * 1024;
@@ -66,14 +66,16 @@ pub(super) fn answer(code: u16, reply: &[u8]) -> Answer {
     let mut enhanced = None;
     let mut text = String::new();
     for (n, line) in texts(reply).enumerate() {
-        let (told, rest) = split_enhanced(code, line);
+        let line = String::from_utf8_lossy(line);
+        let told = Status::of_reply(code, &line);
+        let rest = told.map_or(&*line, |(_, rest)| rest);
         if n == 0 {
-            enhanced = told;
+            enhanced = told.map(|(status, _)| status);
         }
         if !text.is_empty() && !rest.is_empty() {
             text.push(' ');
         }
-        text.extend(String::from_utf8_lossy(rest).chars().map(|c| if c.is_control() { ' ' } else { c }));
+        text.extend(rest.chars().map(|c| if c.is_control() { ' ' } else { c }));
         if text.len() > Answer::TEXT_OCTETS_MAX {
             break;
         }
@@ -81,18 +83,6 @@ pub(super) fn answer(code: u16, reply: &[u8]) -> Answer {
     text.truncate(text.floor_char_boundary(Answer::TEXT_OCTETS_MAX));
     text.truncate(text.trim_end().len());
     Answer { code, enhanced, text }
-}
-
-/// RFC 2034: `5.1.1 text`; the class must be the code's, else it is text.
-fn split_enhanced(code: u16, line: &[u8]) -> (Option<[u8; 3]>, &[u8]) {
-    let end = line.iter().position(|b| !b.is_ascii_digit() && *b != b'.').unwrap_or(line.len());
-    let mut parts = line[..end].split(|b| *b == b'.');
-    let mut number = || std::str::from_utf8(parts.next()?).ok()?.parse::<u8>().ok();
-    let (Some(a), Some(b), Some(c)) = (number(), number(), number()) else { return (None, line) };
-    if parts.next().is_some() || u16::from(a) != code / 100 || !matches!(line.get(end), None | Some(b' ')) {
-        return (None, line);
-    }
-    (Some([a, b, c]), line[end..].trim_ascii_start())
 }
 
 fn garbage(input: &[u8]) -> Garbage {
@@ -127,12 +117,17 @@ mod tests {
             (b"550 5.1 half\r\n", 550, None, "5.1 half"),
             (b"550 5.1.1.1 more\r\n", 550, None, "5.1.1.1 more"),
             (b"250 10.0.0.1 hi\r\n", 250, None, "10.0.0.1 hi"),
-            (b"550 5.7.999 big\r\n", 550, None, "5.7.999 big"),
+            (b"550 5.7.999 big\r\n", 550, Some([5, 7, 999]), "big"),
+            (b"550 5.7.1000 bigger\r\n", 550, None, "5.7.1000 bigger"),
             (b"550 5.7.1\r\n", 550, Some([5, 7, 1]), ""),
             (b"550 a\x1bb\xffc\r\n", 550, None, "a b\u{fffd}c"),
         ] {
             let got = read(input);
-            assert_eq!((got.code, got.enhanced, got.text.as_str()), (code, enhanced, text), "{input:?}");
+            assert_eq!(
+                (got.code, got.enhanced.map(Status::parts), got.text.as_str()),
+                (code, enhanced, text),
+                "{input:?}"
+            );
         }
     }
 

@@ -59,7 +59,7 @@ async fn a_refusal_is_told_with_its_phase_and_words() {
                 let fault = format!("S: {code}-{class}.7.1 not\nS: {code} {class}.7.1 you\n5xx");
                 let reply = smtp(outcome(at, pipelining, &fault, Duration::from_secs(10)).await);
                 assert_eq!((reply.phase, reply.last.code), (at, code), "{at:?} pipelining {pipelining}");
-                assert_eq!(reply.last.enhanced.map(|e| e[1]), Some(7));
+                assert_eq!(reply.last.enhanced.map(|status| status.parts()[1]), Some(7));
                 assert_eq!(reply.last.text, "not you");
             }
         }
