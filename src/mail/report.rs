@@ -233,8 +233,7 @@ impl Report<'_> {
         }
         if !fate.said.is_empty() {
             let kind = if reply_code(fate.said).is_some() { "smtp" } else { "x-postroad" };
-            let said: String = fate.said.chars().map(ascii_printable).collect();
-            field(out, "Diagnostic-Code", &format!("{kind}; {said}"));
+            field(out, "Diagnostic-Code", &format!("{kind}; {}", in_ascii(fate.said)));
         }
         if let Some(at) = fate.last_attempt_at {
             field(out, "Last-Attempt-Date", &at.rfc5322());
@@ -309,21 +308,28 @@ fn final_recipient(address: &Address) -> String {
 /// xtext in the clear, where that is printable ASCII.
 fn decoded(xtext: &str) -> String {
     let plain = decode_xtext(xtext).filter(|octets| octets.iter().all(|b| matches!(b, b' '..=b'~')));
-    plain
-        .and_then(|octets| String::from_utf8(octets).ok())
-        .unwrap_or_else(|| xtext.chars().map(ascii_printable).collect())
+    plain.and_then(|octets| String::from_utf8(octets).ok()).unwrap_or_else(|| in_ascii(xtext))
 }
 
 fn printable(c: char) -> char {
     if c.is_control() { ' ' } else { c }
 }
 
-fn ascii_printable(c: char) -> char {
-    match c {
-        ' '..='~' => c,
-        c if c.is_ascii() => ' ',
-        _ => '?',
+/// message/delivery-status is ASCII (RFC 3464 section 2.1): other letters are told as RFC 6533 section 3 has them in
+/// addresses, `gr\x{FC}n`. message/global-delivery-status would have them as they are, and not arrive everywhere.
+fn in_ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' => out.push(c),
+            c if c.is_control() => out.push(' '),
+            c => {
+                // Writing to a String does not fail.
+                let _ = write!(out, "\\x{{{:X}}}", u32::from(c));
+            }
+        }
     }
+    out
 }
 
 /// The reply code at the beginning of a server's words.

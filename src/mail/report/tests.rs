@@ -173,6 +173,8 @@ fn an_address_beyond_ascii_is_told_in_ascii() {
     assert!(report.is_ascii());
     let read = MessageParser::default().parse(&report).unwrap();
     assert!(read.body_text(0).unwrap().contains("<gr\u{fc}n@example.com>"));
+    let text = lossy(&report);
+    assert!(text.contains("Diagnostic-Code: smtp; 550 nein, gr\\x{FC}n\r\n"), "{text}");
 }
 
 #[test]
