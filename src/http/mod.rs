@@ -66,6 +66,7 @@ pub mod settings;
 pub mod shape;
 pub mod suppressions;
 pub mod tokens;
+mod unread;
 pub mod verifier;
 mod visitors;
 pub mod webhooks;

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::forwarded::client;
 use super::secure::Secure;
 use super::send::Peer;
+use super::unread::Worded;
 use super::visitors::{Asked, Visitor, Visitors};
 use super::{Relay, Told, public_router, router};
 
@@ -169,7 +170,7 @@ impl Serving {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_MAX)
             .max_buf_size(HEAD_OCTETS_MAX)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Worded::new(stream)), service);
         tokio::pin!(serving);
         let last = tokio::select! {
             _ = serving.as_mut() => return,

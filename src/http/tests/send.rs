@@ -385,6 +385,40 @@ async fn a_request_names_its_host_once() {
 }
 
 #[tokio::test]
+async fn what_is_no_request_is_told_in_the_one_form_too() {
+    let port = Port::open().await;
+    let fields = "X-Y: z\r\n".repeat(200);
+    let host = format!("Host: a\r\nAuthorization: Bearer {TOKEN}\r\n");
+    for (request, status, code) in [
+        ("garbage\r\n\r\n".to_owned(), "400", "bad_request"),
+        (format!("POST /v1/send HTTP/1.1\r\n{host}Content-Length: x\r\n\r\n"), "400", "bad_request"),
+        (format!("POST /v1/send HTTP/1.1\r\n{host}{fields}\r\n"), "431", "header_too_large"),
+        (
+            format!(
+                "POST /v1/send HTTP/1.1\r\n{host}Connection: close\r\nContent-Length: 2\r\n\r\n\u{1}\u{2}"
+            ),
+            "400",
+            "bad_json",
+        ),
+        (format!("GET /v1/messages/%ff HTTP/1.1\r\n{host}Connection: close\r\n\r\n"), "400", "bad_path"),
+    ] {
+        let mut stream = TcpStream::connect(port.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(head.split(' ').nth(1), Some(status), "{answer}");
+        let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        assert_eq!(
+            (&body["error"]["code"], &body["error"]["fields"]),
+            (&json!(code), &json!([])),
+            "{answer}"
+        );
+        assert!(head.contains("content-type: application/json\r\n"), "{head}");
+    }
+}
+
+#[tokio::test]
 async fn labels_have_the_bounds_that_they_have_by_smtp() {
     let port = Port::open().await;
     let tags = |n: usize| json!((0..n).map(|n| n.to_string()).collect::<Vec<_>>());
