@@ -123,7 +123,7 @@ pub(super) fn problem_json(problem: &Problem) -> Value {
 }
 
 /// The same of one that a relay told, which has its place in its message too.
-fn field_json(field: &FieldProblem) -> Value {
+pub(super) fn field_json(field: &FieldProblem) -> Value {
     let places = [
         field.file.as_ref().zip(field.line).map(|(file, line)| format!("{file}:{line}: ")),
         field.file.as_ref().map(|file| format!("{file}: ")),

@@ -4,9 +4,11 @@ use std::io::Write;
 
 use serde_json::json;
 
+use super::failure::field_json;
 use super::reach;
 use super::text::{json_line, shown};
 use super::{Common, Failure};
+use crate::http::error::FieldProblem;
 use crate::http::reload::Reloaded;
 
 /// Has the relay read its configuration again, and says what is in force now.
@@ -14,7 +16,13 @@ pub(super) async fn reload(common: &Common, out: &mut impl Write) -> Result<(), 
     let relay = reach::relay(common).await.map_err(|failure| elsewhere(failure, common))?;
     let done: Reloaded = relay.post("/v1/reload", &json!({})).await?;
     match common.json {
-        true => Ok(json_line(out, &json!(done))?),
+        true => {
+            let warnings: Vec<_> = done.warnings.iter().map(field_json).collect();
+            Ok(json_line(
+                out,
+                &json!({ "changed": done.changed, "restart": done.restart, "warnings": warnings }),
+            )?)
+        }
         false => Ok(tell(&done, out)?),
     }
 }
@@ -45,7 +53,8 @@ fn tell(done: &Reloaded, out: &mut impl Write) -> std::io::Result<()> {
             shown(&change.what)
         )?;
     }
-    done.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", shown(warning)))
+    let told = |warning: &FieldProblem| shown(&format!("{}: {}", warning.field, warning.message));
+    done.warnings.iter().try_for_each(|warning| writeln!(out, "warning: {}", told(warning)))
 }
 
 #[cfg(test)]
@@ -61,7 +70,19 @@ mod tests {
         let mut out = Vec::new();
         reload(&relay.common, &mut out).await.unwrap();
         let told = String::from_utf8(out).unwrap();
-        assert_eq!(told, "esp.a.rate: changed\nhttp.address: changed, and stays as it was until a restart\n");
+        assert_eq!(
+            told,
+            "esp.a.rate: changed\nhttp.address: changed, and stays as it was until a restart\n\
+             warning: esp.a.rate: postroad.toml:3: is odd\n"
+        );
+        let mut out = Vec::new();
+        reload(&Common { json: true, ..relay.common.clone() }, &mut out).await.unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(
+            told["warnings"],
+            json!([{ "key": "esp.a.rate", "message": "is odd", "file": "postroad.toml", "line": 3 }]),
+            "as check has them"
+        );
 
         let only_later = Reloaded {
             restart: vec![crate::http::reload::Change::new("http.address", "changed")],

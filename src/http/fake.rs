@@ -627,7 +627,11 @@ impl Reload for Fake {
             false => Ok(Reloaded {
                 changed: vec![Change::new("esp.a.rate", "changed")],
                 restart: vec![Change::new("http.address", "changed")],
-                warnings: Vec::new(),
+                warnings: vec![FieldProblem {
+                    file: Some("postroad.toml".into()),
+                    line: Some(3),
+                    ..FieldProblem::new("esp.a.rate", "postroad.toml:3: is odd")
+                }],
             }),
         };
         std::future::ready(done).boxed()

@@ -30,7 +30,7 @@ pub struct Reloaded {
     /// What the file says and only a restart brings into force.
     pub restart: Vec<Change>,
     /// What is lawful but odd, each with its place.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<FieldProblem>,
 }
 
 /// One key.

@@ -94,7 +94,7 @@ impl Reloader {
                 for change in &done.restart {
                     journal::wants_restart(&change.key, &change.what);
                 }
-                done.warnings.iter().for_each(|warning| journal::odd(warning));
+                done.warnings.iter().for_each(|w| journal::odd(&format!("{}: {}", w.field, w.message)));
             }
             Err(NotReloaded::Wrong(fields)) => {
                 fields.iter().for_each(|f| journal::not_reloaded(&format!("{}: {}", f.field, f.message)));
@@ -120,9 +120,10 @@ impl Reloader {
         if renewed.is_some() {
             changed.push(Change::new("http.tls_cert", AGAIN));
         }
-        let mut warnings: Vec<String> = loaded.warnings.iter().map(Problem::to_string).collect();
+        let mut warnings: Vec<http::FieldProblem> = loaded.warnings.iter().map(told).collect();
         let named = self.parts.store.esps_are_named(esps_named(&ready.config)).await;
-        warnings.extend(tell_of_esps(named.map_err(|error| NotReloaded::Failed(error.to_string()))?));
+        let paused = tell_of_esps(named.map_err(|error| NotReloaded::Failed(error.to_string()))?);
+        warnings.extend(paused.map(|paused| http::FieldProblem::new("esp", paused)));
         let of_flow = ["esp.", "stream.", "server."];
         let touched = changed.iter().any(|change| of_flow.iter().any(|at| change.key.starts_with(at)));
         self.put_in_place(&mut present, ready, touched).await?;
@@ -217,19 +218,21 @@ impl Reloader {
 
 /// Every problem of a configuration, as the HTTP side tells it.
 fn wrong(problems: &Problems) -> NotReloaded {
-    let field = |problem: &Problem| {
-        let message = format!("{}: {}", problem.place, problem.what);
-        let key = if problem.key.is_empty() { "configuration" } else { &problem.key };
-        let (file, line, variable) = match &problem.place {
-            Place::File(file) => (Some(file.to_string()), None, None),
-            Place::Line { file, line } => (Some(file.to_string()), u64::try_from(*line).ok(), None),
-            Place::Variable(name) => (None, None, Some(name.to_string())),
-            Place::BuiltIn => (None, None, None),
-        };
-        let hint = problem.hint().map(str::to_owned);
-        http::FieldProblem { file, line, variable, hint, ..http::FieldProblem::new(key, message) }
+    NotReloaded::Wrong(problems.iter().map(told).collect())
+}
+
+/// A problem or a warning as the route has it.
+fn told(problem: &Problem) -> http::FieldProblem {
+    let message = format!("{}: {}", problem.place, problem.what);
+    let key = if problem.key.is_empty() { "configuration" } else { &problem.key };
+    let (file, line, variable) = match &problem.place {
+        Place::File(file) => (Some(file.to_string()), None, None),
+        Place::Line { file, line } => (Some(file.to_string()), u64::try_from(*line).ok(), None),
+        Place::Variable(name) => (None, None, Some(name.to_string())),
+        Place::BuiltIn => (None, None, None),
     };
-    NotReloaded::Wrong(problems.iter().map(field).collect())
+    let hint = problem.hint().map(str::to_owned);
+    http::FieldProblem { file, line, variable, hint, ..http::FieldProblem::new(key, message) }
 }
 
 /// A certificate that was good when the file was checked.

@@ -92,7 +92,7 @@ fn mail_for_esps_that_are_named_no_more_waits_and_does_not_end_in_the_sandbox() 
     assert!(checked.contains("no [[esp]] is written: mail is kept in the sandbox, not sent"), "{checked}");
     let warned = relay.cli(&["reload"]).must(0).out;
     assert!(
-        warned.contains("warning: all sending is paused: the configuration names no [[esp]]"),
+        warned.contains("warning: esp: all sending is paused: the configuration names no [[esp]]"),
         "{warned}"
     );
     let later = relay.submit("a@example.org", &["b@example.com"], &plain("taken meanwhile"));
