@@ -81,7 +81,9 @@ fn table(deliveries: &[Delivery], now: Timestamp) -> Table {
     let mut table =
         Table::new(&["ID", "STATE", "NEXT", "TRIES", "AGE", "SIZE", "STREAM", "FROM", "TO", "LAST ANSWER"]);
     for delivery in deliveries {
-        let next = delivery.due.or(delivery.until).map_or_else(|| "-".into(), |at| relative(at.0, now));
+        // What is paused stays, also where its hold ends meanwhile; what was due before is due now.
+        let at = delivery.due.or(delivery.until).filter(|_| delivery.state != "paused");
+        let next = at.map_or_else(|| "-".into(), |at| relative(at.0.max(now), now));
         let age = super::text::duration(now.since(delivery.accepted_at.0));
         table.row([
             delivery.id.clone(),
@@ -262,6 +264,34 @@ fn deliveries(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::fake::{ACCEPTED, DUE, attempt, message, out};
+    use crate::http::shape::Life;
+    use crate::mail::QueueState;
+    use crate::mail::delivery::PausedFrom;
+
+    #[test]
+    fn next_is_never_in_the_past_and_what_is_paused_has_none() {
+        let unsure = |until| QueueState::Unsure { attempt: attempt(11), until };
+        let paused_at = |until| PausedFrom::Unsure { attempt: attempt(11), until };
+        let (past, next) = (ACCEPTED, DUE.plus(std::time::Duration::from_secs(120)));
+        for (state, told) in [
+            (QueueState::Waiting { due: next }, "in 2 min"),
+            (QueueState::Waiting { due: past }, "now"),
+            (unsure(next), "in 2 min"),
+            (unsure(past), "now"),
+            (QueueState::Paused { from: paused_at(next) }, "-"),
+            (QueueState::Paused { from: paused_at(past) }, "-"),
+            (QueueState::Paused { from: PausedFrom::Waiting }, "-"),
+            (out(11), "-"),
+        ] {
+            let mut text = Vec::new();
+            table(&Life::from(message(1, state, "")).deliveries, DUE).write(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let (head, row) = text.split_once('\n').unwrap();
+            let at = head.find("NEXT").unwrap()..head.find("TRIES").unwrap();
+            assert_eq!(row[at].trim(), told, "{state:?}: {text}");
+        }
+    }
 
     #[test]
     fn what_is_out_is_not_said_to_be_removed() {
