@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::address::{Address, Grammar};
-use crate::esp::settings::{EspKind, SmtpLogin, SmtpProof, SmtpTls};
-use crate::mail::{Grant, GrantKind, StreamKind};
+use crate::esp::settings::{EspKind, SmtpProof, SmtpTls};
+use crate::mail::StreamKind;
 use crate::secret::Secret;
 use crate::smtp::{AuthMode, Password};
 
+mod environment;
+mod esps;
 mod files;
 mod properties;
 mod receivers;
@@ -290,133 +291,6 @@ fn passwords_reach_their_credential_byte_for_byte() {
 }
 
 #[test]
-fn the_file_is_looked_for_in_order() {
-    let named = |name: &str| format!("[server]\nhostname = \"{name}.test\"");
-    let (a, b, c, d) = (named("a"), named("b"), named("c"), named("d"));
-    let mut folder = Folder::with(&[
-        ("postroad.toml", &a),
-        ("config/postroad.toml", &b),
-        ("etc.toml", &c),
-        ("x.toml", &d),
-    ]);
-    folder.environment.system_file = folder.dir.path().join("etc.toml");
-    let host = |folder: &Folder, path: Option<&str>| {
-        Config::load(path.map(Path::new), &folder.environment).unwrap().config.server.hostname
-    };
-    assert_eq!(host(&folder, Some("x.toml")), "d.test");
-    let folder = folder.set("POSTROAD_CONFIG", "x.toml");
-    assert_eq!(host(&folder, None), "d.test");
-    assert_eq!(host(&folder, Some("etc.toml")), "c.test");
-    let folder = folder.set("POSTROAD_CONFIG", "");
-    for (file, expected) in
-        [("postroad.toml", "a.test"), ("config/postroad.toml", "b.test"), ("etc.toml", "c.test")]
-    {
-        assert_eq!(host(&folder, None), expected);
-        std::fs::remove_file(folder.dir.path().join(file)).unwrap();
-    }
-    assert_eq!(host(&folder, None), "relay.test");
-}
-
-#[test]
-fn a_dot_env_that_cannot_be_read_is_told() {
-    let mut folder =
-        Folder::with(&[("postroad.toml", "[[credential]]\nusername = \"a\"\npassword = \"env:SHOP\"\n")]);
-    std::os::unix::fs::symlink("gone", folder.dir.path().join(".env")).unwrap();
-    let error = Config::load(None, &folder.environment).unwrap_err();
-    assert!(error.to_string().contains("SHOP is not set in the process, and .env does not exist"), "{error}");
-    assert!(error.warnings()[0].to_string().contains(".env: does not exist; it was passed over"));
-    folder = folder.set("SHOP", "sesame-of-the-shop");
-    let warnings = Config::load(None, &folder.environment).unwrap().warnings;
-    assert!(warnings.iter().any(|warning| warning.to_string().contains("passed over")), "{warnings:?}");
-}
-
-#[test]
-fn an_explicit_file_must_be_there() {
-    let folder = Folder::with(&[("postroad.toml", ""), ("dir/x", "")]);
-    let error = Config::load(Some(Path::new("no.toml")), &folder.environment).unwrap_err().to_string();
-    assert_eq!(error, "no.toml: there is no such file; it was named by --config");
-    let error = Config::load_again(Path::new("no.toml"), &folder.environment).unwrap_err().to_string();
-    assert_eq!(error, "no.toml: there is no such file; the relay was started with it");
-    let error = Config::load(Some(Path::new("dir")), &folder.environment).unwrap_err().to_string();
-    assert!(error.starts_with("dir: cannot be read"), "{error}");
-    let error = folder.set("POSTROAD_CONFIG", "/no/such").problems();
-    assert_eq!(error, "/no/such: there is no such file; it was named by $POSTROAD_CONFIG");
-}
-
-#[test]
-fn twins_stand_in_for_keys() {
-    let toml = "[server]\nhostname = \"file.test\"\n[[listener]]\n[[esp]]\nname = \"ses-main\"\ntype = \"sandbox\"\n[[esp]]\nname = \"ses\"\ntype = \"sandbox\"\n";
-    let folder = Folder::with(&[
-        ("postroad.toml", toml),
-        (".env", "POSTROAD__HTTP__ADDRESS=127.0.0.1:1\nPOSTROAD__SERVER__HOSTNAME=dotenv.test"),
-    ])
-    .set("POSTROAD__SERVER__HOSTNAME", "twin.test")
-    .set("POSTROAD__LISTENER__0__ADDRESS", "127.0.0.1:26")
-    .set("POSTROAD__LISTENER__0__ALLOW", "127.0.0.1, ::1")
-    .set("POSTROAD__LISTENER__0__FROM_REWRITE", "@web1.local = app@example.com, root=ops@example.com")
-    .set("POSTROAD__LISTENER__1__MAX_ERRORS", "7")
-    .set("POSTROAD__LISTENER__1__ADDRESS", "127.0.0.1:27")
-    .set("POSTROAD__LISTENER__1__STRICT_ENVELOPE", "true")
-    .set("POSTROAD__ESP__SES_MAIN__KEEP", "env:KEEP")
-    .set("KEEP", "8")
-    .set("POSTROAD__CREDENTIAL__0__USERNAME", "shop")
-    .set("POSTROAD__CREDENTIAL__0__PASSWORD", "pa,ss")
-    .set("POSTROAD__SERVER__ORIGIN", "")
-    .set("POSTROAD__ESP__SES__KEEP", "9");
-    let config = folder.config();
-    assert_eq!(config.server.hostname, "twin.test");
-    assert_eq!(config.http.address.port(), 1);
-    assert_eq!(config.listeners[0].allow.len(), 2);
-    let root = Address::bare("root", Grammar::Strict).unwrap();
-    let rewritten = config.listeners[0].terms.from_rewrite.instead_of(&root).map(Address::wire);
-    assert_eq!(rewritten, Some("ops@example.com"));
-    assert_eq!((config.listeners[1].max_errors, config.listeners[1].strict_envelope), (7, true));
-    assert_eq!(config.esps[0].kind, EspKind::Sandbox { keep: 8 });
-    assert_eq!(config.esps[1].kind, EspKind::Sandbox { keep: 9 });
-    assert_eq!(plain(&config, 0), "pa,ss");
-}
-
-#[test]
-fn ten_tables_by_twins_come_in_the_order_of_their_numbers() {
-    let mut folder = Folder::with(&[]);
-    for n in 0..12 {
-        folder = folder.set(&format!("POSTROAD__LISTENER__{n}__ADDRESS"), &format!("127.0.0.1:{}", 100 + n));
-    }
-    let ports: Vec<u16> = folder.config().listeners.iter().map(|l| l.address.port()).collect();
-    assert_eq!(ports, (100..112).collect::<Vec<_>>());
-}
-
-#[test]
-fn a_wrong_twin_is_named_by_its_variable() {
-    let toml = "[[esp]]\nname = \"main\"\ntype = \"sandbox\"\n";
-    let folder = Folder::with(&[("postroad.toml", toml)])
-        .set("POSTROAD__SERVR__HOSTNAME", "x")
-        .set("POSTROAD__SERVER__HOSTNAM", "x")
-        .set("POSTROAD__SERVER", "x")
-        .set("POSTROAD__LISTENER__2__ADDRESS", "127.0.0.1:1")
-        .set("POSTROAD__LISTENER__ADDRESS", "127.0.0.1:1")
-        .set("POSTROAD__ESP__MIAN__KEEP", "1")
-        .set("POSTROAD__ESP__MAIN__KEEP", "many")
-        .set("POSTROAD__ESP__MAIN__PULL", "1h")
-        .set("POSTROAD__HTTP__ADDRESS", "hunter2");
-    let problems = folder.problems();
-    for expected in [
-        "$POSTROAD__SERVR__HOSTNAME: there is no section servr; did you mean server?",
-        "$POSTROAD__SERVER__HOSTNAM: server.hostnam: unknown key; did you mean hostname?",
-        "$POSTROAD__SERVER: names no key of server",
-        "$POSTROAD__LISTENER__2__ADDRESS: there are 0 [[listener]] tables; the next one's number is 0",
-        "$POSTROAD__LISTENER__ADDRESS: wants the number of a [[listener]], from 0, and a key, such as POSTROAD__LISTENER__0__KEY",
-        "$POSTROAD__ESP__MIAN__KEEP: no [[esp]] in the file has the name mian; did you mean main?",
-        "$POSTROAD__ESP__MAIN__KEEP: esp[0].keep: must be a whole number from 1 to 1000000",
-        "$POSTROAD__ESP__MAIN__PULL: esp[0].pull: is not available in this version",
-        "$POSTROAD__HTTP__ADDRESS: http.address: the value of $POSTROAD__HTTP__ADDRESS is not an IP address",
-    ] {
-        assert!(problems.contains(expected), "{expected}\nis not in\n{problems}");
-    }
-    assert_eq!(problems.lines().count(), 9, "{problems}");
-}
-
-#[test]
 fn no_listener_stands_in_the_way_of_another_or_of_the_side_port() {
     let at = |listener: &str, http: &str| {
         format!(
@@ -438,76 +312,6 @@ fn no_listener_stands_in_the_way_of_another_or_of_the_side_port() {
 }
 
 #[test]
-fn a_misspelt_word_by_environment_gets_its_hint_and_is_not_repeated() {
-    let problems = Folder::with(&[("postroad.toml", "[[esp]]\nname = \"main\"\ntype = \"env:TYPE\"\n")])
-        .set("POSTROAD__LISTENER__0__TLS", "startls")
-        .set("POSTROAD__SERVER__LONG_LINES", "hunter2")
-        .set("TYPE", "sandbx")
-        .problems();
-    let expected = "postroad.toml:3: esp[0].type: the value of env:TYPE is not one of \"smtp\", \"ses\", \"sendgrid\", \"postmark\", \"sandbox\"; did you mean sandbox?\n\
-        $POSTROAD__LISTENER__0__TLS: listener[0].tls: the value of $POSTROAD__LISTENER__0__TLS is not one of \"off\", \"starttls\", \"implicit\"; did you mean starttls?\n\
-        $POSTROAD__SERVER__LONG_LINES: server.long_lines: the value of $POSTROAD__SERVER__LONG_LINES is not one of \"reencode\", \"refuse\"";
-    assert_eq!(problems, expected);
-}
-
-#[test]
-fn a_wait_for_an_answer_beyond_the_hold_is_warned_of_where_it_is_written() {
-    let warnings = |hold: &str, esp: &str| {
-        let stream = format!("[[stream]]\nname = \"transactional\"\nunsure_hold = \"{hold}\"\n");
-        let toml = format!(
-            "{stream}[[esp]]\nname = \"main\"\ntype = \"smtp\"\naddress = \"mx.example.com:25\"\n{esp}"
-        );
-        let loaded = Folder::with(&[("postroad.toml", &toml)]).load().unwrap();
-        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let told = warnings("2m", "data_timeout = \"10m\"\n");
-    assert_eq!(told.len(), 1, "{told:?}");
-    for words in
-        ["postroad.toml:8: esp[0].data_timeout: 10m is longer", "stream transactional", "may arrive twice"]
-    {
-        assert!(told[0].contains(words), "{words} is not in {told:?}");
-    }
-    assert_eq!(warnings("10m", "data_timeout = \"10m\"\n"), [""; 0]);
-    assert_eq!(warnings("2m", ""), [""; 0], "the default is told beside the key");
-}
-
-#[test]
-fn a_guard_past_which_an_esp_would_bounce_is_warned_of() {
-    let warnings = |more: &str| {
-        let toml = format!(
-            "[[listener]]\nonly_to = [\"@corp.example\"]\n[[credential]]\nusername = \"a\"\npassword = \"p\"\n\
-             redirect_to = \"qa@corp.example\"\n[[esp]]\nname = \"main\"\n{more}"
-        );
-        let loaded = Folder::with(&[("postroad.toml", &toml)]).load().unwrap();
-        loaded.warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let smtp = "type = \"smtp\"\naddress = \"mx.example.com:25\"\n";
-    let told = warnings(smtp);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(
-        told[0].starts_with("postroad.toml:2: listener[0].only_to: does not reach the bounces"),
-        "{told:?}"
-    );
-    assert!(told[1].starts_with("postroad.toml:6: credential[0].redirect_to: "), "{told:?}");
-    assert!(told[0].ends_with("to: main"), "{told:?}");
-    assert_eq!(warnings(&format!("{smtp}envelope_from = \"b@corp.example\"\n")), [""; 0]);
-    assert_eq!(warnings("type = \"sandbox\"\n"), [""; 0]);
-}
-
-#[test]
-fn a_variable_that_is_nearly_a_twin_is_warned_of_unless_it_is_asked_for() {
-    let folder =
-        Folder::with(&[("postroad.toml", "[http]\nadmin_token = \"env:POSTROAD_HTTP_ADMIN_TOKEN\"\n")])
-            .set("POSTROAD_HTTP_ADMIN_TOKEN", "hunter2")
-            .set("POSTROAD_CONFIG", "")
-            .set("POSTROAD_HTTP__ADDRESS", "hunter2");
-    let warnings = folder.load().unwrap().warnings;
-    assert_eq!(warnings.len(), 1, "{warnings:?}");
-    let expected = "$POSTROAD_HTTP__ADDRESS: has no effect; did you mean POSTROAD__HTTP__ADDRESS?";
-    assert_eq!(warnings[0].to_string(), expected);
-}
-
-#[test]
 fn a_secret_where_a_file_should_be_named_is_not_repeated() {
     let toml = "[[listener]]\ntls = \"starttls\"\ncert = \"env:SECRET\"\nkey = \"env:SECRET\"\n[[esp]]\nname = \"a\"\ntype = \"smtp\"\naddress = \"mx.example.com:25\"\n";
     let folder = Folder::with(&[("postroad.toml", toml)])
@@ -521,14 +325,6 @@ fn a_secret_where_a_file_should_be_named_is_not_repeated() {
 }
 
 #[test]
-fn where_tls_is_misspelt_nothing_is_said_as_if_it_were_off() {
-    let toml = "[[listener]]\naddress = \"0.0.0.0:25\"\nauth = \"required\"\ntls = \"startls\"\ncert = \"x\"\n\
-                [[credential]]\nusername = \"u\"\npassword = \"p\"\n";
-    let problems = Folder::with(&[("postroad.toml", toml)]).load().unwrap_err();
-    assert!(problems.to_string().contains("did you mean starttls?") && problems.warnings().is_empty());
-}
-
-#[test]
 fn memory_that_cannot_mend_the_largest_message_is_warned_of() {
     let warnings = |limits: &str| {
         let toml = format!("[server]\nhostname = \"a.example\"\n{limits}");
@@ -539,22 +335,6 @@ fn memory_that_cannot_mend_the_largest_message_is_warned_of() {
     let smaller = "[limits]\nmemory = \"30MB\"\n[[listener]]\nmax_message_size = \"10MB\"\n";
     assert!(warnings(smaller).is_empty() && warnings("").is_empty());
     assert!(warnings("long_lines = \"refuse\"\n[limits]\nmemory = \"1MB\"\n").is_empty());
-}
-
-#[test]
-fn a_command_finds_the_relay_whatever_else_is_wrong() {
-    let toml = "[server]\nhostname = \"env:NO\"\nnonsense = 1\ndata_dir = \"env:DIR\"\n[http]\naddress = \"127.0.0.1:0\"\n[[credential]]\npassword = \"env:NO\"\n";
-    let folder = Folder::with(&[("postroad.toml", toml)]).set("DIR", "/srv");
-    let location = Config::load_location(None, &folder.environment).unwrap();
-    assert_eq!(location.data_dir, Path::new("/srv"));
-    assert_eq!(location.http.address.port(), 0);
-    assert_eq!(location.path.as_deref(), Some(Path::new("postroad.toml")));
-    assert!(folder.load().is_err());
-    let folder = Folder::with(&[("postroad.toml", toml)]);
-    let problems = Config::load_location(None, &folder.environment).unwrap_err().to_string();
-    assert!(
-        problems.starts_with("postroad.toml:4: server.data_dir:") && problems.contains(" DIR is not set")
-    );
 }
 
 #[test]
@@ -574,21 +354,6 @@ fn what_is_odd_but_lawful_is_a_warning() {
     assert_eq!(keys, expected, "{:?}", loaded.warnings);
     let passed_over = ".env:1: is no NAME=value and was passed over; a comment begins with #";
     assert_eq!(loaded.warnings[0].to_string(), passed_over);
-}
-
-#[test]
-fn a_password_on_loopback_needs_no_tls() {
-    let smtp = |address: &str| {
-        format!(
-            "[[esp]]\nname = \"a\"\ntype = \"smtp\"\naddress = \"{address}\"\ntls = \"off\"\nusername = \"u\"\npassword = \"p\"\n"
-        )
-    };
-    for loopback in ["127.0.0.1:26", "[::1]:26", "localhost:26"] {
-        read(&smtp(loopback));
-    }
-    for other in ["10.0.0.1:26", "localhost.example.com:26", "smtp.example.net:26"] {
-        assert!(wrong(&smtp(other)).contains("postroad.toml:5: esp[0].tls: \"off\" would send the password"));
-    }
 }
 
 #[test]
@@ -630,87 +395,6 @@ fn a_public_url_is_https_or_on_loopback_and_nothing_but_a_url() {
             "{text}: {problems}"
         );
     }
-}
-
-/// The login of the one ESP in this file, which is by OAuth 2.0.
-fn grant(toml: &str) -> (String, String, u16, Grant) {
-    let config = read(&format!("[[esp]]\nname = \"main\"\ntype = \"smtp\"\nauth = \"oauth2\"\n{toml}"));
-    let EspKind::Smtp(smtp) = config.esps[0].kind.clone() else { panic!("{:?}", config.esps[0]) };
-    match smtp.login {
-        Some(SmtpLogin { username, proof: SmtpProof::OAuth2(grant) }) => {
-            (username, smtp.host, smtp.port, *grant)
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-const CLIENT: &str = "username = \"relay@example.com\"\nclient_id = \"id\"\nclient_secret = \"s3cret\"\n";
-
-#[test]
-fn a_provider_fills_in_what_is_known_of_it() {
-    let microsoft = format!("provider = \"microsoft365\"\ntenant = \"example.onmicrosoft.com\"\n{CLIENT}");
-    let by_itself = grant(&microsoft);
-    assert_eq!(
-        (by_itself.0.as_str(), by_itself.1.as_str(), by_itself.2),
-        ("relay@example.com", "smtp.office365.com", 587)
-    );
-    let Grant { token_url, scope, client_id, kind, ca_file } = by_itself.3;
-    assert_eq!(token_url, "https://login.microsoftonline.com/example.onmicrosoft.com/oauth2/v2.0/token");
-    assert_eq!(scope.as_deref(), Some("https://outlook.office365.com/.default"));
-    assert_eq!((client_id.as_str(), ca_file), ("id", None));
-    assert_eq!(kind, GrantKind::ClientCredentials { client_secret: Secret::new("s3cret") });
-
-    let agreed = grant(&format!("{microsoft}refresh_token = \"r\"\n")).3;
-    assert_eq!(agreed.scope.as_deref(), Some("https://outlook.office365.com/SMTP.Send offline_access"));
-    let (refresh_token, client_secret) = (Secret::new("r"), Some(Secret::new("s3cret")));
-    assert_eq!(agreed.kind, GrantKind::RefreshToken { refresh_token, client_secret });
-    let public = microsoft
-        .replace("client_secret = \"s3cret\"", "refresh_token = \"r\"")
-        .replace("example.onmicrosoft.com", "common");
-    assert_eq!(grant(&public).3.kind.client_secret(), None);
-
-    let gmail = grant(&format!("provider = \"gmail\"\n{CLIENT}refresh_token = \"r\"\n"));
-    assert_eq!((gmail.1.as_str(), gmail.2), ("smtp.gmail.com", 587));
-    assert_eq!(gmail.3.token_url, "https://oauth2.googleapis.com/token");
-    assert_eq!(gmail.3.scope.as_deref(), Some("https://mail.google.com/"));
-    let own = grant(&format!("provider = \"gmail\"\nscope = \"mine\"\ntoken_url = \"http://[::1]:80/t\"\n{CLIENT}refresh_token = \"r\"\n")).3;
-    assert_eq!((own.token_url.as_str(), own.scope.as_deref()), ("http://[::1]/t", Some("mine")));
-}
-
-#[test]
-fn a_private_ca_counts_for_an_endpoint_of_one_s_own_and_not_for_a_provider_s() {
-    let dir = tempfile::tempdir().unwrap();
-    let ca = dir.path().join("ca.pem");
-    std::fs::write(&ca, rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap().cert.pem())
-        .unwrap();
-    let with_ca = format!("{CLIENT}ca_file = {:?}\n", ca.to_str().unwrap());
-    let own = grant(&format!(
-        "address = \"smtp.corp.example:587\"\ntoken_url = \"https://login.corp.example/t\"\n{with_ca}"
-    ));
-    assert_eq!((own.3.ca_file, own.3.scope), (Some(ca.clone()), None));
-    let microsoft = format!("provider = \"microsoft365\"\n{with_ca}");
-    assert_eq!(grant(&format!("{microsoft}tenant = \"example.com\"\n")).3.ca_file, None);
-    assert_eq!(grant(&format!("{microsoft}token_url = \"https://localhost:99/t\"\n")).3.ca_file, Some(ca));
-}
-
-#[test]
-fn microsoft_s_logins_with_passwords_are_warned_of() {
-    let toml = "[[esp]]\nname = \"main\"\ntype = \"smtp\"\nprovider = \"microsoft365\"\nusername = \"u\"\npassword = \"p\"\n";
-    let loaded = Folder::with(&[("postroad.toml", toml)]).load().unwrap();
-    assert!(loaded.warnings[0].to_string().contains("auth = \"oauth2\""), "{}", loaded.warnings[0]);
-}
-
-#[test]
-fn only_an_esp_that_can_be_asked_tells_its_own_rate() {
-    let ses =
-        "[[esp]]\nname = \"a\"\ntype = \"ses\"\nregion = \"eu-west-1\"\nrate = \"auto\"\ndaily_limit = 100\n";
-    let limits = read(ses).esps[0].limits;
-    assert_eq!((limits.told, limits.rate, limits.windows.daily), (true, None, Some(100)));
-    let keys = "access_key_id = \"AKIAEXAMPLE\"\nsecret_access_key = \"hunter2\"\ntransport = \"smtp\"\n";
-    assert!(wrong(&format!("{ses}{keys}")).contains("\"auto\" asks the API"));
-    let grid = "[[esp]]\nname = \"a\"\ntype = \"sendgrid\"\napi_key = \"hunter2\"\nrate = \"auto\"\n";
-    let told = wrong(grid);
-    assert!(told.contains("postroad.toml:5: esp[0].rate: \"auto\" is for type = \"ses\""), "{told}");
 }
 
 #[test]
