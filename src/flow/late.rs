@@ -9,7 +9,8 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
-use super::call::{Call, Times, Unanswered, looked_at, phase_of};
+use super::aftermath::looked_at;
+use super::call::{Call, Times, Unanswered, phase_of};
 use super::courier::Courier;
 use super::outlet::Outlet;
 use crate::clock::Timestamp;

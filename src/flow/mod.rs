@@ -1,5 +1,6 @@
 //! Where facts, judgement and I/O meet: intake, courier, reports to senders, events out to the app, and the keeper's rounds.
 
+mod aftermath;
 pub mod allowance;
 pub mod aside;
 pub mod bounce;
