@@ -121,3 +121,28 @@ fn what_could_never_be_carried_fits_no_call_and_what_fits_could() {
     }
     assert!(refused > 50 && carried > 300, "{refused} refused, {carried} carried");
 }
+
+#[test]
+fn a_message_for_more_than_a_call_takes_is_not_for_an_api_that_shows_whom_it_mails() {
+    let mut letter = message("From: b@shop.example\r\nTo: p0@example.com\r\nSubject: s\r\n\r\nhello\r\n");
+    letter.envelope.sender = ReversePath::Mailbox(Address::parse("b@shop.example", Grammar::Strict).unwrap());
+    let person = |n| Address::parse(&format!("p{n}@example.com"), Grammar::Strict).unwrap();
+    for transport in TRANSPORTS {
+        for (esp, line) in esps(transport) {
+            let most = line.recipients_max();
+            for crowd in [most, most + 1] {
+                letter.envelope.recipients = (0..crowd).map(person).collect();
+                let could = line.could_carry(&letter, Content::Whole(&letter.body.head));
+                let at = format!("{crowd} at {esp} by {transport:?}");
+                let parts = esp == "ses" || transport != Transport::Api;
+                assert_eq!(could.is_ok(), parts || crowd == most, "{at}: {could:?}");
+                if let Err(Unfit(why)) = could {
+                    assert!(
+                        why.contains(&format!("all {crowd} recipients, and a call takes {most}")),
+                        "{why}"
+                    );
+                }
+            }
+        }
+    }
+}

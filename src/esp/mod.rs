@@ -79,6 +79,18 @@ impl Parcel<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit(pub String);
 
+/// Whether one call takes all of a message's recipients. An API that makes To and Cc of whom it mails needs that: a call
+/// for some of them would show an address that it must not mail, or nobody.
+fn in_one_call(message: &Message, most: u32) -> Result<(), String> {
+    let recipients = message.envelope.recipients.len();
+    match recipients <= most as usize {
+        true => Ok(()),
+        false => Err(format!(
+            "it shows whom it mails, so that one call has to be for all {recipients} recipients, and a call takes {most}"
+        )),
+    }
+}
+
 /// How an ESP's HTTP API is spoken to, for the wire.
 #[derive(Debug, Clone)]
 pub struct ApiDoor {
@@ -117,8 +129,9 @@ pub trait Esp: Send + Sync + Debug {
 
     /// Whether it could ever carry such a message, whichever of its recipients a call is for, by its content, its labels
     /// and these settings alone: what [`Esp::compose`] would find unfit each time is told here, before the message is
-    /// accepted, and costs no composing. What lies on disk is not judged. One that has no place for labels leaves them to
-    /// the relay, which keeps them.
+    /// accepted, and costs no composing. So is one for more recipients than a call takes that cannot be parted, see
+    /// [`in_one_call`]: some of them could never be served. What lies on disk is not judged. One that has no place for
+    /// labels leaves them to the relay, which keeps them.
     fn could_carry(&self, _message: &Message, _content: Content<'_>) -> Result<(), Unfit> {
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the configuration says to courier and intake, as one whole: the ESPs, which mail may go to which, and the
 //! streams. It never changes: a reload puts another in its place, and whoever has begun with one goes on with it.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -188,7 +189,10 @@ impl Setup {
         // Asked of an ESP once at most, and of none behind the first that could.
         let unfit: Vec<OnceCell<Option<String>>> = vec![OnceCell::new(); self.carriers.len()];
         let unfit = |i: usize| {
-            let ask = || self.carriers[i].line.esp.could_carry(message, content).err().map(|unfit| unfit.0);
+            let ask = || {
+                let theirs = self.theirs(i, message, rules);
+                self.carriers[i].line.esp.could_carry(&theirs, content).err().map(|unfit| unfit.0)
+            };
             unfit[i].get_or_init(ask).clone()
         };
         let keep_out = |i, name: &str, n, to| {
@@ -200,6 +204,19 @@ impl Setup {
             Some((n, self.each_reason(message.pin.as_deref(), |i, name| keep_out(i, name, n, to))?))
         };
         message.envelope.recipients.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// The message as that ESP would have it: whom the rules send elsewhere is in none of its calls.
+    fn theirs<'m>(&self, i: usize, message: &'m Message, rules: &[Rule]) -> Cow<'m, Message> {
+        let name = self.carriers[i].name();
+        let goes = |rule: &Rule| self.routes.keep_out(i, name, &message.stream, rule).is_none();
+        if rules.iter().all(goes) {
+            return Cow::Borrowed(message);
+        }
+        let mut theirs = message.clone();
+        let mut goes = rules.iter().map(goes);
+        theirs.envelope.recipients.retain(|_| goes.next().unwrap_or(true));
+        Cow::Owned(theirs)
     }
 
     /// Why that ESP does not take such an address.

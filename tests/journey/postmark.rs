@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::esps::{Door, Fault, Postmark, Vendor, postmark};
 use crate::support::relay::Setup;
+use crate::support::smtp::stuffed;
 use crate::support::wait::side_by_side;
 use crate::support::{Point, Relay, Upstream, upstream, wait_until};
 
@@ -69,6 +70,46 @@ fn a_message_arrives_with_its_fields_and_the_attempt_in_its_metadata() {
     assert_eq!(taken.attempt, Some(planted(&id, &life)), "{life}");
     let told = relay.cli(&["explain", &id]).must(0).out;
     assert!(told.contains("mark") && told.contains("OK"), "{told}");
+}
+
+/// A mail that shows the first of them alone.
+fn to_many(people: &[String]) -> Vec<u8> {
+    format!("From: shop@example.org\r\nTo: {}\r\nSubject: to many\r\n\r\nhello\r\n", people[0]).into_bytes()
+}
+
+#[test]
+fn a_mail_to_more_than_a_call_takes_arrives_at_each_once_or_is_refused_with_the_reason() {
+    let people: Vec<String> = (0..120).map(|n| format!("p{n:03}@example.com")).collect();
+    let to: Vec<&str> = people.iter().map(String::as_str).collect();
+    let mark = Postmark::start();
+    let relay = by_api(&mark).start();
+    let mut client = relay.client();
+    client.begin("shop@example.org", &to);
+    client.raw(&stuffed(&to_many(&people)));
+    let said = client.expect("554").text();
+    assert!(said.contains("for all 120 recipients, and a call takes 50"), "{said}");
+    assert_eq!(mark.count(), 0);
+    let lines = format!("smtp_endpoint = \"smtp://{}\"", mark.smtp().address());
+    let relay = Relay::setup().tables(&esp(&mark, &lines)).tables(FAST).start();
+    relay.submit("shop@example.org", &to, &to_many(&people));
+    wait_until("all have theirs", BOUND, || mark.copies().len() >= people.len());
+    assert_eq!(mark.copies(), people, "each once");
+}
+
+#[test]
+fn whom_a_rule_sends_elsewhere_is_not_counted_among_those_of_a_call() {
+    let (mark, corp) = (Postmark::start(), Upstream::start());
+    let relay = by_api(&mark).upstream(&corp, "recipients = [\"@corp.example.com\"]").start();
+    let of = |count, domain: &str| (0..count).map(|n| format!("p{n:03}@{domain}")).collect::<Vec<_>>();
+    let (outside, inside) = (of(40, "example.com"), of(80, "corp.example.com"));
+    let all = [outside.clone(), inside.clone()].concat();
+    let to: Vec<&str> = all.iter().map(String::as_str).collect();
+    relay.submit("shop@example.org", &to, &to_many(&outside));
+    wait_until("all outside have theirs", BOUND, || mark.copies().len() >= outside.len());
+    assert_eq!(mark.copies(), outside);
+    wait_until("and all inside", BOUND, || {
+        corp.received().iter().map(|one| one.to.len()).sum::<usize>() >= inside.len()
+    });
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::super::json::Json;
-use super::super::{Content, Losses, Parcel, Unfit};
+use super::super::{Content, Losses, Parcel, Unfit, in_one_call};
+use super::RECIPIENTS_MAX;
 use crate::address::Address;
 use crate::mail::Message;
 use crate::mail::nested::file_named;
@@ -68,6 +69,7 @@ pub(super) fn could_be_said(message: &Message, content: Content<'_>) -> Result<(
     if parts.to.is_empty() {
         return Err(nobody_in_to());
     }
+    in_one_call(message, RECIPIENTS_MAX).map_err(|why| Unfit(format!("its API: {why}")))?;
     head_fits(&parts).map_err(Unfit)?;
     match content {
         Content::Whole(_) => body_fits(&parts).map_err(Unfit),

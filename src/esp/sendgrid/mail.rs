@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use super::labels::{Control, FIELD, Labels};
 use super::{Content, Losses, Parcel, REQUEST_OCTETS_MAX, Unfit};
+use crate::esp::in_one_call;
 use crate::esp::json::Json;
 use crate::mail::parts::{
     Addressed, Alternative, File, Header, Lossy, Mailbox, Parts, take_apart, take_head_apart,
@@ -64,6 +65,7 @@ pub(super) fn could_be_said(
     };
     let parts = parts.map_err(lost)?;
     parts.names_others_than(&message.envelope.recipients).map_err(lost)?;
+    in_one_call(message, RECIPIENTS_MAX).map_err(unfit)?;
     parts.to.iter().chain(&parts.cc).try_for_each(person_fits)?;
     head_fits(&parts)?;
     headers(&parts)?;
