@@ -8,7 +8,9 @@ use super::reader::{Reader, TableReader};
 use super::{LongLines, ServerSettings};
 use super::{clients, kinds, vendors};
 use crate::address::{Address, Grammar};
-use crate::esp::settings::{EspKind, EspSettings};
+use crate::esp::postmark::Postmark;
+use crate::esp::settings::{EspKind, EspSettings, Transport};
+use crate::flow::whole::largest_octets;
 use crate::http::settings::HttpSettings;
 use crate::mail::effect::SoftRule;
 use crate::smtp::content::MESSAGE_OCTETS_MAX;
@@ -165,6 +167,7 @@ pub(super) fn limits(
     if server.long_lines == LongLines::Reencode {
         warn_of_lines(&mut t, memory_octets, listeners);
     }
+    warn_of_apis(&mut t, memory_octets, listeners, esps);
     let queue_octets_max = t.read("queue_bytes", kinds::size(), 10_000_000_000);
     let min_free_octets = t.read("min_free", kinds::size_or_zero(), 200_000_000);
     t.finish(&[]);
@@ -191,6 +194,42 @@ fn sandboxes(esps: &[EspSettings]) -> Vec<store::Sandboxed> {
         _ => None,
     };
     esps.iter().filter_map(kept).collect()
+}
+
+/// What a listener takes and an API alone would carry, with more memory.
+fn warn_of_apis(
+    t: &mut TableReader<'_, '_>,
+    memory_octets: u64,
+    listeners: &[ListenerSettings],
+    esps: &[EspSettings],
+) {
+    let largest = largest_octets(memory_octets);
+    let taken = listeners.iter().map(|listener| listener.max_message_size_octets).max().unwrap_or(0);
+    let by_api_alone = esps.iter().find(|esp| largest < taken.min(api_octets(&esp.kind)));
+    if let Some(esp) = by_api_alone {
+        let what = format!(
+            "[[esp]] {} is given mail by its API alone, which takes eight times its size of memory: it gets none over \
+             {largest} octets, and a [[listener]] takes larger ones (max_message_size)",
+            esp.name
+        );
+        t.warning("memory", what);
+    }
+}
+
+/// The largest message that such an ESP takes by its API, where it has no other door; else nought.
+fn api_octets(kind: &EspKind) -> u64 {
+    // 40 MB in base64, and 30 MB as JSON.
+    const AMAZON_AND_SENDGRID: u64 = 30_000_000;
+    match kind {
+        EspKind::Ses(ses) if ses.access.transport == Transport::Api || ses.keys.is_none() => {
+            AMAZON_AND_SENDGRID
+        }
+        EspKind::Sendgrid(sendgrid) if sendgrid.access.transport == Transport::Api => AMAZON_AND_SENDGRID,
+        EspKind::Postmark(postmark) if postmark.access.transport == Transport::Api => {
+            Postmark::MESSAGE_OCTETS_MAX
+        }
+        _ => 0,
+    }
 }
 
 /// What a listener takes and the memory cannot mend is refused: better told here than to the first client.

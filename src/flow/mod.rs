@@ -40,4 +40,4 @@ mod tests;
 mod unfit;
 mod waiters;
 pub mod webhooks;
-mod whole;
+pub mod whole;

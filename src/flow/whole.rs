@@ -1,7 +1,8 @@
 //! The whole content of a message, for an ESP whose API is not given it in pieces.
 //!
 //! Composing takes memory: the content, its parts decoded, and the JSON with its base64, four times the size in all.
-//! What lies on disk is read only under a share of `[limits] memory`, at most a quarter of it for one message.
+//! What lies on disk is read only under a share of `[limits] memory`, at most a half of it for one message: so much that
+//! what a listener takes by default fits the default.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::mail::{Body, Budget, Permit};
 /// How many times its size a message takes while it is composed.
 const TIMES: u64 = 4;
 /// One message takes at most this part of the memory for all.
-const PART: u64 = 4;
+const PART: u64 = 2;
 /// How long a call waits for memory before its mail waits in the queue instead.
 const MEMORY_WAIT: Duration = Duration::from_secs(10);
 const MEMORY_LOOK: Duration = Duration::from_millis(50);
@@ -47,13 +48,18 @@ impl Whole {
     }
 }
 
+/// Larger messages are never given to an API that wants them whole, where `[limits] memory` has so many octets.
+pub fn largest_octets(memory_octets: u64) -> u64 {
+    memory_octets / PART / TIMES
+}
+
 fn needed(body: &Body) -> u64 {
     body.size_octets().saturating_mul(TIMES)
 }
 
 /// Whether it never gets the memory to be composed from; what is whole in memory does.
 fn is_too_large(body: &Body, budget: &Budget) -> bool {
-    body.rest.is_some() && needed(body) > budget.limit_octets() / PART
+    body.rest.is_some() && body.size_octets() > largest_octets(budget.limit_octets())
 }
 
 /// What there is of a message to judge by, before it is accepted.

@@ -103,7 +103,7 @@ fn by_smtp_it_arrives_with_the_same_tags_in_its_header() {
 #[test]
 fn what_there_is_no_memory_for_goes_by_smtp() {
     let amazon = Ses::start();
-    let relay = to(&amazon, "").limits("memory = \"64MB\"").start();
+    let relay = to(&amazon, "").limits("memory = \"32MB\"").start();
     relay.submit("shop@example.org", &["ok@example.com"], &sized("large", 6_000_000));
     relay.submit("shop@example.org", &["ok@example.com"], &plain("small"));
     let mut doors: Vec<_> = amazon.wait_for(2).into_iter().map(|t| (t.subject, t.door)).collect();

@@ -151,3 +151,31 @@ fn only_an_esp_that_can_be_asked_tells_its_own_rate() {
     let told = wrong(grid);
     assert!(told.contains("postroad.toml:5: esp[0].rate: \"auto\" is for type = \"ses\""), "{told}");
 }
+
+#[test]
+fn memory_that_keeps_large_messages_from_an_api_alone_is_warned_of() {
+    let warnings = |limits: &str, esp: &str| {
+        let toml = format!(
+            "[server]\nhostname = \"a.example\"\nlong_lines = \"refuse\"\n[limits]\n{limits}\n[[esp]]\nname = \"up\"\n\
+             {esp}\n"
+        );
+        let loaded = Folder::with(&[("postroad.toml", &toml)]).load().unwrap();
+        let of_memory = loaded.warnings.iter().filter(|w| w.key == "limits.memory");
+        of_memory.map(|w| w.what.clone()).collect::<Vec<_>>()
+    };
+    let sendgrid = "type = \"sendgrid\"\napi_key = \"k\"";
+    let postmark = "type = \"postmark\"\nserver_token = \"t\"\ntransport = \"api\"";
+    let alone = format!("{sendgrid}\ntransport = \"api\"");
+    // What a listener takes by default fits the default.
+    for (limits, esp) in
+        [("", alone.as_str()), ("memory = \"100MB\"", sendgrid), ("memory = \"100MB\"", postmark)]
+    {
+        let told = warnings(limits, esp);
+        assert!(told.is_empty(), "it is carried: {told:?}");
+    }
+    for (memory, esp) in [("100MB", alone.as_str()), ("80MB", postmark)] {
+        let told = warnings(&format!("memory = \"{memory}\""), esp);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("[[esp]] up") && told[0].contains("max_message_size"), "{told:?}");
+    }
+}

@@ -26,8 +26,6 @@ use crate::mail::{HttpRequest, Message, Outcome, Protocol, Reply, Request, Rever
 const BASE: &str = "https://api.postmarkapp.com";
 /// To, Cc and Bcc together.
 const RECIPIENTS_MAX: u32 = 50;
-/// The whole message.
-const MESSAGE_OCTETS_MAX: u64 = 10 * 1024 * 1024;
 
 /// The ESP of `type = "postmark"`.
 #[derive(Debug)]
@@ -39,6 +37,9 @@ pub struct Postmark {
 }
 
 impl Postmark {
+    /// The whole message.
+    pub const MESSAGE_OCTETS_MAX: u64 = 10 * 1024 * 1024;
+
     /// It, as configured; `reports`: those to senders come from an address of the relay's own.
     pub fn new(settings: &PostmarkSettings, reports: bool) -> Self {
         let envelope_from = settings.access.envelope_from.clone().map(ReversePath::Mailbox);
@@ -147,7 +148,7 @@ impl Esp for Postmark {
 
     /// By SMTP too: a file that Postmark refuses, or a part that is sealed, may lie at its end.
     fn wants_whole(&self, message: &Message) -> bool {
-        message.body.size_octets() <= MESSAGE_OCTETS_MAX
+        message.body.size_octets() <= Postmark::MESSAGE_OCTETS_MAX
     }
 
     fn tells_events(&self) -> bool {
@@ -191,7 +192,7 @@ fn by_neither(api: &str, smtp: &str) -> Unfit {
 }
 
 fn too_large_for_memory() -> Unfit {
-    Unfit("too large to be written as JSON in this relay's memory".into())
+    Unfit("it is too large for [limits] memory to compose a request of it; raise that".into())
 }
 
 /// `content`: all of it, or as much of its beginning as is there.
@@ -205,8 +206,9 @@ fn not_sealed(content: &[u8]) -> Result<(), Unfit> {
 /// What neither of its doors takes, whoever gets it.
 fn message_fits(message: &Message, reports: bool) -> Result<(), Unfit> {
     let octets = message.body.size_octets();
-    if octets > MESSAGE_OCTETS_MAX {
-        return Err(Unfit(format!("it has {octets} octets; Postmark takes {MESSAGE_OCTETS_MAX}")));
+    let most = Postmark::MESSAGE_OCTETS_MAX;
+    if octets > most {
+        return Err(Unfit(format!("it has {octets} octets; Postmark takes {most}")));
     }
     if message.source.protocol == Protocol::Report && !reports {
         return Err(Unfit(

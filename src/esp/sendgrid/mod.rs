@@ -212,8 +212,8 @@ fn by_neither(Unfit(api): Unfit, Unfit(smtp): Unfit) -> Unfit {
 fn too_large(message: &Message) -> Unfit {
     let octets = message.body.size_octets();
     Unfit(format!(
-        "SendGrid's API: this message has {octets} octets, and one request may have {REQUEST_OCTETS_MAX} and a \
-         sixteenth of [limits] memory"
+        "SendGrid's API: this message has {octets} octets, and one request may have {REQUEST_OCTETS_MAX} and an \
+         eighth of [limits] memory"
     ))
 }
 
