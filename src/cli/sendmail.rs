@@ -11,6 +11,7 @@ use crate::address::{Address, Grammar, domain_ok};
 use crate::clock::{Clock, System};
 use crate::journal::shown;
 use crate::mail::mailboxes::{Mailbox, mailboxes};
+use crate::mail::named;
 use crate::mail::{Body, ReversePath, SmtpRequest};
 use crate::wire::smtp::{Settings, SmtpWire, Tls};
 use crate::wire::{NoChunks, Wire};
@@ -196,7 +197,7 @@ fn request(
         ReversePath::Mailbox(address) => address.wire(),
         ReversePath::Null => caller.name.as_str(),
     };
-    let from = letter::mailbox(from, options.full_name.as_deref().or(caller.full_name.as_deref()));
+    let from = named::mailbox(from, options.full_name.as_deref().or(caller.full_name.as_deref()));
     // The relay may not take all in one transaction; in each it would name the message anew.
     let identity = if recipients.len() > 1 {
         let (date, id) = named_now();

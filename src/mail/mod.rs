@@ -16,6 +16,7 @@ pub mod lane;
 pub mod mailboxes;
 pub mod message;
 pub mod mime;
+pub mod named;
 pub mod nested;
 pub mod notification;
 pub mod notify;

@@ -124,6 +124,12 @@ pub fn take_apart(content: &[u8]) -> Result<Parts<'_>, Lossy> {
     head.with(body)
 }
 
+/// All that the value of an address field names; `None`: it has anything else in it, a group for one.
+pub fn people_in(value: &[u8]) -> Option<Vec<Mailbox>> {
+    let text = words::unfolded(value)?;
+    people::mailboxes(&text).ok().filter(|people| !people.is_empty() && !text.contains(';'))
+}
+
 /// Takes the header block apart, of a message whose end is not there: as if it had neither text nor files.
 pub fn take_head_apart(beginning: &[u8]) -> Result<Parts<'_>, Lossy> {
     Head::read(beginning)?.with(tree::Content::default())

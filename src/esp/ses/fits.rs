@@ -1,6 +1,6 @@
 //! What SES can carry, by either door.
 
-use super::{control, tags};
+use super::{control, names, tags};
 use crate::address::Address;
 use crate::esp::{Parcel, Unfit};
 use crate::mail::headers::{LINE_OCTETS_MAX, fields};
@@ -25,10 +25,6 @@ const ONCE: [&str; 60] = [
     "Reply-To", "Return-Path", "Return-Receipt-To", "Sender", "Solicitation", "Sensitivity", "Subject",
     "Thread-Index", "Thread-Topic", "User-Agent", "VBR-Info",
 ];
-/// Fields with addresses: SES takes them in ASCII alone. What is not an address, a name or a subject, is the reader's
-/// matter.
-const OF_ADDRESSES: [&str; 6] = ["From", "Sender", "Reply-To", "To", "Cc", "Return-Path"];
-
 /// Whether both doors can carry it.
 pub(super) fn both(parcel: Parcel<'_>, reports: bool) -> Result<(), Unfit> {
     let no = |why: String| Err(Unfit(why));
@@ -75,7 +71,7 @@ pub(super) fn message(message: &Message, reports: bool) -> Result<(), Unfit> {
         let name = String::from_utf8_lossy(field.name).escape_debug().to_string();
         return no(format!("SES takes field names in ASCII alone, and {name} is none"));
     }
-    if let Some(name) = beyond_ascii(&message.body.head) {
+    if let Err(name) = names::changes(&message.body.head) {
         return no(format!("SES takes addresses in ASCII alone, and {name} has other octets"));
     }
     Ok(())
@@ -106,11 +102,4 @@ fn twice(head: &[u8]) -> Option<&'static str> {
         let n = ONCE.iter().position(|name| field.is(name))?;
         std::mem::replace(&mut seen[n], true).then_some(ONCE[n])
     })
-}
-
-/// A field with addresses that has octets above 127.
-fn beyond_ascii(head: &[u8]) -> Option<&'static str> {
-    fields(head)
-        .filter(|field| !field.raw.is_ascii())
-        .find_map(|field| OF_ADDRESSES.into_iter().find(|name| field.is(name)))
 }

@@ -1,15 +1,16 @@
 //! Amazon SES: its API v2 with raw MIME (`SendEmail`), and its SMTP endpoint.
 //!
 //! The API takes the message byte for byte and the true envelope's recipients; it sets Date and Message-ID itself and
-//! chooses the envelope's sender. What lies where, in this order: settings and the two doors (here), what fits
-//! (`fits`), the request (here and `tags`), what the answers mean (`read`), the key's check and the allowance
-//! (`account`), events and their confirmation (`hook`, `sns`), and where they are published (`setup`). What is to come has
-//! its place after these: suppressions, DNS.
+//! chooses the envelope's sender. Only names that SES would not take are written anew (`names`). What lies where, in this
+//! order: settings and the two doors (here), what fits (`fits`), the request (here and `tags`), what the answers mean
+//! (`read`), the key's check and the allowance (`account`), events and their confirmation (`hook`, `sns`), and where they
+//! are published (`setup`). What is to come has its place after these: suppressions, DNS.
 
 mod account;
 mod control;
 mod fits;
 pub(super) mod hook;
+mod names;
 mod password;
 mod read;
 mod setup;
@@ -135,6 +136,8 @@ impl Ses {
 impl Esp for Ses {
     fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
         fits::both(parcel, self.smtp.reports)?;
+        let (message, whole) = names::changed(parcel);
+        let parcel = Parcel { message: &message, whole: whole.as_deref(), ..parcel };
         match self.doors {
             Doors::Api => self.by_api(parcel),
             Doors::Smtp => self.by_smtp(parcel),
@@ -163,6 +166,8 @@ impl Esp for Ses {
     }
 
     fn by_other_door(&self, parcel: Parcel<'_>) -> Option<Request> {
+        let (message, whole) = names::changed(parcel);
+        let parcel = Parcel { message: &message, whole: whole.as_deref(), ..parcel };
         (self.doors == Doors::Both).then(|| self.by_smtp(parcel).ok()).flatten()
     }
 

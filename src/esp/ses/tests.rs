@@ -226,7 +226,14 @@ fn what_ses_cannot_carry_is_named_before_anything_is_sent() {
         unfit(&format!("X-Gr\u{f6}\u{df}e: 1\r\n{PLAIN}"), "ok@example.com")
             .contains("X-Gr\u{f6}\u{df}e is none")
     );
-    assert!(unfit("From: J\u{fc}rgen <a@example.org>\r\n\r\n", "ok@example.com").contains("From has other"));
+    for head in [
+        "DKIM-Signature: v=1; d=example.org\r\nFrom: J\u{fc}rgen <a@example.org>\r\n",
+        "From: j\u{fc}rgen@example.org\r\n",
+        "From: J\u{fc}rgen <a@example.org> (J\u{fc}rgen)\r\n",
+    ] {
+        let told = unfit(&format!("{head}\r\n"), "ok@example.com");
+        assert!(told.contains("From has other octets"), "{told}");
+    }
     assert!(unfit(&format!("{PLAIN}{}\r\n", "x".repeat(999)), "ok@example.com").contains("999 octets"));
     let crowd: Vec<Address> = (0..51).map(|n| address(&format!("r{n}@example.com"))).collect();
     let ses = ses(Transport::Auto);
@@ -544,4 +551,18 @@ fn the_account_tells_rate_and_quota() {
     assert!(told("{}").is_err());
     let refused = reply(403, "AccessDeniedException", r#"{"message":"no"}"#);
     assert!(ses(Transport::Auto).told(&refused).unwrap_err().contains("AccessDenied"));
+}
+
+#[test]
+fn names_beyond_ascii_go_as_encoded_words_by_either_door() {
+    let mail = "From: J\u{fc}rgen <a@example.org>\r\nTo: \"Gr\u{fc}n, Li\" <b@example.com>,\r\n Shop <c@example.com>\r\n\
+                Subject: gr\u{fc}n\r\n\r\ngr\u{fc}n\r\n";
+    let wanted = "From: =?utf-8?B?SsO8cmdlbg==?= <a@example.org>\r\nTo: =?utf-8?B?R3LDvG4sIExp?= <b@example.com>,\r\n \
+                  \"Shop\" <c@example.com>\r\nSubject: gr\u{fc}n\r\n\r\ngr\u{fc}n\r\n";
+    let message = message(mail);
+    assert_eq!(by_api(&ses(Transport::Api), &message, "b@example.com").data, wanted.as_bytes());
+    let request = by_smtp(&ses(Transport::Smtp), &message);
+    let text = String::from_utf8(request.body.head.to_vec()).unwrap();
+    assert!(text.ends_with(wanted), "{text}");
+    assert_eq!(request.body.facts.size_octets, text.len() as u64);
 }
