@@ -109,7 +109,7 @@ enum Command {
     /// Print a file to start from: every key, its default and why one would change it
     #[command(after_help = "Example: postroad new-config --from-env")]
     NewConfig {
-        /// An [[esp]] for each of SENDGRID_API_KEY, POSTMARK_API_KEY, AWS_ACCESS_KEY_ID (with AWS_REGION and SES_SMTP_PASSWORD) and SMTP_HOST (with SMTP_PORT, SMTP_USERNAME, SMTP_PASSWORD) that is set
+        /// An [[esp]] for each of SENDGRID_API_KEY, POSTMARK_API_KEY, AWS_ACCESS_KEY_ID (with AWS_REGION and SES_SMTP_PASSWORD) and SMTP_HOST (with SMTP_PORT, SMTP_USERNAME, SMTP_PASSWORD) that is set, and for what MAILER_DSN names
         #[arg(long)]
         from_env: bool,
     },

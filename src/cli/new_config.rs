@@ -1,5 +1,6 @@
 //! `postroad new-config`: a file to start from.
 
+mod mailer_dsn;
 mod second_names;
 
 use std::io::Write;
@@ -14,8 +15,8 @@ use crate::address::domain_ok;
 const WHOLE: &str = include_str!("../../config/postroad.toml");
 
 /// Each says that an ESP is used: by the names that the vendors' own libraries read, and those of frameworks.
-const NAMED_BY: [&str; 9] = [
-    "SENDGRID_API_KEY",
+const NAMED_BY: [&str; 10] = [
+    SENDGRID_KEY,
     "POSTMARK_API_KEY",
     "POSTMARK_SERVER_TOKEN",
     "POSTMARK_API_TOKEN",
@@ -24,7 +25,9 @@ const NAMED_BY: [&str; 9] = [
     "MAIL_HOST",
     "EMAIL_HOST",
     "SMTP_URL",
+    mailer_dsn::NAME,
 ];
+const SENDGRID_KEY: &str = "SENDGRID_API_KEY";
 const POSTMARK: [&str; 3] = ["POSTMARK_API_KEY", "POSTMARK_SERVER_TOKEN", "POSTMARK_API_TOKEN"];
 
 /// The names by which one family of programs knows its mail server.
@@ -69,6 +72,7 @@ const OWN_PORT: u16 = 2525;
 
 const SENDGRID: &str =
     "[[esp]]\nname = \"sendgrid\"\ntype = \"sendgrid\"\napi_key = \"env:SENDGRID_API_KEY\"\n";
+const SMARTHOST: &str = "[[esp]]\nname = \"smarthost\"";
 /// Why the keys of Amazon's API alone are no ESP.
 const SES_UNUSED: &str = "AWS_ACCESS_KEY_ID is set and AWS_REGION is not: Amazon SES has an address of its own in each \
     region; set AWS_REGION, such as eu-central-1, and ask again";
@@ -127,7 +131,7 @@ pub(super) fn new_config(
 
 fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
     let mut found = Found::default();
-    if set("SENDGRID_API_KEY").is_some() {
+    if set(SENDGRID_KEY).is_some() {
         found.tables.push(SENDGRID.to_owned());
     }
     if let Some(variable) = POSTMARK.into_iter().find(|name| set(name).is_some()) {
@@ -143,17 +147,22 @@ fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
     match (by_name, set("SMTP_URL")) {
         // Of several names the first counts, see `second_names`.
         (Some((names, host)), _) => smarthost(names, &host, set, &mut found),
-        (None, Some(url)) => by_url(&url, set, &mut found),
+        (None, Some(url)) => by_url("SMTP_URL", &url, set, &mut found),
         (None, None) => {}
     }
+    mailer_dsn::read(set, &mut found);
     found.unused.extend(second_names::told(&found.tables.concat(), set));
     found
+}
+
+fn region(set: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")).or_else(|| mailer_dsn::region(set))
 }
 
 /// Amazon SES: with keys that do not end, else by AWS's default chain; at its SMTP endpoint alone where a password was
 /// made for that and no secret key is there.
 fn ses(set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
-    let Some(region) = set("AWS_REGION").or_else(|| set("AWS_DEFAULT_REGION")) else {
+    let Some(region) = region(set) else {
         return found.unused.push(SES_UNUSED.to_owned());
     };
     let host = format!("email-smtp.{region}.amazonaws.com");
@@ -200,11 +209,11 @@ fn smarthost(names: &SmtpNames, host: &str, set: &impl Fn(&str) -> Option<String
 }
 
 /// `smtp://user:password@host:port`, or `smtps`. A file names a password by a variable, and none has this one alone.
-fn by_url(url: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
+fn by_url(variable: &str, url: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
     let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "smtp" | "smtps"));
     let host = parsed.as_ref().and_then(|url| bracketed(url.host_str()?).ok());
     let (Some(parsed), Some(host)) = (parsed, host) else {
-        return found.faults.push("SMTP_URL is no URL such as smtp://user@mail.example.net:587".to_owned());
+        return found.faults.push(format!("{variable} is no URL such as smtp://user@mail.example.net:587"));
     };
     let implicit = parsed.scheme() == "smtps";
     let port = parsed.port().unwrap_or(if implicit { SUBMISSIONS } else { SUBMISSION });
@@ -215,14 +224,13 @@ fn by_url(url: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
             format!("username = {}\npassword = \"env:{password}\"\n", toml::Value::from(user))
         }
         (_, None) => {
-            return found.unused.push(
-                "SMTP_URL names a user, and a file takes the password from a variable of its own, not out of a URL; set \
+            return found.unused.push(format!(
+                "{variable} names a user, and a file takes the password from a variable of its own, not out of a URL; set \
                  SMTP_PASSWORD to it as well, and ask again"
-                    .to_owned(),
-            );
+            ));
         }
     };
-    server("SMTP_URL", &Server { host, port, implicit, login }, found);
+    server(variable, &Server { host, port, implicit, login }, found);
 }
 
 /// A part of a URL as it is meant.
@@ -251,7 +259,7 @@ fn server(variable: &str, server: &Server, found: &mut Found) {
     let implicit = if *implicit || *port == SUBMISSIONS { "tls = \"implicit\"\n" } else { "" };
     found.tables.push(format!(
         "# 587 is usual with STARTTLS, 465 with tls = \"implicit\"; tls = \"off\" for a server without TLS.\n\
-         [[esp]]\nname = \"smarthost\"\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{implicit}{login}"
+         {SMARTHOST}\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{implicit}{login}"
     ));
 }
 
