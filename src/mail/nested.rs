@@ -48,7 +48,8 @@ pub fn file_named(content: &[u8], is: impl Fn(&str) -> bool) -> Option<String> {
     })
 }
 
-fn named(value: &[u8], parameter: &str) -> Option<String> {
+/// What that parameter of a field says.
+pub(super) fn named(value: &[u8], parameter: &str) -> Option<String> {
     let parsed = MessageStream::new(value).parse_content_type();
     parsed.as_content_type()?.attribute(parameter).map(|name| name.trim().to_owned())
 }

@@ -3,21 +3,31 @@
 
 use mail_parser::parsers::MessageStream;
 
-use super::nested::find_part;
+use super::nested::{PartHead, find_part, named};
 
 /// What would break, for people; of the first such part in `content`, a message or as much of its beginning as is there.
 /// A message that is attached (`message/rfc822`) is a file of its own and stays as it is.
 pub fn sealed(content: &[u8]) -> Option<&'static str> {
-    find_part(content, |head| head.content_type.and_then(kind))
+    find_part(content, |head| head.content_type.and_then(|value| kind(value, head)))
 }
 
-fn kind(value: &[u8]) -> Option<&'static str> {
+/// Whether a file without a type of its own is S/MIME by its name, as readers take it (RFC 8551 section 3.8): only by the
+/// name that is made up for the body of a message, since papers that are signed one by one end in `.p7m` as well.
+pub(super) fn is_smime(name: &str) -> bool {
+    ["smime.p7m", "smime.p7z"].iter().any(|known| name.trim().eq_ignore_ascii_case(known))
+}
+
+fn kind(value: &[u8], head: &PartHead<'_>) -> Option<&'static str> {
+    const SMIME: Option<&str> = Some("its S/MIME structure");
+    let name =
+        || head.disposition.and_then(|value| named(value, "filename")).or_else(|| named(value, "name"));
     let parsed = MessageStream::new(value).parse_content_type();
     let parsed = parsed.as_content_type()?;
     match (parsed.ctype(), parsed.subtype().unwrap_or_default()) {
         ("multipart", "signed") => Some("its signature (multipart/signed)"),
         ("multipart", "encrypted") => Some("its encryption (multipart/encrypted)"),
-        ("application", "pkcs7-mime" | "x-pkcs7-mime") => Some("its S/MIME structure"),
+        ("application", "pkcs7-mime" | "x-pkcs7-mime") => SMIME,
+        ("application", "octet-stream") if name().is_some_and(|name| is_smime(&name)) => SMIME,
         _ => None,
     }
 }
@@ -38,6 +48,11 @@ mod tests {
             ("application/pkcs7-mime;\r\n smime-type=enveloped-data", true),
             ("multipart/mixed; boundary=\"multipart/signed\"", false),
             ("text/plain", false),
+            ("application/octet-stream; name=smime.p7m", true),
+            ("Application/Octet-Stream;\r\n name=\"SMIME.P7M\"", true),
+            ("application/octet-stream\r\nContent-Disposition: attachment; filename=smime.p7m", true),
+            ("application/octet-stream; name=invoice.xml.p7m", false),
+            ("application/pdf; name=smime.p7m", false),
         ] {
             assert_eq!(sealed(of_type(value).as_bytes()).is_some(), found, "{value}");
         }

@@ -110,6 +110,10 @@ fn body_fits(parts: &Parts<'_>) -> Result<(), String> {
     if let Some(other) = parts.alternatives.first() {
         return Err(format!("its API has no place for a body of type {}", other.content_type));
     }
+    // Its Content would be the empty string, and no page says that this is one.
+    if let Some(file) = parts.files.iter().find(|file| file.octets.is_empty()) {
+        return Err(format!("its API takes the content of a file, and {:?} is empty", file.name));
+    }
     match parts.files.iter().find(|file| is_forbidden(&file.name)) {
         Some(file) => Err(refused_file(&file.name)),
         None => Ok(()),
@@ -230,12 +234,24 @@ fn tag(message: &Message) -> Option<&str> {
     message.tags.first().map(String::as_str)
 }
 
+/// All of them, each once.
+fn tags(message: &Message) -> Vec<&str> {
+    let mut tags: Vec<&str> = Vec::with_capacity(message.tags.len());
+    for tag in &message.tags {
+        if !tags.contains(&tag.as_str()) {
+            tags.push(tag);
+        }
+    }
+    tags
+}
+
 /// The attempt's id, all tags where there are several, and the app's pairs.
 fn metadata(parcel: Parcel<'_>) -> Result<Vec<(&str, String)>, Unfit> {
     labels_fit(parcel.message)?;
     let message = parcel.message;
     let attempt = (ATTEMPT, parcel.planted().to_string());
-    let tags = (message.tags.len() > 1).then(|| (TAGS, message.tags.join(TAGS_PARTED_BY)));
+    let all = tags(message);
+    let tags = (all.len() > 1).then(|| (TAGS, all.join(TAGS_PARTED_BY)));
     let own = message.metadata.iter().map(|(key, value)| (key.as_str(), value.clone()));
     Ok(std::iter::once(attempt).chain(tags).chain(own).collect())
 }
@@ -243,15 +259,16 @@ fn metadata(parcel: Parcel<'_>) -> Result<Vec<(&str, String)>, Unfit> {
 /// Whether Postmark can carry all of its tags and pairs.
 pub(super) fn labels_fit(message: &Message) -> Result<(), Unfit> {
     let no = |why: String| Err(Unfit(why));
-    let several = message.tags.len() > 1;
+    let tags = tags(message);
+    let several = tags.len() > 1;
     if several {
-        let parted = message.tags.iter().all(|tag| !tag.contains(','));
-        let characters = message.tags.join(TAGS_PARTED_BY).chars().count();
+        let parted = tags.iter().all(|tag| !tag.contains(','));
+        let characters = tags.join(TAGS_PARTED_BY).chars().count();
         if !parted || characters > VALUE_CHARS_MAX {
             return no(format!(
                 "Postmark takes one tag; several go as one value of its metadata, of {VALUE_CHARS_MAX} characters with \
                  commas between, and its {} tags do not",
-                message.tags.len()
+                tags.len()
             ));
         }
     }

@@ -202,6 +202,31 @@ fn a_label_that_postmark_cannot_carry_does_not_fit() {
 }
 
 #[test]
+fn a_tag_that_is_there_twice_is_one() {
+    let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
+    let mut message = message(&content(head, "\r\nhello\r\n"));
+    for (tags, all) in
+        [(&["a", "a"][..], Value::Null), (&["a,b", "a,b"], Value::Null), (&["a", "b", "a"], "a, b".into())]
+    {
+        message.tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let json = json_of(&message, &["b@example.org"]).unwrap();
+        assert_eq!((&json["Tag"], &json["Metadata"]["postroad-tags"]), (&Value::from(tags[0]), &all));
+    }
+}
+
+#[test]
+fn an_empty_file_goes_by_smtp() {
+    let head = "From: a@example.com\r\nTo: b@example.org\r\nSubject: s\r\n";
+    let rest = "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n\r\nhi\r\n--o\r\nContent-Type: \
+                application/pdf; name=a.pdf\r\n\r\n\r\n--o--\r\n";
+    let message = message(&content(head, rest));
+    let to = addresses(&["b@example.org"]);
+    let told = composed(Transport::Api, &message, &to).unwrap_err();
+    assert!(told.contains("\"a.pdf\" is empty"), "{told}");
+    assert!(matches!(composed(Transport::Auto, &message, &to), Ok(Request::Smtp(_))));
+}
+
+#[test]
 fn a_label_beyond_ascii_is_for_the_api_alone() {
     for (to, fits) in [("To: b@example.org\r\n", true), ("", false)] {
         let head = format!("From: a@example.com\r\n{to}Subject: s\r\n");

@@ -8,7 +8,7 @@
 //! | 400 that names recipients | those; the others were not sent and go again |
 //! | 400 else, in SendGrid's own JSON | the message |
 //! | 400 without that | unfit |
-//! | 401 "Maximum credits exceeded" | throttled, until they are asked about again |
+//! | 401, 403, 429 "Maximum credits exceeded" | throttled, until they are asked about again |
 //! | 401, 403 "access forbidden", 404, 405, 415 | the account |
 //! | 403 of a sender identity | the sender in From |
 //! | 413 | unfit |
@@ -141,6 +141,7 @@ fn of_all(reply: &HttpReply, now: Timestamp) -> Outcome {
         // An account that takes mail and sends none is worse than one that refuses it.
         200 if id().is_none() => refused(Fault::Account, true, reply, now),
         401 if says("credits") => credits_spent(reply, now),
+        403 | 429 if says("credits exceeded") => credits_spent(reply, now),
         403 if of_sender(&own()) => refused(Fault::Sender(Named::From), true, reply, now),
         401 | 403 | 404 | 405 | 415 => refused(Fault::Account, true, reply, now),
         429 => throttled(reply, now),

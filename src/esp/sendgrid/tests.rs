@@ -525,6 +525,8 @@ fn answers_mean_what_the_table_says() {
             "account lasting",
         ),
         (401, error("Maximum credits exceeded", ""), "window"),
+        (403, error("Maximum credits exceeded", ""), "window"),
+        (429, error("Maximum credits exceeded", ""), "window"),
         (403, error(identity, "from"), "sender lasting"),
         (403, error("access forbidden", ""), "account lasting"),
         (404, error("not found", ""), "account lasting"),

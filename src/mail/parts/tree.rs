@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use super::super::headers::{BlockEnd, Field, Fields, Separator};
 use super::super::mime::{self, Encoding, PARTS_MAX};
+use super::super::sealed::is_smime;
 use super::typed::Typed;
 use super::{Alternative, File, Lossy, decode, shown, words};
 
@@ -137,6 +138,9 @@ impl<'a> Part<'a> {
             "application/pkcs7-mime" | "application/x-pkcs7-mime" => {
                 return sealed("signature or encryption");
             }
+            "application/octet-stream" if self.name().is_some_and(|name| is_smime(&name)) => {
+                return Err(Lossy::new("its signature or encryption: a part is named as S/MIME"));
+            }
             _ => {}
         }
         match word.split_once('/') {
@@ -165,6 +169,12 @@ impl<'a> Part<'a> {
             "related" => Ok(Shape::Related),
             _ => Err(self.lossy("binds its parts in a way that text, HTML and files do not tell")),
         }
+    }
+
+    /// Its name, where it can be read.
+    fn name(&self) -> Option<String> {
+        let of_disposition = self.disposition.as_ref().and_then(|d| d.file_name("filename").ok().flatten());
+        of_disposition.or_else(|| self.kind.file_name("name").ok().flatten())
     }
 
     /// Without its transfer encoding.
