@@ -167,8 +167,7 @@ impl Blot {
         let encoded = self.encoded.iter().map(|secret| (secret, Self::CUT_OCTETS_MIN));
         let mut clean = Cow::Borrowed(text);
         for (secret, least_at_end) in plain.chain(encoded) {
-            let letters: Vec<char> = secret.expose().chars().collect();
-            if let Some(changed) = without(&clean, &letters, least_at_end) {
+            if let Some(changed) = without(&clean, secret.expose(), least_at_end) {
                 clean = Cow::Owned(changed);
             }
         }
@@ -178,8 +177,8 @@ impl Blot {
 
 /// Adds where one of these stands.
 fn find(plain: &Plain, forms: &[Secret], parts: &mut Vec<Range<usize>>) {
-    for form in forms {
-        let form = form.expose().as_bytes();
+    let may_stand = |form: &&[u8]| form.len() <= plain.octets.len();
+    for form in forms.iter().map(|form| form.expose().as_bytes()).filter(may_stand) {
         for at in memmem::find_iter(&plain.octets, form) {
             parts.extend(plain.part(at..at + form.len()));
         }
@@ -207,16 +206,18 @@ fn with_stars(text: &str, mut parts: Vec<Range<usize>>) -> String {
 
 /// The text with stars for each place where the secret stands; at the end of the text so many of its first letters will
 /// do. `None`: it stands nowhere.
-fn without(text: &str, secret: &[char], least_at_end: usize) -> Option<String> {
-    let first = *secret.first()?;
+fn without(text: &str, secret: &str, least_at_end: usize) -> Option<String> {
+    let first = secret.chars().next()?;
     let octets = text.as_bytes();
     let first_octet = *first.encode_utf8(&mut [0; 4]).as_bytes().first()?;
     // Another octet begins no spelling of the first letter.
     let may_begin = |b: u8| b == first_octet || b == b'\\' || b == b'%' || (b == b'+' && first == ' ');
-    let (mut out, mut kept, mut at) = (String::new(), 0, 0);
+    let (mut out, mut kept, mut at) = (String::new(), 0, octets.iter().position(|b| may_begin(*b))?);
+    // Most texts have no place where it could begin.
+    let secret: Vec<char> = secret.chars().collect();
     while let Some(found) = octets[at..].iter().position(|b| may_begin(*b)) {
         at += found;
-        let end = match spelled(octets, at, secret) {
+        let end = match spelled(octets, at, &secret) {
             Spelled::Whole { end } => end,
             Spelled::Cut { letters } if letters >= least_at_end => octets.len(),
             Spelled::Cut { .. } | Spelled::Not => {

@@ -111,18 +111,19 @@ impl Sendgrid {
 impl Esp for Sendgrid {
     fn compose(&self, parcel: Parcel<'_>, _now: Timestamp) -> Result<Request, Unfit> {
         self.takes_reports(parcel.message)?;
-        not_sealed(parcel.whole.unwrap_or(&parcel.message.body.head))?;
         let control = Control::read(&parcel.message.body.head)?;
         let control = control.as_ref();
+        let by_api = |losses| self.by_api(parcel, control, losses).map(Request::Http);
+        // What is sealed is never taken apart for the API, so that what fits it need not be looked through once more.
+        let not_sealed = || not_sealed(parcel.whole.unwrap_or(&parcel.message.body.head));
         match self.transport {
-            Transport::Smtp => self.by_smtp(parcel, control),
-            Transport::Api => self.by_api(parcel, control, Losses::Small).map(Request::Http),
-            Transport::Auto => {
-                let by_api = |losses| self.by_api(parcel, control, losses).map(Request::Http);
-                by_api(Losses::None)
-                    .or_else(|_| self.by_smtp(parcel, control))
+            Transport::Smtp => not_sealed().and_then(|()| self.by_smtp(parcel, control)),
+            Transport::Api => by_api(Losses::Small).or_else(|api| not_sealed().and(Err(api))),
+            Transport::Auto => by_api(Losses::None).or_else(|_| {
+                not_sealed()?;
+                self.by_smtp(parcel, control)
                     .or_else(|smtp| by_api(Losses::Small).map_err(|api| by_neither(api, smtp)))
-            }
+            }),
         }
     }
 
