@@ -107,16 +107,7 @@ pub enum Listed {
 impl What {
     /// What is known of the attempt then; `None`: it says nothing of that.
     pub fn known(self) -> Option<Known> {
-        match self {
-            What::Sent => Some(Known::Handed),
-            What::Deferred => Some(Known::Deferred),
-            // Who opens a message, or is answered for by a machine, has it.
-            What::Delivered | What::Opened { .. } | What::Clicked { .. } => Some(Known::Delivered),
-            What::NotSpam | What::AutoReplied | What::Unsubscribed => Some(Known::Delivered),
-            What::Bounced(_) => Some(Known::Bounced),
-            What::Complained => Some(Known::Complained),
-            What::Resubscribed | What::Other => None,
-        }
+        known_of(self.word())
     }
 
     /// Its word in events, tables and metrics.
@@ -136,6 +127,69 @@ impl What {
             What::Resubscribed => "resubscribed",
             What::AutoReplied => "auto_replied",
             What::Other => "other",
+        }
+    }
+}
+
+/// What an event of that word says of its attempt; `None`: nothing. The words are what is stored: whatever was told keeps
+/// its meaning.
+pub fn known_of(word: &str) -> Option<Known> {
+    match word {
+        "sent" => Some(Known::Handed),
+        "deferred" => Some(Known::Deferred),
+        // Who opens a message, or is answered for by a machine, has it.
+        "delivered" | "opened" | "clicked" | "unsubscribed" | "not_spam" | "auto_replied" => {
+            Some(Known::Delivered)
+        }
+        "bounced" | "dropped" | "rejected" => Some(Known::Bounced),
+        "complained" => Some(Known::Complained),
+        _ => None,
+    }
+}
+
+/// Whether an event of that word, about one recipient of a call, shows that the ESP took the call for the others too. A
+/// refusal by the ESP itself may be that of all of it: each other recipient is heard of in an event of its own, or in none.
+pub fn shows_call_taken(word: &str) -> bool {
+    word != "rejected" && known_of(word).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_event_says_of_its_attempt_and_of_its_call() {
+        let bounces = [
+            Bounce::Hard,
+            Bounce::Soft,
+            Bounce::Policy,
+            Bounce::Listed(Listed::Bounced),
+            Bounce::Listed(Listed::Complained),
+            Bounce::Listed(Listed::Unsubscribed),
+        ];
+        for bounce in bounces {
+            let what = What::Bounced(bounce);
+            assert_eq!(
+                (what.known(), shows_call_taken(what.word())),
+                (Some(Known::Bounced), true),
+                "{what:?}"
+            );
+        }
+        for (what, known, taken) in [
+            (What::Sent, Some(Known::Handed), true),
+            (What::Deferred, Some(Known::Deferred), true),
+            (What::Delivered, Some(Known::Delivered), true),
+            (What::Bounced(Bounce::Refused), Some(Known::Bounced), false),
+            (What::Complained, Some(Known::Complained), true),
+            (What::NotSpam, Some(Known::Delivered), true),
+            (What::Opened { machine: true }, Some(Known::Delivered), true),
+            (What::Clicked { machine: false }, Some(Known::Delivered), true),
+            (What::Unsubscribed, Some(Known::Delivered), true),
+            (What::Resubscribed, None, false),
+            (What::AutoReplied, Some(Known::Delivered), true),
+            (What::Other, None, false),
+        ] {
+            assert_eq!((what.known(), shows_call_taken(what.word())), (known, taken), "{what:?}");
         }
     }
 }

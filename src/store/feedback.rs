@@ -17,6 +17,7 @@ use super::types::{Joined, StoreError, Taken, ToldEvent};
 use super::waiting::Lane;
 use crate::address::Address;
 use crate::mail::effect::SoftRule;
+use crate::mail::event::{known_of, shows_call_taken};
 use crate::mail::{AttemptId, DeliveryId, Known, MessageId, QueueState, What};
 
 /// Events in one piece of work.
@@ -82,7 +83,9 @@ fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Resu
         if let Some(id) = found.id {
             settled = on_delivery(tx, &told.esp, id, Some(found.attempt))?;
         }
-        settled |= on_call(tx, &told.esp, found.message, found.attempt)?;
+        if shows_call_taken(told.event.what.word()) {
+            settled |= on_call(tx, &told.esp, found.message, found.attempt)?;
+        }
     }
     Ok(Taken::Joined(Joined { message: found.message, delivery: found.id, settled }))
 }
@@ -353,8 +356,8 @@ fn on_delivery(
     Ok(moved)
 }
 
-/// A call has one answer for its recipients: an event about one of them shows that the ESP took it for all that it did
-/// not refuse. `true`: somebody waited, or was held, and is done now.
+/// A call has one answer for its recipients: an event about one of them that [`shows_call_taken`] shows it for all that the
+/// ESP did not refuse. `true`: somebody waited, or was held, and is done now.
 fn on_call(tx: &mut Tx<'_, '_>, esp: &str, message: MessageId, attempt: AttemptId) -> rusqlite::Result<bool> {
     let open: Vec<DeliveryId> = tx
         .conn
@@ -379,14 +382,19 @@ pub(super) fn find_told(
     attempt: AttemptId,
     esp: &str,
 ) -> rusqlite::Result<()> {
-    let told = tx
+    let told: Vec<(String, Option<u32>)> = tx
         .conn
         .prepare_cached(
-            "SELECT 1 FROM events WHERE message = ?1 AND attempt = ?2 AND esp = ?3 AND event_key IS NOT NULL
-                 AND kind NOT IN ('other', 'resubscribed')",
+            "SELECT DISTINCT kind, recipient FROM events
+             WHERE message = ?1 AND attempt = ?2 AND esp = ?3 AND event_key IS NOT NULL",
         )?
-        .exists(params![id.message.number(), attempt.number(), esp])?;
-    if told {
+        .query_map(params![id.message.number(), attempt.number(), esp], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let of_it = |(kind, whose): &(String, Option<u32>)| match *whose == Some(id.recipient) {
+        true => known_of(kind).is_some(),
+        false => shows_call_taken(kind),
+    };
+    if told.iter().any(of_it) {
         on_delivery(tx, esp, id, Some(attempt))?;
     }
     Ok(())
@@ -418,7 +426,7 @@ fn known_now(conn: &Connection, id: DeliveryId) -> rusqlite::Result<Known> {
     let mut rows = statement.query(params![id.message.number(), id.recipient])?;
     while let Some(row) = rows.next()? {
         let attempt: Option<i64> = row.get(0)?;
-        let Some(known) = row::known_of_event(row.get_ref(1)?.as_str()?) else { continue };
+        let Some(known) = known_of(row.get_ref(1)?.as_str()?) else { continue };
         match attempts.iter_mut().find(|(a, _)| *a == attempt) {
             Some((_, highest)) => *highest = known.max(*highest),
             None => attempts.push((attempt, known)),

@@ -309,18 +309,6 @@ pub(super) fn list<T: for<'a> Deserialize<'a>>(column: Option<String>) -> Result
     column.map_or_else(|| Ok(Vec::new()), |c| serde_json::from_str(&c))
 }
 
-/// What an event of that word says of its attempt; `None`: nothing.
-pub(super) fn known_of_event(word: &str) -> Option<Known> {
-    Some(match word {
-        "sent" => Known::Handed,
-        "deferred" => Known::Deferred,
-        "delivered" | "opened" | "clicked" | "unsubscribed" | "not_spam" | "auto_replied" => Known::Delivered,
-        "bounced" | "dropped" | "rejected" => Known::Bounced,
-        "complained" => Known::Complained,
-        _ => return None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -100,6 +100,7 @@ fn events(message: &str, now: Timestamp) -> Result<Vec<Event>, Refused> {
         }),
         "DeliveryDelay" => with(&mut fields, "deliveryDelay", |delay| about.delays(delay)),
         "Send" => about.each(&all, What::Sent, &mut Fields::none(), ""),
+        // Nothing of that message goes: whom it was for is told by name, each of them.
         "Reject" => with(&mut fields, "reject", |reject| {
             about.each(&all, What::Bounced(Bounce::Refused), reject, "reason")
         }),

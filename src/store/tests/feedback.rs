@@ -165,6 +165,34 @@ async fn an_event_that_came_before_the_answer_was_lost_settles_it_for_all() {
 }
 
 #[tokio::test]
+async fn a_refusal_by_the_esp_itself_says_nothing_of_the_others_of_its_call() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let rejected = |key: &str, to: &str| event(key, What::Bounced(Bounce::Refused), to, bench.now());
+    // Told after the answer was lost, and before.
+    let (late, beginning) = held_by_two(&store, &bench).await;
+    let taken = take(&store, planted(rejected("1", "a@x.example"), &late, &beginning)).await;
+    assert_eq!(taken, Taken::Joined(joined(first(&late), true)));
+    let (early, again) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
+    take(&store, planted(rejected("2", "a@x.example"), &early, &again)).await;
+    let step = Step::Hold(bench.now().plus(HOLD));
+    let both = [first(&early), second(&early)].map(|id| bench.settle(id, &again, unsure(), step));
+    store.settle(both.into()).await.unwrap();
+    for message in [&late, &early] {
+        let named = state_of(&store, first(message)).await;
+        assert_eq!((named.state, named.known), (QueueState::Done, Known::Bounced));
+        let other = state_of(&store, second(message)).await;
+        assert!(matches!(other.state, QueueState::Unsure { .. }), "{other:?}");
+        let view = store.show(message.id).await.unwrap().unwrap();
+        let outcomes: Vec<_> = view.attempts.iter().map(|attempt| attempt.outcome.as_str()).collect();
+        assert_eq!(outcomes, ["accepted", "unsure"]);
+    }
+    let of_its_own = planted(rejected("3", "b@x.example"), &late, &beginning);
+    assert_eq!(take(&store, of_its_own).await, Taken::Joined(joined(second(&late), true)));
+    assert_eq!(state_of(&store, second(&late)).await.known, Known::Bounced);
+}
+
+#[tokio::test]
 async fn soft_bounces_hold_an_address_for_a_time_and_take_nothing_from_an_operator() {
     let bench = Bench::new();
     let store = bench.open();
