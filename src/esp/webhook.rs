@@ -50,6 +50,11 @@ pub enum ProvenBy {
     },
 }
 
+/// Whether a certificate that signs the calls of an ESP may bear that name.
+pub fn is_certificate_name(name: &str) -> bool {
+    ses::sns::is_certificate_name(name)
+}
+
 impl WebhookSettings {
     /// Whether nothing is configured by which a POST could be proven.
     pub fn is_keyless(&self) -> bool {

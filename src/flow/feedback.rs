@@ -9,7 +9,7 @@ use super::courier::Courier;
 use super::heard::Heard;
 use crate::clock::{Clock, Timestamp};
 use crate::esp::hook::{self, Post, Refused, Unproven};
-use crate::esp::webhook::{ProvenBy, WebhookSettings};
+use crate::esp::webhook::{ProvenBy, WebhookSettings, is_certificate_name};
 use crate::journal;
 use crate::mail::effect::SoftRule;
 use crate::mail::{Event, What};
@@ -35,7 +35,9 @@ impl Hook {
     /// It, as configured. `ca_file`: of its `sns_endpoint`.
     pub fn new(esp: &str, settings: WebhookSettings, ca_file: Option<std::path::PathBuf>) -> Self {
         let certificates = match &settings.by {
-            ProvenBy::Sns { endpoint, .. } => Some(Certificates::new(endpoint.clone(), ca_file)),
+            ProvenBy::Sns { endpoint, .. } => {
+                Some(Certificates::new(endpoint.clone(), ca_file, is_certificate_name))
+            }
             ProvenBy::Sendgrid(_) | ProvenBy::Postmark { .. } => None,
         };
         Hook { esp: esp.to_owned(), settings, certificates }

@@ -1,5 +1,5 @@
 //! Certificates that sign what arrives, fetched by URL: over TLS, without redirects, bounded, kept, and verified up to a
-//! CA that this machine trusts. Which URLs may be asked is the caller's to know.
+//! CA that this machine trusts. Which URLs may be asked, and which names a certificate may bear, is the caller's to know.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,6 +24,8 @@ const FETCH_MAX: Duration = Duration::from_secs(10);
 const PEM_OCTETS_MAX: usize = HttpReply::BODY_OCTETS_MAX;
 /// Certificates in a chain.
 const CHAIN_MAX: usize = 8;
+/// Names of a certificate that are told.
+const NAMES_TOLD_MAX: usize = 3;
 /// URLs that are remembered; an ESP has a handful at a time.
 const KEPT_MAX: usize = 32;
 /// One that was verified is verified again after so long: it may have expired.
@@ -37,6 +39,8 @@ pub struct Certificates {
     /// `https://host:port` in place of the host that a URL names.
     endpoint: Option<String>,
     ca_file: Option<PathBuf>,
+    /// Whether a certificate may bear that name.
+    is_name: fn(&str) -> bool,
     client: Client,
     kept: Mutex<HashMap<String, Kept>>,
     /// One fetch at a time: who comes meanwhile finds it kept.
@@ -68,13 +72,15 @@ impl fmt::Display for NoKey {
 }
 
 impl Certificates {
-    /// Fetches from `endpoint`, trusting `ca_file` alone, or from where a URL says, trusting the platform's CAs.
-    pub fn new(endpoint: Option<String>, ca_file: Option<PathBuf>) -> Self {
+    /// Fetches from `endpoint`, trusting `ca_file` alone, or from where a URL says, trusting the platform's CAs. `is_name`:
+    /// whether a certificate may bear that name.
+    pub fn new(endpoint: Option<String>, ca_file: Option<PathBuf>, is_name: fn(&str) -> bool) -> Self {
         let ca_file = ca_file.filter(|_| endpoint.is_some());
         Certificates {
             client: Client::new(ca_file.clone(), 1, FETCH_MAX),
             endpoint,
             ca_file,
+            is_name,
             kept: Mutex::default(),
             turn: Semaphore::new(1),
         }
@@ -170,10 +176,10 @@ impl Certificates {
         chain: &Arc<[CertificateDer<'static>]>,
         now: Timestamp,
     ) -> Result<Arc<[u8]>, String> {
-        let (chain, ca_file) = (Arc::clone(chain), self.ca_file.clone());
+        let (chain, ca_file, is_name) = (Arc::clone(chain), self.ca_file.clone(), self.is_name);
         let verified = tokio::task::spawn_blocking(move || {
             let anchors = anchors(ca_file.as_deref())?;
-            verify(&chain, &anchors, ca_file.is_some(), now)
+            verify(&chain, &anchors, ca_file.is_some(), is_name, now)
         });
         verified.await.map_err(|error| error.to_string())?
     }
@@ -204,11 +210,12 @@ fn anchors(ca_file: Option<&Path>) -> Result<Vec<TrustAnchor<'static>>, String> 
 
 /// The key of the first certificate, once it is shown to be good at `now`. `strict`: its CA must be known. Amazon's files
 /// have one certificate and not those between it and its CA (UNVERIFIED for every region): then what counts is that it
-/// came over TLS from the host that the caller pinned, and its dates.
+/// came over TLS from the host that the caller pinned, its name and its dates.
 fn verify(
     chain: &[CertificateDer<'static>],
     anchors: &[TrustAnchor<'static>],
     strict: bool,
+    is_name: fn(&str) -> bool,
     now: Timestamp,
 ) -> Result<Arc<[u8]>, String> {
     let (first, between) = chain.split_first().ok_or("there is none")?;
@@ -228,6 +235,10 @@ fn verify(
         Ok(_) => {}
         Err(webpki::Error::UnknownIssuer) if !strict => {}
         Err(error) => return Err(format!("it is not good: {error}")),
+    }
+    if !certificate.valid_dns_names().any(is_name) {
+        let names: Vec<&str> = certificate.valid_dns_names().take(NAMES_TOLD_MAX).collect();
+        return Err(format!("it is somebody else's: {}", names.join(", ")));
     }
     Ok(certificate.subject_public_key_info().to_vec().into())
 }
@@ -251,7 +262,12 @@ mod tests {
 
     /// Good for the years from the one up to the other.
     fn signed(issuer: &Issuer<'_, KeyPair>, years: (i32, i32)) -> CertificateDer<'static> {
-        let mut leaf = CertificateParams::new(vec!["sns.amazonaws.com".to_owned()]).unwrap();
+        named(issuer, years, &["sns.amazonaws.com"])
+    }
+
+    fn named(issuer: &Issuer<'_, KeyPair>, years: (i32, i32), names: &[&str]) -> CertificateDer<'static> {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut leaf = CertificateParams::new(names).unwrap();
         leaf.not_before = date_time_ymd(years.0, 1, 1);
         leaf.not_after = date_time_ymd(years.1, 1, 1);
         leaf.signed_by(&KeyPair::generate().unwrap(), issuer).unwrap().der().clone()
@@ -259,7 +275,8 @@ mod tests {
 
     fn judged(leaf: &CertificateDer<'static>, root: &CertificateDer<'_>, strict: bool) -> bool {
         let anchor = webpki::anchor_from_trusted_cert(root).unwrap().to_owned();
-        verify(std::slice::from_ref(leaf), &[anchor], strict, NOW).is_ok()
+        let is_name = |name: &str| name == "sns.amazonaws.com";
+        verify(std::slice::from_ref(leaf), &[anchor], strict, is_name, NOW).is_ok()
     }
 
     #[test]
@@ -283,6 +300,23 @@ mod tests {
             assert!(!judged(&leaf, &other_root, true), "{years:?}: of another CA");
             // Without a chain its dates count all the same.
             assert_eq!(judged(&leaf, &other_root, false), good, "{years:?}: without its chain");
+        }
+    }
+
+    #[test]
+    fn one_of_its_names_has_to_be_the_signers() {
+        let (root, issuer) = authority("ours");
+        for (names, good) in [
+            (&["sns.amazonaws.com"][..], true),
+            (&["sns-signing.example", "sns.amazonaws.com"], true),
+            (&["s3.amazonaws.com"], false),
+            (&["*.amazonaws.com"], false),
+            (&[], false),
+        ] {
+            let leaf = named(&issuer, (2025, 2027), names);
+            for strict in [true, false] {
+                assert_eq!(judged(&leaf, &root, strict), good, "{names:?}, strict: {strict}");
+            }
         }
     }
 }

@@ -148,10 +148,26 @@ fn host_and_path(url: &str) -> Option<(&str, &str)> {
 }
 
 fn is_host(host: &str) -> bool {
-    let region = host.strip_prefix("sns.").and_then(|rest| {
-        rest.strip_suffix(".amazonaws.com").or_else(|| rest.strip_suffix(".amazonaws.com.cn"))
-    });
-    let fits =
-        |region: &str| region.len() >= 3 && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    region.is_some_and(fits)
+    host.strip_prefix("sns.").and_then(of_amazon).is_some_and(is_region)
+}
+
+/// What stands before Amazon's own domain, in China or elsewhere.
+fn of_amazon(name: &str) -> Option<&str> {
+    name.strip_suffix(".amazonaws.com").or_else(|| name.strip_suffix(".amazonaws.com.cn"))
+}
+
+/// `s3-us-west-2` is none: `sns.s3-us-west-2.amazonaws.com` is somebody's bucket.
+fn is_region(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    text.len() >= 3 && text.bytes().all(plain) && !text.to_ascii_lowercase().starts_with("s3-")
+}
+
+/// Whether SNS's own certificates bear that name. Each of them is known of some region: `sns.amazonaws.com` of most,
+/// `sns-REGION` in China and GovCloud, `sns-signing.REGION` and `sns.REGION` where a region has to be switched on first
+/// (as the AWS SDK for Java has it, and a certificate of `af-south-1`, 2026-07).
+pub(in crate::esp) fn is_certificate_name(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let Some(before) = of_amazon(&name) else { return false };
+    let region = ["sns-signing.", "sns.", "sns-"].iter().find_map(|prefix| before.strip_prefix(prefix));
+    before == "sns" || region.is_some_and(is_region)
 }

@@ -93,6 +93,38 @@ fn the_published_sns_messages_verify_and_their_like_do_not() {
     }
 }
 
+#[test]
+fn only_sns_own_names_are_those_of_its_certificates_and_hosts() {
+    for name in [
+        "sns.amazonaws.com",
+        "SNS.amazonaws.com",
+        "sns-us-gov-west-1.amazonaws.com",
+        "sns-cn-north-1.amazonaws.com.cn",
+        "sns-signing.af-south-1.amazonaws.com",
+        "sns.af-south-1.amazonaws.com",
+    ] {
+        assert!(ses::sns::is_certificate_name(name), "{name}");
+    }
+    for name in [
+        "",
+        "amazonaws.com",
+        "sns.example.com",
+        "sns.amazonaws.com.example.com",
+        "s3.amazonaws.com",
+        "*.s3.amazonaws.com",
+        "sns.s3-us-west-2.amazonaws.com",
+        "sns.s3.amazonaws.com",
+        "sns.a.us-east-1.amazonaws.com",
+        "*.amazonaws.com",
+        "notsns.amazonaws.com",
+    ] {
+        assert!(!ses::sns::is_certificate_name(name), "{name}");
+    }
+    // The bucket of that name at an old host of S3's.
+    let bucket = "https://sns.s3-us-west-2.amazonaws.com/SimpleNotificationService-0a1b.pem";
+    assert!(!ses::sns::is_certificate_url(bucket));
+}
+
 fn key_of_certificate(pem: &str) -> Vec<u8> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject as _;
