@@ -72,6 +72,8 @@ pub struct Fake {
     pub suppressed: Mutex<Vec<Listed>>,
     /// Events beyond the first five.
     pub more_events: AtomicI64,
+    /// Changes where they came.
+    pub event_news: tokio::sync::watch::Sender<()>,
     /// Ends a backup into slow.db.
     pub slow_backup: tokio::sync::Notify,
 }
@@ -365,6 +367,10 @@ impl Queue for Fake {
             }
         };
         std::future::ready(self.ok(done)).boxed()
+    }
+
+    fn event_news(&self) -> tokio::sync::watch::Receiver<()> {
+        self.event_news.subscribe()
     }
 
     fn events_after(

@@ -1,8 +1,8 @@
 //! `GET /v1/events` with `Accept: text/event-stream`: each event once it is committed, as server-sent events. The `id` of
 //! each is its number; who comes back with `Last-Event-ID` misses none that is still kept.
 //!
-//! A listener asks the database once a second, and at once where more was there than one look takes. So many listen at a
-//! time; who reads too slowly is let go when its connection's time is over, and may come back where it was.
+//! A listener looks into the database when a commit has written events, a moment later so that one look takes what comes
+//! together, and at once where more was there than one look takes. So many listen at a time; who reads too slowly is let go when its connection's time is over, and may come back where it was.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -24,8 +24,10 @@ use crate::store::Told;
 
 /// Who listens at a time.
 const FOLLOWERS_MAX: usize = 32;
-/// How often a listener looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After the first event: what comes so soon after it is told with it.
+const TOGETHER: Duration = Duration::from_millis(100);
+/// How often a listener looks though nothing wakes it.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Events of one look.
 const LOOK_EVENTS_MAX: usize = 200;
 /// A comment goes over a line on which nothing happens, so that both sides see that it stands.
@@ -51,6 +53,8 @@ struct Following {
     found: Vec<Told>,
     /// All that there was has been found.
     caught_up: bool,
+    /// Changes where there may be more.
+    news: watch::Receiver<()>,
     stop: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
@@ -72,13 +76,15 @@ pub(super) async fn follow(app: &Arc<App>, headers: &HeaderMap, pairs: Pairs) ->
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_followers", message)
     })?;
     let queue = Arc::clone(&app.relay.queue);
+    // Before the first look: what is committed from now on wakes it.
+    let news = queue.event_news();
     let after = match after {
         Some(after) => after,
         None => queue.events(false, i64::MAX, 1).await?.first().map_or(0, |newest| newest.number),
     };
     let stop = app.stop.clone();
     let following =
-        Following { queue, unmatched, after, found: Vec::new(), caught_up: false, stop, _place: place };
+        Following { queue, unmatched, after, found: Vec::new(), caught_up: false, news, stop, _place: place };
     Ok(Sse::new(told(following)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
 }
 
@@ -93,6 +99,7 @@ fn told(following: Following) -> impl Stream<Item = Result<Event, Infallible>> {
             if following.caught_up {
                 tokio::select! {
                     () = following.stop.cancelled() => return None,
+                    () = gathered(&mut following.news) => {}
                     () = sleep(LOOK_EVERY) => {}
                 }
             }
@@ -102,6 +109,15 @@ fn told(following: Following) -> impl Stream<Item = Result<Event, Infallible>> {
             following.caught_up = following.found.len() < LOOK_EVENTS_MAX;
         }
     })
+}
+
+/// Once something came, and what came soon after it.
+async fn gathered(news: &mut watch::Receiver<()>) {
+    match news.changed().await {
+        Ok(()) => sleep(TOGETHER).await,
+        Err(_) => std::future::pending().await,
+    }
+    news.mark_unchanged();
 }
 
 fn event(told: Told) -> Event {
@@ -124,4 +140,51 @@ fn last(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     let number = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|number: &i64| *number >= 0);
     let wrong = || FieldProblem::new("Last-Event-ID", "not the id of an event");
     number.map(Some).ok_or_else(|| Problem::fields(vec![wrong()]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::clock::monotonic;
+    use crate::http::fake::Fake;
+    use futures_util::StreamExt as _;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_commit_wakes_a_listener_and_without_one_it_looks_now_and_then() {
+        let queue = Arc::new(Fake::default());
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let following = Following {
+            queue: Arc::clone(&queue) as Arc<dyn Queue>,
+            unmatched: false,
+            after: 5,
+            found: Vec::new(),
+            caught_up: false,
+            news: queue.event_news(),
+            stop: CancellationToken::new(),
+            _place: place,
+        };
+        let mut told = std::pin::pin!(told(following));
+        for (woken, least, most) in [
+            (true, Duration::ZERO, TOGETHER),
+            (true, TOGETHER, TOGETHER),
+            (false, LOOK_EVERY, LOOK_EVERY),
+            (true, TOGETHER, TOGETHER),
+        ] {
+            let began = monotonic();
+            let more = async {
+                // It has looked by then, and waits.
+                tokio::task::yield_now().await;
+                queue.more_events.fetch_add(1, Ordering::SeqCst);
+                if woken {
+                    queue.event_news.send_replace(());
+                }
+            };
+            let (next, ()) = tokio::join!(told.next(), more);
+            assert!(next.is_some());
+            let took = began.elapsed();
+            assert!(least <= took && took <= most, "woken: {woken}, {took:?}");
+        }
+    }
 }

@@ -174,6 +174,10 @@ impl Queue for Live {
         self.store.replay_notifications(replay).boxed()
     }
 
+    fn event_news(&self) -> tokio::sync::watch::Receiver<()> {
+        self.store.event_news()
+    }
+
     fn events_after(
         &self,
         unmatched: bool,

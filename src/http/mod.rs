@@ -149,6 +149,9 @@ pub trait Queue: Send + Sync {
         replay: store::Replay,
     ) -> BoxFuture<'_, Result<store::Replayed, StoreError>>;
 
+    /// Changes with each commit that wrote an event.
+    fn event_news(&self) -> tokio::sync::watch::Receiver<()>;
+
     /// Events after that number, oldest first.
     fn events_after(
         &self,

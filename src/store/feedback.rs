@@ -244,9 +244,10 @@ fn taken_lately(
         .collect()
 }
 
-fn insert(tx: &Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<i64> {
+fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusqlite::Result<i64> {
     let event = &told.event;
     let machine = matches!(event.what, What::Opened { machine: true } | What::Clicked { machine: true });
+    tx.delta.events = true;
     tx.conn
         .prepare_cached(
             "INSERT INTO events (message, recipient, attempt, esp, kind, at, event_key, remote_id, raw, detail,

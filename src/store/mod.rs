@@ -125,6 +125,8 @@ struct Shared {
     receivers: ArcSwap<Vec<Receiver>>,
     /// See [`Store::notification_news`].
     notification_news: tokio::sync::watch::Sender<()>,
+    /// See [`Store::event_news`].
+    event_news: tokio::sync::watch::Sender<()>,
     /// Bodies on disk, in octets; below zero: not counted yet.
     body_octets: AtomicI64,
     /// Pages were given back, which the file itself hears of at the next checkpoint.
@@ -175,6 +177,7 @@ impl Store {
             report_owed: tokio::sync::Notify::new(),
             receivers: ArcSwap::default(),
             notification_news: tokio::sync::watch::Sender::new(()),
+            event_news: tokio::sync::watch::Sender::new(()),
             body_octets: AtomicI64::new(-1),
             pages_gone: AtomicBool::new(false),
             restored_to: AtomicI64::new(-1),
@@ -378,6 +381,9 @@ impl Shared {
         }
         if delta.notified {
             self.notification_news.send_replace(());
+        }
+        if delta.events {
+            self.event_news.send_replace(());
         }
         self.space.add_queued(octets, deliveries);
         if let Some(from) = delta.out_from {

@@ -16,6 +16,11 @@ impl Store {
         self.read(move |conn| list(conn, unmatched, Which::Before(before), limit)).await
     }
 
+    /// Changes with each commit that wrote an event.
+    pub fn event_news(&self) -> tokio::sync::watch::Receiver<()> {
+        self.shared.event_news.subscribe()
+    }
+
     /// Events after that number, oldest first, at most so many. Numbers rise with each commit.
     pub async fn events_after(
         &self,

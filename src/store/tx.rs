@@ -128,6 +128,8 @@ pub(super) struct Delta {
     pub report_owed: bool,
     /// A receiver has something to hear: see [`super::Store::notification_news`].
     pub notified: bool,
+    /// An event was written: see [`super::Store::event_news`].
+    pub events: bool,
 }
 
 /// One transaction.
@@ -357,6 +359,7 @@ impl<'a, 'c> Tx<'a, 'c> {
                 event.detail,
                 event.confidence,
             ])?;
+        self.delta.events |= changed > 0;
         Ok((changed > 0).then(|| self.conn.last_insert_rowid()))
     }
 
