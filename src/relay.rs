@@ -139,7 +139,7 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
             store: store.clone(),
             clock: Arc::clone(&clock),
             intake: Arc::clone(&intake),
-            heard: feedback.heard(),
+            last_calls: feedback.last_calls(),
             settings: webhook_settings(&config),
         }),
     }));

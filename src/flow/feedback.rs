@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::courier::Courier;
-use super::heard::Heard;
+use super::last_calls::LastCalls;
 use crate::clock::{Clock, Timestamp};
 use crate::esp::hook::{self, Post, Refused, Unproven};
 use crate::esp::webhook::{ProvenBy, WebhookSettings, is_certificate_name};
@@ -62,16 +62,24 @@ fn without_key(url: &str, no_key: NoKey) -> Unheard {
             told: "the certificate that signs it cannot be had now".to_owned(),
             why: format!("the certificate {url} cannot be had now: {why}"),
         },
-        NoKey::NotGood(why) => Unheard::NotGood(format!("the certificate {url} is not good: {why}")),
+        NoKey::NotGood(why) => {
+            let words = format!("the certificate {url} is not good: {why}");
+            Unheard::Unproven { why: Unproven::Certificate, words }
+        }
     }
 }
 
 /// Why a POST was not heard.
 enum Unheard {
-    /// It is not proven, or cannot be read.
-    Refused(Refused),
-    /// Its certificate is none of the ESP's, in words for the log.
-    NotGood(String),
+    /// It is not proven.
+    Unproven {
+        /// Why.
+        why: Unproven,
+        /// That, in words for the log.
+        words: String,
+    },
+    /// It cannot be read; in words.
+    Malformed(String),
     /// It could not be proven now.
     Later {
         /// What the caller hears.
@@ -83,7 +91,10 @@ enum Unheard {
 
 impl From<Refused> for Unheard {
     fn from(refused: Refused) -> Self {
-        Unheard::Refused(refused)
+        match refused {
+            Refused::Unproven(why) => Unheard::Unproven { why, words: why.to_string() },
+            Refused::Malformed(why) => Unheard::Malformed(why),
+        }
     }
 }
 
@@ -122,7 +133,7 @@ pub struct Feedback {
     rule: SoftRule,
     hooks: Vec<Arc<Hook>>,
     told: Mutex<HashMap<(String, &'static str), Timestamp>>,
-    heard: Arc<Heard>,
+    last_calls: Arc<LastCalls>,
 }
 
 impl Feedback {
@@ -135,7 +146,7 @@ impl Feedback {
         hooks: Vec<Hook>,
     ) -> Self {
         let hooks = hooks.into_iter().map(Arc::new).collect();
-        Feedback { store, clock, courier, rule, hooks, told: Mutex::default(), heard: Arc::default() }
+        Feedback { store, clock, courier, rule, hooks, told: Mutex::default(), last_calls: Arc::default() }
     }
 
     /// After a reload: what an ESP still has to tell that is configured no more is heard as before.
@@ -153,13 +164,13 @@ impl Feedback {
             rule,
             hooks,
             told: Mutex::default(),
-            heard: Arc::clone(&self.heard),
+            last_calls: Arc::clone(&self.last_calls),
         }
     }
 
     /// What came of late.
-    pub fn heard(&self) -> Arc<Heard> {
-        Arc::clone(&self.heard)
+    pub fn last_calls(&self) -> Arc<LastCalls> {
+        Arc::clone(&self.last_calls)
     }
 
     /// The ESP that a POST without a name is for, where only one can be meant.
@@ -199,15 +210,11 @@ impl Feedback {
                 self.rejected(&hook.esp, "no_certificate", &why);
                 Err(NotHeard::Later(told))
             }
-            Err(Unheard::NotGood(why)) => {
-                self.rejected(&hook.esp, Unproven::Certificate.word(), &why);
+            Err(Unheard::Unproven { why, words }) => {
+                self.rejected(&hook.esp, why.word(), &words);
                 Err(NotHeard::Unproven)
             }
-            Err(Unheard::Refused(Refused::Unproven(why))) => {
-                self.rejected(&hook.esp, why.word(), &why.to_string());
-                Err(NotHeard::Unproven)
-            }
-            Err(Unheard::Refused(Refused::Malformed(why))) => {
+            Err(Unheard::Malformed(why)) => {
                 self.rejected(&hook.esp, "malformed", &why);
                 // Before it is proven a body is nobody's: what is wrong with it is told to whom it may concern.
                 Err(NotHeard::Malformed(why))
@@ -221,7 +228,7 @@ impl Feedback {
         let events = events.into_iter().map(|event| ToldEvent { esp: hook.esp.clone(), event }).collect();
         let taken = self.store.take_told(self.rule, events).await.map_err(NotHeard::Store)?;
         if tests {
-            self.heard.test(&hook.esp);
+            self.last_calls.test(&hook.esp);
         }
         let mut counted = Counted::default();
         let mut settled = false;
@@ -256,7 +263,7 @@ impl Feedback {
     /// Counted always, told to the log now and then: a stranger could fill it.
     fn rejected(&self, esp: &str, reason: &'static str, words: &str) {
         ::metrics::counter!(WEBHOOK_REJECTED, "esp" => esp.to_owned(), "reason" => reason).increment(1);
-        self.heard.refused(esp, reason, words);
+        self.last_calls.refused(esp, reason, words);
         let now = self.clock.now();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let last = told.insert((esp.to_owned(), reason), now);

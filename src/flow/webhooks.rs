@@ -11,8 +11,8 @@ use tokio::time::{Instant, sleep};
 
 use super::courier::Courier;
 use super::desk::DeskError;
-use super::heard::{Heard, Why};
 use super::intake::Intake;
+use super::last_calls::{LastCalls, Why};
 use super::setup::Carrier;
 use crate::address::{Address, Grammar};
 use crate::clock::{Clock, monotonic};
@@ -56,7 +56,7 @@ pub struct Webhooks {
     /// Who takes the mail of a trial.
     pub intake: Arc<Intake>,
     /// What came of late.
-    pub heard: Arc<Heard>,
+    pub last_calls: Arc<LastCalls>,
     /// What is configured.
     pub settings: Settings,
 }
@@ -201,7 +201,7 @@ impl Following<'_> {
     async fn public_url(&mut self) -> Result<(), String> {
         let began = monotonic();
         let answer = knock(self.wanted.url, &[], "{}".to_owned()).await;
-        let came = self.all.heard.since(self.wanted.esp, began).refused.is_some();
+        let came = self.all.last_calls.since(self.wanted.esp, began).refused.is_some();
         let told = match (answer, self.wanted.webhook.proven) {
             // Amazon's calls are read before they are proven: their certificate is named in them.
             (Ok(reply), true) if matches!(reply.status, 401 | 400) && came => {
@@ -262,7 +262,7 @@ impl Following<'_> {
             if let Some(found) = self.seen(sign, began).await {
                 break found;
             }
-            let (now, refused) = (monotonic(), self.all.heard.since(self.wanted.esp, began).refused);
+            let (now, refused) = (monotonic(), self.all.last_calls.since(self.wanted.esp, began).refused);
             match refused {
                 Some((at, why)) if why.reason != "later" && now >= at + AFTER_REFUSAL => {
                     break Err(self.explained(&why));
@@ -287,7 +287,7 @@ impl Following<'_> {
     async fn seen(&self, sign: Sign, began: Instant) -> Option<Result<String, String>> {
         match sign {
             Sign::Tests => {
-                let came = self.all.heard.since(self.wanted.esp, began).test;
+                let came = self.all.last_calls.since(self.wanted.esp, began).test;
                 came.then(|| Ok("its test events are in the store".to_owned()))
             }
             Sign::EventOf(id) => told_of(&self.all.store, id).await,
@@ -295,7 +295,7 @@ impl Following<'_> {
     }
 
     fn refused_since(&self, began: Instant) -> Option<Why> {
-        self.all.heard.since(self.wanted.esp, began).refused.map(|(_, why)| why)
+        self.all.last_calls.since(self.wanted.esp, began).refused.map(|(_, why)| why)
     }
 
     /// Why a call was refused, and what to do.

@@ -13,12 +13,11 @@ use utoipa::ToSchema;
 use super::App;
 use super::body::{Pairs, object, octets, pairs_once};
 use super::error::{FieldProblem, Problem};
+use super::paging::Paging;
 use super::shape::Moment;
 use crate::journal;
 use crate::store::{self, NotificationFilter, NotificationState, Replay};
 
-const PAGE_DEFAULT: usize = 100;
-const PAGE_MAX: usize = 1000;
 /// In one request.
 const IDS_MAX: usize = 1000;
 const STATES: &str = "waiting, taken and failed";
@@ -150,8 +149,8 @@ pub(super) async fn notifications(
 }
 
 fn read_page(pairs: Pairs) -> Result<NotificationFilter, Problem> {
-    let mut filter = NotificationFilter { limit: PAGE_DEFAULT, ..NotificationFilter::default() };
-    let mut wrong = Vec::new();
+    let mut paging = Paging::new(None, |text| text.parse().ok().map(Some), "state, receiver, message, ");
+    let (mut filter, mut wrong) = (NotificationFilter::default(), Vec::new());
     for (key, value) in pairs {
         let read = match key.as_str() {
             "state" => read_state(&value).map(|state| filter.state = Some(state)),
@@ -160,27 +159,21 @@ fn read_page(pairs: Pairs) -> Result<NotificationFilter, Problem> {
                 Ok(())
             }
             "message" => value.parse().map(|id| filter.message = Some(id)).map_err(|bad| format!("{bad}")),
-            "limit" => match value.parse() {
-                Ok(n) if (1..=PAGE_MAX).contains(&n) => {
-                    filter.limit = n;
-                    Ok(())
-                }
-                Ok(_) | Err(_) => Err(format!("not a number from 1 to {PAGE_MAX}")),
-            },
-            "cursor" => match value.parse() {
-                Ok(n) => {
-                    filter.before = Some(n);
-                    Ok(())
-                }
-                Err(_) => Err("not a cursor: take the next of the page before".to_owned()),
-            },
-            _ => Err("no such parameter; there are state, receiver, message, limit and cursor".to_owned()),
+            key => {
+                wrong.extend(paging.take(key, &value));
+                Ok(())
+            }
         };
         if let Err(what) = read {
             wrong.push(FieldProblem::new(key, what));
         }
     }
-    if wrong.is_empty() { Ok(filter) } else { Err(Problem::fields(wrong)) }
+    let Paging { limit, cursor: before, .. } = paging;
+    if wrong.is_empty() {
+        Ok(NotificationFilter { before, limit, ..filter })
+    } else {
+        Err(Problem::fields(wrong))
+    }
 }
 
 /// A state, for the route and the command alike.

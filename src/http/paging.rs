@@ -13,7 +13,7 @@ pub(super) struct Paging<C> {
     /// Where the page before ended; on the first what comes before all.
     pub(super) cursor: C,
     read: fn(&str) -> Option<C>,
-    /// Parameters that the list has beside these two.
+    /// Parameters that the list has beside these two, each with a comma.
     others: &'static str,
 }
 

@@ -118,6 +118,11 @@ id!(MessageId);
 id!(AttemptId);
 id!(Owner);
 
+/// A text of that many letters of our alphabet, five bits of chance in each.
+pub fn letters(chance: &[u8]) -> impl Iterator<Item = char> {
+    chance.iter().map(|octet| char::from(ALPHABET[usize::from(octet & 31)]))
+}
+
 fn text(number: i64) -> [u8; TEXT_LEN] {
     let mut out = [b'0'; TEXT_LEN];
     let mut rest = number;

@@ -177,7 +177,7 @@ impl Reloader {
         let names = listener_names(&config);
         let feedback = Arc::new(present.feedback.renewed(config.soft, super::hooks(&config)));
         let hooks = Arc::clone(&feedback) as Arc<dyn http::Hooks>;
-        let heard = feedback.heard();
+        let last_calls = feedback.last_calls();
         let told = |intake: Arc<Intake>| http::Told {
             doors: doors_at(&config, &parts.addresses),
             post: Arc::new(http::LivePost(Arc::clone(&intake))),
@@ -189,7 +189,7 @@ impl Reloader {
                 store: parts.store.clone(),
                 clock: Arc::clone(&parts.clock),
                 intake,
-                heard,
+                last_calls,
                 settings: webhook_settings(&config),
             }),
         };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
-use super::proofs::on_address;
+use super::on_address::on_address;
 use super::row::{self, QUEUED, Queued};
 use super::tx::Tx;
 use super::types::{Joined, StoreError, Taken, ToldEvent};

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::{NotificationState, Receiver, waiting};
 use crate::clock::Timestamp;
 use crate::mail::notification::{HANDED, TRIED_FOR};
-use crate::mail::{AttemptId, MessageId, Outcome};
+use crate::mail::{AttemptId, MessageId, Outcome, id};
 use crate::store::queue::cut;
 use crate::store::row::{self, moment};
 use crate::store::tx::Tx;
@@ -23,7 +23,6 @@ const SAID_OCTETS_MAX: usize = 2_000;
 const FOR_ITS_MESSAGE: Duration = Duration::from_secs(5);
 /// Octets of chance in an id; each gives five bits.
 const ID_OCTETS: usize = 16;
-const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Enters an event, which has that row, for all who want it.
 pub(in crate::store) fn tell(tx: &mut Tx<'_, '_>, event: i64, kind: &str) -> rusqlite::Result<()> {
@@ -232,8 +231,7 @@ fn new_id() -> rusqlite::Result<String> {
     let mut octets = [0; ID_OCTETS];
     let failed = |_| rusqlite::Error::ToSqlConversionFailure("the system gives no random numbers".into());
     aws_lc_rs::rand::fill(&mut octets).map_err(failed)?;
-    let letters = octets.iter().map(|octet| char::from(ALPHABET[usize::from(octet & 31)]));
-    Ok("evt_".chars().chain(letters).collect())
+    Ok("evt_".chars().chain(id::letters(&octets)).collect())
 }
 
 fn enter(

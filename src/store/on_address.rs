@@ -1,4 +1,5 @@
-//! What events do to their address, whoever mailed it: who is mailed no more, for which reason, by whose word.
+//! What events of ESPs do to their address, whoever mailed it: suppressions are written, and lifted, in the transaction of
+//! the event. For which reason is said by [`crate::mail::effect`].
 
 use rusqlite::params;
 

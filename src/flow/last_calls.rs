@@ -1,4 +1,5 @@
-//! What came to each webhook of late, for who tries one: in memory, the last of each kind.
+//! The last calls to each webhook, for `webhook test`: the last refusal with its reason, and when test events last came. In
+//! memory alone; events are in the store.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +10,7 @@ use crate::clock::monotonic;
 
 /// See the module. The names are those of ESPs that are or were configured.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<HashMap<String, Last>>);
+pub struct LastCalls(Mutex<HashMap<String, Last>>);
 
 #[derive(Debug, Default)]
 struct Last {
@@ -35,7 +36,7 @@ pub struct Since {
     pub test: bool,
 }
 
-impl Heard {
+impl LastCalls {
     /// A call was not taken.
     pub fn refused(&self, esp: &str, reason: &'static str, words: &str) {
         let why = Why { reason, words: words.to_owned() };
@@ -70,16 +71,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn only_what_came_since_counts_and_each_esp_has_its_own() {
-        let (heard, second) = (Heard::default(), Duration::from_secs(1));
-        heard.refused("a", "wrong", "it does not fit");
-        heard.test("a");
+        let (last_calls, second) = (LastCalls::default(), Duration::from_secs(1));
+        last_calls.refused("a", "wrong", "it does not fit");
+        last_calls.test("a");
         tokio::time::advance(second).await;
         let began = monotonic();
-        assert_eq!(heard.since("a", began), Since::default());
-        heard.refused("a", "missing", "it is not there");
-        let since = heard.since("a", began);
+        assert_eq!(last_calls.since("a", began), Since::default());
+        last_calls.refused("a", "missing", "it is not there");
+        let since = last_calls.since("a", began);
         assert_eq!(since.refused.map(|(_, why)| why.reason), Some("missing"));
-        assert!(!since.test && heard.since("a", began - second).test);
-        assert_eq!(heard.since("b", began), Since::default());
+        assert!(!since.test && last_calls.since("a", began - second).test);
+        assert_eq!(last_calls.since("b", began), Since::default());
     }
 }
