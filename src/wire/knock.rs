@@ -6,12 +6,17 @@ use std::time::Duration;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
-use super::http::{Client, read, told};
+use super::http::{Client, causes, read, told};
 use crate::mail::HttpReply;
 use crate::secret::Secret;
 
 /// Name, connect, TLS and the answer.
 const WITHIN: Duration = Duration::from_secs(15);
+
+/// What to do where no public CA signed: no key of the configuration is about the relay's own URL.
+const PRIVATE_CA: &str = " (its CA is unknown on this machine, and an ESP will not know it either: public_url wants a \
+    certificate of a public CA. To try it behind a private one all the same, put that CA among the system's, or name a PEM \
+    file with it in SSL_CERT_FILE, in the relay's environment)";
 
 /// Posts JSON there with these fields; the answer, whatever its status.
 ///
@@ -29,9 +34,14 @@ pub async fn knock(url: &str, fields: &[(String, Secret)], body: String) -> Resu
             value.set_sensitive(true);
             request = request.header(field, value);
         }
-        let answer = request.send().await.map_err(|error| told(&error))?;
+        let answer = request.send().await.map_err(|error| failed(&error))?;
         Ok(read(answer, pending()).await)
     };
     let late = |_| Err(format!("no answer for {} s", WITHIN.as_secs()));
     timeout(WITHIN, knocking).await.unwrap_or_else(late)
+}
+
+fn failed(error: &reqwest::Error) -> String {
+    let words = causes(std::error::Error::source(error));
+    if words.contains("UnknownIssuer") { words + PRIVATE_CA } else { told(error) }
 }

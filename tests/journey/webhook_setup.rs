@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::esps::{Postmark, Sendgrid, Ses, ses};
 use crate::support::hooks::{Grid, Sns, TOPIC};
 use crate::support::relay::free_port;
+use crate::support::tls::pki;
 use crate::support::{Relay, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -221,6 +222,29 @@ fn a_trial_tells_when_another_server_answers_at_the_public_url() {
     assert_eq!(steps(&line), [("public_url", false), ("event", false)], "{line}");
     let said = line["steps"][0]["said"].as_str().unwrap();
     assert!(said.contains("answers 401, but the call did not come to this relay"), "{said}");
+}
+
+#[test]
+fn a_trial_at_a_private_ca_says_what_to_do_and_does_it_where_that_was_done() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ca, ..) = pki().write(folder.path());
+    for known in [false, true] {
+        let mark = Postmark::start();
+        let public = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let http = format!("public_address = \"{public}\"\npublic_url = \"https://{public}\"");
+        let mut setup = Relay::setup().https().http(&http).tables(&mark_esp(&mark));
+        if known {
+            setup = setup.env("SSL_CERT_FILE", ca.to_str().unwrap());
+        }
+        let relay = setup.start();
+        wait_until("its public port listens", BOUND, || TcpStream::connect(public).is_ok());
+        let ran = relay.cli(&["webhook", "test", "mark", "--json"]).must(i32::from(!known));
+        let line = ran.json().remove(0);
+        assert_eq!(steps(&line), [("public_url", known), ("event", known)], "{line}");
+        let said = line["steps"][0]["said"].as_str().unwrap();
+        assert_eq!(said.contains("SSL_CERT_FILE"), !known, "{said}");
+        assert!(!said.contains("ca_file"), "no key of that name is about public_url: {said}");
+    }
 }
 
 #[test]
