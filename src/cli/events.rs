@@ -30,7 +30,7 @@ pub(super) async fn list(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let source = reach::source(common).await?;
-    let mut table = Table::new(&["WHEN", "EVENT", "PROVIDER", "MESSAGE", "ADDRESS", "DETAIL"]);
+    let mut table = Table::new(&["WHEN", "EVENT", "PROVIDER", "MESSAGE", "JOINED BY", "ADDRESS", "DETAIL"]);
     let (mut left, mut cursor, now) = (limit, None::<i64>, System.now());
     while left > 0 {
         let page = page(&source, unmatched, left.min(PAGE), cursor).await?;
@@ -65,13 +65,24 @@ async fn page(
     }
 }
 
-fn cells(event: &Happened, when: String) -> [String; 6] {
+/// An event's word, with what an ESP said beyond it: a bounce's class, its own name of what is `other` here.
+pub(super) fn kind_in_words(kind: &str, class: Option<&str>, told_as: Option<&str>) -> String {
+    let more = match kind {
+        "other" => told_as,
+        _ => class,
+    };
+    let more = more.map_or_else(String::new, |more| format!(" ({})", shown(more)));
+    format!("{}{more}", shown(kind))
+}
+
+fn cells(event: &Happened, when: String) -> [String; 7] {
     let or_none = |text: Option<&str>| text.map_or_else(|| "-".into(), shown);
     [
         when,
-        event.kind.clone(),
+        kind_in_words(&event.kind, event.class.as_deref(), event.told_as.as_deref()),
         or_none(event.esp.as_deref()),
         event.message.clone().unwrap_or_else(|| "-".into()),
+        or_none(event.joined_by.as_deref()),
         or_none(event.address.as_deref()),
         shown(&event.detail),
     ]

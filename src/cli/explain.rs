@@ -4,12 +4,14 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use super::events::kind_in_words;
 use super::text::{json_line, relative, seconds, shown, size};
 use super::{Common, Failure, reach};
 use crate::clock::{Clock, System, Timestamp};
 use crate::http::esp_shape::Standing;
 use crate::http::shape::{Attempt, Delivery, Event, Life, Moment};
-use crate::mail::MessageId;
+use crate::mail::effect::{COMPLAINT, HARD_BOUNCE, reason_of};
+use crate::mail::{Known, MessageId};
 
 /// `explain ID`
 pub(super) async fn explain(common: &Common, id: MessageId, out: &mut impl Write) -> Result<(), Failure> {
@@ -25,7 +27,7 @@ pub(super) async fn explain(common: &Common, id: MessageId, out: &mut impl Write
 fn tell(life: &Life, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
     head(life, now, out)?;
     for event in life.events.iter().filter(|e| e.n.is_none()) {
-        tell_event(event, out)?;
+        tell_event(life, event, out)?;
     }
     for delivery in &life.deliveries {
         writeln!(out)?;
@@ -33,7 +35,7 @@ fn tell(life: &Life, now: Timestamp, out: &mut impl Write) -> io::Result<()> {
         for moment in moments(life, delivery.n) {
             match moment {
                 Told::Attempt(number, attempt) => tell_attempt(number, attempt, out)?,
-                Told::Event(event) => tell_event(event, out)?,
+                Told::Event(event) => tell_event(life, event, out)?,
             }
         }
         if let Some(outlook) = life.now.iter().find(|outlook| outlook.n.contains(&delivery.n)) {
@@ -127,11 +129,14 @@ enum Told<'a> {
     Event(&'a Event),
 }
 
-/// What happened to one recipient, in order; where an attempt and an event are of one instant, the attempt first.
+/// What happened to one recipient, in the order in which it can have happened; where an attempt and an event are of one
+/// instant, the attempt first.
 fn moments(life: &Life, n: u32) -> Vec<Told<'_>> {
-    let attempts = attempts_for(life, n).enumerate().map(|(i, a)| (a.begun_at, Told::Attempt(i + 1, a)));
-    let events = life.events.iter().filter(|e| e.n == Some(n)).map(|e| (e.at, Told::Event(e)));
-    let mut all: Vec<(Moment, Told<'_>)> = attempts.chain(events).collect();
+    let attempts =
+        attempts_for(life, n).enumerate().map(|(i, a)| ((a.begun_at, None), Told::Attempt(i + 1, a)));
+    let events = life.events.iter().filter(|e| e.n == Some(n));
+    let events = events.map(|e| (e.place(&life.attempts), Told::Event(e)));
+    let mut all: Vec<((Moment, Option<Known>), Told<'_>)> = attempts.chain(events).collect();
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, told)| told).collect()
 }
@@ -162,9 +167,56 @@ fn tell_attempt(number: usize, attempt: &Attempt, out: &mut impl Write) -> io::R
     Ok(())
 }
 
-fn tell_event(event: &Event, out: &mut impl Write) -> io::Result<()> {
+/// What it was, how it was joined, and what it did.
+fn tell_event(life: &Life, event: &Event, out: &mut impl Write) -> io::Result<()> {
     let detail = if event.detail.is_empty() { String::new() } else { format!(": {}", shown(&event.detail)) };
-    writeln!(out, "  {}  {}{detail}", event.at, shown(&event.kind).replace('_', " "))
+    let kind = event.kind.replace('_', " ");
+    let kind = kind_in_words(&kind, event.class.as_deref(), event.told_as.as_deref());
+    writeln!(out, "  {}  {kind}{detail}", event.at)?;
+    if let Some(esp) = &event.esp {
+        writeln!(out, "      told by {}, {}", shown(esp), joined_in_words(life, event))?;
+    }
+    match consequence(event) {
+        Some(words) => writeln!(out, "      {words}"),
+        None => Ok(()),
+    }
+}
+
+/// By what an ESP's event was found to be of this message.
+fn joined_in_words(life: &Life, event: &Event) -> String {
+    let of_it = |a: &&Attempt| Some(&a.attempt) == event.attempt.as_ref();
+    let number = event.n.and_then(|n| attempts_for(life, n).position(|a| of_it(&a)));
+    let attempt = number.map_or_else(|| "the attempt".into(), |i| format!("attempt {}", i + 1));
+    let sure = event.confidence.map_or_else(String::new, |sure| format!(" (confidence {sure})"));
+    match event.joined_by.as_deref() {
+        Some("attempt_id") => format!("with the id that went with {attempt}"),
+        Some("provider_id") => format!("with its own id of {attempt}{sure}"),
+        Some("recipient_and_time") => {
+            format!("without an id: {attempt} alone fits by recipient and time{sure}")
+        }
+        other => shown(other.unwrap_or("of this message")),
+    }
+}
+
+/// What an ESP's event did to its address, where such events do something.
+fn consequence(event: &Event) -> Option<String> {
+    event.esp.as_ref()?;
+    let Some(on_list) = &event.suppressed else {
+        let always = reason_of(&event.kind, event.class.as_deref());
+        let reason = always.filter(|reason| [HARD_BOUNCE, COMPLAINT].contains(reason))?;
+        return Some(format!("the address was suppressed for it ({reason}), and is off the list by now"));
+    };
+    let scope =
+        on_list.scope.as_ref().map_or_else(String::new, |scope| format!(" for {} mail", shown(scope)));
+    let until = on_list.until.map_or_else(String::new, |until| format!(", until {until}"));
+    let reason = shown(&on_list.reason);
+    Some(match on_list.by_this_event {
+        true => format!("so the address was suppressed{scope} ({reason}){until}"),
+        false => {
+            let (since, source) = (on_list.since, shown(&on_list.source));
+            format!("the address is suppressed{scope} ({reason}) since {since}, by {source}{until}")
+        }
+    })
 }
 
 fn outcome_in_words(attempt: &Attempt) -> String {

@@ -21,6 +21,9 @@ const DEPTH_MAX: usize = 64;
 /// An event as it came, in octets: more is cut, and is no JSON then.
 const RAW_OCTETS_MAX: usize = 16 * 1024;
 
+/// An ESP's own name of an event's kind, in octets: more is cut.
+const TOLD_AS_OCTETS_MAX: usize = 100;
+
 /// What the words of an ESP's own test event begin with. It tells of no mail, and so of no address.
 pub(super) const TEST_EVENT: &str = "test event of the ESP's own: ";
 
@@ -241,6 +244,11 @@ pub(super) fn recipient(text: &str) -> Option<Address> {
 /// Words of an ESP, cut at their limit.
 pub(super) fn said(text: &str) -> String {
     cut(text, SAID_OCTETS_MAX)
+}
+
+/// An ESP's own name of an event's kind, cut at its limit.
+pub(super) fn told_as(name: &str) -> String {
+    cut(name, TOLD_AS_OCTETS_MAX)
 }
 
 /// An event as it came, cut at its limit.

@@ -15,9 +15,9 @@ use super::error::{FieldProblem, Problem};
 use super::paging::Paging;
 use super::shape::Moment;
 use super::{App, follow};
-use crate::store::Told;
+use crate::store::{JoinedBy, Told};
 
-/// One event.
+/// One event, as `GET /v1/events` has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Happened {
     /// Its number: they rise.
@@ -46,7 +46,13 @@ pub struct Happened {
     pub class: Option<String>,
     /// In words.
     pub detail: String,
-    /// How sure its match to the message is, 0 to 1; absent: it named it.
+    /// Its kind, as the ESP names it: what is `other` here has a name there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_as: Option<String>,
+    /// By what an ESP's event was joined to its message: `attempt_id`, `provider_id` or `recipient_and_time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_by: Option<String>,
+    /// How sure that is, 0 to 1; absent: it named it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<f64>,
     /// The ESP's own id of the message.
@@ -77,7 +83,9 @@ impl From<Told> for Happened {
             address: told.address,
             class: told.class,
             detail: told.detail,
-            confidence: told.confidence,
+            told_as: told.told_as,
+            joined_by: told.joined.map(|joined| joined.word().into()),
+            confidence: told.joined.and_then(JoinedBy::confidence),
             remote_id: told.remote_id,
         }
     }

@@ -192,6 +192,8 @@ pub fn message(n: i64, state: QueueState, said: &str) -> MessageView {
             kind: "accepted".into(),
             recipient: None,
             detail: String::new(),
+            attempt: None,
+            told: None,
         }],
     }
 }
@@ -209,7 +211,8 @@ fn event(number: i64) -> crate::store::Told {
         address: Some("a@b.example".into()),
         class: None,
         detail: "250 ok".into(),
-        confidence: None,
+        joined: None,
+        told_as: None,
         remote_id: None,
     }
 }

@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 use super::esp_shape::{Outlook, Suspension};
 use crate::clock::Timestamp;
 use crate::mail::delivery::{Mark, PausedFrom};
+use crate::mail::event::known_of;
 use crate::mail::{DeliveryId, Known, QueueState, Reason};
-use crate::store::{AttemptView, DeliveryView, EventView, MessageView};
+use crate::store::{self, AttemptView, DeliveryView, EventView, MessageView};
 
 /// A time in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ToSchema)]
@@ -136,7 +137,7 @@ pub struct Life {
     pub deliveries: Vec<Delivery>,
     /// Oldest first.
     pub attempts: Vec<Attempt>,
-    /// Oldest first.
+    /// Oldest first; what is told of a call never before it began, whatever the ESP's clock says.
     pub events: Vec<Event>,
     /// Which ESPs those that wait would go to now, and why not to others; only a relay that runs knows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -192,7 +193,7 @@ pub struct Attempt {
 }
 
 /// Something that happened to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// When.
     pub at: Moment,
@@ -203,6 +204,46 @@ pub struct Event {
     pub n: Option<u32>,
     /// In words.
     pub detail: String,
+    /// The call that it tells of, where of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// The ESP that told it; absent: the relay saw it itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub esp: Option<String>,
+    /// Its kind, as the ESP names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told_as: Option<String>,
+    /// What a bounce says of the address: `hard`, `soft`, `policy`, `listed`, `refused`, …
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// By what the ESP's event was joined to this message: `attempt_id`, `provider_id` or `recipient_and_time`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_by: Option<String>,
+    /// How sure that is, 0 to 1; absent: it named it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<f64>,
+    /// Its address is on the suppression list for the reason that such an event gives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<Suppressing>,
+}
+
+/// A suppression, beside an event that gives its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Suppressing {
+    /// `hard_bounce`, `complaint`, `unsubscribe` or `soft_bounces`.
+    pub reason: String,
+    /// The stream kind that it blocks; absent: every stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Who said so: an ESP, `operator`, `import`.
+    pub source: String,
+    /// Since when.
+    pub since: Moment,
+    /// Until when; absent: for good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
+    /// It is this very event's doing.
+    pub by_this_event: bool,
 }
 
 /// What `POST /v1/queue/…` is for.
@@ -328,6 +369,9 @@ impl From<MessageView> for Life {
     fn from(view: MessageView) -> Self {
         let message = view.message;
         let source = message.source;
+        let attempts: Vec<Attempt> = view.attempts.into_iter().map(Into::into).collect();
+        let mut events: Vec<Event> = view.events.into_iter().map(Into::into).collect();
+        events.sort_by_key(|event| event.place(&attempts));
         Life {
             id: message.id.to_string(),
             sender: message.envelope.sender.wire().into(),
@@ -348,8 +392,8 @@ impl From<MessageView> for Life {
             },
             body_kept: view.body_kept,
             deliveries: view.deliveries.into_iter().map(Into::into).collect(),
-            attempts: view.attempts.into_iter().map(Into::into).collect(),
-            events: view.events.into_iter().map(Into::into).collect(),
+            attempts,
+            events,
             now: Vec::new(),
         }
     }
@@ -375,7 +419,53 @@ impl From<AttemptView> for Attempt {
 
 impl From<EventView> for Event {
     fn from(view: EventView) -> Self {
-        Event { at: Moment(view.at), kind: view.kind, n: view.recipient, detail: view.detail }
+        let (at, kind, n, detail) = (Moment(view.at), view.kind, view.recipient, view.detail);
+        let attempt = view.attempt.map(|attempt| attempt.to_string());
+        let mut event = Event {
+            at,
+            kind,
+            n,
+            detail,
+            attempt,
+            esp: None,
+            told_as: None,
+            class: None,
+            joined_by: None,
+            confidence: None,
+            suppressed: None,
+        };
+        if let Some(told) = view.told {
+            event.esp = Some(told.esp);
+            event.told_as = told.told_as;
+            event.class = told.class;
+            event.joined_by = Some(told.joined.word().into());
+            event.confidence = told.joined.confidence();
+            event.suppressed = told.suppressed.map(Into::into);
+        }
+        event
+    }
+}
+
+impl Event {
+    /// Its place among what happened to a message: ESPs tell times in whole seconds, or by clocks of their own, and yet
+    /// nothing is told of a call before it begins. Of one moment, what is known rises.
+    pub fn place(&self, attempts: &[Attempt]) -> (Moment, Option<Known>) {
+        let of_it = attempts.iter().filter(|a| Some(&a.attempt) == self.attempt.as_ref());
+        let begun = of_it.filter(|a| self.n.is_none_or(|n| n == a.n)).map(|a| a.begun_at).min();
+        (begun.map_or(self.at, |begun| begun.max(self.at)), known_of(&self.kind))
+    }
+}
+
+impl From<store::Suppressing> for Suppressing {
+    fn from(of: store::Suppressing) -> Self {
+        Suppressing {
+            reason: of.reason,
+            scope: Some(of.scope).filter(|scope| !scope.is_empty()),
+            source: of.source,
+            since: Moment(of.since),
+            until: of.until.map(Moment),
+            by_this_event: of.by_it,
+        }
     }
 }
 
@@ -424,6 +514,27 @@ fn mark(mark: Mark) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_of_a_call_comes_after_its_beginning_and_rises() {
+        use crate::http::fake::{ACCEPTED, attempt, message};
+        let whole_second = ACCEPTED.earlier(std::time::Duration::from_millis(5));
+        let told = |kind: &str, attempt| EventView {
+            at: whole_second,
+            kind: kind.to_owned(),
+            recipient: Some(0),
+            detail: String::new(),
+            attempt,
+            told: None,
+        };
+        let mut view = message(2, QueueState::Done, "ok");
+        let call = Some(attempt(21));
+        view.events.extend([told("delivered", call), told("sent", call), told("alert", None)]);
+        let life = Life::from(view);
+        let kinds: Vec<&str> = life.events.iter().map(|event| event.kind.as_str()).collect();
+        assert_eq!(kinds, ["alert", "accepted", "sent", "delivered"]);
+        assert!(life.events[2].at < life.attempts[0].begun_at, "the ESP's own time stays");
+    }
 
     #[test]
     fn a_moment_and_a_cursor_read_back() {

@@ -81,6 +81,18 @@ impl What {
     }
 }
 
+/// For which reason an event of that word and class keeps its address from being mailed, where it does; one soft bounce may
+/// not.
+pub fn reason_of(word: &str, class: Option<&str>) -> Option<&'static str> {
+    match (word, class) {
+        ("bounced", Some("hard")) | ("dropped", Some("listed")) => Some(HARD_BOUNCE),
+        ("bounced", Some("soft")) => Some(SOFT_BOUNCES),
+        ("complained", _) | ("dropped", Some("listed_complained")) => Some(COMPLAINT),
+        ("unsubscribed", _) | ("dropped", Some("listed_unsubscribed")) => Some(UNSUBSCRIBE),
+        _ => None,
+    }
+}
+
 /// `[suppression]`: when soft bounces are too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SoftRule {
@@ -138,6 +150,34 @@ mod tests {
         }
         let never = SoftRule { bounces: 0, ..rule };
         assert_eq!(too_soft(never, &days(&[1, 4, 8]), None), None);
+    }
+
+    #[test]
+    fn what_is_stored_of_an_event_tells_for_which_reason_it_suppresses() {
+        let listed = [Listed::Bounced, Listed::Complained, Listed::Unsubscribed].map(Bounce::Listed);
+        let bounces = listed.into_iter().chain([Bounce::Hard, Bounce::Soft, Bounce::Policy, Bounce::Refused]);
+        let others = [
+            What::Sent,
+            What::Deferred,
+            What::Delivered,
+            What::Complained,
+            What::NotSpam,
+            What::Opened { machine: false },
+            What::Clicked { machine: false },
+            What::Unsubscribed,
+            What::Resubscribed,
+            What::AutoReplied,
+            What::Other,
+        ];
+        for what in bounces.map(What::Bounced).chain(others) {
+            let reason = match what.effect() {
+                Effect::Suppress(reason) => Some(reason),
+                Effect::Weigh if what.class().is_some() => Some(SOFT_BOUNCES),
+                Effect::Wish if what.wish() == Some(false) => Some(UNSUBSCRIBE),
+                Effect::Weigh | Effect::Wish | Effect::Nothing => None,
+            };
+            assert_eq!(reason_of(what.word(), what.class()), reason, "{what:?}");
+        }
     }
 
     #[test]

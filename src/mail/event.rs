@@ -16,6 +16,8 @@ pub struct Event {
     pub key: String,
     /// What happened.
     pub what: What,
+    /// Its kind as the ESP names it, where it does: what has no name here is known by that alone.
+    pub told_as: String,
     /// When it happened, by the ESP's clock.
     pub at: Timestamp,
     /// Whom it is about, where it names somebody.

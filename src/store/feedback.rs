@@ -13,7 +13,7 @@ use super::Store;
 use super::on_address::on_address;
 use super::row::{self, QUEUED, Queued};
 use super::tx::Tx;
-use super::types::{Joined, StoreError, Taken, ToldEvent};
+use super::types::{Joined, JoinedBy, StoreError, Taken, ToldEvent};
 use super::waiting::Lane;
 use crate::address::Address;
 use crate::mail::effect::SoftRule;
@@ -28,10 +28,6 @@ const OPEN_MAX: u32 = 10_000;
 const LATELY_MAX: u32 = 10_000;
 /// An ESP gives up after three days at the latest.
 const LATELY: Duration = Duration::from_secs(3 * 86_400);
-/// How sure a join is that goes by the ESP's own id.
-const BY_REMOTE_ID: f64 = 0.9;
-/// And one that goes by recipient, ESP and time.
-const BY_RECIPIENT: f64 = 0.5;
 /// Some ESPs tell times in whole seconds.
 const WHOLE_SECOND: Duration = Duration::from_secs(1);
 
@@ -62,7 +58,7 @@ struct Match {
     /// Whose delivery; `None`: one of the call's, and nobody knows whose.
     id: Option<DeliveryId>,
     attempt: AttemptId,
-    confidence: Option<f64>,
+    by: JoinedBy,
 }
 
 fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Result<Taken> {
@@ -107,7 +103,7 @@ fn find(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
             || was_at(tx.conn, planted.message, planted.attempt, &told.esp)?;
         if let Some(id) = one_of(&all, event.recipient.as_ref()).filter(|_| carried) {
             let (message, attempt) = (planted.message, planted.attempt);
-            return Ok(Some(Match { message, id: id.delivery(), attempt, confidence: None }));
+            return Ok(Some(Match { message, id: id.delivery(), attempt, by: JoinedBy::Planted }));
         }
     }
     if let Some(found) = by_remote_id(tx.conn, told)? {
@@ -170,7 +166,7 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
     let Some((message, attempt)) = attempt else { return Ok(None) };
     let all = deliveries(conn, message)?;
     let whose = one_of(&all, told.event.recipient.as_ref());
-    Ok(whose.map(|whose| Match { message, id: whose.delivery(), attempt, confidence: Some(BY_REMOTE_ID) }))
+    Ok(whose.map(|whose| Match { message, id: whose.delivery(), attempt, by: JoinedBy::RemoteId }))
 }
 
 /// Rule 16: only where exactly one delivery of that ESP fits, begun before the event: one that is open, or one that was
@@ -216,7 +212,7 @@ fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
         message: id.message,
         id: Some(id),
         attempt,
-        confidence: Some(BY_RECIPIENT),
+        by: JoinedBy::Recipient,
     }))
 }
 
@@ -251,8 +247,8 @@ fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusql
     tx.conn
         .prepare_cached(
             "INSERT INTO events (message, recipient, attempt, esp, kind, at, event_key, remote_id, raw, detail,
-                 confidence, key, class, machine)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                 confidence, key, class, machine, told_as)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         )?
         .insert(params![
             found.map(|f| f.message.number()),
@@ -265,10 +261,11 @@ fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusql
             event.remote_id,
             event.raw.as_bytes(),
             event.said,
-            found.and_then(|f| f.confidence),
+            found.and_then(|f| f.by.confidence()),
             event.recipient.as_ref().map(Address::key),
             event.class(),
             machine,
+            Some(&event.told_as).filter(|name| !name.is_empty()),
         ])
 }
 
@@ -485,7 +482,7 @@ fn join(
         .prepare_cached(
             "UPDATE events SET message = ?1, recipient = ?2, attempt = ?4, confidence = ?5 WHERE id = ?3",
         )?
-        .execute(params![message, recipient, event, attempt, BY_REMOTE_ID])?;
+        .execute(params![message, recipient, event, attempt, JoinedBy::RemoteId.confidence()])?;
     for table in ["bounces", "complaints"] {
         let sql = format!("UPDATE {table} SET message = ?1, recipient = ?2 WHERE event = ?3");
         tx.conn.prepare_cached(&sql)?.execute(params![message, recipient, event])?;

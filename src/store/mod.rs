@@ -33,6 +33,7 @@ mod sandboxed;
 mod schema;
 mod shortage;
 mod space;
+mod story;
 mod suppressions;
 mod suspensions;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::Store;
 use super::bodies::read_message;
 use super::refused::store_error;
 use super::row::{LaneId, Queued, delivery_id, moment, state, state_codes, state_word};
+use super::story;
 use super::types::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
 use crate::clock::Timestamp;
 use crate::mail::{AttemptId, DeliveryId, Lane, MessageId};
@@ -156,7 +157,7 @@ fn show(conn: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreEr
             conn.prepare_cached("SELECT 1 FROM bodies WHERE message = ?1")?.exists([id.number()])?;
         let mut deliveries = conn.prepare_cached(&view_where("e.message = ?1 ORDER BY e.recipient"))?;
         let deliveries = deliveries.query_map([id.number()], view)?.collect::<Result<Vec<_>, _>>()?;
-        Ok((body_kept, deliveries, attempts(conn, id)?, events(conn, id)?))
+        Ok((body_kept, deliveries, attempts(conn, id)?, story::events(conn, id)?))
     };
     let (body_kept, deliveries, attempts, mut events) =
         rest().map_err(|error: rusqlite::Error| store_error(&error))?;
@@ -165,6 +166,8 @@ fn show(conn: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreEr
         kind: "accepted".into(),
         recipient: None,
         detail: format!("{} octets for {}", message.body.facts.size_octets, recipients(deliveries.len())),
+        attempt: None,
+        told: None,
     };
     events.insert(0, accepted);
     Ok(Some(MessageView { message, body_kept, deliveries, attempts, events }))
@@ -199,16 +202,6 @@ fn attempts(conn: &Connection, id: MessageId) -> rusqlite::Result<Vec<AttemptVie
             said: row.get(10)?,
             choice: row.get(11)?,
         })
-    })?;
-    rows.collect()
-}
-
-fn events(conn: &Connection, id: MessageId) -> rusqlite::Result<Vec<EventView>> {
-    let mut statement = conn.prepare_cached(
-        "SELECT at, kind, recipient, coalesce(detail, '') FROM events WHERE message = ?1 ORDER BY at, id",
-    )?;
-    let rows = statement.query_map([id.number()], |row| {
-        Ok(EventView { at: moment(row, 0)?, kind: row.get(1)?, recipient: row.get(2)?, detail: row.get(3)? })
     })?;
     rows.collect()
 }

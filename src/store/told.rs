@@ -4,7 +4,7 @@ use rusqlite::{Connection, params};
 
 use super::Store;
 use super::row::moment;
-use super::types::{StoreError, Told};
+use super::types::{JoinedBy, StoreError, Told};
 use crate::mail::{AttemptId, MessageId};
 
 impl Store {
@@ -50,7 +50,8 @@ fn list(conn: &Connection, unmatched: bool, which: Which, limit: usize) -> rusql
         false => "WHERE",
     };
     let mut statement = conn.prepare_cached(&format!(
-        "SELECT id, at, kind, esp, message, recipient, attempt, key, class, coalesce(detail, ''), confidence, remote_id
+        "SELECT id, at, kind, esp, message, recipient, attempt, key, class, coalesce(detail, ''), confidence, remote_id,
+             told_as, event_key IS NOT NULL AND message IS NOT NULL
          FROM events {only} {rest} LIMIT ?2"
     ))?;
     let rows = statement.query_map(params![number, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
@@ -65,7 +66,11 @@ fn list(conn: &Connection, unmatched: bool, which: Which, limit: usize) -> rusql
             address: row.get(7)?,
             class: row.get(8)?,
             detail: row.get(9)?,
-            confidence: row.get(10)?,
+            joined: match row.get(13)? {
+                true => Some(JoinedBy::of(row.get(10)?)),
+                false => None,
+            },
+            told_as: row.get(12)?,
             remote_id: row.get(11)?,
         })
     })?;

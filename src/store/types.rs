@@ -363,6 +363,82 @@ pub struct EventView {
     pub recipient: Option<u32>,
     /// In words.
     pub detail: String,
+    /// The call that it tells of, where of one.
+    pub attempt: Option<AttemptId>,
+    /// What an ESP told with it; `None`: the relay saw it itself.
+    pub told: Option<ToldBy>,
+}
+
+/// What an ESP told with an event, and what that did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToldBy {
+    /// The ESP.
+    pub esp: String,
+    /// The kind, as it names it.
+    pub told_as: Option<String>,
+    /// What a bounce says of the address.
+    pub class: Option<String>,
+    /// By what it was joined to its delivery.
+    pub joined: JoinedBy,
+    /// Its address is on the list for the reason that such an event gives.
+    pub suppressed: Option<Suppressing>,
+}
+
+/// A suppression, beside an event that gives its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Suppressing {
+    /// `hard_bounce`, `complaint`, …
+    pub reason: String,
+    /// The stream kind or name that it blocks; empty: every stream.
+    pub scope: String,
+    /// Who said so.
+    pub source: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None`: for good.
+    pub until: Option<Timestamp>,
+    /// It is this very event's doing.
+    pub by_it: bool,
+}
+
+/// By what an event was joined to its delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinedBy {
+    /// The ids that went with the call came back.
+    Planted,
+    /// The ESP's own id of the message.
+    RemoteId,
+    /// Recipient, ESP and time, which one delivery alone fitted.
+    Recipient,
+}
+
+impl JoinedBy {
+    /// How sure that is, 0 to 1; `None`: it named it.
+    pub fn confidence(self) -> Option<f64> {
+        match self {
+            JoinedBy::Planted => None,
+            JoinedBy::RemoteId => Some(0.9),
+            JoinedBy::Recipient => Some(0.5),
+        }
+    }
+
+    /// What so sure a join went by.
+    pub fn of(confidence: Option<f64>) -> Self {
+        match confidence {
+            None => JoinedBy::Planted,
+            Some(sure) if sure > 0.7 => JoinedBy::RemoteId,
+            Some(_) => JoinedBy::Recipient,
+        }
+    }
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            JoinedBy::Planted => "attempt_id",
+            JoinedBy::RemoteId => "provider_id",
+            JoinedBy::Recipient => "recipient_and_time",
+        }
+    }
 }
 
 /// A message's whole life.
@@ -533,8 +609,10 @@ pub struct Told {
     pub class: Option<String>,
     /// In words.
     pub detail: String,
-    /// How sure its match is, 0 to 1; `None`: it named it.
-    pub confidence: Option<f64>,
+    /// By what it was joined to its message; `None`: it was not, or no ESP told it.
+    pub joined: Option<JoinedBy>,
+    /// Its kind as the ESP names it.
+    pub told_as: Option<String>,
     /// The ESP's own id of the message.
     pub remote_id: Option<String>,
 }

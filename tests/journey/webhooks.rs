@@ -2,6 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -50,8 +51,22 @@ fn refused_from_now_on(relay: &Relay, id: &str, words: &str) {
     assert!(told.contains("5.1.1 <gone@example.com>: suppressed (hard bounce"), "{told}");
     client.say("RCPT TO:<other@example.com>").expect("250");
     let told = relay.cli(&["explain", id]).must(0).out;
-    assert!(told.contains("bounced") && told.contains(words), "{told}");
-    assert_eq!(life(relay, id)["deliveries"][0]["known"], "bounced");
+    // The ESP's clock has whole seconds, and the event came after the attempt all the same.
+    let story = [
+        "attempt 1 by",
+        "bounced (hard): ",
+        words,
+        "with the id that went with attempt 1",
+        "so the address was suppressed (hard_bounce)",
+    ];
+    let places = story.map(|words| told.find(words));
+    assert!(places.is_sorted() && places[0].is_some(), "{told}");
+    let life = life(relay, id);
+    assert_eq!(life["deliveries"][0]["known"], "bounced");
+    let event = life["events"].as_array().unwrap().iter().find(|event| event["kind"] == "bounced").unwrap();
+    assert_eq!((&event["class"], &event["joined_by"]), (&json!("hard"), &json!("attempt_id")), "{event}");
+    let on_list = &event["suppressed"];
+    assert_eq!((&on_list["reason"], &on_list["by_this_event"]), (&json!("hard_bounce"), &json!(true)));
 }
 
 #[test]
@@ -103,11 +118,8 @@ fn what_postmark_bounces_is_refused_the_next_time() {
     refused_from_now_on(&relay, &id, "550 5.1.1 nobody here");
 }
 
-#[test]
-fn what_amazon_bounces_is_refused_the_next_time() {
-    let (amazon, sns) = (Ses::start(), Sns::start());
-    let folder = tempfile::tempdir().unwrap();
-    let ca_file = folder.path().join("sns-ca.pem");
+fn amazon_relay(amazon: &Ses, sns: &Sns, folder: &Path) -> Relay {
+    let ca_file = folder.join("sns-ca.pem");
     std::fs::write(&ca_file, &sns.ca_pem).unwrap();
     let esp = format!(
         "[[esp]]\nname = \"amazon\"\ntype = \"ses\"\ntransport = \"api\"\nregion = \"{}\"\naccess_key_id = \"{}\"\n\
@@ -120,7 +132,14 @@ fn what_amazon_bounces_is_refused_the_next_time() {
         sns.at,
         ca_file.display()
     );
-    let relay = Relay::setup().tables(&esp).tables(FAST).start();
+    Relay::setup().tables(&esp).tables(FAST).start()
+}
+
+#[test]
+fn what_amazon_bounces_is_refused_the_next_time() {
+    let (amazon, sns) = (Ses::start(), Sns::start());
+    let folder = tempfile::tempdir().unwrap();
+    let relay = amazon_relay(&amazon, &sns, folder.path());
     let at = relay.http().unwrap();
     let confirm = json!({
         "Token": "t", "Message": "You have chosen to subscribe",
@@ -164,6 +183,44 @@ fn what_amazon_bounces_is_refused_the_next_time() {
     assert_eq!(sns.post(at, "/bounce-webhook?esp=amazon", &call).status, 200);
     assert_eq!(sns.asked().iter().filter(|line| line.contains("-0a1b.pem ")).count(), 1, "it is kept");
     refused_from_now_on(&relay, &id, "550 5.1.1 user unknown");
+}
+
+#[test]
+fn an_identitys_notification_settles_a_call_whose_answer_was_lost() {
+    let (amazon, sns) = (Ses::start(), Sns::start());
+    let folder = tempfile::tempdir().unwrap();
+    let relay = amazon_relay(&amazon, &sns, folder.path());
+    amazon.fail(Fault::TakeThenCut, 1);
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("unsure"));
+    let taken = amazon.wait_for(1).remove(0);
+    wait_until("it is held", BOUND, || life(&relay, &id)["deliveries"][0]["state"] == "unsure");
+    let tell = |kind: &str, part: &str, what: Value| {
+        let mail = json!({ "messageId": taken.id, "destination": ["gone@example.com"] });
+        let message = json!({ "notificationType": kind, "mail": mail, part: what }).to_string();
+        let call = sns.signed("Notification", &json!({ "Message": message }));
+        assert_eq!(sns.post(relay.http().unwrap(), "/webhooks/amazon", &call).status, 200);
+    };
+    tell("Delivery", "delivery", json!({ "recipients": ["gone@example.com"], "smtpResponse": "250 ok" }));
+    let told = life(&relay, &id);
+    assert_eq!(
+        (&told["deliveries"][0]["state"], &told["deliveries"][0]["known"]),
+        (&json!("done"), &json!("delivered"))
+    );
+    assert_eq!(told["attempts"][0]["remote_id"], taken.id, "the answer would have told it");
+    // What comes later has that to go by.
+    let complained = json!([{ "emailAddress": "gone@example.com" }]);
+    tell("Complaint", "complaint", json!({ "complainedRecipients": complained, "feedbackId": "f-1" }));
+    let told = life(&relay, &id);
+    let events = told["events"].as_array().unwrap();
+    let joined = |kind: &str| {
+        let event = events.iter().find(|event| event["kind"] == kind).unwrap();
+        (event["joined_by"].clone(), event["confidence"].clone())
+    };
+    assert_eq!(joined("delivered"), (json!("recipient_and_time"), json!(0.5)));
+    assert_eq!(joined("complained"), (json!("provider_id"), json!(0.9)));
+    let words = relay.cli(&["explain", &id]).must(0).out;
+    assert!(words.contains("attempt 1 alone fits by recipient and time (confidence 0.5)"), "{words}");
+    assert_eq!(amazon.count(), 1);
 }
 
 #[test]
@@ -227,6 +284,19 @@ fn the_public_port_has_the_webhooks_and_nothing_else() {
     for path in ["/", "/metrics", "/healthz", "/readyz", "/openapi.json", "/v1/messages", "/esp-status"] {
         assert_eq!(http::get(public, path, Some(token.trim())).unwrap().status, 404, "{path}");
     }
+}
+
+#[test]
+fn a_kind_without_a_name_here_is_known_by_the_providers_own() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = grid_relay(&grid, &hook);
+    let event = json!([{"event": "account_status_change", "sg_event_id": "a-1", "timestamp": now_secs()}]);
+    assert_eq!(hook.post(relay.http().unwrap(), "/webhooks/grid", &event).status, 200);
+    let listed = relay.cli(&["events", "--json", "--limit", "1"]).must(0).json().remove(0);
+    assert_eq!((&listed["kind"], &listed["told_as"]), (&json!("other"), &json!("account_status_change")));
+    assert_eq!(listed.get("joined_by"), None, "it is of no mail");
+    let table = relay.cli(&["events"]).must(0).out;
+    assert!(table.contains("other (account_status_change)"), "{table}");
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn event(mut fields: Fields, item: &RawValue, streams: &Streams, now: Timestamp)
     Event {
         key,
         what: what(&fields, stream),
+        told_as: hook::told_as([kind, text("Type")].join(" ").trim()),
         at: fields.moment(when).unwrap_or(now),
         recipient: hook::recipient(whom),
         planted,

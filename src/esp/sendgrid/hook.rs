@@ -100,6 +100,7 @@ fn event(item: &RawValue, now: Timestamp) -> Event {
     Event {
         key,
         what: fields.as_ref().filter(|_| !canned).map_or(What::Other, what),
+        told_as: hook::told_as(text("event")),
         at: number("timestamp").map_or(now, |seconds| Timestamp::from_millis(seconds.saturating_mul(1000))),
         recipient: hook::recipient(text("email")),
         planted,

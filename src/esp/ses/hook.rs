@@ -164,6 +164,7 @@ impl About<'_> {
         Event {
             key,
             what,
+            told_as: hook::told_as(&self.kind),
             at: at.unwrap_or(self.now),
             recipient,
             planted: self.planted,

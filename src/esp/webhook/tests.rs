@@ -629,3 +629,22 @@ fn a_time_that_cannot_be_is_the_one_when_it_was_told() {
         assert_eq!(events(&settings, &body)[0].at.millis(), at, "{timestamp}");
     }
 }
+
+#[test]
+fn an_event_keeps_its_own_name_and_that_of_what_is_unknown_here_above_all() {
+    let told_as = |settings: &WebhookSettings, body: &str| {
+        let event = events(settings, body).remove(0);
+        (event.what, event.told_as)
+    };
+    let other = |name: &str| (What::Other, name.to_owned());
+    let grid = unproven(ProvenBy::Sendgrid(None));
+    assert_eq!(told_as(&grid, r#"[{"event":"account_status_change"}]"#), other("account_status_change"));
+    assert_eq!(told_as(&grid, "[7]"), other(""));
+    let mark = unproven(postmark(PostmarkProof::default()));
+    let bounce = r#"{"RecordType":"Bounce","Type":"Subscribe","Email":"a@x.example"}"#;
+    assert_eq!(told_as(&mark, bounce), other("Bounce Subscribe"));
+    assert_eq!(told_as(&mark, r#"{"RecordType":"Inbound"}"#), other("Inbound"));
+    assert_eq!(told_as(&ses(), &sns(&json!({"eventType": "Novelty", "mail": ses_mail()}))), other("Novelty"));
+    let long = json!([{ "event": "x".repeat(1000) }]).to_string();
+    assert_eq!(told_as(&grid, &long).1.len(), 100);
+}

@@ -20,6 +20,7 @@ fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
         remote_id: None,
         scope: None,
         unlabelled: false,
+        told_as: String::new(),
         said: format!("words of {key}"),
         raw: "{}".to_owned(),
     }
@@ -367,6 +368,40 @@ async fn a_wish_is_about_its_streams_and_taken_back_where_it_was_made() {
     assert_eq!(wish(4, "one", What::Resubscribed, broadcast).await, both, "he has left at the other one");
     assert_eq!(wish(5, "two", What::Resubscribed, None).await, "unsubscribe/transactional");
     assert_eq!(wish(6, "one", What::Resubscribed, transactional).await, "");
+}
+
+#[tokio::test]
+async fn a_message_s_story_tells_what_each_event_did_to_its_address() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = held(&store, &bench, "a@x.example").await;
+    let tell = async |key: &str, what, days| {
+        let at = bench.now().plus(DAY * days);
+        let told = planted(event(key, what, "a@x.example", at), &message, &beginning);
+        take(&store, Event { told_as: format!("its {key}"), ..told }).await;
+    };
+    tell("first", What::Bounced(Bounce::Hard), 1).await;
+    tell("second", What::Bounced(Bounce::Hard), 2).await;
+    tell("third", What::Other, 3).await;
+    let story = async || {
+        let events = store.show(message.id).await.unwrap().unwrap().events;
+        let told = events.into_iter().filter_map(|event| event.told);
+        told.map(|told| {
+            let by_it = told.suppressed.map(|on_list| (on_list.reason, on_list.by_it));
+            (told.told_as.unwrap(), told.class, told.joined, by_it)
+        })
+        .collect::<Vec<_>>()
+    };
+    let line = |name: &str, class: Option<&str>, by_it: Option<bool>| {
+        let by_it = by_it.map(|by_it| ("hard_bounce".to_owned(), by_it));
+        (name.to_owned(), class.map(str::to_owned), JoinedBy::Planted, by_it)
+    };
+    let hard = Some("hard");
+    let both = [line("its first", hard, Some(true)), line("its second", hard, Some(false))];
+    assert_eq!(story().await, [&both[..], &[line("its third", None, None)]].concat());
+    store.unsuppress("a@x.example".into(), None).await.unwrap();
+    let none = [line("its first", hard, None), line("its second", hard, None)];
+    assert_eq!(story().await, [&none[..], &[line("its third", None, None)]].concat());
 }
 
 #[tokio::test]
