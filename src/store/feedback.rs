@@ -26,6 +26,8 @@ const CHUNK: usize = 500;
 const OPEN_MAX: u32 = 10_000;
 /// The latest attempts are looked through for what was taken, for an event without any id: they are few.
 const LATELY_MAX: u32 = 10_000;
+/// Events about one address, joined to nothing, that are looked at.
+const ALONE_MAX: u32 = 100;
 /// An ESP gives up after three days at the latest.
 const LATELY: Duration = Duration::from_secs(3 * 86_400);
 /// Some ESPs tell times in whole seconds.
@@ -77,7 +79,8 @@ fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Resu
     let mut settled = false;
     if told.event.what.known().is_some() {
         if let Some(id) = found.id {
-            settled = on_delivery(tx, &told.esp, id, Some(found.attempt))?;
+            learn_remote_id(tx, id, found.attempt, &told.esp, told.event.remote_id.as_deref())?;
+            settled = on_delivery(tx, &told.esp, id, found.attempt)?;
         }
         if shows_call_taken(told.event.what.word()) {
             settled |= on_call(tx, &told.esp, found.message, found.attempt)?;
@@ -109,7 +112,7 @@ fn find(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
     if let Some(found) = by_remote_id(tx.conn, told)? {
         return Ok(Some(found));
     }
-    by_recipient(tx.conn, told)
+    by_recipient(tx, told)
 }
 
 fn deliveries(conn: &Connection, message: MessageId) -> rusqlite::Result<Vec<Queued>> {
@@ -170,58 +173,89 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
 }
 
 /// Rule 16: only where exactly one delivery of that ESP fits, begun before the event: one that is open, or one that was
-/// taken lately and of which nothing final is known. An event with an id that is
+/// taken lately and of which nothing final is known; and none is out that it may be about. An event with an id that is
 /// none of ours is about another's mail to the same address, but where its form has no place for our ids and the answer
 /// that would have told the ESP's was lost; and who opens something may open that.
-fn by_recipient(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
-    let Some(recipient) = &told.event.recipient else { return Ok(None) };
-    let of_an_arrival = matches!(told.event.what, What::Delivered | What::Deferred | What::Bounced(_));
-    let another_s = told.event.remote_id.is_some() && !told.event.unlabelled;
-    if told.event.planted.is_some() || another_s || !of_an_arrival {
+fn by_recipient(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
+    let event = &told.event;
+    let Some(recipient) = &event.recipient else { return Ok(None) };
+    let another_s = event.remote_id.is_some() && !event.unlabelled;
+    if event.planted.is_some() || another_s || !is_of_an_arrival(event.what.word()) {
         return Ok(None);
     }
-    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE state = 2 LIMIT {}", OPEN_MAX + 1);
     let key = recipient.key();
+    let about = About { esp: &told.esp, key: &key, at: event.at };
+    let Some(open) = held_that_fit(tx.conn, about)? else { return Ok(None) };
+    // Those that were taken have an id, by which they would have been found.
+    let taken = match event.remote_id {
+        None => taken_lately(tx.conn, about)?,
+        Some(_) => Vec::new(),
+    };
+    let found = match (&open[..], &taken[..]) {
+        ([only], []) | ([], [only]) => *only,
+        _ => return Ok(None),
+    };
+    if is_perhaps_of_one_out(tx, about, found.0)? {
+        return Ok(None);
+    }
+    let (id, attempt) = found;
+    Ok(Some(Match { message: id.message, id: Some(id), attempt, by: JoinedBy::Recipient }))
+}
+
+/// What became of mail itself: who opens, complains or leaves may do so long after, and of any mail.
+fn is_of_an_arrival(word: &str) -> bool {
+    matches!(word, "delivered" | "deferred" | "bounced" | "dropped" | "rejected")
+}
+
+/// What an event without an id of ours is known by.
+#[derive(Debug, Clone, Copy)]
+struct About<'a> {
+    esp: &'a str,
+    key: &'a str,
+    at: Timestamp,
+}
+
+impl About<'_> {
+    fn fits(self, delivery: &Queued) -> bool {
+        delivery.key == self.key
+            && delivery.esp.as_deref() == Some(self.esp)
+            && delivery.begun_at.is_some_and(|at| at.earlier(WHOLE_SECOND) <= self.at)
+    }
+}
+
+/// What is held that it may be about; `None`: too much is held to look through.
+fn held_that_fit(
+    conn: &Connection,
+    about: About<'_>,
+) -> rusqlite::Result<Option<Vec<(DeliveryId, AttemptId)>>> {
+    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE state = 2 LIMIT {}", OPEN_MAX + 1);
     let mut statement = conn.prepare_cached(&sql)?;
-    let (mut rows, mut seen, mut found) = (statement.query([])?, 0, None);
+    let (mut rows, mut seen, mut found) = (statement.query([])?, 0, Vec::new());
     while let Some(row) = rows.next()? {
         seen += 1;
         let open = Queued::read(row)?;
-        let fits = open.key == key
-            && open.esp.as_deref() == Some(told.esp.as_str())
-            && open.begun_at.is_some_and(|at| at.earlier(WHOLE_SECOND) <= told.event.at);
-        let QueueState::Unsure { attempt, .. } = open.delivery.state else { continue };
-        if fits && found.replace((open.id, attempt)).is_some() {
-            return Ok(None);
+        if let QueueState::Unsure { attempt, .. } = open.delivery.state
+            && about.fits(&open)
+        {
+            found.push((open.id, attempt));
         }
     }
-    if seen > OPEN_MAX {
-        return Ok(None);
+    Ok((seen <= OPEN_MAX).then_some(found))
+}
+
+/// Whether another is out that it may be about: its answer will say so.
+fn is_perhaps_of_one_out(tx: &Tx<'_, '_>, about: About<'_>, but: DeliveryId) -> rusqlite::Result<bool> {
+    for id in tx.shared.out_ids() {
+        let fits = |d: &Queued| matches!(d.delivery.state, QueueState::Out { .. }) && about.fits(d);
+        if id != but && tx.read(id)?.as_ref().is_some_and(fits) {
+            return Ok(true);
+        }
     }
-    // Those that were taken have an id, by which they would have been found.
-    let taken = match told.event.remote_id {
-        None => taken_lately(conn, told, &key)?,
-        Some(_) => Vec::new(),
-    };
-    let found = match (found, &taken[..]) {
-        (Some(open), []) => Some(open),
-        (None, [taken]) => Some(*taken),
-        _ => None,
-    };
-    Ok(found.map(|(id, attempt)| Match {
-        message: id.message,
-        id: Some(id),
-        attempt,
-        by: JoinedBy::Recipient,
-    }))
+    Ok(false)
 }
 
 /// At most two.
-fn taken_lately(
-    conn: &Connection,
-    told: &ToldEvent,
-    key: &str,
-) -> rusqlite::Result<Vec<(DeliveryId, AttemptId)>> {
+fn taken_lately(conn: &Connection, about: About<'_>) -> rusqlite::Result<Vec<(DeliveryId, AttemptId)>> {
     let sql = format!(
         "SELECT a.message, a.recipient, a.attempt FROM
              (SELECT * FROM attempts ORDER BY message DESC LIMIT {LATELY_MAX}) AS a
@@ -230,10 +264,10 @@ fn taken_lately(
              AND coalesce(d.key, d.address) = ?2 AND d.known IN (?5, ?6)
          LIMIT 2"
     );
-    let (first, last) = (told.event.at.earlier(LATELY), told.event.at.plus(WHOLE_SECOND));
+    let (first, last) = (about.at.earlier(LATELY), about.at.plus(WHOLE_SECOND));
     let (handed, deferred) = (row::known_code(Known::Handed), row::known_code(Known::Deferred));
     conn.prepare_cached(&sql)?
-        .query_map(params![told.esp, key, first.millis(), last.millis(), handed, deferred], |row| {
+        .query_map(params![about.esp, about.key, first.millis(), last.millis(), handed, deferred], |row| {
             let id = DeliveryId { message: MessageId::from_number(row.get(0)?), recipient: row.get(1)? };
             Ok((id, AttemptId::from_number(row.get(2)?)))
         })?
@@ -247,8 +281,8 @@ fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusql
     tx.conn
         .prepare_cached(
             "INSERT INTO events (message, recipient, attempt, esp, kind, at, event_key, remote_id, raw, detail,
-                 confidence, key, class, machine, told_as)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                 confidence, key, class, machine, told_as, unlabelled)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         )?
         .insert(params![
             found.map(|f| f.message.number()),
@@ -266,6 +300,7 @@ fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusql
             event.class(),
             machine,
             Some(&event.told_as).filter(|name| !name.is_empty()),
+            event.unlabelled,
         ])
 }
 
@@ -331,16 +366,9 @@ fn facts(tx: &Tx<'_, '_>, event: i64, told: &ToldEvent, found: Option<&Match>) -
 
 /// What is known of the delivery now, by all that was told of its attempts; the queue follows where it may. `true`: it
 /// waited, or was held, and is done now.
-fn on_delivery(
-    tx: &mut Tx<'_, '_>,
-    esp: &str,
-    id: DeliveryId,
-    attempt: Option<AttemptId>,
-) -> rusqlite::Result<bool> {
+fn on_delivery(tx: &mut Tx<'_, '_>, esp: &str, id: DeliveryId, attempt: AttemptId) -> rusqlite::Result<bool> {
     let Some(before) = tx.read(id)? else { return Ok(false) };
-    if let Some(attempt) = attempt {
-        settle_open(tx, id, attempt, esp)?;
-    }
+    settle_open(tx, id, attempt, esp)?;
     let known = known_now(tx.conn, id)?;
     let mut after = before.clone();
     after.delivery.open = tx.open(&before)?;
@@ -368,7 +396,7 @@ fn on_call(tx: &mut Tx<'_, '_>, esp: &str, message: MessageId, attempt: AttemptI
         .collect::<rusqlite::Result<_>>()?;
     let mut settled = false;
     for id in open {
-        settled |= on_delivery(tx, esp, id, Some(attempt))?;
+        settled |= on_delivery(tx, esp, id, attempt)?;
     }
     Ok(settled)
 }
@@ -393,9 +421,65 @@ pub(super) fn find_told(
         false => shows_call_taken(kind),
     };
     if told.iter().any(of_it) {
-        on_delivery(tx, esp, id, Some(attempt))?;
+        return on_delivery(tx, esp, id, attempt).map(drop);
+    }
+    find_lost(tx, id, attempt, esp)
+}
+
+/// Events that have no id of ours, and came before the answer was lost that would have told the ESP's (rule 16): they are
+/// about this attempt where they agree on one message and nothing else fits.
+fn find_lost(tx: &mut Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str) -> rusqlite::Result<()> {
+    let Some(own) = tx.read(id)? else { return Ok(()) };
+    let of_it = match own.delivery.state {
+        QueueState::Out { attempt: now, .. } | QueueState::Unsure { attempt: now, .. } => now == attempt,
+        QueueState::Waiting { .. } | QueueState::Paused { .. } | QueueState::Done => false,
+    };
+    let Some(begun_at) = own.begun_at.filter(|_| of_it) else { return Ok(()) };
+    let events = alone_since(tx.conn, esp, &own.key, begun_at)?;
+    let one_message = events.iter().all(|event| event.remote_id == events[0].remote_id);
+    let (Some(first), true) = (events.first(), one_message) else { return Ok(()) };
+    let about = About { esp, key: &own.key, at: first.at };
+    let held = held_that_fit(tx.conn, about)?;
+    let alone = held.is_some_and(|held| held.iter().all(|(other, _)| *other == id))
+        && (first.remote_id.is_some() || taken_lately(tx.conn, about)?.is_empty());
+    if !alone || is_perhaps_of_one_out(tx, about, id)? {
+        return Ok(());
+    }
+    for event in &events {
+        join(tx, event.row, id.message, Some(id.recipient), attempt, JoinedBy::Recipient)?;
+        super::notifications::joined(tx, event.row)?;
+    }
+    learn_remote_id(tx, id, attempt, esp, first.remote_id.as_deref())?;
+    on_delivery(tx, esp, id, attempt)?;
+    if events.iter().any(|event| shows_call_taken(&event.kind)) {
+        on_call(tx, esp, id.message, attempt)?;
     }
     Ok(())
+}
+
+/// An event that was joined to nothing.
+struct Alone {
+    row: i64,
+    at: Timestamp,
+    kind: String,
+    remote_id: Option<String>,
+}
+
+/// Those about that address since then that have no place for ids of ours.
+fn alone_since(conn: &Connection, esp: &str, key: &str, since: Timestamp) -> rusqlite::Result<Vec<Alone>> {
+    let sql = format!(
+        "SELECT id, at, kind, remote_id FROM events
+         WHERE key = ?1 AND at >= ?2 AND esp = ?3 AND message IS NULL AND attempt IS NULL AND event_key IS NOT NULL
+             AND (remote_id IS NULL OR unlabelled = 1)
+         ORDER BY at, id LIMIT {ALONE_MAX}"
+    );
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(params![key, since.earlier(WHOLE_SECOND).millis(), esp], |row| {
+        let at = Timestamp::from_millis(row.get(1)?);
+        Ok(Alone { row: row.get(0)?, at, kind: row.get(2)?, remote_id: row.get(3)? })
+    })?;
+    let all = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok(all.into_iter().filter(|event| is_of_an_arrival(&event.kind)).collect())
 }
 
 /// An attempt whose answer was lost has one now (rule 5): it was taken.
@@ -407,6 +491,25 @@ fn settle_open(tx: &Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str) -
              WHERE message = ?1 AND recipient = ?2 AND attempt = ?3 AND esp = ?4 AND outcome = 'unsure'",
         )?
         .execute(params![id.message.number(), id.recipient, attempt.number(), esp])
+        .map(|_| ())
+}
+
+/// The answer that was lost would have told the ESP's id: what comes later may have nothing else to go by.
+fn learn_remote_id(
+    tx: &Tx<'_, '_>,
+    id: DeliveryId,
+    attempt: AttemptId,
+    esp: &str,
+    remote_id: Option<&str>,
+) -> rusqlite::Result<()> {
+    let Some(remote_id) = remote_id else { return Ok(()) };
+    tx.conn
+        .prepare_cached(
+            "UPDATE attempts SET remote_id = ?5, heard = 1
+             WHERE message = ?1 AND recipient = ?2 AND attempt = ?3 AND esp = ?4 AND outcome = 'unsure'
+                 AND remote_id IS NULL",
+        )?
+        .execute(params![id.message.number(), id.recipient, attempt.number(), esp, remote_id])
         .map(|_| ())
 }
 
@@ -461,11 +564,11 @@ pub(super) fn find_early(
         }
         found = true;
         let recipient = (key.is_some() || !of_several).then_some(id.recipient);
-        join(tx, event, id.message, recipient, attempt)?;
+        join(tx, event, id.message, recipient, attempt, JoinedBy::RemoteId)?;
         super::notifications::joined(tx, event)?;
     }
     if found {
-        on_delivery(tx, esp, id, Some(attempt))?;
+        on_delivery(tx, esp, id, attempt)?;
     }
     Ok(())
 }
@@ -476,13 +579,14 @@ fn join(
     message: MessageId,
     recipient: Option<u32>,
     attempt: AttemptId,
+    by: JoinedBy,
 ) -> rusqlite::Result<()> {
     let (message, attempt) = (message.number(), attempt.number());
     tx.conn
         .prepare_cached(
             "UPDATE events SET message = ?1, recipient = ?2, attempt = ?4, confidence = ?5 WHERE id = ?3",
         )?
-        .execute(params![message, recipient, event, attempt, JoinedBy::RemoteId.confidence()])?;
+        .execute(params![message, recipient, event, attempt, by.confidence()])?;
     for table in ["bounces", "complaints"] {
         let sql = format!("UPDATE {table} SET message = ?1, recipient = ?2 WHERE event = ?3");
         tx.conn.prepare_cached(&sql)?.execute(params![message, recipient, event])?;

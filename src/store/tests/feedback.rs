@@ -301,6 +301,59 @@ async fn an_event_without_any_id_finds_what_was_taken_lately_where_that_alone_fi
     assert_eq!(take(&store, bounced("2", "b@x.example", at)).await, Taken::Unmatched, "either may be meant");
 }
 
+/// As SES tells an identity's owner: with an id of its own, and no place for ours.
+fn notified(key: &str, what: What, to: &str, at: Timestamp) -> Event {
+    Event { remote_id: Some("r-1".into()), unlabelled: true, ..event(key, what, to, at) }
+}
+
+#[tokio::test]
+async fn a_notification_without_our_ids_that_overtakes_a_lost_answer_settles_it() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
+    let at = bench.now().plus(Duration::from_secs(5));
+    assert_eq!(take(&store, notified("1", What::Delivered, "a@x.example", at)).await, Taken::Unmatched);
+    let step = Step::Hold(bench.now().plus(HOLD));
+    let both = [first(&message), second(&message)].map(|id| bench.settle(id, &beginning, unsure(), step));
+    store.settle(both.into()).await.unwrap();
+    for (id, known) in [(first(&message), Known::Delivered), (second(&message), Known::Handed)] {
+        let delivery = state_of(&store, id).await;
+        assert_eq!((delivery.state, delivery.known), (QueueState::Done, known));
+    }
+    let view = store.show(message.id).await.unwrap().unwrap();
+    let told = view.events.iter().find_map(|event| event.told.as_ref()).unwrap();
+    assert_eq!((told.joined, told.joined.confidence()), (JoinedBy::Recipient, Some(0.5)));
+    // What comes later goes by the id that the answer would have told.
+    let later = notified("2", What::Complained, "a@x.example", at.plus(DAY));
+    assert_eq!(take(&store, later).await, Taken::Joined(joined(first(&message), false)));
+    assert_eq!(state_of(&store, first(&message)).await.known, Known::Complained);
+}
+
+#[tokio::test]
+async fn a_notification_that_may_be_about_another_settles_nothing() {
+    let bench = Bench::new();
+    let store = bench.open();
+    // One is held, and the other is out: its answer will tell the id.
+    let (message, _) = held(&store, &bench, "a@x.example").await;
+    let (other, beginning) = out(&store, &bench, &["a@x.example"]).await;
+    let at = bench.now().plus(Duration::from_secs(5));
+    assert_eq!(take(&store, notified("1", What::Delivered, "a@x.example", at)).await, Taken::Unmatched);
+    let taken = Outcome::Accepted { remote_id: Some("r-1".into()), said: "ok".into() };
+    let answer = Settle { heard: true, ..bench.settle(first(&other), &beginning, taken, Step::Done) };
+    store.settle(vec![answer]).await.unwrap();
+    assert_eq!(state_of(&store, first(&other)).await.known, Known::Delivered);
+    assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
+    // Two messages were told of, and one was lost.
+    let (third, beginning) = out(&store, &bench, &["c@x.example"]).await;
+    for (key, id) in [("2", "r-2"), ("3", "r-3")] {
+        let event = notified(key, What::Delivered, "c@x.example", at);
+        take(&store, Event { remote_id: Some(id.into()), ..event }).await;
+    }
+    let step = Step::Hold(bench.now().plus(HOLD));
+    store.settle(vec![bench.settle(first(&third), &beginning, unsure(), step)]).await.unwrap();
+    assert!(matches!(state_of(&store, first(&third)).await.state, QueueState::Unsure { .. }));
+}
+
 #[tokio::test]
 async fn who_complains_while_mail_waits_is_mailed_no_more() {
     let bench = Bench::new();
