@@ -12,6 +12,7 @@ mod claim;
 mod events;
 mod feedback;
 mod generation;
+mod joining;
 mod ledger;
 mod leftovers;
 mod notifications;

@@ -10,7 +10,7 @@ use rusqlite::params;
 use tokio::sync::oneshot;
 
 use super::Store;
-use super::feedback;
+use super::joining;
 use super::notifications;
 use super::reports;
 use super::requeue::is_of_an_earlier_round;
@@ -228,10 +228,10 @@ fn settle_one(tx: &mut Tx<'_, '_>, settle: &Settle) -> rusqlite::Result<Settled>
         true => {
             give_back(tx, settle)?;
             if let (Outcome::Accepted { remote_id: Some(id), .. }, true) = (&settle.outcome, settle.heard) {
-                feedback::find_early(tx, settle.delivery, settle.attempt, &settle.esp, id)?;
+                joining::find_early(tx, settle.delivery, settle.attempt, &settle.esp, id)?;
             }
             if matches!(settle.outcome, Outcome::Unsure { .. }) {
-                feedback::find_told(tx, settle.delivery, settle.attempt, &settle.esp)?;
+                joining::find_told(tx, settle.delivery, settle.attempt, &settle.esp)?;
             }
             if settle.relayed {
                 let said = cut(settle.outcome.said(), SAID_OCTETS_MAX);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Store;
-use super::feedback;
+use super::joining;
 use super::queue::insert_crashed;
 use super::row::{self, LaneId};
 use super::tx::Tx;
@@ -165,7 +165,7 @@ fn crash(tx: &mut Tx<'_, '_>, ids: &[DeliveryId], until: Timestamp) -> rusqlite:
         insert_crashed(tx, &before, attempt, DETAIL)?;
         tx.write(&before, &after)?;
         tx.delivery_event(*id, "crashed", Some(attempt), before.esp.as_deref(), DETAIL)?;
-        feedback::find_told(tx, *id, attempt, before.esp.as_deref().unwrap_or_default())?;
+        joining::find_told(tx, *id, attempt, before.esp.as_deref().unwrap_or_default())?;
         crashed += 1;
     }
     Ok(crashed)
