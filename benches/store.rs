@@ -46,10 +46,10 @@ async fn grouped(connections: usize, messages: usize, octets: usize) -> Result<(
                 store.accept(vec![accept]).await.remove(0)?;
                 last = Some(store.settle(vec![settle]));
             }
-            match last {
-                Some(settling) => settling.await.map(|_| ()),
-                None => Ok(()),
+            if let Some(settling) = last {
+                settling.await?;
             }
+            Ok::<(), Failure>(())
         }));
     }
     for task in tasks {
