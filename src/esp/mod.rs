@@ -130,7 +130,7 @@ pub trait Esp: Send + Sync + Debug {
     /// Whether it could ever carry such a message, whichever of its recipients a call is for, by its content, its labels
     /// and these settings alone: what [`Esp::compose`] would find unfit each time is told here, before the message is
     /// accepted, and costs no composing. So is one for more recipients than a call takes that cannot be parted, see
-    /// [`in_one_call`]: some of them could never be served. What lies on disk is not judged. One that has no place for
+    /// `in_one_call`: some of them could never be served. What lies on disk is not judged. One that has no place for
     /// labels leaves them to the relay, which keeps them.
     fn could_carry(&self, _message: &Message, _content: Content<'_>) -> Result<(), Unfit> {
         Ok(())
