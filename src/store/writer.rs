@@ -41,7 +41,10 @@ const GROUP_TIME_MAX: Duration = Duration::from_millis(5);
 /// Bulk work a group, after its mail.
 const BULK_TIME_MAX: Duration = Duration::from_millis(10);
 /// Pages in the log from which it is written back at once.
-const CHECKPOINT_PAGES: u32 = 8_000;
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// Pages that the log has room for from the start, where the disk has plenty: mail that comes while it is written back
+/// finds room there too.
+const SPREAD_PAGES: u32 = 2 * CHECKPOINT_PAGES;
 /// Pages that came while it was written back beside the writer: up to so many the writer writes back itself…
 const REST_PAGES: u32 = 1_000;
 /// …and more where so often in a row too many came.
@@ -57,7 +60,7 @@ const IDLE_CHECKPOINT_PAGES: u32 = 500;
 /// How long nothing else is to do before that.
 const IDLE: Duration = Duration::from_millis(250);
 /// Pages in the log from which readers are waited for, so that it can start over.
-const RESTART_PAGES: u32 = 4 * CHECKPOINT_PAGES;
+const RESTART_PAGES: u32 = 8 * CHECKPOINT_PAGES;
 /// With so much free the log takes its full length from the start.
 const SPREAD_FREE_OCTETS_MIN: u64 = 2 * 1024 * 1024 * 1024;
 /// How long readers are waited for on a tight disk, so that the log can be cut.
@@ -242,7 +245,7 @@ impl<'c> Writer<'c> {
             wanted && self.shared.space.disk_free().is_some_and(|free| free >= SPREAD_FREE_OCTETS_MIN);
         let log = self.shared.space.log_path();
         if plenty
-            && let Err(error) = zeros(&log, u64::from(CHECKPOINT_PAGES) * LOG_PAGE_OCTETS.unsigned_abs())
+            && let Err(error) = zeros(&log, u64::from(SPREAD_PAGES) * LOG_PAGE_OCTETS.unsigned_abs())
         {
             tracing::debug!(%error, "the database's log grows as it is written");
         }
