@@ -46,7 +46,7 @@ impl What {
                 Effect::Wish
             }
             What::Bounced(Bounce::Soft) | What::Delivered => Effect::Weigh,
-            What::Bounced(Bounce::Policy | Bounce::Refused)
+            What::Bounced(Bounce::Policy | Bounce::Refused | Bounce::LetBe)
             | What::Sent
             | What::Deferred
             | What::NotSpam
@@ -75,7 +75,7 @@ impl What {
             What::Bounced(Bounce::Listed(Listed::Bounced)) => Some("listed"),
             What::Bounced(Bounce::Listed(Listed::Complained)) => Some("listed_complained"),
             What::Bounced(Bounce::Listed(Listed::Unsubscribed)) => Some("listed_unsubscribed"),
-            What::Bounced(Bounce::Refused) => Some("refused"),
+            What::Bounced(Bounce::Refused | Bounce::LetBe) => Some("refused"),
             _ => None,
         }
     }
@@ -155,7 +155,13 @@ mod tests {
     #[test]
     fn what_is_stored_of_an_event_tells_for_which_reason_it_suppresses() {
         let listed = [Listed::Bounced, Listed::Complained, Listed::Unsubscribed].map(Bounce::Listed);
-        let bounces = listed.into_iter().chain([Bounce::Hard, Bounce::Soft, Bounce::Policy, Bounce::Refused]);
+        let bounces = listed.into_iter().chain([
+            Bounce::Hard,
+            Bounce::Soft,
+            Bounce::Policy,
+            Bounce::Refused,
+            Bounce::LetBe,
+        ]);
         let others = [
             What::Sent,
             What::Deferred,

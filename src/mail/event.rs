@@ -27,14 +27,23 @@ pub struct Event {
     /// The ESP's own id of the message.
     pub remote_id: Option<String>,
     /// Its ESP gives back nothing of what went with a call in events of this form: without our ids it may be ours all the
-    /// same.
-    pub unlabelled: bool,
+    /// same, where it is about such mail.
+    pub unlabelled: Option<Unlabelled>,
     /// The kind of stream that a wish is about, where its ESP says it; else it is about broadcast mail.
     pub scope: Option<StreamKind>,
     /// The ESP's words, or those of the recipient's host.
     pub said: String,
     /// The event as it came: JSON.
     pub raw: String,
+}
+
+/// The mail that an event without our ids is about, as far as it says so.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Unlabelled {
+    /// Who sent it: in its envelope, or in From; empty: it does not say.
+    pub sender: String,
+    /// The keys of those whom its call was for; none: it does not say.
+    pub recipients: Vec<String>,
 }
 
 impl Event {
@@ -93,6 +102,8 @@ pub enum Bounce {
     Listed(Listed),
     /// The ESP did not send it: its content, its form, its template.
     Refused,
+    /// The ESP took it for sending, and then let it be for this recipient: its content, a limit of the account.
+    LetBe,
 }
 
 /// Why an ESP's own list has an address.
@@ -119,7 +130,7 @@ impl What {
             What::Deferred => "deferred",
             What::Delivered => "delivered",
             What::Bounced(Bounce::Refused) => "rejected",
-            What::Bounced(Bounce::Listed(_)) => "dropped",
+            What::Bounced(Bounce::Listed(_) | Bounce::LetBe) => "dropped",
             What::Bounced(_) => "bounced",
             What::Complained => "complained",
             What::NotSpam => "not_spam",
@@ -165,6 +176,7 @@ mod tests {
             Bounce::Hard,
             Bounce::Soft,
             Bounce::Policy,
+            Bounce::LetBe,
             Bounce::Listed(Listed::Bounced),
             Bounce::Listed(Listed::Complained),
             Bounce::Listed(Listed::Unsubscribed),

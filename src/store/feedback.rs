@@ -7,7 +7,7 @@ use super::Store;
 use super::joining::{Match, find, learn_remote_id};
 use super::on_address::on_address;
 use super::tx::Tx;
-use super::types::{Joined, StoreError, Taken, ToldEvent};
+use super::types::{Joined, JoinedBy, StoreError, Taken, ToldEvent};
 use super::waiting::Lane;
 use crate::address::Address;
 use crate::mail::effect::SoftRule;
@@ -57,7 +57,9 @@ fn take(tx: &mut Tx<'_, '_>, rule: SoftRule, told: &ToldEvent) -> rusqlite::Resu
             learn_remote_id(tx, id, found.attempt, &told.esp, told.event.remote_id.as_deref())?;
             settled = on_delivery(tx, &told.esp, id, found.attempt)?;
         }
-        if shows_call_taken(told.event.what.word()) {
+        // What is found by its one recipient says nothing of others.
+        let of_all = found.by != JoinedBy::Recipient || told.event.unlabelled.is_some();
+        if of_all && shows_call_taken(told.event.what.word()) {
             settled |= on_call(tx, &told.esp, found.message, found.attempt)?;
         }
     }
@@ -98,7 +100,7 @@ fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusql
             event.class(),
             machine,
             Some(&event.told_as).filter(|name| !name.is_empty()),
-            event.unlabelled,
+            event.unlabelled.as_ref().map(super::joining::written),
         ])
 }
 

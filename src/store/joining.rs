@@ -4,6 +4,7 @@
 //! by the recipient where exactly one delivery fits. An event that overtakes its call's answer waits, unmatched, until
 //! that answer has named the ESP's id, or is lost.
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -14,8 +15,9 @@ use super::tx::Tx;
 use super::types::{JoinedBy, ToldEvent};
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::mail::event::{known_of, shows_call_taken};
-use crate::mail::{AttemptId, DeliveryId, Known, MessageId, QueueState};
+use crate::mail::event::{Unlabelled, known_of, shows_call_taken};
+use crate::mail::headers::fields;
+use crate::mail::{AttemptId, DeliveryId, Known, MessageId, Planted, QueueState};
 
 /// Open deliveries of an ESP that are compared with an event that names neither: more, and none is taken.
 const OPEN_MAX: u32 = 10_000;
@@ -23,6 +25,10 @@ const OPEN_MAX: u32 = 10_000;
 const LATELY_MAX: u32 = 10_000;
 /// Events about one address, joined to nothing, that are looked at.
 const ALONE_MAX: u32 = 100;
+/// An event's recipients that are compared: SES takes 50 in a call.
+const UNLABELLED_RECIPIENTS_MAX: usize = 100;
+/// Of a message, From is looked for in so much.
+const HEAD_OCTETS_MAX: u32 = 64 * 1024;
 /// An ESP gives up after three days at the latest.
 const LATELY: Duration = Duration::from_secs(3 * 86_400);
 /// Some ESPs tell times in whole seconds.
@@ -41,9 +47,11 @@ pub(super) fn find(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option
     let event = &told.event;
     if let Some(planted) = event.planted {
         let all = deliveries(tx.conn, planted.message)?;
-        // An ESP speaks of what it was given, and of nobody else's.
+        // An ESP speaks of what it was given, and of nobody else's; an attempt that nobody here knows of was lost with a
+        // restore.
         let carried = all.iter().any(|d| d.esp.as_deref() == Some(told.esp.as_str()))
-            || was_at(tx.conn, planted.message, planted.attempt, &told.esp)?;
+            || was_at(tx.conn, planted.message, planted.attempt, &told.esp)?
+            || !is_an_attempt(tx.conn, &all, planted)?;
         if let Some(id) = one_of(&all, event.recipient.as_ref()).filter(|_| carried) {
             let (message, attempt) = (planted.message, planted.attempt);
             return Ok(Some(Match { message, id: id.delivery(), attempt, by: JoinedBy::Planted }));
@@ -95,6 +103,23 @@ fn was_at(conn: &Connection, message: MessageId, attempt: AttemptId, esp: &str) 
         .exists(params![message.number(), attempt.number(), esp])
 }
 
+/// Whether there is such an attempt here, at whatever ESP.
+fn is_an_attempt(conn: &Connection, all: &[Queued], planted: Planted) -> rusqlite::Result<bool> {
+    if all.iter().any(|delivery| attempt_now(delivery) == Some(planted.attempt)) {
+        return Ok(true);
+    }
+    conn.prepare_cached("SELECT 1 FROM attempts WHERE message = ?1 AND attempt = ?2")?
+        .exists(params![planted.message.number(), planted.attempt.number()])
+}
+
+/// The attempt that it is out with, or whose answer was lost.
+fn attempt_now(delivery: &Queued) -> Option<AttemptId> {
+    match delivery.delivery.state {
+        QueueState::Out { attempt, .. } | QueueState::Unsure { attempt, .. } => Some(attempt),
+        QueueState::Waiting { .. } | QueueState::Paused { .. } | QueueState::Done => None,
+    }
+}
+
 fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
     let Some(remote_id) = &told.event.remote_id else { return Ok(None) };
     let attempt = conn
@@ -119,13 +144,22 @@ fn by_remote_id(conn: &Connection, told: &ToldEvent) -> rusqlite::Result<Option<
 fn by_recipient(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option<Match>> {
     let event = &told.event;
     let Some(recipient) = &event.recipient else { return Ok(None) };
-    let another_s = event.remote_id.is_some() && !event.unlabelled;
+    let another_s = event.remote_id.is_some() && event.unlabelled.is_none();
     if event.planted.is_some() || another_s || !is_of_an_arrival(event.what.word()) {
         return Ok(None);
     }
     let key = recipient.key();
     let about = About { esp: &told.esp, key: &key, at: event.at };
-    let Some(open) = held_that_fit(tx.conn, about)? else { return Ok(None) };
+    let Some(mut open) = held_that_fit(tx.conn, about)? else { return Ok(None) };
+    if let Some(about) = event.unlabelled.as_ref().map(written) {
+        let mut fits = Vec::new();
+        for (id, attempt) in open {
+            if is_such_mail(tx.conn, id.message, attempt, &about)? {
+                fits.push((id, attempt));
+            }
+        }
+        open = fits;
+    }
     // Those that were taken have an id, by which they would have been found.
     let taken = match event.remote_id {
         None => taken_lately(tx.conn, about)?,
@@ -239,6 +273,67 @@ pub(super) fn find_told(
     find_lost(tx, id, attempt, esp)
 }
 
+/// The mail that such an event is about, in the words of its row: the sender, and each recipient's key.
+pub(super) fn written(about: &Unlabelled) -> String {
+    let mut recipients: Vec<&str> =
+        about.recipients.iter().map(String::as_str).take(UNLABELLED_RECIPIENTS_MAX).collect();
+    recipients.sort_unstable();
+    recipients.dedup();
+    [&[about.sender.as_str()], recipients.as_slice()].concat().join("\n")
+}
+
+/// Whether that attempt's call was of such mail: of that sender, and for those and nobody else.
+fn is_such_mail(
+    conn: &Connection,
+    message: MessageId,
+    attempt: AttemptId,
+    about: &str,
+) -> rusqlite::Result<bool> {
+    let (sender, recipients) = about.split_once('\n').unwrap_or((about, ""));
+    if !sender.is_empty() && !is_of_sender(conn, message, sender)? {
+        return Ok(false);
+    }
+    if recipients.is_empty() {
+        return Ok(true);
+    }
+    let taken: HashSet<u32> = conn
+        .prepare_cached(
+            "SELECT recipient FROM attempts WHERE message = ?1 AND attempt = ?2 AND outcome IN ('unsure', 'accepted')",
+        )?
+        .query_map(params![message.number(), attempt.number()], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let of_call: BTreeSet<String> = deliveries(conn, message)?
+        .into_iter()
+        .filter(|d| attempt_now(d) == Some(attempt) || taken.contains(&d.id.recipient))
+        .map(|d| d.key)
+        .collect();
+    Ok(of_call.iter().map(String::as_str).eq(recipients.split('\n')))
+}
+
+/// In its envelope, or in From: which of them an ESP names depends on its door.
+fn is_of_sender(conn: &Connection, message: MessageId, sender: &str) -> rusqlite::Result<bool> {
+    let sender = sender.to_lowercase();
+    // SES names the address, or the field as it stands.
+    let address = sender.rsplit('<').next().unwrap_or_default().trim_end_matches('>').trim();
+    let envelope: Option<String> = conn
+        .prepare_cached("SELECT sender FROM messages WHERE id = ?1")?
+        .query_row([message.number()], |row| row.get(0))
+        .optional()?;
+    if envelope.is_some_and(|envelope| envelope.to_lowercase() == address) {
+        return Ok(true);
+    }
+    let head: Option<Vec<u8>> = conn
+        .prepare_cached(&format!(
+            "SELECT substr(bytes, 1, {HEAD_OCTETS_MAX}) FROM bodies WHERE message = ?1"
+        ))?
+        .query_row([message.number()], |row| row.get(0))
+        .optional()?;
+    let head = head.unwrap_or_default();
+    let from = fields(&head).find(|field| field.is("From"));
+    let from = from.map(|field| String::from_utf8_lossy(field.value()).to_lowercase()).unwrap_or_default();
+    Ok(from.split(['<', '>', ',', ' ', '\t', '\r', '\n', '(', ')']).any(|word| word == address))
+}
+
 /// Events that have no id of ours, and came before the answer was lost that would have told the ESP's (rule 16): they are
 /// about this attempt where they agree on one message and nothing else fits.
 fn find_lost(tx: &mut Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str) -> rusqlite::Result<()> {
@@ -248,7 +343,16 @@ fn find_lost(tx: &mut Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str)
         QueueState::Waiting { .. } | QueueState::Paused { .. } | QueueState::Done => false,
     };
     let Some(begun_at) = own.begun_at.filter(|_| of_it) else { return Ok(()) };
-    let events = alone_since(tx.conn, esp, &own.key, begun_at)?;
+    let mut events = Vec::new();
+    for event in alone_since(tx.conn, esp, &own.key, begun_at)? {
+        let fits = match &event.unlabelled {
+            Some(about) => is_such_mail(tx.conn, id.message, attempt, about)?,
+            None => true,
+        };
+        if fits {
+            events.push(event);
+        }
+    }
     let one_message = events.iter().all(|event| event.remote_id == events[0].remote_id);
     let (Some(first), true) = (events.first(), one_message) else { return Ok(()) };
     let about = About { esp, key: &own.key, at: first.at };
@@ -264,7 +368,7 @@ fn find_lost(tx: &mut Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str)
     }
     learn_remote_id(tx, id, attempt, esp, first.remote_id.as_deref())?;
     on_delivery(tx, esp, id, attempt)?;
-    if events.iter().any(|event| shows_call_taken(&event.kind)) {
+    if events.iter().any(|event| event.unlabelled.is_some() && shows_call_taken(&event.kind)) {
         on_call(tx, esp, id.message, attempt)?;
     }
     Ok(())
@@ -276,20 +380,21 @@ struct Alone {
     at: Timestamp,
     kind: String,
     remote_id: Option<String>,
+    unlabelled: Option<String>,
 }
 
 /// Those about that address since then that have no place for ids of ours.
 fn alone_since(conn: &Connection, esp: &str, key: &str, since: Timestamp) -> rusqlite::Result<Vec<Alone>> {
     let sql = format!(
-        "SELECT id, at, kind, remote_id FROM events
+        "SELECT id, at, kind, remote_id, unlabelled FROM events
          WHERE key = ?1 AND at >= ?2 AND esp = ?3 AND message IS NULL AND attempt IS NULL AND event_key IS NOT NULL
-             AND (remote_id IS NULL OR unlabelled = 1)
+             AND (remote_id IS NULL OR unlabelled IS NOT NULL)
          ORDER BY at, id LIMIT {ALONE_MAX}"
     );
     let mut statement = conn.prepare_cached(&sql)?;
     let rows = statement.query_map(params![key, since.earlier(WHOLE_SECOND).millis(), esp], |row| {
         let at = Timestamp::from_millis(row.get(1)?);
-        Ok(Alone { row: row.get(0)?, at, kind: row.get(2)?, remote_id: row.get(3)? })
+        Ok(Alone { row: row.get(0)?, at, kind: row.get(2)?, remote_id: row.get(3)?, unlabelled: row.get(4)? })
     })?;
     let all = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     Ok(all.into_iter().filter(|event| is_of_an_arrival(&event.kind)).collect())

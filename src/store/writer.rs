@@ -244,9 +244,7 @@ impl<'c> Writer<'c> {
         let plenty =
             wanted && self.shared.space.disk_free().is_some_and(|free| free >= SPREAD_FREE_OCTETS_MIN);
         let log = self.shared.space.log_path();
-        if plenty
-            && let Err(error) = zeros(&log, u64::from(SPREAD_PAGES) * LOG_PAGE_OCTETS.unsigned_abs())
-        {
+        if plenty && let Err(error) = zeros(&log, u64::from(SPREAD_PAGES) * LOG_PAGE_OCTETS.unsigned_abs()) {
             tracing::debug!(%error, "the database's log grows as it is written");
         }
     }

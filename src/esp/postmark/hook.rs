@@ -127,7 +127,7 @@ fn event(mut fields: Fields, item: &RawValue, streams: &Streams, now: Timestamp)
         planted,
         remote_id: fields.text("MessageID").map(str::to_owned),
         scope: stream,
-        unlabelled: false,
+        unlabelled: None,
         said: hook::said(details.into_iter().find(|words| !words.is_empty()).unwrap_or_default()),
         raw: hook::raw(item),
     }
@@ -160,6 +160,9 @@ fn bounce(event: &Fields) -> What {
     match event.text("Type").unwrap_or_default() {
         "HardBounce" | "BadEmailAddress" => What::Bounced(Bounce::Hard),
         "SpamComplaint" => What::Complained,
+        // What it does not send for its own list, whatever it calls that.
+        "SMTPApiError" if event.is("Inactive") => What::Bounced(Bounce::Listed(Listed::Bounced)),
+        "Transient" | "DnsError" | "Blocked" if event.is("Inactive") => What::Bounced(Bounce::Hard),
         "ManuallyDeactivated" => What::Bounced(Bounce::Listed(Listed::Bounced)),
         // It tries again, and tells a bounce of another type where that does not help.
         "Transient" | "DnsError" => What::Deferred,

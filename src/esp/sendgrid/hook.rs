@@ -107,7 +107,7 @@ fn event(item: &RawValue, now: Timestamp) -> Event {
         // Up to the first dot it is what the API and the SMTP endpoint answered.
         remote_id: text("sg_message_id").split('.').next().filter(|id| !id.is_empty()).map(str::to_owned),
         scope: None,
-        unlabelled: false,
+        unlabelled: None,
         said: match canned {
             true => hook::said(&format!("{}{} {told}", hook::TEST_EVENT, text("event"))),
             false => hook::said(&told),
@@ -159,6 +159,7 @@ fn dropped(reason: &str) -> Bounce {
         "Bounced Address" | "Invalid" => Bounce::Listed(Listed::Bounced),
         "Spam Reporting Address" => Bounce::Listed(Listed::Complained),
         "Unsubscribed Address" => Bounce::Listed(Listed::Unsubscribed),
-        _ => Bounce::Refused,
+        // Out of a call that it answered with 202: the others of it go on.
+        _ => Bounce::LetBe,
     }
 }

@@ -15,6 +15,7 @@ use super::tags::ATTEMPT;
 use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
+use crate::mail::event::Unlabelled;
 use crate::mail::{Bounce, Event, Listed, Planted, What};
 
 /// What SES posts once an event destination is made: no JSON.
@@ -67,7 +68,7 @@ struct About<'a> {
     message: Option<String>,
     planted: Option<Planted>,
     /// It has no tags, where ours would be: so are all notifications of an identity.
-    unlabelled: bool,
+    unlabelled: Option<Unlabelled>,
     raw: &'a str,
     now: Timestamp,
 }
@@ -84,7 +85,7 @@ fn events(message: &str, now: Timestamp) -> Result<Vec<Event>, Refused> {
     let destination = mail.as_mut().map(|mail| mail.list("destination")).unwrap_or_default();
     let about = About {
         message: mail.as_ref().and_then(|mail| mail.text("messageId")).map(str::to_owned),
-        unlabelled: mail.as_mut().is_none_or(|mail| !mail.has("tags")),
+        unlabelled: unlabelled(mail.as_mut(), &destination),
         planted: mail.as_mut().and_then(planted),
         kind,
         raw: message,
@@ -140,6 +141,14 @@ fn planted(mail: &mut Fields) -> Option<Planted> {
     })
 }
 
+/// What an identity's notification says of the mail that it is about, in place of our ids.
+fn unlabelled(mail: Option<&mut Fields>, destination: &[Value]) -> Option<Unlabelled> {
+    let Some(mail) = mail else { return Some(Unlabelled::default()) };
+    let recipients = || addresses(destination).iter().map(Address::key).collect();
+    let sender = mail.text("source").unwrap_or_default().to_owned();
+    (!mail.has("tags")).then(|| Unlabelled { sender, recipients: recipients() })
+}
+
 /// The part that says more; without it the event is taken all the same, as its kind alone.
 fn with(fields: &mut Fields, name: &str, read: impl FnOnce(&mut Fields) -> Vec<Event>) -> Vec<Event> {
     read(&mut fields.object(name).unwrap_or_else(Fields::none))
@@ -170,7 +179,7 @@ impl About<'_> {
             planted: self.planted,
             remote_id: self.message.clone(),
             scope: None,
-            unlabelled: self.unlabelled,
+            unlabelled: self.unlabelled.clone(),
             said: hook::said(said),
             raw: hook::cut_raw(self.raw),
         }

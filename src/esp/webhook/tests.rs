@@ -327,7 +327,7 @@ fn sendgrids_events_mean_what_they_say() {
             json!({"event": "dropped", "reason": "Unsubscribed Address"}),
             What::Bounced(Bounce::Listed(Listed::Unsubscribed)),
         ),
-        (json!({"event": "dropped", "reason": "Spam Content"}), What::Bounced(Bounce::Refused)),
+        (json!({"event": "dropped", "reason": "Spam Content"}), What::Bounced(Bounce::LetBe)),
         (json!({"event": "open", "sg_machine_open": true}), What::Opened { machine: true }),
         (json!({"event": "open", "useragent": "Mozilla/5.0 (X11)"}), What::Opened { machine: false }),
         (json!({"event": "click", "url": "https://example.org/"}), What::Clicked { machine: false }),
@@ -494,7 +494,8 @@ fn an_event_of_ses_whose_recipient_cannot_be_read_is_kept_and_a_name_is_read_ove
         [json!([]), json!(null), json!("a@w.example"), json!([{"emailAddress": "nobody"}]), json!([7])]
     {
         let heard = bounce(unread.clone());
-        let told = heard.iter().map(|event| (event.what, event.recipient.is_none(), event.unlabelled));
+        let told =
+            heard.iter().map(|event| (event.what, event.recipient.is_none(), event.unlabelled.is_some()));
         assert_eq!(told.collect::<Vec<_>>(), [(What::Other, true, true)], "{unread}");
         assert!(heard[0].raw.contains("bouncedRecipients"));
     }
@@ -567,6 +568,13 @@ fn postmarks_events_mean_what_they_say() {
             What::Bounced(Bounce::Hard),
         ),
         (json!({"RecordType": "Bounce", "Type": "Blocked"}), What::Bounced(Bounce::Policy)),
+        (json!({"RecordType": "Bounce", "Type": "Blocked", "Inactive": true}), What::Bounced(Bounce::Hard)),
+        (json!({"RecordType": "Bounce", "Type": "Transient", "Inactive": true}), What::Bounced(Bounce::Hard)),
+        (json!({"RecordType": "Bounce", "Type": "SMTPApiError"}), What::Bounced(Bounce::Refused)),
+        (
+            json!({"RecordType": "Bounce", "Type": "SMTPApiError", "Inactive": true}),
+            What::Bounced(Bounce::Listed(Listed::Bounced)),
+        ),
         (json!({"RecordType": "Bounce", "Type": "AutoResponder"}), What::AutoReplied),
         (json!({"RecordType": "Bounce", "Type": "Unknown"}), What::Bounced(Bounce::Soft)),
         (json!({"RecordType": "SpamComplaint", "Type": "SpamComplaint"}), What::Complained),

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::mail::delivery::{Begin, NotBegun};
 use crate::mail::effect::SoftRule;
+use crate::mail::event::Unlabelled;
 use crate::mail::{Bounce, Event, Known, Listed, Planted, What};
 
 const ESP: &str = "one";
@@ -19,7 +20,7 @@ fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
         planted: None,
         remote_id: None,
         scope: None,
-        unlabelled: false,
+        unlabelled: None,
         told_as: String::new(),
         said: format!("words of {key}"),
         raw: "{}".to_owned(),
@@ -264,7 +265,7 @@ async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
     // An id that nobody heard of, in an event that has no place for ours.
     let unlabelled = Event {
         remote_id: Some("r-8".into()),
-        unlabelled: true,
+        unlabelled: Some(Unlabelled::default()),
         ..event("2", What::Delivered, "a@x.example", later)
     };
     assert_eq!(take(&store, unlabelled).await, Taken::Joined(joined(first(&message), true)));
@@ -303,7 +304,66 @@ async fn an_event_without_any_id_finds_what_was_taken_lately_where_that_alone_fi
 
 /// As SES tells an identity's owner: with an id of its own, and no place for ours.
 fn notified(key: &str, what: What, to: &str, at: Timestamp) -> Event {
-    Event { remote_id: Some("r-1".into()), unlabelled: true, ..event(key, what, to, at) }
+    Event {
+        remote_id: Some("r-1".into()),
+        unlabelled: Some(Unlabelled::default()),
+        ..event(key, what, to, at)
+    }
+}
+
+#[tokio::test]
+async fn a_notification_of_other_mail_to_the_same_address_settles_nothing() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
+    let at = bench.now().plus(Duration::from_secs(5));
+    let about = |key: &str, sender: &str, to: &[&str]| {
+        let recipients = to.iter().map(|to| (*to).to_owned()).collect();
+        let unlabelled = Some(Unlabelled { sender: sender.to_owned(), recipients });
+        Event { unlabelled, ..notified(key, What::Delivered, "a@x.example", at) }
+    };
+    // One of them comes before the answer is lost, the rest after it.
+    assert_eq!(take(&store, about("0", "app@example.com", &["a@x.example"])).await, Taken::Unmatched);
+    let step = Step::Hold(bench.now().plus(HOLD));
+    let both = [first(&message), second(&message)].map(|id| bench.settle(id, &beginning, unsure(), step));
+    store.settle(both.into()).await.unwrap();
+    let to = ["b@x.example", "a@x.example"];
+    for other in [
+        about("1", "app@example.com", &["a@x.example"]),
+        about("2", "app@example.com", &["a@x.example", "b@x.example", "c@x.example"]),
+        about("3", "other@shop.example", &to),
+    ] {
+        assert_eq!(take(&store, other).await, Taken::Unmatched);
+        for id in [first(&message), second(&message)] {
+            assert!(matches!(state_of(&store, id).await.state, QueueState::Unsure { .. }));
+        }
+    }
+    let own = take(&store, about("4", "App <APP@example.com>", &to)).await;
+    assert_eq!(own, Taken::Joined(joined(first(&message), true)));
+    assert_eq!(state_of(&store, second(&message)).await.state, QueueState::Done, "it was the call's");
+}
+
+#[tokio::test]
+async fn an_event_without_any_id_says_nothing_of_the_others_of_its_call() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, _) = held_by_two(&store, &bench).await;
+    let alone = event("1", What::Delivered, "a@x.example", bench.now());
+    assert_eq!(take(&store, alone).await, Taken::Joined(joined(first(&message), true)));
+    assert!(matches!(state_of(&store, second(&message)).await.state, QueueState::Unsure { .. }));
+}
+
+#[tokio::test]
+async fn an_event_of_an_attempt_that_a_restore_lost_finds_its_delivery() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = bench.message(&["a@x.example"], StreamKind::Transactional, 100);
+    accept_one(&store, bench.waiting(&message)).await;
+    let lost = Beginning { attempt: bench.attempt(), esp: ESP.into() };
+    let told = planted(event("1", What::Delivered, "a@x.example", bench.now()), &message, &lost);
+    assert_eq!(take(&store, told).await, Taken::Joined(joined(first(&message), true)));
+    let delivery = state_of(&store, first(&message)).await;
+    assert_eq!((delivery.state, delivery.known), (QueueState::Done, Known::Delivered), "it goes no more");
 }
 
 #[tokio::test]

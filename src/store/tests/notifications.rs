@@ -127,7 +127,7 @@ async fn an_event_that_overtakes_its_answer_is_told_with_its_message_once_that_i
             planted: None,
             remote_id: Some(remote_id.into()),
             scope: None,
-            unlabelled: false,
+            unlabelled: None,
             told_as: String::new(),
             said: String::new(),
             raw: "{}".into(),
