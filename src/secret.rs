@@ -1,10 +1,11 @@
 //! A secret that does not print: passwords, keys and tokens from configuration to the wire.
 
+mod pieces;
 mod plain;
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -12,6 +13,7 @@ use memchr::memmem;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
+use pieces::{PIECE_OCTETS_MIN, Pieces};
 use plain::{EqualsSign, Plain};
 
 /// Text that must not be seen: `Debug` prints stars, there is no `Display`, memory is wiped on drop.
@@ -57,6 +59,10 @@ pub struct Blot {
     encoded: Vec<Secret>,
     /// The long ones of all these in the form of [`Plain`], and in hexadecimal digits; made when first needed.
     forms: OnceLock<Vec<Secret>>,
+    /// Pieces of these tell of it, too: the long ones, and what stands for them in base64 and in hexadecimal digits.
+    piecemeal: Vec<Secret>,
+    /// Made when first needed.
+    pieces: OnceLock<Arc<Pieces>>,
 }
 
 impl Blot {
@@ -88,8 +94,9 @@ impl Blot {
     pub fn and(mut self, other: Blot) -> Self {
         self.plain.extend(other.plain);
         self.encoded.extend(other.encoded);
+        self.piecemeal.extend(other.piecemeal);
         self.longest_first();
-        Blot { forms: OnceLock::new(), ..self }
+        Blot { forms: OnceLock::new(), pieces: OnceLock::new(), ..self }
     }
 
     /// What is a part of another goes after it.
@@ -108,15 +115,29 @@ impl Blot {
                 blot.plain.push(secret.clone());
             }
             let inside = inside_base64(text).filter(|form| form.len() >= Self::CUT_OCTETS_MIN);
-            blot.encoded.extend(inside.map(Secret::new));
+            let inside: Vec<Secret> = inside.map(Secret::new).collect();
+            if text.len() >= PIECE_OCTETS_MIN {
+                let written = [secret.clone(), Secret::new(digits(text.as_bytes()))];
+                blot.piecemeal.extend(written.into_iter().chain(inside.iter().cloned()));
+            }
+            blot.encoded.extend(inside);
         }
         blot.longest_first();
         blot
     }
 
+    /// Blots out a URL that is a secret: whole, and pieces of what follows its host, which is none.
+    pub fn of_url(url: &Secret) -> Self {
+        let (_, rest) = url.expose().split_once("://").unwrap_or_default();
+        let path = rest.find(['/', '?']).map(|at| Secret::new(&rest[at..]));
+        let piecemeal = Blot::of_all(path.as_ref()).piecemeal;
+        Blot { piecemeal, ..Blot::of_all([url]) }
+    }
+
     /// The text with stars for each secret, however the text spells it: as it is, in the escapes of JSON, in those of a
     /// URL or a form, or some letters so and others so; where it is long also in those of HTML or quoted-printable, in
-    /// escapes of escapes, in hexadecimal digits, or broken over lines. Whoever reads the text may undo these.
+    /// escapes of escapes, in hexadecimal digits, or broken over lines. Whoever reads the text may undo these. Of a long
+    /// one a piece will do, in capitals or small letters.
     pub fn out<'t>(&self, text: &'t str) -> Cow<'t, str> {
         let clean = self.out_of_letters(text);
         match self.hidden(&clean) {
@@ -130,9 +151,10 @@ impl Blot {
         let forms = self.forms.get_or_init(|| self.all_forms());
         // No way of writing it is shorter than it is.
         let shortest = forms.iter().map(|form| form.expose().len()).min();
-        if shortest.is_none_or(|shortest| text.len() < shortest) {
+        if shortest.is_none_or(|shortest| text.len() < shortest.min(PIECE_OCTETS_MIN)) {
             return Vec::new();
         }
+        let pieces = self.pieces.get_or_init(|| Arc::new(Pieces::of(&self.piecemeal)));
         let mut parts = Vec::new();
         for equals in [EqualsSign::Stands, EqualsSign::Escapes] {
             if equals == EqualsSign::Escapes && !text.contains('=') {
@@ -143,6 +165,7 @@ impl Blot {
             // Digits are written in either case.
             plain.octets.make_ascii_lowercase();
             find(&plain, forms, &mut parts);
+            pieces.find(&plain, &mut parts);
         }
         parts
     }
@@ -152,10 +175,9 @@ impl Blot {
         for secret in self.plain.iter().chain(&self.encoded) {
             let octets = secret.expose().as_bytes();
             let plain = Plain::of(octets, EqualsSign::Stands).octets;
-            let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
             let plain = String::from_utf8(plain).ok();
             let long = |form: &String| form.len() >= Self::CUT_OCTETS_MIN;
-            forms.extend(plain.into_iter().chain([digits]).filter(long).map(Secret::new));
+            forms.extend(plain.into_iter().chain([digits(octets)]).filter(long).map(Secret::new));
         }
         forms
     }
@@ -173,6 +195,11 @@ impl Blot {
         }
         clean
     }
+}
+
+/// In hexadecimal digits.
+fn digits(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// Adds where one of these stands.
@@ -482,7 +509,8 @@ mod tests {
             let broken = format!("{}\r\n {}", &base64[..at], &base64[at..]);
             assert!(blot.out(&broken).contains("***"), "{broken}");
         }
-        for said in ["", "SG.aB3", "a page of HTML &amp; such, 100%25, k=3D", "SG.aB3/dE+f=gH_iJ-01234 56788"]
+        for said in
+            ["", "SG.aB3", "a page of HTML &amp; such, 100%25, k=3D", "SG.aB3/dE+f=g and iJ-01234 56788"]
         {
             assert_eq!(blot.out(said), said);
         }

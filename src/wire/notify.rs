@@ -74,7 +74,7 @@ impl HttpReceiver {
         let octets = settings.secrets.iter().filter_map(|secret| key_octets(secret.expose()).ok());
         let keys = octets.map(|octets| hmac::Key::new(hmac::HMAC_SHA256, &octets)).collect();
         let client = Client::new(settings.ca_file.clone(), settings.max_connections, settings.timeout);
-        let blot = Blot::of_all(settings.secrets.iter().chain([&settings.url]));
+        let blot = Blot::of_all(&settings.secrets).and(Blot::of_url(&settings.url));
         HttpReceiver { settings, keys, client, blot }
     }
 
