@@ -479,6 +479,7 @@ pub fn wire_settings(
             .login
             .as_ref()
             .map(|login| Login { username: login.username.clone(), proof: proof(&login.proof) }),
+        kin: Vec::new(),
         ca_file: smtp.ca_file.clone(),
         max_connections: smtp.lines.max_connections,
         messages_per_connection: smtp.lines.messages_per_connection,

@@ -89,6 +89,12 @@ impl Blot {
         blot
     }
 
+    /// The same for each of these that the account has.
+    pub fn of_logins<'s>(username: &str, passwords: impl IntoIterator<Item = &'s Secret>) -> Self {
+        let each = passwords.into_iter().map(|password| Blot::of_login(username, password));
+        each.reduce(Blot::and).unwrap_or_default()
+    }
+
     /// Blots out this one's secrets as well.
     #[must_use]
     pub fn and(mut self, other: Blot) -> Self {

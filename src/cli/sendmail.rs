@@ -324,6 +324,7 @@ fn settings(host: String, port: u16) -> Settings {
         port,
         tls: Tls::Off,
         login: None,
+        kin: Vec::new(),
         ca_file: None,
         helo: "localhost".to_owned(),
         max_connections: 1,

@@ -11,6 +11,7 @@ use crate::esp::settings::{Access, EspKind, SmtpEspSettings, Transport};
 use crate::esp::smtp::Smtp;
 use crate::esp::{ApiDoor, Esp};
 use crate::mail::{Grant, ReversePath};
+use crate::secret::Secret;
 use crate::wire::http::{Key, Probe};
 use crate::wire::smtp::Tokens;
 use crate::wire::ways::SmtpAlone;
@@ -34,30 +35,35 @@ pub fn open(kind: &EspKind, house: &House<'_>) -> (Box<dyn Esp>, Arc<dyn Wire>) 
         EspKind::Smtp(smtp) => {
             let envelope_from = smtp.envelope_from.clone().map(ReversePath::Mailbox);
             let reports = house.own_reports || envelope_from.is_none();
-            (Box::new(Smtp { envelope_from, reports }), house.by_smtp(smtp))
+            (Box::new(Smtp { envelope_from, reports }), house.by_smtp(smtp, Vec::new()))
         }
         EspKind::Ses(settings) => {
             let ses = Ses::new(settings, house.own_reports);
             let api = Arc::new(SesWire::new(wire::ses::Settings {
                 region: settings.region.clone(),
                 keys: settings.keys.clone(),
+                smtp_password: Ses::smtp_password(settings),
                 endpoint: settings.access.endpoint.clone(),
                 ca_file: settings.access.api_ca_file(),
                 max_connections: settings.access.lines.max_connections,
                 timeout: settings.access.lines.timeout,
                 judge_account: ses::judge_account,
             }));
-            let wire = house.ways(settings.access.transport, api, Ses::smtp(settings));
+            let kin = settings.keys.iter().map(|(_, secret)| secret.clone()).collect();
+            let smtp = Ses::smtp(settings).map(|smtp| house.by_smtp(&smtp, kin));
+            let wire = ways(settings.access.transport, api, smtp);
             (Box::new(ses), wire)
         }
         EspKind::Sendgrid(settings) => {
             let api = by_http(Sendgrid::api(settings), &settings.access);
-            let wire = house.ways(settings.access.transport, api, Some(Sendgrid::smtp(settings)));
+            let smtp = house.by_smtp(&Sendgrid::smtp(settings), Vec::new());
+            let wire = ways(settings.access.transport, api, Some(smtp));
             (Box::new(Sendgrid::new(settings, house.own_reports)), wire)
         }
         EspKind::Postmark(settings) => {
             let api = by_http(Postmark::api(settings), &settings.access);
-            let wire = house.ways(settings.access.transport, api, Some(Postmark::smtp(settings)));
+            let smtp = house.by_smtp(&Postmark::smtp(settings), Vec::new());
+            let wire = ways(settings.access.transport, api, Some(smtp));
             (Box::new(Postmark::new(settings, house.own_reports)), wire)
         }
         EspKind::Sandbox { .. } => (Box::new(Sandbox), Arc::new(SandboxWire)),
@@ -77,16 +83,18 @@ pub fn host(kind: &EspKind) -> Option<String> {
 }
 
 impl House<'_> {
-    fn by_smtp(&self, smtp: &SmtpEspSettings) -> Arc<dyn Wire> {
-        Arc::new(SmtpWire::new(wire_settings(smtp, self.hostname, self.tokens), Arc::clone(&self.chunks)))
+    /// `kin`: what else may not be shown of what it says.
+    fn by_smtp(&self, smtp: &SmtpEspSettings, kin: Vec<Secret>) -> Arc<dyn Wire> {
+        let settings = wire::smtp::Settings { kin, ..wire_settings(smtp, self.hostname, self.tokens) };
+        Arc::new(SmtpWire::new(settings, Arc::clone(&self.chunks)))
     }
+}
 
-    fn ways(&self, transport: Transport, api: Arc<dyn Wire>, smtp: Option<SmtpEspSettings>) -> Arc<dyn Wire> {
-        match (transport, smtp) {
-            (Transport::Api, _) | (_, None) => api,
-            (Transport::Smtp, Some(smtp)) => Arc::new(SmtpAlone { smtp: self.by_smtp(&smtp), api }),
-            (Transport::Auto, Some(smtp)) => Arc::new(Ways { api, smtp: self.by_smtp(&smtp) }),
-        }
+fn ways(transport: Transport, api: Arc<dyn Wire>, smtp: Option<Arc<dyn Wire>>) -> Arc<dyn Wire> {
+    match (transport, smtp) {
+        (Transport::Api, _) | (_, None) => api,
+        (Transport::Smtp, Some(smtp)) => Arc::new(SmtpAlone { smtp, api }),
+        (Transport::Auto, Some(smtp)) => Arc::new(Ways { api, smtp }),
     }
 }
 

@@ -29,6 +29,7 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::mail::quota::Told;
 use crate::mail::{Fault, HttpReply, Message, Outcome, Reply, Request, ReversePath, SesRequest};
+use crate::secret::Secret;
 
 pub use account::judge as judge_account;
 
@@ -75,9 +76,14 @@ impl Ses {
 
     /// Its SMTP endpoint; `None` without keys of its own: the password is made of them.
     pub fn smtp(settings: &SesSettings) -> Option<SmtpEspSettings> {
-        let (id, secret) = settings.keys.clone()?;
+        let (id, _) = settings.keys.clone()?;
         let vendors = SmtpEndpoint { host: Self::host(settings), port: SMTP_PORT, tls: SmtpTls::StartTls };
-        Some(settings.access.smtp(vendors, id, password::of(&secret, &settings.region)))
+        Some(settings.access.smtp(vendors, id, Self::smtp_password(settings)?))
+    }
+
+    /// The password that is made of its keys.
+    pub fn smtp_password(settings: &SesSettings) -> Option<Secret> {
+        settings.keys.as_ref().map(|(_, secret)| password::of(secret, &settings.region))
     }
 
     /// Its host, for people.

@@ -48,6 +48,8 @@ pub struct Settings {
     pub region: String,
     /// Access key id and secret access key; without: AWS's default chain.
     pub keys: Option<(String, Secret)>,
+    /// The password of its SMTP endpoint, which it may name.
+    pub smtp_password: Option<Secret>,
     /// In place of the region's own.
     pub endpoint: Option<String>,
     /// PEM of the CA that signed the endpoint's certificate.
@@ -70,7 +72,11 @@ pub struct SesWire {
 impl SesWire {
     /// A wire to that API. Nothing is opened or loaded before the first exchange.
     pub fn new(settings: Settings) -> Self {
-        let blot = Blot::of_all(settings.keys.iter().map(|(_, secret)| secret));
+        let blot = settings
+            .keys
+            .as_ref()
+            .map(|(id, secret)| Blot::of_logins(id, [secret].into_iter().chain(&settings.smtp_password)));
+        let blot = blot.unwrap_or_default();
         SesWire { settings, client: OnceCell::new(), blot }
     }
 

@@ -10,6 +10,7 @@ use crate::address::{Address, Grammar};
 use crate::mail::Abort;
 
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+const SMTP_PASSWORD: &str = "BMW5RDrXmmVs0lV7GpI4oLkHXpZ4stDsk6q91z1g38Pk";
 const TAKEN: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 34\r\n\r\n\
                      {\"MessageId\":\"0102-000000-000000\"}";
 
@@ -94,6 +95,7 @@ fn wire(server: &Server, timeout: Duration) -> SesWire {
     SesWire::new(Settings {
         region: "eu-west-1".into(),
         keys: Some(("AKIAEXAMPLE".into(), Secret::new(SECRET))),
+        smtp_password: Some(Secret::new(SMTP_PASSWORD)),
         endpoint: Some(server.url.clone()),
         ca_file: None,
         max_connections: 2,
@@ -163,6 +165,21 @@ async fn a_refusal_comes_raw_and_nothing_is_tried_twice() {
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("x-amzn-errortype"), Some("ServiceUnavailable:http://x/"));
     assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn what_it_says_of_any_secret_of_the_account_is_blotted_out() {
+    use base64::Engine as _;
+    let plain =
+        |password| base64::engine::general_purpose::STANDARD.encode(format!("\0AKIAEXAMPLE\0{password}"));
+    for said in [SECRET.to_owned(), SMTP_PASSWORD.to_owned(), plain(SECRET), plain(SMTP_PASSWORD)] {
+        let body = format!("{{\"message\":\"no {said}.\"}}");
+        let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let server = Server::start(Then::Say(answer.leak())).await;
+        let (reply, _) = exchange(&wire(&server, PATIENT), request(b"a: b\r\n\r\n".to_vec())).await;
+        let Reply::Http(answer) = reply else { panic!("{reply:?}") };
+        assert_eq!(answer.text(), r#"{"message":"no ***."}"#);
+    }
 }
 
 #[tokio::test]

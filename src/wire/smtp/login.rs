@@ -23,12 +23,13 @@ pub(super) enum Way {
 }
 
 impl Way {
-    pub fn of(login: Option<&Login>) -> Self {
+    /// With other secrets of the account, `kin`.
+    pub fn of(login: Option<&Login>, kin: &[Secret]) -> Self {
         match login.cloned() {
             None => Way::None(Arc::default()),
             Some(Login { username, proof: Proof::Password(password) }) => {
-                let blot = Arc::new(Blot::of_login(&username, &password));
-                Way::Password { username, password, blot }
+                let blot = Blot::of_logins(&username, [&password].into_iter().chain(kin));
+                Way::Password { username, password, blot: Arc::new(blot) }
             }
             Some(Login { username, proof: Proof::Token(tokens) }) => {
                 let endpoint = Http::of(tokens.grant());

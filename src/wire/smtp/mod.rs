@@ -58,7 +58,7 @@ impl SmtpWire {
         // The configuration has checked it; a command is never made of more than was meant.
         settings.helo.retain(|c| c.is_ascii_graphic());
         let pool = Pool::new(&settings);
-        let (login, standing) = (Way::of(settings.login.as_ref()), Standing::default());
+        let (login, standing) = (Way::of(settings.login.as_ref(), &settings.kin), Standing::default());
         let means = Means { tls: tls::Connector::default(), login, standing };
         SmtpWire { settings, chunks, means, pool }
     }

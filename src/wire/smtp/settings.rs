@@ -18,6 +18,8 @@ pub struct Settings {
     pub tls: Tls,
     /// AUTH, where the upstream wants it.
     pub login: Option<Login>,
+    /// Other secrets of the same account, which it may name: what the password was made of.
+    pub kin: Vec<Secret>,
     /// PEM of the CA that signed its certificate; then no public CA counts.
     pub ca_file: Option<PathBuf>,
     /// The name in EHLO.
@@ -71,6 +73,7 @@ impl Settings {
             port,
             tls: Tls::StartTls,
             login: None,
+            kin: Vec::new(),
             ca_file: None,
             helo: "localhost".into(),
             max_connections: 10,

@@ -67,6 +67,23 @@ async fn a_refusal_is_told_with_its_phase_and_words() {
 }
 
 #[tokio::test]
+async fn what_it_says_of_any_secret_of_the_account_is_blotted_out() {
+    use base64::Engine as _;
+    const KEY: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    const PASSWORD: &str = "BMW5RDrXmmVs0lV7GpI4oLkHXpZ4stDsk6q91z1g38Pk";
+    let plain = |password| base64::engine::general_purpose::STANDARD.encode(format!("\0u\0{password}"));
+    for said in [KEY.to_owned(), PASSWORD.to_owned(), plain(KEY), plain(PASSWORD)] {
+        let upstream = Upstream::plays(&[&script(Phase::Mail, false, &format!("S: 550 no {said}."))]).await;
+        let login = Login { username: "u".into(), proof: Proof::Password(Secret::new(PASSWORD)) };
+        let kin = vec![Secret::new(KEY)];
+        let wire = wire(Settings { login: Some(login), kin, ..settings(&upstream) });
+        let reply = smtp(send(&wire, simple()).await);
+        assert_eq!((reply.phase, reply.last.text.as_str()), (Phase::Mail, "no ***."));
+        wire.close().await;
+    }
+}
+
+#[tokio::test]
 async fn a_line_that_breaks_tells_whether_the_message_can_have_arrived() {
     let faults = ["close", "reset", "R: HTTP/1.1 400 no\\r\\n", "R: 250-half\nclose", "R: 25", "S: 399 what"];
     for (at, _, _) in STAGES {
