@@ -2,11 +2,10 @@
 
 mod mailer_dsn;
 mod second_names;
+mod urls;
 
 use std::io::Write;
 use std::net::Ipv6Addr;
-
-use reqwest::Url;
 
 use super::{Common, Failure};
 use crate::address::domain_ok;
@@ -15,20 +14,27 @@ use crate::address::domain_ok;
 const WHOLE: &str = include_str!("../../config/postroad.toml");
 
 /// Each says that an ESP is used: by the names that the vendors' own libraries read, and those of frameworks.
-const NAMED_BY: [&str; 10] = [
+const NAMED_BY: [&str; 15] = [
     SENDGRID_KEY,
     "POSTMARK_API_KEY",
     "POSTMARK_SERVER_TOKEN",
     "POSTMARK_API_TOKEN",
+    "POSTMARK_TOKEN",
     "AWS_ACCESS_KEY_ID",
     "SMTP_HOST",
     "MAIL_HOST",
     "EMAIL_HOST",
+    "SMTP_ADDRESS",
+    "SMTP_SERVER",
     "SMTP_URL",
+    "MAIL_URL",
+    "EMAIL_URL",
     mailer_dsn::NAME,
 ];
 const SENDGRID_KEY: &str = "SENDGRID_API_KEY";
-const POSTMARK: [&str; 3] = ["POSTMARK_API_KEY", "POSTMARK_SERVER_TOKEN", "POSTMARK_API_TOKEN"];
+const POSTMARK: [&str; 4] =
+    ["POSTMARK_API_KEY", "POSTMARK_SERVER_TOKEN", "POSTMARK_API_TOKEN", "POSTMARK_TOKEN"];
+const TRUE: &[&str] = &["true", "1", "yes", "on"];
 
 /// The names by which one family of programs knows its mail server.
 struct SmtpNames {
@@ -37,17 +43,22 @@ struct SmtpNames {
     users: &'static [&'static str],
     passwords: &'static [&'static str],
     /// These variables, with these values, mean TLS from the first octet.
-    implicit: &'static [(&'static str, &'static [&'static str])],
+    implicit: Meaning,
+    /// And these STARTTLS.
+    starttls: Meaning,
 }
 
-/// Those of most libraries, of Laravel, and of Django.
-const SMTP_NAMES: [SmtpNames; 3] = [
+type Meaning = &'static [(&'static str, &'static [&'static str])];
+
+/// Those of most libraries, of Laravel, of Django, of Rails, and of Mastodon.
+const SMTP_NAMES: [SmtpNames; 5] = [
     SmtpNames {
         host: "SMTP_HOST",
         port: "SMTP_PORT",
-        users: &["SMTP_USERNAME", "SMTP_USER"],
+        users: &["SMTP_USERNAME", "SMTP_USER", "SMTP_USER_NAME", "SMTP_LOGIN"],
         passwords: &["SMTP_PASSWORD", "SMTP_PASS"],
         implicit: &[],
+        starttls: &[("SMTP_TLS", TRUE), ("SMTP_STARTTLS", TRUE)],
     },
     SmtpNames {
         host: "MAIL_HOST",
@@ -55,15 +66,35 @@ const SMTP_NAMES: [SmtpNames; 3] = [
         users: &["MAIL_USERNAME"],
         passwords: &["MAIL_PASSWORD"],
         implicit: &[("MAIL_ENCRYPTION", &["ssl"]), ("MAIL_SCHEME", &["smtps"])],
+        starttls: &[("MAIL_ENCRYPTION", &["tls", "starttls"])],
     },
     SmtpNames {
         host: "EMAIL_HOST",
         port: "EMAIL_PORT",
         users: &["EMAIL_HOST_USER"],
         passwords: &["EMAIL_HOST_PASSWORD"],
-        implicit: &[("EMAIL_USE_SSL", &["true", "1", "yes", "on"])],
+        implicit: &[("EMAIL_USE_SSL", TRUE)],
+        starttls: &[("EMAIL_USE_TLS", TRUE)],
+    },
+    SmtpNames {
+        host: "SMTP_ADDRESS",
+        port: "SMTP_PORT",
+        users: &["SMTP_USER_NAME", "SMTP_USERNAME", "SMTP_USER", "SMTP_LOGIN"],
+        passwords: &["SMTP_PASSWORD", "SMTP_PASS"],
+        implicit: &[("SMTP_SSL", TRUE), ("SMTP_TLS", TRUE)],
+        starttls: STARTTLS_OF_RUBY,
+    },
+    SmtpNames {
+        host: "SMTP_SERVER",
+        port: "SMTP_PORT",
+        users: &["SMTP_LOGIN", "SMTP_USERNAME", "SMTP_USER", "SMTP_USER_NAME"],
+        passwords: &["SMTP_PASSWORD", "SMTP_PASS"],
+        implicit: &[("SMTP_SSL", TRUE), ("SMTP_TLS", TRUE)],
+        starttls: STARTTLS_OF_RUBY,
     },
 ];
+const STARTTLS_OF_RUBY: Meaning =
+    &[("SMTP_ENABLE_STARTTLS", &["true", "1", "yes", "on", "always"]), ("SMTP_ENABLE_STARTTLS_AUTO", TRUE)];
 /// Where no port is set: submission with STARTTLS, and with TLS from the first octet.
 const SUBMISSION: u16 = 587;
 const SUBMISSIONS: u16 = 465;
@@ -144,11 +175,10 @@ fn found(set: &impl Fn(&str) -> Option<String>) -> Found {
     }
     // Several families may name the same server: one table is enough.
     let by_name = SMTP_NAMES.iter().find_map(|names| Some((names, set(names.host)?)));
-    match (by_name, set("SMTP_URL")) {
+    match by_name {
         // Of several names the first counts, see `second_names`.
-        (Some((names, host)), _) => smarthost(names, &host, set, &mut found),
-        (None, Some(url)) => by_url("SMTP_URL", &url, set, &mut found),
-        (None, None) => {}
+        Some((names, host)) => smarthost(names, &host, set, &mut found),
+        None => urls::first(set, &mut found),
     }
     mailer_dsn::read(set, &mut found);
     found.unused.extend(second_names::told(&found.tables.concat(), set));
@@ -194,8 +224,12 @@ fn smarthost(names: &SmtpNames, host: &str, set: &impl Fn(&str) -> Option<String
     let is = |(variable, values): &(&str, &[&str])| {
         set(variable).is_some_and(|value| values.contains(&value.to_ascii_lowercase().as_str()))
     };
-    let implicit = names.implicit.iter().any(is);
-    let port = port(names.port, implicit, set).map_err(|fault| found.faults.push(fault));
+    let tls = match (names.implicit.iter().any(is), names.starttls.iter().any(is)) {
+        (true, _) => Tls::Implicit,
+        (false, true) => Tls::StartTls,
+        (false, false) => Tls::Unasked,
+    };
+    let port = port(names.port, tls, set).map_err(|fault| found.faults.push(fault));
     let login = login(names, set).map_err(|fault| found.faults.push(fault));
     let host = bracketed(host).map_err(|_| {
         found.faults.push(format!(
@@ -204,62 +238,55 @@ fn smarthost(names: &SmtpNames, host: &str, set: &impl Fn(&str) -> Option<String
         ));
     });
     if let (Ok(host), Ok(port), Ok(login)) = (host, port, login) {
-        server(names.host, &Server { host, port, implicit, login }, found);
+        server(names.host, &Server { host, port, tls, login }, found);
     }
 }
 
-/// `smtp://user:password@host:port`, or `smtps`. A file names a password by a variable, and none has this one alone.
-fn by_url(variable: &str, url: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
-    let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "smtp" | "smtps"));
-    let host = parsed.as_ref().and_then(|url| bracketed(url.host_str()?).ok());
-    let (Some(parsed), Some(host)) = (parsed, host) else {
-        return found.faults.push(format!("{variable} is no URL such as smtp://user@mail.example.net:587"));
-    };
-    let implicit = parsed.scheme() == "smtps";
-    let port = parsed.port().unwrap_or(if implicit { SUBMISSIONS } else { SUBMISSION });
-    let password = SMTP_NAMES[0].passwords.iter().find(|name| set(name).is_some());
-    let login = match (unescaped(parsed.username()), password) {
-        (user, _) if user.is_empty() => String::new(),
-        (user, Some(password)) => {
-            format!("username = {}\npassword = \"env:{password}\"\n", toml::Value::from(user))
-        }
-        (_, None) => {
-            return found.unused.push(format!(
-                "{variable} names a user, and a file takes the password from a variable of its own, not out of a URL; set \
-                 SMTP_PASSWORD to it as well, and ask again"
-            ));
-        }
-    };
-    server(variable, &Server { host, port, implicit, login }, found);
+/// What is asked for on the line to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    Unasked,
+    StartTls,
+    Implicit,
 }
 
-/// A part of a URL as it is meant.
-fn unescaped(text: &str) -> String {
-    let query = format!("q:?q={}", text.replace('+', "%2B"));
-    let read = Url::parse(&query).ok().and_then(|url| Some(url.query_pairs().next()?.1.into_owned()));
-    read.unwrap_or_default()
+impl Tls {
+    /// Where none is set.
+    fn port(self) -> u16 {
+        match self {
+            Tls::Implicit => SUBMISSIONS,
+            Tls::Unasked | Tls::StartTls => SUBMISSION,
+        }
+    }
 }
 
 /// A server that takes mail for others.
 struct Server {
     host: String,
     port: u16,
-    implicit: bool,
+    tls: Tls,
     /// The lines of its login.
     login: String,
 }
 
 fn server(variable: &str, server: &Server, found: &mut Found) {
-    let Server { host, port, implicit, login } = server;
-    if *port == OWN_PORT && matches!(host.as_str(), "localhost" | "127.0.0.1" | "[::1]") {
+    let Server { host, port, tls, login } = server;
+    let is_here = matches!(host.to_ascii_lowercase().as_str(), "localhost" | "127.0.0.1" | "[::1]");
+    if *port == OWN_PORT && is_here {
         return found.unused.push(format!(
             "{variable} leads to port {OWN_PORT} of this machine, where a relay listens: it would mail itself"
         ));
     }
-    let implicit = if *implicit || *port == SUBMISSIONS { "tls = \"implicit\"\n" } else { "" };
+    let tls = match tls {
+        _ if *port == SUBMISSIONS => "tls = \"implicit\"\n",
+        Tls::Implicit => "tls = \"implicit\"\n",
+        // A server for development speaks none, and nobody listens on this line.
+        Tls::Unasked if is_here => "tls = \"off\"\n",
+        Tls::StartTls | Tls::Unasked => "",
+    };
     found.tables.push(format!(
         "# 587 is usual with STARTTLS, 465 with tls = \"implicit\"; tls = \"off\" for a server without TLS.\n\
-         {SMARTHOST}\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{implicit}{login}"
+         {SMARTHOST}\ntype = \"smtp\"\naddress = \"{host}:{port}\"\n{tls}{login}"
     ));
 }
 
@@ -273,8 +300,8 @@ fn bracketed(host: &str) -> Result<String, ()> {
     }
 }
 
-fn port(variable: &str, implicit: bool, set: &impl Fn(&str) -> Option<String>) -> Result<u16, String> {
-    let Some(text) = set(variable) else { return Ok(if implicit { SUBMISSIONS } else { SUBMISSION }) };
+fn port(variable: &str, tls: Tls, set: &impl Fn(&str) -> Option<String>) -> Result<u16, String> {
+    let Some(text) = set(variable) else { return Ok(tls.port()) };
     let port = text.parse::<u16>().ok().filter(|port| *port != 0);
     port.ok_or_else(|| format!("{variable} is {text:?}, which is no port; write a number from 1 to 65535"))
 }
@@ -477,6 +504,93 @@ mod tests {
             let text = made(variables).unwrap();
             assert_eq!(esps(&text, variables), [esp], "{text}");
             assert!(lines.iter().all(|line| text.contains(line)) && !text.contains("s3cret"), "{text}");
+        }
+    }
+
+    #[test]
+    fn more_names_of_frameworks_are_known() {
+        let rails =
+            [("SMTP_ADDRESS", "mail.example.net"), ("SMTP_USER_NAME", "u"), ("SMTP_PASSWORD", "s3cret")];
+        let mastodon = [
+            ("SMTP_SERVER", "mail.example.net"),
+            ("SMTP_PORT", "25"),
+            ("SMTP_LOGIN", "u"),
+            ("SMTP_PASSWORD", "s3cret"),
+        ];
+        let by_url = |name, url| vec![(name, url), ("SMTP_PASSWORD", "s3cret")];
+        for (variables, esp, line) in [
+            (vec![("POSTMARK_TOKEN", "s3cret")], "postmark", "\"env:POSTMARK_TOKEN\""),
+            (rails.to_vec(), "smarthost", "net:587\"\nusername = \"env:SMTP_USER_NAME\""),
+            (mastodon.to_vec(), "smarthost", "net:25\"\nusername = \"env:SMTP_LOGIN\""),
+            ([&mastodon[..], &[("SMTP_TLS", "true")]].concat(), "smarthost", "net:25\"\ntls = \"implicit\""),
+            (
+                by_url("MAIL_URL", "smtp://u:s3cret@a.example.net:2587"),
+                "smarthost",
+                "net:2587\"\nusername = \"u\"",
+            ),
+            (
+                by_url("MAIL_URL", "smtps://u:s3cret@a.example.net"),
+                "smarthost",
+                "net:465\"\ntls = \"implicit\"",
+            ),
+            (
+                by_url("EMAIL_URL", "smtp+tls://u:s3cret@a.example.net:587"),
+                "smarthost",
+                "net:587\"\nusername",
+            ),
+            (
+                by_url("EMAIL_URL", "smtp+ssl://u:s3cret@a.example.net"),
+                "smarthost",
+                "net:465\"\ntls = \"implicit\"",
+            ),
+            (by_url("EMAIL_URL", "smtps://u:s3cret@a.example.net:587"), "smarthost", "net:587\"\nusername"),
+        ] {
+            let (text, said) = told(&variables).unwrap();
+            assert_eq!(esps(&text, &variables), [esp], "{text}");
+            assert!(text.contains(line) && !text.contains("s3cret"), "{line}: {text}");
+            assert_eq!(said, "");
+        }
+    }
+
+    #[test]
+    fn a_url_that_is_about_something_else_stops_no_file() {
+        for (name, url) in
+            [("EMAIL_URL", "consolemail://"), ("MAIL_URL", "https://u:s3cret@mail.example.net/")]
+        {
+            let variables = [("SENDGRID_API_KEY", "k"), (name, url)];
+            let (text, said) = told(&variables).unwrap();
+            assert_eq!(esps(&text, &variables), ["sendgrid"]);
+            assert!(said.contains(&format!("{name} leads to no server of SMTP")), "{said}");
+            assert!(!text.contains("s3cret") && !said.contains("s3cret"), "{text}{said}");
+        }
+    }
+
+    #[test]
+    fn a_server_of_this_machine_is_spoken_to_without_tls_unless_that_is_asked_for() {
+        const OFF: &str = "tls = \"off\"\n";
+        for (variables, line) in [
+            (&[("MAILER_DSN", "smtp://localhost:1025")][..], OFF),
+            (&[("MAILER_DSN", "smtps://localhost:1465")], "tls = \"implicit\"\n"),
+            (&[("MAILER_DSN", "smtp://localhost:1025?require_tls=true")], ""),
+            (&[("MAILER_DSN", "smtp://mail.example.net:1025")], ""),
+            (&[("SMTP_URL", "smtp://[::1]:1025")], OFF),
+            (&[("EMAIL_URL", "smtp+tls://localhost:1025")], ""),
+            (&[("SMTP_HOST", "::1"), ("SMTP_PORT", "1025")], OFF),
+            (&[("SMTP_SERVER", "localhost"), ("SMTP_PORT", "25"), ("SMTP_ENABLE_STARTTLS", "always")], ""),
+            (&[("MAIL_HOST", "127.0.0.1"), ("MAIL_PORT", "1025"), ("MAIL_ENCRYPTION", "null")], OFF),
+            (&[("MAIL_HOST", "127.0.0.1"), ("MAIL_PORT", "1025"), ("MAIL_ENCRYPTION", "")], OFF),
+            (&[("MAIL_HOST", "127.0.0.1"), ("MAIL_PORT", "1025"), ("MAIL_ENCRYPTION", "tls")], ""),
+            (&[("MAIL_HOST", "mailpit"), ("MAIL_PORT", "1025"), ("MAIL_ENCRYPTION", "null")], ""),
+            (&[("EMAIL_HOST", "localhost"), ("EMAIL_PORT", "1025"), ("EMAIL_USE_TLS", "False")], OFF),
+            (&[("EMAIL_HOST", "localhost"), ("EMAIL_PORT", "1025")], OFF),
+            (&[("EMAIL_HOST", "localhost"), ("EMAIL_PORT", "1025"), ("EMAIL_USE_TLS", "True")], ""),
+            (&[("EMAIL_HOST", "localhost"), ("EMAIL_USE_SSL", "True")], "tls = \"implicit\"\n"),
+        ] {
+            let text = made(variables).unwrap();
+            assert_eq!(esps(&text, variables), ["smarthost"]);
+            let (_, tail) = text.split_once("address = ").unwrap();
+            let (_, tail) = tail.split_once('\n').unwrap();
+            assert_eq!(tail, line, "{variables:?}: {text}");
         }
     }
 

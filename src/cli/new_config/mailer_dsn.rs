@@ -66,7 +66,7 @@ fn one(dsn: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
 /// A server of SMTP, where the variables before it have named none.
 fn server(dsn: &str, set: &impl Fn(&str) -> Option<String>, found: &mut Found) {
     let known = found.tables.iter().find(|table| table.contains(super::SMARTHOST));
-    let Some(known) = known else { return super::by_url(NAME, dsn, set, found) };
+    let Some(known) = known else { return super::urls::by_url(NAME, dsn, set, found) };
     let url = Url::parse(dsn).ok();
     let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
     if !known.contains(&format!("address = \"{host}:")) {

@@ -1,18 +1,15 @@
 //! Several variables may say the same thing by different names: where they disagree one is used, and that is told,
 //! without their values.
 
-use reqwest::Url;
-
 /// Names that say the same; the first that is set is used.
 const ALIKE: [&[&str]; 6] = [
     &super::POSTMARK,
     &["AWS_REGION", "AWS_DEFAULT_REGION"],
-    &["SMTP_HOST", "MAIL_HOST", "EMAIL_HOST"],
+    &["SMTP_HOST", "MAIL_HOST", "EMAIL_HOST", "SMTP_ADDRESS", "SMTP_SERVER"],
     &["SMTP_PORT", "MAIL_PORT", "EMAIL_PORT"],
-    &["SMTP_USERNAME", "SMTP_USER", "MAIL_USERNAME", "EMAIL_HOST_USER"],
+    &["SMTP_USERNAME", "SMTP_USER", "MAIL_USERNAME", "EMAIL_HOST_USER", "SMTP_USER_NAME", "SMTP_LOGIN"],
     &["SMTP_PASSWORD", "SMTP_PASS", "MAIL_PASSWORD", "EMAIL_HOST_PASSWORD"],
 ];
-const URL: &str = "SMTP_URL";
 
 /// A sentence for each that is set to something else than the one that `text` uses.
 pub(super) fn told(text: &str, set: &impl Fn(&str) -> Option<String>) -> Vec<String> {
@@ -25,14 +22,22 @@ pub(super) fn told(text: &str, set: &impl Fn(&str) -> Option<String>) -> Vec<Str
         let others = there.iter().filter(|(_, other)| other != value);
         told.extend(others.map(|(other, _)| sentence(other, used)));
     }
-    let host = ALIKE[2].iter().find_map(|name| Some((*name, set(name)?)));
-    if let Some(((used, host), url)) = host.zip(set(URL)) {
-        let leads_to = Url::parse(&url).ok().and_then(|url| url.host_str().map(str::to_owned));
-        if leads_to.is_none_or(|other| !other.eq_ignore_ascii_case(&host)) {
-            told.push(sentence(URL, used));
-        }
+    let by_name = ALIKE[2].iter().find_map(|name| Some((*name, set(name)?)));
+    let urls: Vec<(&str, String)> =
+        super::urls::NAMES.into_iter().filter_map(|name| Some((name, host(name, set)?))).collect();
+    if let Some((used, host)) = by_name.as_ref().or(urls.first()) {
+        let others = urls.iter().filter(|(_, other)| !other.eq_ignore_ascii_case(host));
+        told.extend(others.map(|(other, _)| sentence(other, used)));
     }
     told
+}
+
+/// Where a URL leads, if it is one of SMTP.
+fn host(name: &str, set: &impl Fn(&str) -> Option<String>) -> Option<String> {
+    let url = set(name)?;
+    let host = super::urls::leads_to(&url).map(|(_, url)| url.host_str().unwrap_or_default().to_owned());
+    // What SMTP_URL says is meant for a server, whatever it says.
+    host.or_else(|| (name == super::urls::NAMES[0]).then(String::new))
 }
 
 fn sentence(other: &str, used: &str) -> String {
@@ -71,6 +76,8 @@ mod tests {
             ),
             ("", &[("SMTP_HOST", "a1"), ("SMTP_URL", "smtp://A1:25")], &[]),
             ("", &[("MAIL_HOST", "a1"), ("SMTP_URL", "smtp://u:p@b2")], &[("SMTP_URL", "MAIL_HOST")]),
+            ("", &[("MAIL_URL", "smtp://b2"), ("EMAIL_URL", "smtp://c3")], &[("EMAIL_URL", "MAIL_URL")]),
+            ("", &[("SMTP_URL", "smtp://b2"), ("MAIL_URL", "https://c3/")], &[]),
         ] {
             let told = found(text, variables);
             assert_eq!(told.len(), pairs.len(), "{told:?}");
