@@ -262,6 +262,7 @@ impl Courier {
             shut,
             moved_for_recipient: call.moved_for_recipient,
             retry_in: Duration::ZERO,
+            longest_wait: rules.retry.longest(),
             hold: rules.unsure_hold.saturating_sub(times.handed_over.unwrap_or_default()),
             bound: call.bound,
             seen_unsure: 0,

@@ -79,6 +79,11 @@ impl RetrySchedule {
         }
         self.steps.last().map_or(Duration::ZERO, |last| last.wait)
     }
+
+    /// The longest wait of all.
+    pub fn longest(&self) -> Duration {
+        self.steps.iter().map(|step| step.wait).max().unwrap_or_default()
+    }
 }
 
 /// `1m, 5m*2, 30m, 1h*3, 4h`.

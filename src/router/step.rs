@@ -45,6 +45,8 @@ pub struct Situation {
     pub moved_for_recipient: bool,
     /// The next wait of the stream's retry schedule, with jitter.
     pub retry_in: Duration,
+    /// The longest wait of that schedule: an ESP that asks for more puts nothing off for longer.
+    pub longest_wait: Duration,
     /// How long an open outcome is held from now on: the hold runs from hand-over (rule 10).
     pub hold: Duration,
     /// An earlier attempt is open: the delivery is bound to this ESP.
@@ -98,7 +100,13 @@ impl Situation {
     }
 
     fn later(&self, wait: Option<Duration>) -> Step {
-        Step::Later(self.not_past_end(wait.map_or(self.retry_in, |w| w.max(self.retry_in))))
+        Step::Later(self.not_past_end(wait.map_or(self.retry_in, |wait| self.heeded(wait))))
+    }
+
+    /// What the ESP asks for, within the schedule, and so that one more try comes before the end.
+    fn heeded(&self, wait: Duration) -> Duration {
+        let left = self.expires_at.since(self.now).saturating_sub(self.retry_in);
+        wait.min(self.longest_wait).min(left).max(self.retry_in)
     }
 
     /// Not past the end of the delivery, so that it is looked at when it expires.
@@ -133,6 +141,7 @@ mod tests {
             shut: false,
             moved_for_recipient: false,
             retry_in: MINUTE,
+            longest_wait: MINUTE * 240,
             hold: MINUTE * 2,
             bound: false,
             seen_unsure: 0,
@@ -240,6 +249,32 @@ mod tests {
         ] {
             assert_eq!(would_leave(&outcome, &at), leaves, "{outcome:?} at {at:?}");
         }
+    }
+
+    #[test]
+    fn a_wait_that_is_asked_for_is_heeded_within_the_schedule_and_before_the_end() {
+        let alone = Situation { another_left: false, ..situation() };
+        let ends_in = |minutes| Situation { expires_at: NOW.plus(MINUTE * minutes), ..alone };
+        for (asked, at, minutes) in [
+            (0, alone, 1),
+            (60, alone, 60),
+            (1_440, alone, 240),
+            (60, ends_in(31), 30),
+            (1_440, ends_in(31), 30),
+            (60, ends_in(1), 1),
+            (60, Situation { longest_wait: MINUTE * 5, ..alone }, 5),
+        ] {
+            for fault in [Fault::Path, Fault::Account, Fault::Message, Fault::Recipient] {
+                let step = next_step(&refused(fault, false, Some(MINUTE * asked)), &at);
+                assert_eq!(step, Step::Later(NOW.plus(MINUTE * minutes)), "{asked} {at:?}");
+            }
+        }
+        let throttled = refused(Fault::Throttled(Throttle::Rate), false, Some(MINUTE * 1_000));
+        assert_eq!(
+            next_step(&throttled, &alone),
+            Step::Later(NOW.plus(MINUTE * 1_000)),
+            "so is the ESP's gate"
+        );
     }
 
     #[test]

@@ -369,6 +369,7 @@ impl Model {
                     * u32::from(self.setting.retry + u8::from(r == 1 && !self.on(Rule::AlikeStayAlike))),
                 hold: if hold_is_over { Duration::ZERO } else { self.hold() },
                 bound: call.bound,
+                longest_wait: TICK * 100,
                 seen_unsure: if self.on(Rule::SecondUnsureIsAssumed) { seen_unsure } else { 0 },
                 expires_at: NOW.plus(TICK * 100),
             };
