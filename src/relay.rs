@@ -173,7 +173,8 @@ pub async fn run(mut config: Config, source: Source) -> anyhow::Result<()> {
     };
     let reloader = Reloader::new(parts, reload::Present { config, authenticator, lines, feedback });
     let reload = Arc::new(reload::ByHttp(Arc::clone(&reloader)));
-    let routes = http::Relay { told, reload, queue, desk, clock, metrics, budget, tokens };
+    let room = http::HookRoom::new(Arc::clone(&budget));
+    let routes = http::Relay { told, reload, queue, desk, clock, metrics, budget, room, tokens };
     let mut sides = vec![(http::What::All, http::SidePort { listener: side, secure: secure.clone() })];
     sides.extend(public.map(|listener| (http::What::Webhooks, http::SidePort { listener, secure })));
     let listeners = listeners.into_iter().zip(doorways).collect();

@@ -14,7 +14,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::reload::{Change, NotReloaded, Reloaded};
-use super::{Desk, Door, FieldProblem, HookPost, Hooks, Post, Queue, Relay, Reload, Tokens, Told, Webhooks};
+use super::{
+    Desk, Door, FieldProblem, HookPost, HookRoom, Hooks, Post, Queue, Relay, Reload, Tokens, Told, Webhooks,
+};
 use crate::address::{Address, Grammar};
 use crate::clock::{Manual, Timestamp};
 use crate::esp::setup::{Arranged, ByHand, State, Thing};
@@ -592,6 +594,7 @@ pub fn out(n: i64) -> QueueState {
 
 /// What a port on this queue works with.
 pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
+    let budget = Budget::new(BUDGET_OCTETS as u64);
     Relay {
         desk: Arc::clone(&queue) as Arc<dyn Desk>,
         told: Arc::new(ArcSwap::from_pointee(Told {
@@ -607,6 +610,7 @@ pub fn relay(queue: Arc<Fake>, doors: Vec<Door>) -> Relay {
         queue,
         clock: Arc::new(Manual::at(DUE)),
         metrics: crate::metrics::for_tests(),
-        budget: Budget::new(BUDGET_OCTETS as u64),
+        room: HookRoom::new(Arc::clone(&budget)),
+        budget,
     }
 }

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::to_bytes;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
@@ -18,14 +17,13 @@ use utoipa::{IntoParams, IntoResponses, ToSchema};
 use super::App;
 use super::error::{ErrorBody, Problem};
 use super::rate::Whose;
+use super::room;
 use super::send::Peer;
 use crate::clock::monotonic;
 use crate::flow::feedback::{Counted, Feedback, NotHeard};
 
 /// A body: SendGrid's batches end at 768 KB, Postmark's bounces may have the whole message in them.
 pub const HOOK_OCTETS_MAX: usize = 8_000_000;
-/// The body, its JSON and its events lie in memory together.
-const TIMES_IN_MEMORY: usize = 4;
 /// Header fields that are looked at.
 const FIELDS_MAX: usize = 64;
 
@@ -166,16 +164,7 @@ pub(super) async fn engagement(
 
 async fn hear(app: &App, esp: Option<String>, request: Request) -> Result<Json<HookTaken>, Problem> {
     let (parts, body) = request.into_parts();
-    let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let octets = length.and_then(|text| text.parse().ok()).unwrap_or(HOOK_OCTETS_MAX);
-    if octets > HOOK_OCTETS_MAX {
-        return Err(too_large());
-    }
-    let _memory = app.relay.budget.take(octets * TIMES_IN_MEMORY).ok_or_else(|| {
-        let message = "too much in flight for the relay's memory; send it again in a minute";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_memory", message)
-    })?;
-    let body = to_bytes(body, HOOK_OCTETS_MAX).await.map_err(|error| unread(&error))?;
+    let (body, _memory) = room::read(&app.relay.room, &parts, body).await?;
     let post = HookPost { fields: fields(&parts.headers), body };
     let hooks = Arc::clone(&app.relay.told.load().hooks);
     let stranger = parts.extensions.get::<Peer>().map(|peer| Whose::stranger(peer.0));
@@ -212,20 +201,12 @@ fn unproven() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, UNPROVEN, message)
 }
 
-fn too_large() -> Problem {
+pub(super) fn too_large() -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "too_large",
         "a webhook's body may have 8 MB and 20,000 events",
     )
-}
-
-fn unread(error: &axum::Error) -> Problem {
-    use std::error::Error;
-    match error.source().is_some_and(|source| source.is::<http_body_util::LengthLimitError>()) {
-        true => too_large(),
-        false => Problem::new(StatusCode::BAD_REQUEST, "bad_body", error.to_string()),
-    }
 }
 
 fn problem(not: NotHeard) -> Problem {

@@ -58,6 +58,7 @@ mod probe;
 mod rate;
 pub mod reload;
 mod replays;
+mod room;
 pub mod scope;
 mod secure;
 pub mod send;
@@ -82,6 +83,7 @@ pub use hooks::{HookPost, Hooks};
 pub use live::{Live, LiveDesk, LivePost};
 pub use probe::PROBE_NAME;
 pub use reload::Reload;
+pub use room::HookRoom;
 pub use secure::Secure;
 pub use send::Post;
 pub use serve::{SidePort, What, serve};
@@ -232,6 +234,8 @@ pub struct Relay {
     pub metrics: metrics::Handle,
     /// The memory for messages in flight.
     pub budget: Arc<Budget>,
+    /// What of it webhooks have.
+    pub room: Arc<HookRoom>,
     /// What a reload changes.
     pub told: Arc<ArcSwap<Told>>,
     /// Who reloads.

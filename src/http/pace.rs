@@ -22,7 +22,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// What a body may take whatever its size.
 const BODY_MIN: Duration = Duration::from_secs(30);
 /// Beyond that it comes at this pace at least: half a megabit a second, 25 MB in seven minutes.
-const OCTETS_PER_SECOND_MIN: u64 = 64_000;
+pub(super) const OCTETS_PER_SECOND_MIN: u64 = 64_000;
 
 /// Where a request stands.
 #[derive(Debug, Clone, Copy)]

@@ -25,8 +25,9 @@ use super::unread::Worded;
 use super::visitors::{Asked, Visitor, Visitors};
 use super::{Relay, Told, public_router, router};
 
-/// Connections at a time; at the limit the one that has asked nothing for longest makes room.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections at a time; at the limit the one that has asked nothing for longest, or has been behind with an unproven
+/// body for longest, makes room.
+pub(super) const CONNECTIONS_MAX: usize = 256;
 /// A request's head, all of it however it trickles in, and the wait for the next one.
 const HEAD_MAX: Duration = Duration::from_secs(10);
 const HEAD_OCTETS_MAX: usize = 64 * 1024;
@@ -82,7 +83,7 @@ pub async fn serve(
             _ = upkeep.tick() => metrics.upkeep(),
             accepted = accept(&listener, &places, &visitors) => match accepted {
                 Ok((stream, peer, place)) => {
-                    let visitor = visitors.enter(place);
+                    let visitor = visitors.enter(peer.ip().to_canonical(), place);
                     let _ = stream.set_nodelay(true);
                     let serving = Serving { peer, app: app.clone(), told: Arc::clone(&told), visitor, stop: stop.clone() };
                     match secure.clone() {
@@ -158,7 +159,9 @@ impl Serving {
         let asking = Arc::clone(&visitor);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let who = client(peer.ip().to_canonical(), request.headers(), &told.load().proxies);
+            asking.is(who);
             request.extensions_mut().insert(Peer(who));
+            request.extensions_mut().insert(Arc::clone(&asking));
             let (asked, answer) = (Asked::new(&asking), inner.call(request));
             async move {
                 let answer = answer.await;

@@ -23,6 +23,7 @@ mod files_are_ours_alone;
 mod files_to_start_from;
 mod full_houses;
 mod graceful_stop;
+mod half_bodies;
 mod half_requests;
 mod held_answers;
 mod https;
