@@ -226,7 +226,7 @@ fn smarthost(names: &SmtpNames, host: &str, set: &impl Fn(&str) -> Option<String
     };
     let tls = match (names.implicit.iter().any(is), names.starttls.iter().any(is)) {
         (true, _) => Tls::Implicit,
-        (false, true) => Tls::StartTls,
+        (false, true) => Tls::Upgraded,
         (false, false) => Tls::Unasked,
     };
     let port = port(names.port, tls, set).map_err(|fault| found.faults.push(fault));
@@ -246,7 +246,7 @@ fn smarthost(names: &SmtpNames, host: &str, set: &impl Fn(&str) -> Option<String
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Tls {
     Unasked,
-    StartTls,
+    Upgraded,
     Implicit,
 }
 
@@ -255,7 +255,7 @@ impl Tls {
     fn port(self) -> u16 {
         match self {
             Tls::Implicit => SUBMISSIONS,
-            Tls::Unasked | Tls::StartTls => SUBMISSION,
+            Tls::Unasked | Tls::Upgraded => SUBMISSION,
         }
     }
 }
@@ -282,7 +282,7 @@ fn server(variable: &str, server: &Server, found: &mut Found) {
         Tls::Implicit => "tls = \"implicit\"\n",
         // A server for development speaks none, and nobody listens on this line.
         Tls::Unasked if is_here => "tls = \"off\"\n",
-        Tls::StartTls | Tls::Unasked => "",
+        Tls::Upgraded | Tls::Unasked => "",
     };
     found.tables.push(format!(
         "# 587 is usual with STARTTLS, 465 with tls = \"implicit\"; tls = \"off\" for a server without TLS.\n\

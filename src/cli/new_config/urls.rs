@@ -35,9 +35,9 @@ fn tls(variable: &str, url: &Url) -> Tls {
         |wanted: &[(&str, &str)]| url.query_pairs().any(|(key, value)| wanted.contains(&(&*key, &*value)));
     let of_django = variable == "EMAIL_URL" && url.port().is_some_and(|port| port != SUBMISSIONS);
     match url.scheme() {
-        "smtps" if of_django => Tls::StartTls,
+        "smtps" if of_django => Tls::Upgraded,
         "smtps" | "smtp+ssl" => Tls::Implicit,
-        "smtp+tls" => Tls::StartTls,
+        "smtp+tls" => Tls::Upgraded,
         _ if says(&[("encryption", "ssl"), ("ssl", "True"), ("ssl", "true")]) => Tls::Implicit,
         _ if says(&[
             ("encryption", "tls"),
@@ -47,7 +47,7 @@ fn tls(variable: &str, url: &Url) -> Tls {
             ("tls", "true"),
         ]) =>
         {
-            Tls::StartTls
+            Tls::Upgraded
         }
         _ => Tls::Unasked,
     }
