@@ -42,6 +42,8 @@ pub struct Event {
 pub struct Unlabelled {
     /// Who sent it: in its envelope, or in From; empty: it does not say.
     pub sender: String,
+    /// When the ESP took it, by its clock; `None`: it does not say.
+    pub taken_at: Option<Timestamp>,
     /// The keys of those whom its call was for; none: it does not say.
     pub recipients: Vec<String>,
 }

@@ -273,23 +273,35 @@ pub(super) fn find_told(
     find_lost(tx, id, attempt, esp)
 }
 
-/// The mail that such an event is about, in the words of its row: the sender, and each recipient's key.
+/// The mail that such an event is about, in the words of its row: the sender, when it was taken in milliseconds, and each
+/// recipient's key.
 pub(super) fn written(about: &Unlabelled) -> String {
     let mut recipients: Vec<&str> =
         about.recipients.iter().map(String::as_str).take(UNLABELLED_RECIPIENTS_MAX).collect();
     recipients.sort_unstable();
     recipients.dedup();
-    [&[about.sender.as_str()], recipients.as_slice()].concat().join("\n")
+    let taken_at = about.taken_at.map(|at| at.millis().to_string()).unwrap_or_default();
+    [&[about.sender.as_str(), taken_at.as_str()], recipients.as_slice()].concat().join("\n")
 }
 
-/// Whether that attempt's call was of such mail: of that sender, and for those and nobody else.
+/// Whether that attempt's call was of such mail: of that sender, taken no earlier than the call was begun, and for those
+/// and nobody else.
 fn is_such_mail(
     conn: &Connection,
     message: MessageId,
     attempt: AttemptId,
     about: &str,
 ) -> rusqlite::Result<bool> {
-    let (sender, recipients) = about.split_once('\n').unwrap_or((about, ""));
+    let (sender, rest) = about.split_once('\n').unwrap_or((about, ""));
+    let (taken_at, recipients) = rest.split_once('\n').unwrap_or((rest, ""));
+    let all = deliveries(conn, message)?;
+    if let Ok(taken_at) = taken_at.parse().map(Timestamp::from_millis) {
+        let of_attempt = all.iter().filter(|d| attempt_now(d) == Some(attempt));
+        let mut begun = of_attempt.filter_map(|d| d.begun_at);
+        if begun.any(|at| taken_at < at.earlier(WHOLE_SECOND)) {
+            return Ok(false);
+        }
+    }
     if !sender.is_empty() && !is_of_sender(conn, message, sender)? {
         return Ok(false);
     }
@@ -302,7 +314,7 @@ fn is_such_mail(
         )?
         .query_map(params![message.number(), attempt.number()], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    let of_call: BTreeSet<String> = deliveries(conn, message)?
+    let of_call: BTreeSet<String> = all
         .into_iter()
         .filter(|d| attempt_now(d) == Some(attempt) || taken.contains(&d.id.recipient))
         .map(|d| d.key)

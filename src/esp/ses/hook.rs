@@ -146,7 +146,8 @@ fn unlabelled(mail: Option<&mut Fields>, destination: &[Value]) -> Option<Unlabe
     let Some(mail) = mail else { return Some(Unlabelled::default()) };
     let recipients = || addresses(destination).iter().map(Address::key).collect();
     let sender = mail.text("source").unwrap_or_default().to_owned();
-    (!mail.has("tags")).then(|| Unlabelled { sender, recipients: recipients() })
+    let taken_at = mail.moment("timestamp");
+    (!mail.has("tags")).then(|| Unlabelled { sender, taken_at, recipients: recipients() })
 }
 
 /// The part that says more; without it the event is taken all the same, as its kind alone.

@@ -319,7 +319,7 @@ async fn a_notification_of_other_mail_to_the_same_address_settles_nothing() {
     let at = bench.now().plus(Duration::from_secs(5));
     let about = |key: &str, sender: &str, to: &[&str]| {
         let recipients = to.iter().map(|to| (*to).to_owned()).collect();
-        let unlabelled = Some(Unlabelled { sender: sender.to_owned(), recipients });
+        let unlabelled = Some(Unlabelled { sender: sender.to_owned(), taken_at: None, recipients });
         Event { unlabelled, ..notified(key, What::Delivered, "a@x.example", at) }
     };
     // One of them comes before the answer is lost, the rest after it.
@@ -338,7 +338,14 @@ async fn a_notification_of_other_mail_to_the_same_address_settles_nothing() {
             assert!(matches!(state_of(&store, id).await.state, QueueState::Unsure { .. }));
         }
     }
-    let own = take(&store, about("4", "App <APP@example.com>", &to)).await;
+    let taken = |key: &str, taken_at| {
+        let told = about(key, "App <APP@example.com>", &to);
+        let unlabelled = told.unlabelled.clone().map(|mail| Unlabelled { taken_at: Some(taken_at), ..mail });
+        Event { unlabelled, ..told }
+    };
+    let older = taken("older", bench.now().earlier(Duration::from_secs(20)));
+    assert_eq!(take(&store, older).await, Taken::Unmatched, "it was taken before that call");
+    let own = take(&store, Event { key: "4".into(), ..taken("own", bench.now()) }).await;
     assert_eq!(own, Taken::Joined(joined(first(&message), true)));
     assert_eq!(state_of(&store, second(&message)).await.state, QueueState::Done, "it was the call's");
 }
