@@ -86,7 +86,7 @@ fn nor_do_those_who_come_again_whenever_they_are_sent_away() {
         }
         let _ends = Ends(&over);
         wait_until("they have come again", Duration::from_secs(20), || came.load(Ordering::SeqCst) >= 1000);
-        healthz_within(at, Duration::from_secs(2));
+        healthz_within(at, Duration::from_secs(1));
     });
 }
 
