@@ -4,7 +4,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::address::Address;
-use crate::mail::headers::fields;
+use crate::mail::headers::{fields, message_id};
 use crate::mail::{Body, Envelope};
 use crate::store::{Store, StoreError};
 
@@ -31,7 +31,7 @@ pub(super) async fn name(
     recipients.iter().for_each(|to| part(to.as_bytes()));
     // No recipient is empty: what follows is none.
     part(b"");
-    part(&message_id);
+    part(message_id.as_bytes());
     digest.update(&body.head[body_at..]);
     if let Some(rest) = body.rest {
         for n in 0..rest.chunks {
@@ -42,14 +42,11 @@ pub(super) async fn name(
     Ok(Some(hash.as_ref().iter().map(|octet| format!("{octet:02x}")).collect()))
 }
 
-/// The Message-ID, without folds and blanks, and where the body begins.
-fn read(head: &[u8]) -> Option<(Vec<u8>, usize)> {
+/// The Message-ID, and where the body begins.
+fn read(head: &[u8]) -> Option<(String, usize)> {
     let mut fields = fields(head);
-    let mut message_id = Vec::new();
-    for field in fields.by_ref().filter(|field| field.is("Message-ID")) {
-        message_id.extend(field.value().iter().filter(|octet| !octet.is_ascii_whitespace()));
-    }
-    (!message_id.is_empty()).then(|| (message_id, fields.end().body_at))
+    let id = message_id(fields.by_ref())?;
+    Some((id, fields.end().body_at))
 }
 
 #[cfg(test)]
@@ -60,7 +57,7 @@ mod tests {
     fn the_message_id_is_read_whatever_its_folds_and_only_from_the_header() {
         let block = b"Subject: x\r\nmessage-id:\r\n <1@x.example>\r\n\r\nhello\r\n";
         let (id, body_at) = read(block).unwrap();
-        assert_eq!((&id[..], &block[body_at..]), (&b"<1@x.example>"[..], &b"hello\r\n"[..]));
+        assert_eq!((id.as_str(), &block[body_at..]), ("1@x.example", &b"hello\r\n"[..]));
         assert_eq!(read(b"Message-ID: \r\n\r\nx"), None);
         assert_eq!(read(b"Subject: x\r\n\r\nMessage-ID: <1@x.example>\r\n"), None);
     }

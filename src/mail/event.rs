@@ -3,6 +3,8 @@
 //! An ESP's file turns its payload into these; what an event does is decided elsewhere ([`super::effect`]). The bounce
 //! classes follow RFC 3463's codes and what the ESPs themselves suppress for.
 
+use std::collections::BTreeSet;
+
 use super::delivery::Known;
 use super::id::Planted;
 use super::stream::StreamKind;
@@ -40,12 +42,14 @@ pub struct Event {
 /// The mail that an event without our ids is about, as far as it says so.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unlabelled {
-    /// Who sent it: in its envelope, or in From; empty: it does not say.
-    pub sender: String,
-    /// When the ESP took it, by its clock; `None`: it does not say.
+    /// Who sent it, as [`Address::key`](crate::address::Address::key): in its envelope, or in From.
+    pub sender: Option<String>,
+    /// When the ESP took it, by its clock.
     pub taken_at: Option<Timestamp>,
     /// The keys of those whom its call was for; none: it does not say.
-    pub recipients: Vec<String>,
+    pub recipients: BTreeSet<String>,
+    /// Its Message-ID, as it was handed over; in the form of [`message_id`](super::headers::message_id).
+    pub message_id: Option<String>,
 }
 
 impl Event {

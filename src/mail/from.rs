@@ -3,7 +3,7 @@
 use mail_parser::parsers::MessageStream;
 
 use super::envelope::ReversePath;
-use super::headers::Fields;
+use super::headers::{Fields, fields};
 use super::message::Message;
 use crate::address::{Address, Grammar};
 
@@ -22,6 +22,15 @@ pub fn from_domain(message: &Message) -> Option<String> {
         ReversePath::Mailbox(sender) => key_domain(sender),
         ReversePath::Null => None,
     })
+}
+
+/// Whom the From field names, each in the form of [`Address::key`]; what is no address is left out.
+pub fn from_keys(head: &[u8]) -> Vec<String> {
+    let Some(field) = fields(head).find(|field| field.is("From")) else { return Vec::new() };
+    let parsed = MessageStream::new(field.value()).parse_address();
+    let Some(all) = parsed.as_address() else { return Vec::new() };
+    let key = |text: &str| Address::parse(text, Grammar::Lenient).ok().map(|address| address.key());
+    all.iter().filter_map(|one| key(one.address()?)).collect()
 }
 
 fn in_header(head: &[u8]) -> Option<String> {

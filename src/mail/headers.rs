@@ -254,6 +254,19 @@ pub fn fields(octets: &[u8]) -> Fields<'_> {
     Fields::new(octets, mailbox_line(octets).map_or(0, |line| line.end + 2))
 }
 
+/// The Message-ID among fields, without folds, blanks and angle brackets; `None`: there is none.
+pub fn message_id<'a>(fields: impl Iterator<Item = Field<'a>>) -> Option<String> {
+    let values = fields.filter(|field| field.is("Message-ID")).map(|field| field.value());
+    let id = values.flat_map(|value| value.iter().copied()).collect::<Vec<u8>>();
+    bare_id(&String::from_utf8_lossy(&id))
+}
+
+/// The same of the field's value.
+pub fn bare_id(value: &str) -> Option<String> {
+    let bare = value.replace(|c: char| c.is_whitespace() || c == '<' || c == '>', "");
+    Some(bare).filter(|id| !id.is_empty())
+}
+
 fn must_go(field: &Field<'_>) -> bool {
     ["Bcc", "Resent-Bcc", "Return-Path"].iter().any(|n| field.is(n)) || begins(field, OURS)
 }

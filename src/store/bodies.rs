@@ -87,14 +87,18 @@ pub(super) const MESSAGE: &str =
 /// The message and the first part of its body; `None`: not there, or its body is gone.
 pub(super) fn load_message(conn: &Connection, id: MessageId) -> Result<Option<Message>, StoreError> {
     let Some(mut message) = read_message(conn, id)? else { return Ok(None) };
-    let head = conn
-        .prepare_cached("SELECT bytes FROM bodies WHERE message = ?1")
-        .and_then(|mut s| s.query_row([id.number()], |row| row.get::<_, Vec<u8>>(0)).optional())
-        .map_err(|error| store_error(&error))?;
+    let head = head(conn, id).map_err(|error| store_error(&error))?;
     Ok(head.map(|head| {
         message.body.head = head.into();
         message
     }))
+}
+
+/// The first part of a message's body; `None`: it is gone.
+pub(super) fn head(conn: &Connection, id: MessageId) -> rusqlite::Result<Option<Vec<u8>>> {
+    conn.prepare_cached("SELECT bytes FROM bodies WHERE message = ?1")?
+        .query_row([id.number()], |row| row.get(0))
+        .optional()
 }
 
 /// The message with an empty `body.head`.

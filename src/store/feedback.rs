@@ -100,7 +100,7 @@ fn insert(tx: &mut Tx<'_, '_>, told: &ToldEvent, found: Option<&Match>) -> rusql
             event.class(),
             machine,
             Some(&event.told_as).filter(|name| !name.is_empty()),
-            event.unlabelled.as_ref().map(super::joining::written),
+            event.unlabelled.as_ref().and_then(super::by_recipient::written),
         ])
 }
 

@@ -8,6 +8,7 @@ mod accept;
 mod backup;
 mod beside;
 mod bodies;
+mod by_recipient;
 mod claim;
 mod events;
 mod feedback;

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, params};
 use super::read::{view, view_where};
 use super::reasons;
 use super::reports;
-use super::row::{LaneId, QUEUED, Queued, integer};
+use super::row::{LaneId, QUEUED, Queued, deliveries, integer};
 use super::tx::Tx;
 use super::types::{Act, Acted, DeliveryView, StoreError};
 use super::waiting::Lane;
@@ -79,7 +79,7 @@ fn act_on(tx: &mut Tx<'_, '_>, act: Act, message: MessageId) -> rusqlite::Result
         Act::Release => send_at(tx, message)?,
         Act::Flush | Act::Pause | Act::Remove => None,
     };
-    for before in deliveries(tx, message)? {
+    for before in deliveries(tx.conn, message)? {
         acted.found = true;
         let mut after = before.clone();
         // Where it was flushed since, its time was made to come.
@@ -125,13 +125,6 @@ fn act_detail(before: &Queued, mark: Mark) -> String {
         }
         _ => String::new(),
     }
-}
-
-/// A message's deliveries as they stand in this transaction.
-pub(super) fn deliveries(tx: &Tx<'_, '_>, message: MessageId) -> rusqlite::Result<Vec<Queued>> {
-    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE message = ?1 ORDER BY recipient");
-    let mut statement = tx.conn.prepare_cached(&sql)?;
-    statement.query_map([message.number()], Queued::read)?.collect()
 }
 
 /// `Delivery::flush` for a lane's rows that are not due, but for those whose app named a moment: those are flushed by name.

@@ -28,8 +28,9 @@ const SAID_OCTETS_MAX: usize = Answer::TEXT_OCTETS_MAX;
 
 /// An answer never changes; only `unsure` may still become one.
 pub(super) const INSERT_ATTEMPT: &str = "INSERT INTO attempts (message, recipient, attempt, esp, begun_at, \
-     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed, choice, heard)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
+     answered_at, outcome, fault, lasting, phase, remote_id, said, crashed, choice, heard, key)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, CASE ?7 WHEN 'unsure' THEN
+         (SELECT coalesce(key, address) FROM email_sends WHERE message = ?1 AND recipient = ?2) END)
      ON CONFLICT (message, recipient, attempt) DO UPDATE SET answered_at = excluded.answered_at,
          outcome = excluded.outcome, fault = excluded.fault, lasting = excluded.lasting, phase = excluded.phase,
          remote_id = excluded.remote_id, said = excluded.said, crashed = 0, heard = excluded.heard

@@ -8,8 +8,8 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::Store;
-use super::operate::{deliveries, not_before, send_at};
-use super::row::Queued;
+use super::operate::{not_before, send_at};
+use super::row::{Queued, deliveries};
 use super::tx::Tx;
 use super::types::{Settle, StoreError};
 use super::waiting::Lane as Queue;
@@ -74,7 +74,7 @@ impl Store {
 }
 
 fn requeue(tx: &mut Tx<'_, '_>, message: MessageId, max_age: &MaxAge) -> rusqlite::Result<Requeued> {
-    let all = deliveries(tx, message)?;
+    let all = deliveries(tx.conn, message)?;
     if all.is_empty() {
         return Ok(Requeued::NoSuchMessage);
     }

@@ -1,6 +1,6 @@
 //! How the nouns stand in the tables: the delivery's row and its states as numbers, words, JSON columns.
 
-use rusqlite::Row;
+use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
 use crate::address::{Address, Grammar};
@@ -87,9 +87,27 @@ impl Queued {
         matches!(self.delivery.state, QueueState::Out { .. })
     }
 
+    /// The attempt that it is out with, or is held for.
+    pub(super) fn attempt_now(&self) -> Option<AttemptId> {
+        match self.delivery.state {
+            QueueState::Out { attempt, .. }
+            | QueueState::Unsure { attempt, .. }
+            | QueueState::Paused { from: PausedFrom::Unsure { attempt, .. } } => Some(attempt),
+            QueueState::Waiting { .. }
+            | QueueState::Paused { from: PausedFrom::Waiting }
+            | QueueState::Done => None,
+        }
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.delivery.state == QueueState::Done
     }
+}
+
+/// A message's deliveries as they stand on that connection, by their place in the envelope.
+pub(super) fn deliveries(conn: &Connection, message: MessageId) -> rusqlite::Result<Vec<Queued>> {
+    let sql = format!("SELECT {QUEUED} FROM email_sends WHERE message = ?1 ORDER BY recipient");
+    conn.prepare_cached(&sql)?.query_map([message.number()], Queued::read)?.collect()
 }
 
 /// `message, recipient` from column `first` on.

@@ -185,28 +185,56 @@ fn what_amazon_bounces_is_refused_the_next_time() {
     refused_from_now_on(&relay, &id, "550 5.1.1 user unknown");
 }
 
+/// A message that SES took, while the answer was lost; and SES's id of it.
+fn held_at(relay: &Relay, amazon: &Ses) -> (String, String) {
+    amazon.fail(Fault::TakeThenCut, 1);
+    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("unsure"));
+    let taken = amazon.wait_for(1).remove(0);
+    wait_until("it is held", BOUND, || life(relay, &id)["deliveries"][0]["state"] == "unsure");
+    (id, taken.id)
+}
+
+/// As SES tells an identity's owner of that mail: nothing of what went with the call comes back.
+fn notify(relay: &Relay, sns: &Sns, id: &str, kind: &str, part: &str, what: &Value) {
+    let mail = json!({ "messageId": id, "source": "shop@example.org", "destination": ["gone@example.com"] });
+    let message = json!({ "notificationType": kind, "mail": mail, part: what }).to_string();
+    let call = sns.signed("Notification", &json!({ "Message": message }));
+    assert_eq!(sns.post(relay.http().unwrap(), "/webhooks/amazon", &call).status, 200);
+}
+
+#[test]
+fn what_was_paused_while_it_was_unsure_is_found_and_goes_no_more_when_it_is_released() {
+    let (amazon, sns) = (Ses::start(), Sns::start());
+    let folder = tempfile::tempdir().unwrap();
+    let relay = amazon_relay(&amazon, &sns, folder.path());
+    let (id, taken) = held_at(&relay, &amazon);
+    let state = || life(&relay, &id)["deliveries"][0]["state"].clone();
+    relay.cli(&["queue", "pause", &id]).must(0);
+    assert_eq!(state(), "paused");
+    let arrived = json!({ "recipients": ["gone@example.com"], "smtpResponse": "250 ok" });
+    notify(&relay, &sns, &taken, "Delivery", "delivery", &arrived);
+    assert_eq!(state(), "done");
+    relay.cli(&["queue", "release", &id]);
+    // What is sent after it has been sent once that is there.
+    relay.submit("shop@example.org", &["other@example.com"], &mail("later"));
+    amazon.wait_for(2);
+    assert_eq!(life(&relay, &id)["attempts"].as_array().unwrap().len(), 1);
+}
+
 #[test]
 fn an_identitys_notification_settles_a_call_whose_answer_was_lost() {
     let (amazon, sns) = (Ses::start(), Sns::start());
     let folder = tempfile::tempdir().unwrap();
     let relay = amazon_relay(&amazon, &sns, folder.path());
-    amazon.fail(Fault::TakeThenCut, 1);
-    let id = relay.submit("shop@example.org", &["gone@example.com"], &mail("unsure"));
-    let taken = amazon.wait_for(1).remove(0);
-    wait_until("it is held", BOUND, || life(&relay, &id)["deliveries"][0]["state"] == "unsure");
-    let tell = |kind: &str, part: &str, what: Value| {
-        let mail = json!({ "messageId": taken.id, "destination": ["gone@example.com"] });
-        let message = json!({ "notificationType": kind, "mail": mail, part: what }).to_string();
-        let call = sns.signed("Notification", &json!({ "Message": message }));
-        assert_eq!(sns.post(relay.http().unwrap(), "/webhooks/amazon", &call).status, 200);
-    };
+    let (id, taken) = held_at(&relay, &amazon);
+    let tell = |kind: &str, part: &str, what: Value| notify(&relay, &sns, &taken, kind, part, &what);
     tell("Delivery", "delivery", json!({ "recipients": ["gone@example.com"], "smtpResponse": "250 ok" }));
     let told = life(&relay, &id);
     assert_eq!(
         (&told["deliveries"][0]["state"], &told["deliveries"][0]["known"]),
         (&json!("done"), &json!("delivered"))
     );
-    assert_eq!(told["attempts"][0]["remote_id"], taken.id, "the answer would have told it");
+    assert_eq!(told["attempts"][0]["remote_id"], taken, "the answer would have told it");
     // What comes later has that to go by.
     let complained = json!([{ "emailAddress": "gone@example.com" }]);
     tell("Complaint", "complaint", json!({ "complainedRecipients": complained, "feedbackId": "f-1" }));

@@ -16,6 +16,8 @@ use crate::address::Address;
 use crate::clock::Timestamp;
 use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
 use crate::mail::event::Unlabelled;
+use crate::mail::headers::bare_id;
+use crate::mail::mailboxes::{Mailbox, mailboxes};
 use crate::mail::{Bounce, Event, Listed, Planted, What};
 
 /// What SES posts once an event destination is made: no JSON.
@@ -82,11 +84,13 @@ fn events(message: &str, now: Timestamp) -> Result<Vec<Event>, Refused> {
     let kind =
         fields.text("eventType").or_else(|| fields.text("notificationType")).unwrap_or_default().to_owned();
     let mut mail = fields.object("mail");
-    let destination = mail.as_mut().map(|mail| mail.list("destination")).unwrap_or_default();
+    let mut list = |name| mail.as_mut().map(|mail| mail.list(name)).unwrap_or_default();
+    let (destination, headers) = (list("destination"), list("headers"));
+    let headers: Vec<Fields> = headers.into_iter().filter_map(Fields::of).collect();
     let about = About {
         message: mail.as_ref().and_then(|mail| mail.text("messageId")).map(str::to_owned),
-        unlabelled: unlabelled(mail.as_mut(), &destination),
-        planted: mail.as_mut().and_then(planted),
+        unlabelled: unlabelled(mail.as_mut(), &destination, &headers),
+        planted: mail.as_mut().and_then(|mail| planted(mail, &headers)),
         kind,
         raw: message,
         now,
@@ -127,27 +131,51 @@ fn events(message: &str, now: Timestamp) -> Result<Vec<Event>, Refused> {
 
 /// The ids that went with the call: a tag, which a configuration set's events bring back; an identity's notifications
 /// have the header fields at most.
-fn planted(mail: &mut Fields) -> Option<Planted> {
+fn planted(mail: &mut Fields, headers: &[Fields]) -> Option<Planted> {
     let tagged = mail.object("tags").and_then(|mut tags| tags.list(ATTEMPT).into_iter().next());
     let tagged = tagged.as_ref().and_then(Value::as_str).and_then(|id| id.parse().ok());
     tagged.or_else(|| {
-        let fields = mail.list("headers").into_iter().filter_map(Fields::of);
-        let tags =
-            fields.filter(|f| f.text("name").is_some_and(|n| n.eq_ignore_ascii_case("X-SES-MESSAGE-TAGS")));
-        let pairs: Vec<String> = tags.filter_map(|f| f.text("value").map(str::to_owned)).collect();
-        let mut pairs =
-            pairs.iter().flat_map(|value| value.split(',')).filter_map(|pair| pair.split_once('='));
+        let pairs = values(headers, "X-SES-MESSAGE-TAGS").flat_map(|value| value.split(','));
+        let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
         pairs.find_map(|(name, id)| (name.trim() == ATTEMPT).then(|| id.trim().parse().ok())?)
     })
 }
 
+/// What the header fields of that name hold.
+fn values<'f>(headers: &'f [Fields], name: &str) -> impl Iterator<Item = &'f str> {
+    let named = move |f: &&Fields| f.text("name").is_some_and(|n| n.eq_ignore_ascii_case(name));
+    headers.iter().filter(named).filter_map(|f| f.text("value"))
+}
+
 /// What an identity's notification says of the mail that it is about, in place of our ids.
-fn unlabelled(mail: Option<&mut Fields>, destination: &[Value]) -> Option<Unlabelled> {
+fn unlabelled(mail: Option<&mut Fields>, destination: &[Value], headers: &[Fields]) -> Option<Unlabelled> {
     let Some(mail) = mail else { return Some(Unlabelled::default()) };
-    let recipients = || addresses(destination).iter().map(Address::key).collect();
-    let sender = mail.text("source").unwrap_or_default().to_owned();
-    let taken_at = mail.moment("timestamp");
-    (!mail.has("tags")).then(|| Unlabelled { sender, taken_at, recipients: recipients() })
+    if mail.has("tags") {
+        return None;
+    }
+    Some(Unlabelled {
+        sender: mail.text("source").and_then(sender),
+        taken_at: mail.moment("timestamp"),
+        recipients: addresses(destination).iter().map(Address::key).collect(),
+        message_id: message_id(mail, headers),
+    })
+}
+
+/// An address, or the From field as it stood; of several the first.
+fn sender(source: &str) -> Option<String> {
+    let first = |mailbox| match mailbox {
+        Mailbox::Address(span) => hook::recipient(source.get(span)?),
+        Mailbox::Bare(_) | Mailbox::Odd => None,
+    };
+    mailboxes(source.as_bytes()).into_iter().find_map(first).map(|address| address.key())
+}
+
+/// The message's own Message-ID, which SES replaces on the way out and tells where the headers are told; never its own.
+fn message_id(mail: &mut Fields, headers: &[Fields]) -> Option<String> {
+    let common = |mail: &mut Fields| bare_id(mail.object("commonHeaders")?.text("messageId")?);
+    let id = values(headers, "Message-ID").find_map(bare_id).or_else(|| common(mail))?;
+    let local = id.split('@').next().unwrap_or_default();
+    (mail.text("messageId") != Some(local)).then_some(id)
 }
 
 /// The part that says more; without it the event is taken all the same, as its kind alone.

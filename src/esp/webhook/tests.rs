@@ -505,6 +505,43 @@ fn an_event_of_ses_whose_recipient_cannot_be_read_is_kept_and_a_name_is_read_ove
 }
 
 #[test]
+fn what_an_identitys_notification_says_of_its_mail_is_read() {
+    let about = |more: Value| {
+        let mut mail = json!({"messageId": "0100-m", "destination": ["B@W.example", "a@w.example"]});
+        mail.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let told = json!({"recipients": ["a@w.example"]});
+        let heard =
+            events(&ses(), &sns(&json!({"notificationType": "Delivery", "mail": mail, "delivery": told})));
+        heard.into_iter().next().unwrap().unlabelled
+    };
+    let whole = about(json!({"source": "s@w.example", "timestamp": "2026-01-02T03:04:06.000Z"})).unwrap();
+    assert_eq!(whole.taken_at.map(Timestamp::millis), Some(1_767_323_046_000));
+    assert_eq!(Vec::from_iter(whole.recipients), ["a@w.example", "b@w.example"]);
+    for (source, sender) in [
+        ("S@W.example", Some("s@w.example")),
+        ("Shop <s@w.example>", Some("s@w.example")),
+        ("s@w.example (Shop)", Some("s@w.example")),
+        ("=?utf-8?q?Sh=C3=B6p?= <s@w.example>", Some("s@w.example")),
+        ("s@b\u{fc}cher.example", Some("s@xn--bcher-kva.example")),
+        ("", None),
+        ("nobody", None),
+    ] {
+        assert_eq!(about(json!({"source": source})).unwrap().sender.as_deref(), sender, "{source}");
+    }
+    let listed = json!([{"name": "message-id", "value": " <1@w.example>"}]);
+    for (more, id) in [
+        (json!({"headers": listed, "commonHeaders": {"messageId": "<2@w.example>"}}), Some("1@w.example")),
+        (json!({"commonHeaders": {"messageId": "<2@w.example>"}}), Some("2@w.example")),
+        // What SES writes in its place is no id of ours.
+        (json!({"commonHeaders": {"messageId": "<0100-m@email.amazonses.com>"}}), None),
+        (json!({"headers": [7, {"name": "Message-ID"}], "commonHeaders": []}), None),
+    ] {
+        assert_eq!(about(more.clone()).unwrap().message_id.as_deref(), id, "{more}");
+    }
+    assert_eq!(about(json!({"tags": {}, "source": "s@w.example"})), None, "its form has a place for our ids");
+}
+
+#[test]
 fn one_bounce_in_both_feeds_is_one_event_and_each_of_several_recipients_has_its_own() {
     let told = json!({
         "bounceType": "Permanent", "bounceSubType": "General", "feedbackId": "f", "timestamp": "2026-01-02T03:04:06.000Z",

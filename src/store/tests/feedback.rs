@@ -5,13 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::mail::delivery::{Begin, NotBegun};
 use crate::mail::effect::SoftRule;
-use crate::mail::event::Unlabelled;
 use crate::mail::{Bounce, Event, Known, Listed, Planted, What};
 
-const ESP: &str = "one";
-const DAY: Duration = Duration::from_secs(86_400);
+pub(super) const ESP: &str = "one";
+pub(super) const DAY: Duration = Duration::from_secs(86_400);
 
-fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
+pub(super) fn event(key: &str, what: What, to: &str, at: Timestamp) -> Event {
     Event {
         key: key.to_owned(),
         what,
@@ -31,34 +30,30 @@ fn told(event: Event) -> ToldEvent {
     ToldEvent { esp: ESP.to_owned(), event }
 }
 
-async fn take(store: &Store, event: Event) -> Taken {
+pub(super) async fn take(store: &Store, event: Event) -> Taken {
     store.take_told(SoftRule::default(), vec![told(event)]).await.unwrap().remove(0)
 }
 
 /// A message that is out with its first attempt.
-async fn out(store: &Store, bench: &Bench, to: &[&str]) -> (Arc<Message>, Beginning) {
+pub(super) async fn out(store: &Store, bench: &Bench, to: &[&str]) -> (Arc<Message>, Beginning) {
     let message = bench.message(to, StreamKind::Transactional, 100);
     let (accept, beginning) = bench.begun(&message);
     accept_one(store, accept).await;
     (message, beginning)
 }
 
-fn unsure() -> Outcome {
-    Outcome::Unsure { said: "the line died".into() }
-}
-
-async fn held(store: &Store, bench: &Bench, to: &str) -> (Arc<Message>, Beginning) {
+pub(super) async fn held(store: &Store, bench: &Bench, to: &str) -> (Arc<Message>, Beginning) {
     let (message, beginning) = out(store, bench, &[to]).await;
     let until = bench.now().plus(HOLD);
     store.settle(vec![bench.settle(first(&message), &beginning, unsure(), Step::Hold(until))]).await.unwrap();
     (message, beginning)
 }
 
-fn joined(delivery: DeliveryId, settled: bool) -> Joined {
+pub(super) fn joined(delivery: DeliveryId, settled: bool) -> Joined {
     Joined { message: delivery.message, delivery: Some(delivery), settled }
 }
 
-fn planted(event: Event, message: &Message, beginning: &Beginning) -> Event {
+pub(super) fn planted(event: Event, message: &Message, beginning: &Beginning) -> Event {
     Event { planted: Some(Planted { message: message.id, attempt: beginning.attempt }), ..event }
 }
 
@@ -115,12 +110,12 @@ async fn an_event_that_overtakes_the_answer_finds_its_delivery_by_either_id() {
     assert_eq!(state_of(&store, first(&other)).await.known, Known::Delivered);
 }
 
-fn second(message: &Message) -> DeliveryId {
+pub(super) fn second(message: &Message) -> DeliveryId {
     DeliveryId { message: message.id, recipient: 1 }
 }
 
 /// A call for two whose answer was lost.
-async fn held_by_two(store: &Store, bench: &Bench) -> (Arc<Message>, Beginning) {
+pub(super) async fn held_by_two(store: &Store, bench: &Bench) -> (Arc<Message>, Beginning) {
     let (message, beginning) = out(store, bench, &["a@x.example", "b@x.example"]).await;
     let step = Step::Hold(bench.now().plus(HOLD));
     let both = [first(&message), second(&message)].map(|id| bench.settle(id, &beginning, unsure(), step));
@@ -241,126 +236,6 @@ async fn an_esp_speaks_of_what_it_was_given_alone() {
 }
 
 #[tokio::test]
-async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let (message, _) = held(&store, &bench, "a@x.example").await;
-    let before = event("0", What::Delivered, "a@x.example", bench.now().earlier(DAY));
-    assert_eq!(take(&store, before).await, Taken::Unmatched, "it was told before anything was begun");
-    let (twin, _) = held(&store, &bench, "b@x.example").await;
-    let (other, _) = held(&store, &bench, "b@x.example").await;
-    let later = bench.now().plus(Duration::from_secs(5));
-    assert_eq!(take(&store, event("1", What::Delivered, "b@x.example", later)).await, Taken::Unmatched);
-    for id in [&twin, &other] {
-        assert!(matches!(state_of(&store, first(id)).await.state, QueueState::Unsure { .. }));
-    }
-    // Another app's mail to the same address, through the same account.
-    let foreign =
-        Event { remote_id: Some("r-9".into()), ..event("3", What::Delivered, "a@x.example", later) };
-    let opened = event("4", What::Opened { machine: false }, "a@x.example", later);
-    for other in [foreign, opened] {
-        assert_eq!(take(&store, other).await, Taken::Unmatched);
-        assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
-    }
-    // An id that nobody heard of, in an event that has no place for ours.
-    let unlabelled = Event {
-        remote_id: Some("r-8".into()),
-        unlabelled: Some(Unlabelled::default()),
-        ..event("2", What::Delivered, "a@x.example", later)
-    };
-    assert_eq!(take(&store, unlabelled).await, Taken::Joined(joined(first(&message), true)));
-    let (message, _) = held(&store, &bench, "a@x.example").await;
-    let later = later.plus(DAY);
-    let alone = take(&store, event("5", What::Delivered, "a@x.example", later)).await;
-    assert_eq!(alone, Taken::Joined(joined(first(&message), true)));
-}
-
-#[tokio::test]
-async fn an_event_without_any_id_finds_what_was_taken_lately_where_that_alone_fits() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let sent = async |to: &str| {
-        let (message, beginning) = out(&store, &bench, &[to]).await;
-        store.settle(vec![bench.settle(first(&message), &beginning, accepted(), Step::Done)]).await.unwrap();
-        message
-    };
-    let only = sent("a@x.example").await;
-    sent("b@x.example").await;
-    let at = bench.now().plus(Duration::from_secs(5));
-    let bounced = |key: &str, to: &str, at| event(key, What::Bounced(Bounce::Hard), to, at);
-    let found = Taken::Joined(joined(first(&only), false));
-    assert_eq!(
-        take(&store, bounced("before", "a@x.example", bench.now().earlier(DAY))).await,
-        Taken::Unmatched
-    );
-    assert_eq!(take(&store, bounced("long ago", "a@x.example", at.plus(DAY * 4))).await, Taken::Unmatched);
-    let foreign = Event { remote_id: Some("r-9".into()), ..bounced("foreign", "a@x.example", at) };
-    assert_eq!(take(&store, foreign).await, Taken::Unmatched);
-    assert_eq!(take(&store, bounced("1", "a@x.example", at)).await, found);
-    assert_eq!(state_of(&store, first(&only)).await.known, Known::Bounced);
-    sent("b@x.example").await;
-    assert_eq!(take(&store, bounced("2", "b@x.example", at)).await, Taken::Unmatched, "either may be meant");
-}
-
-/// As SES tells an identity's owner: with an id of its own, and no place for ours.
-fn notified(key: &str, what: What, to: &str, at: Timestamp) -> Event {
-    Event {
-        remote_id: Some("r-1".into()),
-        unlabelled: Some(Unlabelled::default()),
-        ..event(key, what, to, at)
-    }
-}
-
-#[tokio::test]
-async fn a_notification_of_other_mail_to_the_same_address_settles_nothing() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
-    let at = bench.now().plus(Duration::from_secs(5));
-    let about = |key: &str, sender: &str, to: &[&str]| {
-        let recipients = to.iter().map(|to| (*to).to_owned()).collect();
-        let unlabelled = Some(Unlabelled { sender: sender.to_owned(), taken_at: None, recipients });
-        Event { unlabelled, ..notified(key, What::Delivered, "a@x.example", at) }
-    };
-    // One of them comes before the answer is lost, the rest after it.
-    assert_eq!(take(&store, about("0", "app@example.com", &["a@x.example"])).await, Taken::Unmatched);
-    let step = Step::Hold(bench.now().plus(HOLD));
-    let both = [first(&message), second(&message)].map(|id| bench.settle(id, &beginning, unsure(), step));
-    store.settle(both.into()).await.unwrap();
-    let to = ["b@x.example", "a@x.example"];
-    for other in [
-        about("1", "app@example.com", &["a@x.example"]),
-        about("2", "app@example.com", &["a@x.example", "b@x.example", "c@x.example"]),
-        about("3", "other@shop.example", &to),
-    ] {
-        assert_eq!(take(&store, other).await, Taken::Unmatched);
-        for id in [first(&message), second(&message)] {
-            assert!(matches!(state_of(&store, id).await.state, QueueState::Unsure { .. }));
-        }
-    }
-    let taken = |key: &str, taken_at| {
-        let told = about(key, "App <APP@example.com>", &to);
-        let unlabelled = told.unlabelled.clone().map(|mail| Unlabelled { taken_at: Some(taken_at), ..mail });
-        Event { unlabelled, ..told }
-    };
-    let older = taken("older", bench.now().earlier(Duration::from_secs(20)));
-    assert_eq!(take(&store, older).await, Taken::Unmatched, "it was taken before that call");
-    let own = take(&store, Event { key: "4".into(), ..taken("own", bench.now()) }).await;
-    assert_eq!(own, Taken::Joined(joined(first(&message), true)));
-    assert_eq!(state_of(&store, second(&message)).await.state, QueueState::Done, "it was the call's");
-}
-
-#[tokio::test]
-async fn an_event_without_any_id_says_nothing_of_the_others_of_its_call() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let (message, _) = held_by_two(&store, &bench).await;
-    let alone = event("1", What::Delivered, "a@x.example", bench.now());
-    assert_eq!(take(&store, alone).await, Taken::Joined(joined(first(&message), true)));
-    assert!(matches!(state_of(&store, second(&message)).await.state, QueueState::Unsure { .. }));
-}
-
-#[tokio::test]
 async fn an_event_of_an_attempt_that_a_restore_lost_finds_its_delivery() {
     let bench = Bench::new();
     let store = bench.open();
@@ -371,54 +246,6 @@ async fn an_event_of_an_attempt_that_a_restore_lost_finds_its_delivery() {
     assert_eq!(take(&store, told).await, Taken::Joined(joined(first(&message), true)));
     let delivery = state_of(&store, first(&message)).await;
     assert_eq!((delivery.state, delivery.known), (QueueState::Done, Known::Delivered), "it goes no more");
-}
-
-#[tokio::test]
-async fn a_notification_without_our_ids_that_overtakes_a_lost_answer_settles_it() {
-    let bench = Bench::new();
-    let store = bench.open();
-    let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
-    let at = bench.now().plus(Duration::from_secs(5));
-    assert_eq!(take(&store, notified("1", What::Delivered, "a@x.example", at)).await, Taken::Unmatched);
-    let step = Step::Hold(bench.now().plus(HOLD));
-    let both = [first(&message), second(&message)].map(|id| bench.settle(id, &beginning, unsure(), step));
-    store.settle(both.into()).await.unwrap();
-    for (id, known) in [(first(&message), Known::Delivered), (second(&message), Known::Handed)] {
-        let delivery = state_of(&store, id).await;
-        assert_eq!((delivery.state, delivery.known), (QueueState::Done, known));
-    }
-    let view = store.show(message.id).await.unwrap().unwrap();
-    let told = view.events.iter().find_map(|event| event.told.as_ref()).unwrap();
-    assert_eq!((told.joined, told.joined.confidence()), (JoinedBy::Recipient, Some(0.5)));
-    // What comes later goes by the id that the answer would have told.
-    let later = notified("2", What::Complained, "a@x.example", at.plus(DAY));
-    assert_eq!(take(&store, later).await, Taken::Joined(joined(first(&message), false)));
-    assert_eq!(state_of(&store, first(&message)).await.known, Known::Complained);
-}
-
-#[tokio::test]
-async fn a_notification_that_may_be_about_another_settles_nothing() {
-    let bench = Bench::new();
-    let store = bench.open();
-    // One is held, and the other is out: its answer will tell the id.
-    let (message, _) = held(&store, &bench, "a@x.example").await;
-    let (other, beginning) = out(&store, &bench, &["a@x.example"]).await;
-    let at = bench.now().plus(Duration::from_secs(5));
-    assert_eq!(take(&store, notified("1", What::Delivered, "a@x.example", at)).await, Taken::Unmatched);
-    let taken = Outcome::Accepted { remote_id: Some("r-1".into()), said: "ok".into() };
-    let answer = Settle { heard: true, ..bench.settle(first(&other), &beginning, taken, Step::Done) };
-    store.settle(vec![answer]).await.unwrap();
-    assert_eq!(state_of(&store, first(&other)).await.known, Known::Delivered);
-    assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }));
-    // Two messages were told of, and one was lost.
-    let (third, beginning) = out(&store, &bench, &["c@x.example"]).await;
-    for (key, id) in [("2", "r-2"), ("3", "r-3")] {
-        let event = notified(key, What::Delivered, "c@x.example", at);
-        take(&store, Event { remote_id: Some(id.into()), ..event }).await;
-    }
-    let step = Step::Hold(bench.now().plus(HOLD));
-    store.settle(vec![bench.settle(first(&third), &beginning, unsure(), step)]).await.unwrap();
-    assert!(matches!(state_of(&store, first(&third)).await.state, QueueState::Unsure { .. }));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The store against a real file: what each verb does, full and read-only disks, crashes, and a model beside it.
 
 mod backup;
+mod by_recipient;
 mod faults;
 mod feedback;
 mod ledger;
