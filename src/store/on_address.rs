@@ -3,12 +3,14 @@
 
 use rusqlite::params;
 
+use super::row::moment;
+use super::suppressions::lifted;
 use super::tx::Tx;
 use super::types::ToldEvent;
 use crate::address::Address;
 use crate::clock::Timestamp;
-use crate::mail::StreamKind;
 use crate::mail::effect::{Effect, SOFT_BOUNCES, SoftRule, UNSUBSCRIBE, too_soft};
+use crate::mail::{StreamKind, What};
 
 /// Soft bounces of an address that are looked at: the latest.
 const SOFT_MAX: u32 = 200;
@@ -27,6 +29,10 @@ pub(super) fn on_address(
         Effect::Nothing => Ok(()),
         Effect::Suppress(reason) => {
             let event = &told.event;
+            // Who complained is not asked again, though nobody knew of it when the address was taken off the list.
+            if event.what != What::Complained && lifted(tx, &key, reason)?.is_after(event.at) {
+                return Ok(());
+            }
             let (esp, said) = (told.esp.as_str(), event.said.as_str());
             let proof = Proof { reason, scope: "", esp, said, since: event.at, until: None };
             suppress(tx, &key, who, &proof)
@@ -92,14 +98,15 @@ fn wish(tx: &mut Tx<'_, '_>, key: &str, who: &Address, kind: StreamKind) -> rusq
         StreamKind::Transactional => "class IS ?2",
         StreamKind::Broadcast => "class IS NOT ?2",
     };
+    let known = lifted(tx, key, UNSUBSCRIBE)?.event;
     let mut words = tx.conn.prepare_cached(&format!(
-        "SELECT esp, kind = 'resubscribed', at, detail FROM events WHERE key = ?1 AND {of_kind}
+        "SELECT esp, kind = 'resubscribed', at, detail FROM events WHERE key = ?1 AND id > ?3 AND {of_kind}
              AND (kind IN ('unsubscribed', 'resubscribed') OR class = 'listed_unsubscribed')
          ORDER BY at DESC, event_key DESC LIMIT {WISHES_MAX}"
     ))?;
     let mut heard: Vec<String> = Vec::new();
     let mut left = None;
-    let mut rows = words.query([key, TRANSACTIONAL])?;
+    let mut rows = words.query(params![key, TRANSACTIONAL, known])?;
     while let Some(row) = rows.next()? {
         let esp: String = row.get(0)?;
         if heard.contains(&esp) {
@@ -121,13 +128,14 @@ fn wish(tx: &mut Tx<'_, '_>, key: &str, who: &Address, kind: StreamKind) -> rusq
 
 /// All soft bounces of the address, and when something last arrived there.
 fn weigh(tx: &mut Tx<'_, '_>, rule: SoftRule, key: &str, who: &Address) -> rusqlite::Result<()> {
+    let lifted = lifted(tx, key, SOFT_BOUNCES)?;
     let soft: Vec<(Timestamp, String)> = tx
         .conn
         .prepare_cached(&format!(
-            "SELECT at, esp FROM events WHERE key = ?1 AND kind = 'bounced' AND class = 'soft'
+            "SELECT at, esp FROM events WHERE key = ?1 AND kind = 'bounced' AND class = 'soft' AND at >= ?2 AND id > ?3
              ORDER BY at DESC, event_key DESC LIMIT {SOFT_MAX}"
         ))?
-        .query_map([key], |row| Ok((row.get(0).map(Timestamp::from_millis)?, row.get(1)?)))?
+        .query_map(params![key, lifted.since().millis(), lifted.event], |row| Ok((moment(row, 0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     let Some((_, esp)) = soft.first().cloned() else { return Ok(()) };
     let soft: Vec<Timestamp> = soft.into_iter().map(|(at, _)| at).collect();

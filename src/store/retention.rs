@@ -323,6 +323,7 @@ fn delete_facts(tx: &mut Tx<'_, '_>, before: i64) -> rusqlite::Result<u64> {
         "DELETE FROM complaints WHERE event IN (SELECT event FROM complaints WHERE at < ?1 ORDER BY at LIMIT ?2)",
         "DELETE FROM esp_performance WHERE (hour, esp, destination) IN
              (SELECT hour, esp, destination FROM esp_performance WHERE hour < ?1 ORDER BY hour LIMIT ?2)",
+        "DELETE FROM lifted WHERE (key, reason) IN (SELECT key, reason FROM lifted WHERE at < ?1 ORDER BY at LIMIT ?2)",
     ] {
         gone += tx.conn.prepare_cached(sql)?.execute(params![before, integer(EVENTS_CHUNK)])?;
     }

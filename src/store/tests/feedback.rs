@@ -352,6 +352,41 @@ async fn a_message_s_story_tells_what_each_event_did_to_its_address() {
 }
 
 #[tokio::test]
+async fn what_an_operator_takes_off_the_list_comes_back_by_news_alone() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let to = "a@x.example";
+    let heard = async |key: &str, what, at| {
+        take(&store, event(key, what, to, at)).await;
+        reasons(&store, to).await.join(" ")
+    };
+    let lift = async || store.unsuppress(to.into(), None).await.unwrap();
+    let (soft, hard) = (What::Bounced(Bounce::Soft), What::Bounced(Bounce::Hard));
+    let before = bench.now().earlier(DAY * 9);
+    for n in 0..3 {
+        heard(&format!("soft {n}"), soft, before.plus(DAY * 4 * n)).await;
+    }
+    assert_eq!(heard("hard", hard, before).await, "hard_bounce/ soft_bounces/");
+    assert_eq!(
+        heard("left", What::Unsubscribed, before).await,
+        "hard_bounce/ soft_bounces/ unsubscribe/broadcast"
+    );
+    lift().await;
+    // What is older than the operator's word, and what was known by then.
+    assert_eq!(heard("late hard", hard, before.plus(DAY)).await, "");
+    assert_eq!(heard("late soft", soft, before.plus(DAY)).await, "");
+    assert_eq!(heard("back", What::Resubscribed, before.earlier(DAY)).await, "");
+    // What nobody knew of when he spoke is the recipient's word.
+    assert_eq!(heard("late left", What::Unsubscribed, before.plus(DAY)).await, "unsubscribe/broadcast");
+    lift().await;
+    assert_eq!(heard("late complaint", What::Complained, before).await, "complaint/");
+    lift().await;
+    bench.clock.advance(DAY);
+    assert_eq!(heard("one soft", soft, bench.now()).await, "", "one of them is no proof");
+    assert_eq!(heard("new hard", hard, bench.now()).await, "hard_bounce/");
+}
+
+#[tokio::test]
 async fn an_operators_word_is_not_an_esps_to_take_away() {
     let bench = Bench::new();
     let store = bench.open();
