@@ -35,8 +35,13 @@ fn public_relay(upstream: &Upstream, hook: &Grid) -> (Relay, SocketAddr) {
 
 /// A POST that tells of `length` octets and has sent `begun` of them.
 fn half(at: SocketAddr, length: usize, begun: usize) -> TcpStream {
+    half_by("192.0.2.1", at, length, begun)
+}
+
+/// That, by a stranger at this address.
+fn half_by(who: &str, at: SocketAddr, length: usize, begun: usize) -> TcpStream {
     let mut stream = TcpStream::connect(at).unwrap();
-    let fields = format!("Host: x\r\nX-Forwarded-For: 192.0.2.1\r\nContent-Length: {length}");
+    let fields = format!("Host: x\r\nX-Forwarded-For: {who}\r\nContent-Length: {length}");
     let head = format!("POST /webhooks/grid HTTP/1.1\r\n{fields}\r\n\r\n");
     stream.write_all(head.as_bytes()).unwrap();
     stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -90,6 +95,37 @@ fn octets_that_did_come_leave_most_of_the_memory_to_mail_and_some_to_other_addre
     mail_is_taken(&relay);
     // The stranger is behind the proxy as well; who comes without its field is another address.
     heard_soon(&hook, public);
+    drop(halves);
+    wait_until("it is given back", BOUND, || memory_held(&relay) < 1_000_000.0);
+}
+
+#[test]
+fn strangers_that_send_most_of_a_body_and_then_trickle_give_its_memory_to_a_provider() {
+    let (upstream, hook) = (Upstream::start(), Grid::new());
+    let (relay, public) = public_relay(&upstream, &hook);
+    let mut halves: Vec<_> = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
+        .iter()
+        .map(|who| half_by(who, public, LARGEST, 5_200_000))
+        .collect();
+    // Of 64 MB they have 62.4: for a body of a megabyte that is not enough.
+    wait_until("all of it came", BOUND, || memory_held(&relay) >= 62_400_000.0);
+    let trickle = |halves: &mut Vec<TcpStream>| {
+        for half in halves {
+            let _ = half.write_all(b"[");
+        }
+    };
+    for n in 0..5 {
+        trickle(&mut halves);
+        let began = monotonic();
+        let events = json!([{"event": "open", "sg_event_id": n, "useragent": "x".repeat(1_000_000)}]);
+        let answer = hook.try_post(public, "/webhooks/grid", &events);
+        let took = began.elapsed();
+        let told = answer.as_ref().map(|answer| (answer.status, &answer.body));
+        assert!(told.is_some_and(|(status, _)| status == 200) && took < SOON, "{told:?} after {took:?}");
+        println!("half bodies: a webhook of a megabyte took {took:?}");
+    }
+    assert!(memory_held(&relay) >= 41_600_000.0, "one made room, and no more: {}", memory_held(&relay));
+    mail_is_taken(&relay);
     drop(halves);
     wait_until("it is given back", BOUND, || memory_held(&relay) < 1_000_000.0);
 }
