@@ -10,7 +10,7 @@ use super::{Common, Failure, reach};
 use crate::clock::{Clock, System, Timestamp};
 use crate::http::esp_shape::Standing;
 use crate::http::shape::{Attempt, Delivery, Event, Life, Moment};
-use crate::mail::effect::{COMPLAINT, HARD_BOUNCE, reason_of};
+use crate::mail::effect::{COMPLAINT, DEACTIVATED, HARD_BOUNCE, reason_of};
 use crate::mail::{Known, MessageId};
 
 /// `explain ID`
@@ -203,7 +203,7 @@ fn consequence(event: &Event) -> Option<String> {
     event.esp.as_ref()?;
     let Some(on_list) = &event.suppressed else {
         let always = reason_of(&event.kind, event.class.as_deref());
-        let reason = always.filter(|reason| [HARD_BOUNCE, COMPLAINT].contains(reason))?;
+        let reason = always.filter(|reason| [HARD_BOUNCE, COMPLAINT, DEACTIVATED].contains(reason))?;
         return Some(format!("the address was suppressed for it ({reason}), and is off the list by now"));
     };
     let scope =

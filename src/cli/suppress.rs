@@ -36,7 +36,7 @@ pub(super) enum SuppressCommand {
         /// The addresses
         #[arg(required = true, value_name = "ADDRESS", value_parser = read_address)]
         addresses: Vec<Address>,
-        /// hard_bounce, complaint, unsubscribe, soft_bounces or manual
+        /// hard_bounce, complaint, unsubscribe, soft_bounces, manual or deactivated
         #[arg(long, default_value = MANUAL, value_parser = read_reason)]
         reason: String,
         /// Only broadcast or transactional mail; otherwise none at all

@@ -230,7 +230,7 @@ pub struct Event {
 /// A suppression, beside an event that gives its reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Suppressing {
-    /// `hard_bounce`, `complaint`, `unsubscribe` or `soft_bounces`.
+    /// `hard_bounce`, `complaint`, `unsubscribe`, `soft_bounces` or `deactivated`.
     pub reason: String,
     /// The stream kind that it blocks; absent: every stream.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -38,6 +38,7 @@ enum Why {
     Unsubscribe,
     SoftBounces,
     Manual,
+    Deactivated,
 }
 
 /// One suppression.

@@ -27,12 +27,14 @@ pub const HARD_BOUNCE: &str = "hard_bounce";
 pub const COMPLAINT: &str = "complaint";
 /// The owner wants no more broadcast mail.
 pub const UNSUBSCRIBE: &str = "unsubscribe";
+/// An ESP mails it no more, and not because it is dead.
+pub const DEACTIVATED: &str = "deactivated";
 /// Soft bounces again and again, and nothing delivered between.
 pub const SOFT_BOUNCES: &str = "soft_bounces";
 /// An operator said so.
 pub const MANUAL: &str = "manual";
 /// All of them.
-pub const REASONS: [&str; 5] = [HARD_BOUNCE, COMPLAINT, UNSUBSCRIBE, SOFT_BOUNCES, MANUAL];
+pub const REASONS: [&str; 6] = [HARD_BOUNCE, COMPLAINT, UNSUBSCRIBE, SOFT_BOUNCES, MANUAL, DEACTIVATED];
 
 impl What {
     /// What it does to its address. A refusal for policy, content or reputation says nothing of it.
@@ -42,6 +44,7 @@ impl What {
             What::Complained | What::Bounced(Bounce::Listed(Listed::Complained)) => {
                 Effect::Suppress(COMPLAINT)
             }
+            What::Bounced(Bounce::Listed(Listed::Deactivated)) => Effect::Suppress(DEACTIVATED),
             What::Bounced(Bounce::Listed(Listed::Unsubscribed)) | What::Unsubscribed | What::Resubscribed => {
                 Effect::Wish
             }
@@ -75,6 +78,7 @@ impl What {
             What::Bounced(Bounce::Listed(Listed::Bounced)) => Some("listed"),
             What::Bounced(Bounce::Listed(Listed::Complained)) => Some("listed_complained"),
             What::Bounced(Bounce::Listed(Listed::Unsubscribed)) => Some("listed_unsubscribed"),
+            What::Bounced(Bounce::Listed(Listed::Deactivated)) => Some("listed_deactivated"),
             What::Bounced(Bounce::Refused | Bounce::LetBe) => Some("refused"),
             _ => None,
         }
@@ -89,6 +93,7 @@ pub fn reason_of(word: &str, class: Option<&str>) -> Option<&'static str> {
         ("bounced", Some("soft")) => Some(SOFT_BOUNCES),
         ("complained", _) | ("dropped", Some("listed_complained")) => Some(COMPLAINT),
         ("unsubscribed", _) | ("dropped", Some("listed_unsubscribed")) => Some(UNSUBSCRIBE),
+        ("dropped", Some("listed_deactivated")) => Some(DEACTIVATED),
         _ => None,
     }
 }
@@ -154,7 +159,8 @@ mod tests {
 
     #[test]
     fn what_is_stored_of_an_event_tells_for_which_reason_it_suppresses() {
-        let listed = [Listed::Bounced, Listed::Complained, Listed::Unsubscribed].map(Bounce::Listed);
+        let listed = [Listed::Bounced, Listed::Complained, Listed::Unsubscribed, Listed::Deactivated]
+            .map(Bounce::Listed);
         let bounces = listed.into_iter().chain([
             Bounce::Hard,
             Bounce::Soft,

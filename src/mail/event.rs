@@ -121,6 +121,8 @@ pub enum Listed {
     Complained,
     /// Its owner unsubscribed.
     Unsubscribed,
+    /// Somebody of the account, or the ESP for another reason, mails it no more: the mailbox may well be there.
+    Deactivated,
 }
 
 impl What {
@@ -186,6 +188,7 @@ mod tests {
             Bounce::Listed(Listed::Bounced),
             Bounce::Listed(Listed::Complained),
             Bounce::Listed(Listed::Unsubscribed),
+            Bounce::Listed(Listed::Deactivated),
         ];
         for bounce in bounces {
             let what = What::Bounced(bounce);

@@ -61,6 +61,7 @@ mod tests {
             ("complaint", Some("5.1.1"), 550, (5, 7, 1)),
             ("unsubscribe", None, 550, (5, 7, 1)),
             ("manual", None, 550, (5, 7, 1)),
+            ("deactivated", Some("550 5.1.1 no such user"), 550, (5, 7, 1)),
         ] {
             let suppression = Suppression {
                 reason: reason.into(),

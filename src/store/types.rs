@@ -624,7 +624,7 @@ pub struct Listed {
     pub key: String,
     /// The address as it was given.
     pub address: String,
-    /// `hard_bounce`, `complaint`, `unsubscribe`, `soft_bounces`, `manual`, …
+    /// `hard_bounce`, `complaint`, `unsubscribe`, `soft_bounces`, `manual`, `deactivated`, …
     pub reason: String,
     /// The stream kind or name that it blocks; empty: every stream.
     pub scope: String,

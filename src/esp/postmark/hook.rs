@@ -154,7 +154,8 @@ fn what(event: &Fields, stream: Option<StreamKind>) -> What {
     }
 }
 
-/// The bounce types of its API; `Inactive`: Postmark sends nothing to that address any more.
+/// The bounce types of its API; `Inactive`: Postmark sends nothing to that address any more, whatever the type. What is no
+/// bounce for good says nothing of the mailbox even then: an app hears that the address is blocked, and not that it is none.
 fn bounce(event: &Fields) -> What {
     let details = event.text("Details").unwrap_or_default();
     match event.text("Type").unwrap_or_default() {
@@ -163,11 +164,26 @@ fn bounce(event: &Fields) -> What {
         // What it does not send for its own list, whatever it calls that.
         "SMTPApiError" if event.is("Inactive") => What::Bounced(Bounce::Listed(Listed::Bounced)),
         "Transient" | "DnsError" | "Blocked" if event.is("Inactive") => What::Bounced(Bounce::Hard),
-        "ManuallyDeactivated" => What::Bounced(Bounce::Listed(Listed::Bounced)),
+        "ManuallyDeactivated" => What::Bounced(Bounce::Listed(Listed::Deactivated)),
+        "Unsubscribe" => What::Unsubscribed,
+        "AutoResponder"
+        | "ChallengeVerification"
+        | "AddressChange"
+        | "Subscribe"
+        | "SpamNotification"
+        | "VirusNotification"
+        | "DMARCPolicy"
+        | "OpenRelayTest"
+        | "InboundError"
+        | "TemplateRenderingFailed"
+        | "Unconfirmed"
+            if event.is("Inactive") =>
+        {
+            What::Bounced(Bounce::Listed(Listed::Deactivated))
+        }
         // It tries again, and tells a bounce of another type where that does not help.
         "Transient" | "DnsError" => What::Deferred,
         "AutoResponder" | "ChallengeVerification" | "AddressChange" => What::AutoReplied,
-        "Unsubscribe" => What::Unsubscribed,
         "Subscribe" => What::Other,
         "Blocked" | "SpamNotification" | "VirusNotification" | "DMARCPolicy" | "OpenRelayTest" => {
             What::Bounced(Bounce::Policy)

@@ -613,6 +613,15 @@ fn postmarks_events_mean_what_they_say() {
             What::Bounced(Bounce::Listed(Listed::Bounced)),
         ),
         (json!({"RecordType": "Bounce", "Type": "AutoResponder"}), What::AutoReplied),
+        (json!({"RecordType": "Bounce", "Type": "AddressChange", "Inactive": false}), What::AutoReplied),
+        (json!({"RecordType": "Bounce", "Type": "SpamNotification"}), What::Bounced(Bounce::Policy)),
+        (
+            json!({"RecordType": "Bounce", "Type": "ManuallyDeactivated", "Inactive": true}),
+            What::Bounced(Bounce::Listed(Listed::Deactivated)),
+        ),
+        (json!({"RecordType": "Bounce", "Type": "Unsubscribe", "Inactive": true}), What::Unsubscribed),
+        (json!({"RecordType": "SpamComplaint", "Type": "SpamComplaint", "Inactive": true}), What::Complained),
+        (json!({"RecordType": "Bounce", "Type": "Novelty", "Inactive": true}), What::Bounced(Bounce::Hard)),
         (json!({"RecordType": "Bounce", "Type": "Unknown"}), What::Bounced(Bounce::Soft)),
         (json!({"RecordType": "SpamComplaint", "Type": "SpamComplaint"}), What::Complained),
         (json!({"RecordType": "Open"}), What::Opened { machine: false }),
@@ -657,6 +666,31 @@ fn postmarks_events_mean_what_they_say() {
     assert_eq!((event.key.as_str(), event.remote_id.as_deref()), ("Bounce:42", Some("m-1")));
     assert_eq!(event.at, Timestamp::from_millis(1_767_323_046_123));
     assert!(event.planted.is_some());
+}
+
+#[test]
+fn whom_postmark_mails_no_more_is_on_its_list_whatever_the_bounce_was() {
+    let settings = unproven(postmark(PostmarkProof::default()));
+    for kind in [
+        "AutoResponder",
+        "AddressChange",
+        "ChallengeVerification",
+        "SpamNotification",
+        "VirusNotification",
+        "DMARCPolicy",
+        "OpenRelayTest",
+        "InboundError",
+        "TemplateRenderingFailed",
+        "Unconfirmed",
+        "Subscribe",
+    ] {
+        let bounce = |inactive: bool| {
+            let told = json!({"RecordType": "Bounce", "Type": kind, "Inactive": inactive});
+            events(&settings, &told.to_string()).remove(0).what
+        };
+        assert_eq!(bounce(true), What::Bounced(Bounce::Listed(Listed::Deactivated)), "{kind}");
+        assert_ne!(bounce(false), bounce(true), "{kind}");
+    }
 }
 
 #[test]
