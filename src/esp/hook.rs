@@ -10,6 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::words::{speaks_of_a_blocklist, speaks_of_a_full_mailbox};
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
 use crate::mail::{Bounce, Event, Status, What};
@@ -265,18 +266,27 @@ fn cut(text: &str, octets_max: usize) -> String {
     text[..text.floor_char_boundary(octets_max)].to_owned()
 }
 
-/// What a host's refusal says of the address, by its enhanced code (RFC 3463), else by the code within its words; `None`:
-/// there is none.
+/// The enhanced code (RFC 3463) of a host's refusal, else the code within its words.
+pub(super) fn status_of(status: &str, words: &str) -> Option<[u16; 3]> {
+    Status::within(status).or_else(|| Status::within(words)).map(Status::parts)
+}
+
+/// What a host's refusal says of the address, by its code and its words; `None`: nothing. Words about a blocklist are about
+/// who sends, whatever the code.
 pub(super) fn class_of(status: &str, words: &str) -> Option<Bounce> {
-    let status = Status::within(status).or_else(|| Status::within(words))?;
-    match status.parts() {
+    let text = words.to_ascii_lowercase();
+    if speaks_of_a_blocklist(&text) {
+        return Some(Bounce::Policy);
+    }
+    match status_of(status, words) {
         // The sender's address, not the recipient's.
-        [5, 1, 7 | 8] | [5, 7, _] => Some(Bounce::Policy),
-        [5, 1, _] | [5, 2, 1] => Some(Bounce::Hard),
+        Some([5, 1, 7 | 8] | [5, 7, _]) => Some(Bounce::Policy),
+        Some([5, 1, _] | [5, 2, 1]) => Some(Bounce::Hard),
         // For a time; a mailbox that is full, and a message that is too large for it; a way that was not found.
-        [4, ..] | [5, 2, 2 | 3] | [5, 4, _] => Some(Bounce::Soft),
+        Some([4, ..] | [5, 2, 2 | 3] | [5, 4, _]) => Some(Bounce::Soft),
         // The host, the protocol, the content.
-        [5, 3 | 5 | 6, _] => Some(Bounce::Policy),
+        Some([5, 3 | 5 | 6, _]) => Some(Bounce::Policy),
+        _ if speaks_of_a_full_mailbox(&text) => Some(Bounce::Soft),
         _ => None,
     }
 }
@@ -387,6 +397,15 @@ mod tests {
             ("5.0.0", "", None),
             ("", "smtp; 550 5.1.1 <a@b>: no such user", Some(Bounce::Hard)),
             ("", "550-5.7.515 Access denied", Some(Bounce::Policy)),
+            (
+                "5.1.1",
+                "smtp; 550 5.1.1 Service unavailable; client [192.0.2.1] BLOCKED USING Spamhaus",
+                Some(Bounce::Policy),
+            ),
+            ("4.2.2", "452 4.2.2 sender is on our block list", Some(Bounce::Policy)),
+            ("5.1.1", "550 5.1.1 not listed in the directory", Some(Bounce::Hard)),
+            ("5.0.0", "552 Mailbox full", Some(Bounce::Soft)),
+            ("5.1.1", "550 5.1.1 no such user, nor would it be over quota", Some(Bounce::Hard)),
             ("", "550 no", None),
             ("", "", None),
         ] {

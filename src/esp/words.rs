@@ -14,6 +14,35 @@ pub(super) struct Words<'a> {
     pub text: String,
 }
 
+/// Whether a text in lower case speaks of a list of those from whom nothing is taken, whoever stands there.
+pub(super) fn speaks_of_a_blocklist(text: &str) -> bool {
+    const LISTS: [&str; 8] = [
+        "blacklist",
+        "black list",
+        "blocklist",
+        "block list",
+        "denylist",
+        "dnsbl",
+        "blocked using",
+        "spamhaus",
+    ];
+    LISTS.iter().any(|list| text.contains(list))
+}
+
+/// Whether a text in lower case says that there is no room in a mailbox.
+pub(super) fn speaks_of_a_full_mailbox(text: &str) -> bool {
+    const FULL: [&str; 7] = [
+        "mailbox full",
+        "mailbox is full",
+        "mailbox has exceeded",
+        "mailbox size limit exceeded",
+        "over quota",
+        "overquota",
+        "quota exceeded",
+    ];
+    FULL.iter().any(|full| text.contains(full))
+}
+
 impl<'a> Words<'a> {
     pub fn of(answer: &'a Answer) -> Self {
         Words { answer, text: answer.text.to_ascii_lowercase() }
@@ -144,19 +173,9 @@ impl<'a> Words<'a> {
 
     /// "554 5.7.1 [192.0.2.1] blacklisted", "550 192.0.2.1 is listed at a.test": a host's address stands on somebody's list.
     pub fn lists_an_address(&self) -> bool {
-        const LISTS: [&str; 9] = [
-            "blacklist",
-            "black list",
-            "blocklist",
-            "block list",
-            "denylist",
-            " listed",
-            "dnsbl",
-            "blocked using",
-            "spamhaus",
-        ];
         let bare = |word: &str| word.trim_matches(|c: char| !c.is_ascii_hexdigit()).parse::<IpAddr>().is_ok();
-        LISTS.iter().any(|list| self.has(list)) && self.text.split_ascii_whitespace().any(bare)
+        let list = speaks_of_a_blocklist(&self.text) || self.has(" listed");
+        list && self.text.split_ascii_whitespace().any(bare)
     }
 
     /// What a message has in it: an address that is listed may stand there, and is not the client's.

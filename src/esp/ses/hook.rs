@@ -275,9 +275,12 @@ impl About<'_> {
     }
 }
 
-/// The guide's table of types and sub-types; the host's own code says more where it is there.
+/// The guide's table of types and sub-types; the host's own code and words say more where they are there.
 fn bounce(kind: &str, sub: &str, status: Option<&str>, words: Option<&str>) -> What {
-    let class = hook::class_of(status.unwrap_or_default(), words.unwrap_or_default());
+    let told = (status.unwrap_or_default(), words.unwrap_or_default());
+    let class = hook::class_of(told.0, told.1);
+    // A domain that does not exist is told as 5.4.4 (UNVERIFIED): there SES's own word counts.
+    let no_way = matches!(hook::status_of(told.0, told.1), Some([5, 4, _]));
     What::Bounced(match (kind, sub) {
         (
             _,
@@ -288,8 +291,11 @@ fn bounce(kind: &str, sub: &str, status: Option<&str>, words: Option<&str>) -> W
         ) => Bounce::Listed(Listed::Bounced),
         (_, "UnsubscribedRecipient") => Bounce::Listed(Listed::Unsubscribed),
         ("Permanent", "NoEmail") => Bounce::Hard,
-        ("Permanent", _) if class == Some(Bounce::Policy) => Bounce::Policy,
-        ("Permanent", _) => Bounce::Hard,
+        ("Permanent", _) => match class {
+            Some(Bounce::Policy) => Bounce::Policy,
+            Some(Bounce::Soft) if !no_way => Bounce::Soft,
+            _ => Bounce::Hard,
+        },
         // An answer of a machine, out of office: it comes without a code of the host's.
         ("Transient", "General") if status.is_none() && words.is_none() => return What::AutoReplied,
         ("Transient", "ContentRejected" | "AttachmentRejected" | "MessageTooLarge") => Bounce::Policy,

@@ -429,6 +429,39 @@ fn amazons_events_mean_what_they_say_in_both_spellings() {
             What::Bounced(Bounce::Policy),
         ),
         (
+            bounce(
+                "Permanent",
+                "General",
+                json!({"status": "5.2.2", "diagnosticCode": "smtp; 552 5.2.2 full"}),
+            ),
+            What::Bounced(Bounce::Soft),
+        ),
+        (
+            bounce("Permanent", "General", json!({"diagnosticCode": "smtp; 552 Mailbox is full"})),
+            What::Bounced(Bounce::Soft),
+        ),
+        (
+            bounce(
+                "Permanent",
+                "General",
+                json!({"status": "5.1.1", "diagnosticCode": "smtp; 550 5.1.1 [192.0.2.1] is on a blacklist"}),
+            ),
+            What::Bounced(Bounce::Policy),
+        ),
+        (
+            bounce(
+                "Permanent",
+                "NoEmail",
+                json!({"status": "5.2.2", "diagnosticCode": "smtp; 550 on our blocklist"}),
+            ),
+            What::Bounced(Bounce::Hard),
+        ),
+        (
+            bounce("Permanent", "General", json!({"status": "5.4.4", "diagnosticCode": "no such domain"})),
+            What::Bounced(Bounce::Hard),
+        ),
+        (bounce("Permanent", "General", json!({"status": "5.0.0"})), What::Bounced(Bounce::Hard)),
+        (
             bounce("Permanent", "OnAccountSuppressionList", json!({})),
             What::Bounced(Bounce::Listed(Listed::Bounced)),
         ),
