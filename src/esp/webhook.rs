@@ -9,9 +9,11 @@ use crate::clock::Timestamp;
 pub use super::postmark::hook::{Proof as PostmarkProof, Streams as PostmarkStreams};
 pub use super::sendgrid::hook::PublicKey as SendgridKey;
 
-/// No event is told so long after it happened, or so long before.
+/// No event is told so long after it happened.
 const PAST_MAX: Duration = Duration::from_secs(3650 * 86_400);
-const AHEAD_MAX: Duration = Duration::from_secs(86_400);
+/// How far an ESP's clock may be before ours. What counts is the latest word on an address: one from the time to come would
+/// be the latest until then.
+const AHEAD_MAX: Duration = Duration::from_secs(300);
 
 /// When it happened; a time that cannot be is the one when it was told.
 fn possible(at: Timestamp, told: Timestamp) -> Timestamp {

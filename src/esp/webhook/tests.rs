@@ -732,6 +732,9 @@ fn a_time_that_cannot_be_is_the_one_when_it_was_told() {
     for (timestamp, at) in [
         (json!(1_767_323_000), 1_767_323_000_000),
         (json!(1_700_000_000), 1_700_000_000_000),
+        (json!(1_767_323_100 + 300), NOW.millis() + 300_000),
+        (json!(1_767_323_100 + 301), NOW.millis()),
+        (json!(1_767_323_100 + 365 * 86_400), NOW.millis()),
         (json!(1_767_323_000_000_i64), NOW.millis()),
         (json!(i64::MAX), NOW.millis()),
         (json!(-99), NOW.millis()),
@@ -739,6 +742,17 @@ fn a_time_that_cannot_be_is_the_one_when_it_was_told() {
     ] {
         let body = json!([{"event": "bounce", "timestamp": timestamp}]).to_string();
         assert_eq!(events(&settings, &body)[0].at.millis(), at, "{timestamp}");
+    }
+    let mark =
+        json!({"RecordType": "Delivery", "Recipient": "a@w.example", "DeliveredAt": "2027-01-02T03:05:00Z"});
+    let amazon = json!({
+        "eventType": "Delivery", "mail": ses_mail(),
+        "delivery": {"recipients": ["a@w.example"], "timestamp": "2027-01-02T03:05:00.000Z"},
+    });
+    let mark = events(&unproven(postmark(PostmarkProof::default())), &mark.to_string()).remove(0);
+    for event in [mark, events(&ses(), &sns(&amazon)).remove(0)] {
+        assert_eq!((event.what, event.at), (What::Delivered, NOW));
+        assert!(event.raw.contains("2027-01-02T03:05:00"), "what was said is kept: {}", event.raw);
     }
 }
 
