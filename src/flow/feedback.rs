@@ -44,14 +44,15 @@ impl Hook {
     }
 
     async fn hear(&self, post: Post<'_>) -> Result<hook::Heard, Unheard> {
-        let key = match (self.settings.certificate_url(post)?, &self.certificates) {
-            (Some(url), Some(certificates)) => {
-                let key = certificates.key(&url, post.at).await;
-                Some(key.map_err(|no_key| without_key(&url, no_key))?)
-            }
-            _ => None,
+        let (Some(url), Some(certificates)) = (self.settings.certificate_url(post)?, &self.certificates)
+        else {
+            return Ok(self.settings.hear(post, None)?);
         };
-        Ok(self.settings.hear(post, key.as_deref())?)
+        let key = certificates.key(&url, post.at).await;
+        let key = key.map_err(|no_key| without_key(&url, no_key))?;
+        let heard = self.settings.hear(post, Some(&key))?;
+        certificates.has_proven(&url);
+        Ok(heard)
     }
 }
 

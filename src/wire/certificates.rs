@@ -60,6 +60,8 @@ pub enum NoKey {
 #[derive(Debug, Clone)]
 struct Kept {
     at: Timestamp,
+    /// Something that it signs was shown to be its signer's.
+    proven: bool,
     chain: Arc<[CertificateDer<'static>]>,
     key: Result<Arc<[u8]>, NoKey>,
 }
@@ -111,8 +113,17 @@ impl Certificates {
             }
             Err(why) => (Arc::from([]), Err(why)),
         };
-        self.keep(url, Kept { at: now, chain, key: key.clone() });
+        self.keep(url, Kept { at: now, proven: false, chain, key: key.clone() });
         key
+    }
+
+    /// A signature was good by the certificate at that URL: it makes room for no other that has shown nothing. Anybody can
+    /// write URLs of certificates that are there.
+    pub fn has_proven(&self, url: &str) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = kept.get_mut(url) {
+            kept.proven = true;
+        }
     }
 
     /// The answer to a GET there, shorter than 64 KiB.
@@ -162,10 +173,11 @@ impl Certificates {
             .map(|kept| Arc::clone(&kept.chain))
     }
 
-    fn keep(&self, url: &str, new: Kept) {
+    fn keep(&self, url: &str, mut new: Kept) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        new.proven = new.key.is_ok() && kept.get(url).is_some_and(|before| before.proven);
         if kept.len() >= KEPT_MAX && !kept.contains_key(url) {
-            let oldest = kept.iter().min_by_key(|(_, k)| k.at).map(|(url, _)| url.clone());
+            let oldest = kept.iter().min_by_key(|(_, k)| (k.proven, k.at)).map(|(url, _)| url.clone());
             oldest.and_then(|url| kept.remove(&url));
         }
         kept.insert(url.to_owned(), new);
@@ -318,5 +330,31 @@ mod tests {
             assert_eq!(judged(&leaf, &root, false), good, "{names:?}");
             assert!(judged(&leaf, &root, true), "{names:?}: by a CA of one's own");
         }
+    }
+
+    #[test]
+    fn what_has_proven_a_call_stays_before_what_never_has() {
+        let certificates = Certificates::new(None, None, |_| true);
+        let at = |seconds: u64| NOW.plus(Duration::from_secs(seconds));
+        let good = |at| Kept { at, proven: false, chain: Arc::from([]), key: Ok(Arc::from([1])) };
+        let bad = |at| Kept { key: Err(NoKey::NotGood("no".into())), ..good(at) };
+        let is_kept = |url: &str| certificates.kept.lock().unwrap().contains_key(url);
+        for url in ["ours", "never"] {
+            certificates.keep(url, good(at(0)));
+        }
+        certificates.has_proven("ours");
+        certificates.has_proven("not there");
+        for n in 1..=200 {
+            certificates.keep(&n.to_string(), good(at(n)));
+        }
+        assert!(is_kept("ours") && !is_kept("never"));
+        assert_eq!(certificates.kept.lock().unwrap().len(), KEPT_MAX);
+        certificates.keep("ours", good(at(300)));
+        assert!(certificates.kept.lock().unwrap()["ours"].proven, "it was only verified again");
+        certificates.keep("ours", bad(at(301)));
+        for n in 400..=600 {
+            certificates.keep(&n.to_string(), good(at(n)));
+        }
+        assert!(!is_kept("ours"), "it is not good any more");
     }
 }

@@ -222,6 +222,27 @@ fn what_was_paused_while_it_was_unsure_is_found_and_goes_no_more_when_it_is_rele
 }
 
 #[test]
+fn strangers_that_name_other_certificates_do_not_push_out_the_one_that_signs() {
+    let (amazon, sns) = (Ses::start(), Sns::start());
+    let folder = tempfile::tempdir().unwrap();
+    let relay = amazon_relay(&amazon, &sns, folder.path());
+    let at = relay.http().unwrap();
+    let message =
+        json!({ "eventType": "Send", "mail": { "messageId": "m", "destination": ["a@example.com"] } });
+    let call = sns.signed("Notification", &json!({ "Message": message.to_string() }));
+    assert_eq!(sns.post(at, "/webhooks/amazon", &call).status, 200);
+    for n in 0..40 {
+        let mut other = call.clone();
+        let name = format!("SimpleNotificationService-{n}x.pem");
+        other["SigningCertURL"] = json!(format!("https://sns.us-east-1.amazonaws.com/{name}"));
+        assert!(matches!(sns.post(at, "/webhooks/amazon", &other).status, 401 | 429), "{n}");
+        assert!(sns.asked().last().unwrap().contains(&name), "{n}: it is asked for");
+    }
+    assert_eq!(sns.post(at, "/webhooks/amazon", &call).status, 200);
+    assert_eq!(sns.asked().iter().filter(|line| line.contains("-0a1b.pem ")).count(), 1, "it is kept");
+}
+
+#[test]
 fn an_identitys_notification_settles_a_call_whose_answer_was_lost() {
     let (amazon, sns) = (Ses::start(), Sns::start());
     let folder = tempfile::tempdir().unwrap();
