@@ -160,6 +160,14 @@ async fn replay(
                     done.without_receiver
                 )?;
             }
+            if done.receiver_gone > 0 {
+                writeln!(
+                    out,
+                    "{} stay as they are: their receiver answered 410 and is told nothing more; postroad reload asks it \
+                     again, then replay them",
+                    done.receiver_gone
+                )?;
+            }
         }
     }
     match done.unknown.as_slice() {

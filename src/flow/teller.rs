@@ -79,8 +79,6 @@ impl Teller {
 
     /// Tells these from now on, and no others. What waits for the others ends, which the log says.
     pub fn tell(&self, receivers: &[Settings]) {
-        let wanted = |s: &Settings| store::Receiver { name: s.name.clone(), events: s.events.clone() };
-        self.store.tell_receivers(receivers.iter().map(wanted).collect());
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         // A ca_file of the same name may be another by now.
         let stays = |line: &Running| {
@@ -95,6 +93,12 @@ impl Teller {
                 lines.push(self.start(settings));
             }
         }
+        let receiver = |line: &Running| store::Receiver {
+            name: line.settings.name.clone(),
+            events: line.settings.events.clone(),
+            gone: Arc::clone(&line.gone),
+        };
+        self.store.tell_receivers(lines.iter().map(receiver).collect());
         drop(lines);
         let store = self.store.clone();
         self.tasks.spawn(async move { end_of_others(&store).await });

@@ -365,7 +365,7 @@ impl Queue for Fake {
             crate::store::Replay::Ids(ids) => crate::store::Replayed {
                 replayed: ids.iter().filter(|id| id.starts_with("evt_")).count() as u64,
                 unknown: ids.into_iter().filter(|id| !id.starts_with("evt_")).collect(),
-                without_receiver: 0,
+                ..Default::default()
             },
             crate::store::Replay::Those { .. } => {
                 crate::store::Replayed { replayed: 5, ..Default::default() }

@@ -92,6 +92,9 @@ pub struct Replayed {
     pub replayed: u64,
     /// So many stay as they are: their receiver is configured no more.
     pub without_receiver: u64,
+    /// So many stay as they are: their receiver answered 410, and is told nothing until the configuration is reloaded.
+    #[serde(default)]
+    pub receiver_gone: u64,
     /// Ids that nothing has: they never were, or retention let them go.
     pub unknown: Vec<String>,
 }
@@ -118,8 +121,8 @@ impl From<store::Notification> for Notification {
 
 impl From<store::Replayed> for Replayed {
     fn from(done: store::Replayed) -> Self {
-        let store::Replayed { replayed, without_receiver, unknown } = done;
-        Replayed { replayed, without_receiver, unknown }
+        let store::Replayed { replayed, without_receiver, receiver_gone, unknown } = done;
+        Replayed { replayed, without_receiver, receiver_gone, unknown }
     }
 }
 

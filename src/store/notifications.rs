@@ -130,6 +130,7 @@ impl Store {
                     let some = self.bulk(CHUNK, move |tx| replay_rows(tx, &ns)).await?;
                     done.replayed += some.replayed;
                     done.without_receiver += some.without_receiver;
+                    done.receiver_gone += some.receiver_gone;
                     if all_older {
                         return Ok(done);
                     }

@@ -236,13 +236,19 @@ fn what_failed_is_listed_and_told_once_more_and_one_that_is_gone_stays_so_until_
     wait_until("the next ends untold", BOUND, || failed().len() == 2);
     assert_eq!(app.told().len(), 1);
     let event = one["id"].as_str().unwrap();
+    for which in [&["--failed"][..], &[event]] {
+        let ran = relay.cli(&[&["notify", "replay"], which].concat()).must(0);
+        assert!(ran.out.starts_with("0 events are told once more\n"), "{}", ran.out);
+        assert!(ran.out.contains("answered 410") && ran.out.contains("postroad reload"), "{}", ran.out);
+    }
+    assert_eq!(failed().len(), 2, "nothing was begun");
     relay.cli(&["reload"]).must(0);
     let ran = relay.cli(&["notify", "replay", event]).must(0);
     assert_eq!(ran.out, "1 event is told once more\n");
     let told = app.wait_taken(1, BOUND).remove(0);
     assert_eq!((told.id(), told.body["id"].as_str().unwrap()), (event, event));
     let done = relay.cli(&["notify", "replay", "--failed", "--since", "1h", "--json"]).must(0).json();
-    assert_eq!(done, [json!({"replayed": 1, "without_receiver": 0, "unknown": []})]);
+    assert_eq!(done, [json!({"replayed": 1, "without_receiver": 0, "receiver_gone": 0, "unknown": []})]);
     app.wait_taken(2, BOUND);
     assert!(relay.cli(&["notify", "replay", "evt_none"]).must(3).err.contains("evt_none"));
     wait_until("nothing has failed", BOUND, || failed().is_empty());

@@ -77,7 +77,8 @@ impl World {
         let owner = Owner::from_number(1);
         let store = Store::open(settings, owner, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
         let events = vec!["deferred", "delivered", "opened", "alert"];
-        let receiver = |name: &str| store::Receiver { name: name.into(), events: events.clone() };
+        let receiver =
+            |name: &str| store::Receiver { name: name.into(), events: events.clone(), gone: Arc::default() };
         store.tell_receivers(vec![receiver("app"), receiver("other")]);
         let app = Arc::new(App {
             clock: Arc::clone(&clock),

@@ -33,7 +33,7 @@ async fn a_replay_names_events_or_says_which_and_never_all_by_accident() {
     let port = Port::open().await;
     let ask = |body: &'static str| port.post("/v1/notifications/replay", body);
     let (_, done) = ask(r#"{"ids":["evt_1","evt_2","x"]}"#).await;
-    assert_eq!(done, json!({ "replayed": 2, "without_receiver": 0, "unknown": ["x"] }));
+    assert_eq!(done, json!({ "replayed": 2, "without_receiver": 0, "receiver_gone": 0, "unknown": ["x"] }));
     for body in [
         r#"{"failed":true}"#,
         r#"{"since":"2026-12-01T08:00:00Z","receiver":"app"}"#,

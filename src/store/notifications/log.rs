@@ -1,5 +1,7 @@
 //! The log of what was told: read, told once more, forgotten.
 
+use std::sync::atomic::Ordering;
+
 use rusqlite::types::Value as Sql;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
@@ -94,6 +96,7 @@ pub(super) fn replay_ids(tx: &mut Tx<'_, '_>, ids: &[String]) -> rusqlite::Resul
         let some = replay_rows(tx, &rows)?;
         done.replayed += some.replayed;
         done.without_receiver += some.without_receiver;
+        done.receiver_gone += some.receiver_gone;
     }
     Ok(done)
 }
@@ -109,8 +112,13 @@ pub(super) fn replay_rows(tx: &mut Tx<'_, '_>, ns: &[i64]) -> rusqlite::Result<R
             .query_row([n], |row| row.get(0))
             .optional()?;
         let Some(receiver) = receiver else { continue };
-        if !receivers.iter().any(|r| r.name == receiver) {
+        let Some(receiver) = receivers.iter().find(|r| r.name == receiver) else {
             done.without_receiver += 1;
+            continue;
+        };
+        // It would wait for a moment and end again.
+        if receiver.gone.load(Ordering::Acquire) {
+            done.receiver_gone += 1;
             continue;
         }
         tx.conn

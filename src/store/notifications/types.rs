@@ -1,16 +1,21 @@
 //! What the verbs of notifications take and give.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use crate::clock::Timestamp;
 use crate::mail::MessageId;
 use crate::mail::notification::Next;
 
 /// Who is told, and of what.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Receiver {
     /// Its name.
     pub name: String,
     /// The events, in their words.
     pub events: Vec<&'static str>,
+    /// Set once it wants nothing more.
+    pub gone: Arc<AtomicBool>,
 }
 
 /// Where a notification stands.
@@ -163,6 +168,8 @@ pub struct Replayed {
     pub replayed: u64,
     /// So many are of receivers that are not configured: they stay as they are.
     pub without_receiver: u64,
+    /// So many are of receivers that want nothing more: they stay as they are.
+    pub receiver_gone: u64,
     /// Ids that nothing has.
     pub unknown: Vec<String>,
 }

@@ -6,7 +6,7 @@ use crate::mail::notification::{Next, TRIED_FOR};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn app(events: &[&'static str]) -> Receiver {
-    Receiver { name: "app".into(), events: events.to_vec() }
+    Receiver { name: "app".into(), events: events.to_vec(), gone: Arc::default() }
 }
 
 fn event(kind: &str, message: Option<MessageId>) -> NewEvent {
@@ -46,7 +46,7 @@ async fn an_event_is_entered_for_who_wants_it_with_what_is_known_of_it() {
     happens(&store, "bounced", Some(message.id)).await;
     assert_eq!(all(&store).await, [], "nobody is told where nobody wants to be");
 
-    let other = Receiver { name: "other".into(), events: vec!["handed"] };
+    let other = Receiver { name: "other".into(), events: vec!["handed"], gone: Arc::default() };
     store.tell_receivers(vec![app(&["bounced", "handed"]), other]);
     happens(&store, "opened", Some(message.id)).await;
     let mut bounced = event("bounced", Some(message.id));
@@ -152,7 +152,7 @@ async fn an_event_that_overtakes_its_answer_is_told_with_its_message_once_that_i
 async fn what_ends_stays_in_the_log_and_is_told_once_more_by_the_same_id() {
     let bench = Bench::new();
     let store = bench.open();
-    let other = Receiver { name: "gone".into(), events: vec!["alert"] };
+    let other = Receiver { name: "gone".into(), events: vec!["alert"], gone: Arc::default() };
     store.tell_receivers(vec![app(&["alert"]), other]);
     happens(&store, "alert", None).await;
     bench.clock.advance(Duration::from_secs(60));
@@ -198,7 +198,7 @@ async fn what_ends_stays_in_the_log_and_is_told_once_more_by_the_same_id() {
         since,
         receiver: receiver.map(str::to_owned),
     };
-    let replayed = |replayed, without_receiver| Replayed { replayed, without_receiver, unknown: vec![] };
+    let replayed = |replayed, without_receiver| Replayed { replayed, without_receiver, ..Default::default() };
     let done = store.replay_notifications(those(true, Some(bench.now()), None)).await.unwrap();
     assert_eq!(done, replayed(0, 0));
     let done = store.replay_notifications(those(true, None, None)).await.unwrap();
@@ -210,8 +210,19 @@ async fn what_ends_stays_in_the_log_and_is_told_once_more_by_the_same_id() {
     assert_eq!(done, replayed(1, 0));
     let ids = vec![mine[0].id.clone(), "evt_none".into()];
     let done = store.replay_notifications(Replay::Ids(ids)).await.unwrap();
-    assert_eq!(done, Replayed { replayed: 1, without_receiver: 1, unknown: vec!["evt_none".into()] });
+    let unknown = vec!["evt_none".into()];
+    assert_eq!(done, Replayed { replayed: 1, without_receiver: 1, unknown, ..Default::default() });
     assert_eq!(store.notifications_for("app", past, 9).await.unwrap().waiting, 2);
+
+    store.end_notifications("app", None, "it wants nothing more").await.unwrap();
+    let gone = app(&["alert"]);
+    gone.gone.store(true, Ordering::Release);
+    store.tell_receivers(vec![gone]);
+    for which in [those(true, None, Some("app")), Replay::Ids(mine.iter().map(|d| d.id.clone()).collect())] {
+        let done = store.replay_notifications(which).await.unwrap();
+        assert_eq!((done.replayed, done.receiver_gone), (0, 2));
+    }
+    assert_eq!(store.notifications_for("app", past, 9).await.unwrap().waiting, 0, "nothing was begun");
 }
 
 #[tokio::test]
@@ -236,7 +247,7 @@ async fn what_waits_is_bounded_and_what_is_old_is_forgotten_unless_it_waits() {
 async fn an_alert_about_a_receiver_is_for_the_others() {
     let bench = Bench::new();
     let store = bench.open();
-    let other = Receiver { name: "other".into(), events: vec!["alert"] };
+    let other = Receiver { name: "other".into(), events: vec!["alert"], gone: Arc::default() };
     store.tell_receivers(vec![app(&["alert"]), other]);
     store.record_receiver_alert("app", "notify_away: app takes no events".into()).await.unwrap();
     let told = all(&store).await;
