@@ -1,9 +1,12 @@
 //! The door: a message, its body and one delivery a recipient in one transaction. Once it is committed the mail is
 //! ours.
 
+use std::sync::Arc;
+
 use rusqlite::params;
 
 use super::Store;
+use super::packed::{Kept, Packers};
 use super::reports;
 use super::row::{self, LaneId, integer, state, state_columns};
 use super::tx::Tx;
@@ -14,11 +17,16 @@ use crate::clock::Timestamp;
 use crate::mail::report::Cause;
 use crate::mail::{DeliveryId, Known, Message, QueueState, Reason, Rule};
 
+/// Octets of a body that weigh as much as a row when groups are bounded.
+const BODY_ROW_OCTETS: usize = 64 * 1024;
+
 pub(super) const INSERT_MESSAGE: &str =
     "INSERT INTO messages (id, lane, sender, recipients, body_kind, smtputf8, \
      size, longest_line, eight_bit, chunks, chunk_octets, accepted_at, expires_at, source, tags, metadata, reports, send_at)
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
      ON CONFLICT (id) DO NOTHING";
+
+pub(super) const INSERT_BODY: &str = "INSERT INTO bodies (message, bytes, unpacked) VALUES (?1, ?2, ?3)";
 
 pub(super) const INSERT_DELIVERY: &str =
     "INSERT INTO email_sends (message, recipient, state, at, lane, ends_at, \
@@ -37,10 +45,36 @@ impl Store {
     /// again: a message that is there already is left as it is and told as it stands.
     pub async fn accept(&self, items: Vec<Accept>) -> Vec<Result<Vec<Entered>, NotAccepted>> {
         let count = items.len();
-        let rows = items.iter().map(|a| 1 + a.entries.len() + a.message.body.head.len() / (64 * 1024)).sum();
-        let run = move |tx: &mut Tx<'_, '_>| items.iter().map(|item| accept(tx, item)).collect();
+        let mut packed = Vec::with_capacity(count);
+        for item in items {
+            packed.push(Packed::new(&self.shared.packers, item).await);
+        }
+        let rows = packed.iter().map(Packed::rows).sum();
+        let run = move |tx: &mut Tx<'_, '_>| packed.iter().map(|item| accept(tx, item)).collect();
         let done: Result<Vec<_>, StoreError> = self.shared.queue.run(Lane::Mail, rows, run).await;
         done.unwrap_or_else(|error| vec![Err(error.into()); count])
+    }
+}
+
+/// A message to accept with its body as it is written.
+pub(super) struct Packed {
+    item: Accept,
+    head: Kept,
+}
+
+impl Packed {
+    pub(super) async fn new(packers: &Arc<Packers>, item: Accept) -> Self {
+        let head = packers.pack(&item.message.body.head).await;
+        Packed { item, head }
+    }
+
+    /// What it weighs when groups are bounded.
+    pub(super) fn rows(&self) -> usize {
+        1 + self.item.entries.len() + self.head.octets.len() / BODY_ROW_OCTETS
+    }
+
+    pub(super) fn message(&self) -> &Message {
+        &self.item.message
     }
 }
 
@@ -55,24 +89,25 @@ enum Bound {
 /// Accepts what comes in at the door. The outer error ends the operation; the inner one is told for this message alone.
 pub(super) fn accept(
     tx: &mut Tx<'_, '_>,
-    item: &Accept,
+    packed: &Packed,
 ) -> rusqlite::Result<Result<Vec<Entered>, NotAccepted>> {
+    let item = &packed.item;
     let judged = judge(tx, &item.message)?;
     if judged.iter().all(|judged| judged.suppressed.is_some())
         && let Some(first) = judged.first().and_then(|judged| judged.suppressed.clone())
     {
         return again(tx, item).map(|there| there.ok_or(NotAccepted::Suppressed { first }));
     }
-    Ok(take(tx, item, &judged, Bound::Held)?.map_err(NotAccepted::Store))
+    Ok(take(tx, packed, &judged, Bound::Held)?.map_err(NotAccepted::Store))
 }
 
 /// Accepts what the relay owes: no bound holds for it, and where its recipient is suppressed it ends so.
 pub(super) fn accept_owed(
     tx: &mut Tx<'_, '_>,
-    item: &Accept,
+    packed: &Packed,
 ) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
-    let judged = judge(tx, &item.message)?;
-    take(tx, item, &judged, Bound::Waived)
+    let judged = judge(tx, packed.message())?;
+    take(tx, packed, &judged, Bound::Waived)
 }
 
 /// A recipient, with what keeps mail of the message's stream from it.
@@ -92,7 +127,7 @@ fn judge(tx: &mut Tx<'_, '_>, message: &Message) -> rusqlite::Result<Vec<Judged>
 
 fn take(
     tx: &mut Tx<'_, '_>,
-    item: &Accept,
+    Packed { item, head }: &Packed,
     judged: &[Judged],
     bound: Bound,
 ) -> rusqlite::Result<Result<Vec<Entered>, StoreError>> {
@@ -101,15 +136,14 @@ fn take(
         return Ok(Err(StoreError::Failed("a message must enter with one entry for each recipient".into())));
     }
     let size = message.body.size_octets();
-    let head = message.body.head.len() as u64;
     match bound {
         Bound::Held => {
-            if let Err(full) = room(tx, message, head) {
+            if let Err(full) = room(tx, message, head.octets.len() as u64) {
                 // It may be a repeat: what is there needs no room.
                 return again(tx, item).map(|there| there.ok_or(full));
             }
         }
-        Bound::Waived => tx.shared.space.spend(head),
+        Bound::Waived => tx.shared.space.spend(head.octets.len() as u64),
     }
     let lane = tx.lane(message, &Rule::default())?;
     let first = item.entries.iter().find(|entry| !matches!(entry, Entry::Never(_)));
@@ -121,7 +155,7 @@ fn take(
         let there = again(tx, item)?;
         return Ok(there.ok_or_else(|| StoreError::Failed("another message has that id".into())));
     }
-    tx.hot.insert_body.execute(params![message.id.number(), &message.body.head[..]])?;
+    tx.hot.insert_body.execute(params![message.id.number(), &head.octets[..], head.unpacked])?;
     tx.delta.body_octets += integer(size);
     let share = size.div_ceil(item.entries.len() as u64);
     let mut entered = Vec::with_capacity(item.entries.len());

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
+use super::packed::read_kept;
 use super::refused::store_error;
 use super::reports;
 use super::row::{self, kind};
@@ -18,19 +19,22 @@ use crate::mail::{Body, BodyFacts, BodyKind, Envelope, Message, MessageId, Strea
 const CHUNK_ROWS: usize = 32;
 
 impl Store {
-    /// Writes piece `piece` (from 0) of a message that is still arriving. It is nobody's until [`Store::accept`]
+    /// Writes piece `n` (from 0) of a message that is still arriving. It is nobody's until [`Store::accept`]
     /// refers to it; what was never referred to is swept at the next start.
     ///
     /// Errors: [`StoreError::Full`] (also below `min_free`), [`StoreError::Failed`], [`StoreError::Stopping`]; the
     /// piece was not kept then. May be run again with the same bytes.
-    pub async fn spill(&self, message: MessageId, piece: u32, bytes: Bytes) -> Result<(), StoreError> {
+    pub async fn spill(&self, message: MessageId, n: u32, bytes: Bytes) -> Result<(), StoreError> {
+        let piece = self.shared.packers.pack(&bytes).await;
         let run = move |tx: &mut Tx<'_, '_>| {
-            if let Err(full) = tx.shared.space.take(bytes.len() as u64) {
+            if let Err(full) = tx.shared.space.take(piece.octets.len() as u64) {
                 return Ok(Err(full));
             }
             tx.conn
-                .prepare_cached("INSERT OR REPLACE INTO body_chunks (message, n, bytes) VALUES (?1, ?2, ?3)")?
-                .execute(params![message.number(), piece, &bytes[..]])?;
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO body_chunks (message, n, bytes, unpacked) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![message.number(), n, &piece.octets[..], piece.unpacked])?;
             Ok(Ok(()))
         };
         self.shared.queue.run(Lane::Mail, CHUNK_ROWS, run).await?
@@ -57,14 +61,17 @@ impl Store {
     /// Errors: [`StoreError::Failed`], also where there is no such piece. May be run again.
     pub async fn chunk(&self, message: MessageId, n: u32) -> Result<Bytes, StoreError> {
         let read = move |conn: &Connection| {
-            conn.prepare_cached("SELECT bytes FROM body_chunks WHERE message = ?1 AND n = ?2")?
-                .query_row(params![message.number(), n], |row| row.get::<_, Vec<u8>>(0))
+            conn.prepare_cached("SELECT bytes, unpacked FROM body_chunks WHERE message = ?1 AND n = ?2")?
+                .query_row(params![message.number(), n], |row| read_kept(row, 0, u64::MAX))
                 .optional()
         };
-        let bytes = self.read(read).await?;
-        bytes
-            .map(Bytes::from)
-            .ok_or_else(|| StoreError::Failed(format!("message {message} has no piece {n}")))
+        match self.read(read).await? {
+            None => Err(StoreError::Failed(format!("message {message} has no piece {n}"))),
+            Some(None) => {
+                Err(StoreError::Failed(format!("message {message}: its piece {n} cannot be read back")))
+            }
+            Some(Some(octets)) => Ok(octets),
+        }
     }
 }
 
@@ -87,17 +94,26 @@ pub(super) const MESSAGE: &str =
 /// The message and the first part of its body; `None`: not there, or its body is gone.
 pub(super) fn load_message(conn: &Connection, id: MessageId) -> Result<Option<Message>, StoreError> {
     let Some(mut message) = read_message(conn, id)? else { return Ok(None) };
-    let head = head(conn, id).map_err(|error| store_error(&error))?;
-    Ok(head.map(|head| {
-        message.body.head = head.into();
-        message
-    }))
+    let octets =
+        message.body.facts.size_octets.saturating_sub(message.body.rest.map_or(0, |rest| rest.octets));
+    match head(conn, id, octets).map_err(|error| store_error(&error))? {
+        None => Ok(None),
+        Some(None) => Err(StoreError::Failed(format!("message {id}: its content cannot be read back"))),
+        Some(Some(head)) => {
+            message.body.head = head;
+            Ok(Some(message))
+        }
+    }
 }
 
-/// The first part of a message's body; `None`: it is gone.
-pub(super) fn head(conn: &Connection, id: MessageId) -> rusqlite::Result<Option<Vec<u8>>> {
-    conn.prepare_cached("SELECT bytes FROM bodies WHERE message = ?1")?
-        .query_row([id.number()], |row| row.get(0))
+/// The first part of a message's body, of at most so many octets; `None`: it is gone, `Some(None)`: it cannot be read back.
+pub(super) fn head(
+    conn: &Connection,
+    id: MessageId,
+    most_octets: u64,
+) -> rusqlite::Result<Option<Option<Bytes>>> {
+    conn.prepare_cached("SELECT bytes, unpacked FROM bodies WHERE message = ?1")?
+        .query_row([id.number()], |row| read_kept(row, 0, most_octets))
         .optional()
 }
 

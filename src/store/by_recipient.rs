@@ -231,7 +231,7 @@ fn recipients(conn: &Connection, candidate: Candidate) -> rusqlite::Result<BTree
 /// What a message of ours says of itself: an ESP names the envelope's sender or From, which of them depends on its door.
 struct Own {
     sender: Option<String>,
-    /// `None`: its body is gone.
+    /// `None`: its body is gone, or cannot be read.
     from: Option<Vec<String>>,
     message_id: Option<String>,
 }
@@ -243,7 +243,7 @@ impl Own {
             .query_row([message.number()], |row| row.get(0))
             .optional()?;
         let sender = envelope.and_then(|text| Address::parse(&text, Grammar::Lenient).ok());
-        let head = bodies::head(conn, message)?;
+        let head = bodies::head(conn, message, u64::MAX)?.flatten();
         Ok(Own {
             sender: sender.map(|address| address.key()),
             from: head.as_deref().map(from_keys),

@@ -21,6 +21,7 @@ mod on_address;
 mod once;
 mod operate;
 mod paces;
+mod packed;
 mod queue;
 mod read;
 mod reasons;
@@ -109,6 +110,7 @@ struct Shared {
     queue: waiting::Queue,
     readers: Readers,
     space: space::Space,
+    packers: Arc<packed::Packers>,
     owner: Owner,
     clock: Arc<dyn Clock>,
     settings: ArcSwap<Settings>,
@@ -168,6 +170,7 @@ impl Store {
             queue: waiting::Queue::new(),
             readers: Readers::new(path.clone()),
             space: space::Space::new(&settings, path.clone()),
+            packers: packed::Packers::new(),
             committed_millis: AtomicI64::new(clock.now().millis()),
             owner,
             clock,

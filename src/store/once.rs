@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Store;
-use super::accept::accept;
+use super::accept::{Packed, accept};
 use super::refused::store_error;
 use super::row;
 use super::tx::Tx;
@@ -21,10 +21,11 @@ impl Store {
     ///
     /// Errors: as [`Store::accept`]; neither message nor key was kept then. May be run again.
     pub async fn accept_once(&self, item: Accept, key: OnceKey) -> Result<Once, NotAccepted> {
-        let rows = 2 + item.entries.len() + item.message.body.head.len() / (64 * 1024);
+        let item = Packed::new(&self.shared.packers, item).await;
+        let rows = 1 + item.rows();
         let run = move |tx: &mut Tx<'_, '_>| {
             match known(tx.conn, &key, tx.now)? {
-                Some(first) if first != item.message.id => return Ok(Ok(Once::Known(first))),
+                Some(first) if first != item.message().id => return Ok(Ok(Once::Known(first))),
                 Some(_) | None => {}
             }
             let until = tx.now.plus(key.kept);
@@ -36,7 +37,7 @@ impl Store {
                 .prepare_cached(
                     "INSERT OR REPLACE INTO once_keys (scope, key, message, until) VALUES (?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![key.scope, key.key, item.message.id.number(), until.millis()])?;
+                .execute(params![key.scope, key.key, item.message().id.number(), until.millis()])?;
             Ok(Ok(Once::Entered(entered)))
         };
         self.shared.queue.run(Lane::Mail, rows, run).await?

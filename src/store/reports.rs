@@ -8,7 +8,7 @@ use std::time::Duration;
 use rusqlite::{OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 
-use super::accept::accept_owed;
+use super::accept::{Packed, accept_owed};
 use super::bodies::{load_message, read_message};
 use super::row::{address, delivery_id, integer, moment};
 use super::tx::Tx;
@@ -103,6 +103,7 @@ impl Store {
         told: Vec<(DeliveryId, Cause)>,
         detail: String,
     ) -> Result<bool, StoreError> {
+        let report = Packed::new(&self.shared.packers, report).await;
         let run = move |tx: &mut Tx<'_, '_>| {
             if !still_owed(tx, &told)? {
                 return Ok(Ok(false));
@@ -112,7 +113,7 @@ impl Store {
             }
             cross_out(tx, &told, "reported", &detail)?;
             if told.iter().any(|(id, _)| tx.shared.may_have_been_sent(*id)) {
-                tell_restored(tx, &report.message)?;
+                tell_restored(tx, report.message())?;
             }
             Ok(Ok(true))
         };

@@ -61,7 +61,7 @@ impl<'c> Hot<'c> {
             commit: conn.prepare("COMMIT")?,
             rollback: conn.prepare("ROLLBACK")?,
             insert_message: conn.prepare(super::accept::INSERT_MESSAGE)?,
-            insert_body: conn.prepare("INSERT INTO bodies (message, bytes) VALUES (?1, ?2)")?,
+            insert_body: conn.prepare(super::accept::INSERT_BODY)?,
             insert_delivery: conn.prepare(super::accept::INSERT_DELIVERY)?,
             suppressions_of: conn.prepare(SUPPRESSIONS_OF)?,
             insert_attempt: conn.prepare(super::queue::INSERT_ATTEMPT)?,

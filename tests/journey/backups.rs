@@ -9,7 +9,7 @@ use std::time::Duration;
 use postroad::clock::monotonic;
 
 use super::disk_full::SmallDisk;
-use crate::support::mailgen::{plain, sized};
+use crate::support::mailgen::{attached, plain};
 use crate::support::wait::holds_within;
 use crate::support::{Client, Relay, Upstream, skip, wait_until};
 
@@ -83,7 +83,7 @@ fn a_backup_under_load_ends_and_its_restore_starts_paused_and_tells_before_anyth
     let mut relay = Relay::to(&upstream);
     // Something to copy, in the queue all the time.
     let kept: Vec<String> = (0..40)
-        .map(|n| relay.submit("a@example.org", &["ok@example.com"], &sized(&format!("kept {n}"), 200_000)))
+        .map(|n| relay.submit("a@example.org", &["ok@example.com"], &attached(&format!("kept {n}"), 200_000)))
         .collect();
     let stop = AtomicBool::new(false);
     std::thread::scope(|s| {
@@ -184,7 +184,7 @@ fn a_full_disk_is_told_and_nothing_is_left_there() {
     upstream.shut();
     let relay = Relay::to(&upstream);
     for n in 0..20 {
-        relay.submit("a@example.org", &["ok@example.com"], &sized(&format!("{n}"), 200_000));
+        relay.submit("a@example.org", &["ok@example.com"], &attached(&format!("{n}"), 200_000));
     }
     let target = disk.folder().join("copy.db");
     let told = relay.cli(&["backup", target.to_str().unwrap()]).must(1);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::partial_recipients::FAST;
-use crate::support::mailgen::{plain, sized};
+use crate::support::mailgen::{attached, plain};
 use crate::support::{Relay, Upstream, skip, wait_until};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -117,7 +117,7 @@ fn a_disk_whose_syncs_fail_for_a_while_loses_nothing_and_needs_no_restart() {
     let mut refused = 0;
     for n in 0..60 {
         let subject = format!("s{n}");
-        let mail = sized(&subject, 100_000);
+        let mail = attached(&subject, 100_000);
         match relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, BOUND) {
             Ok(_) => acknowledged.push(subject),
             Err(said) => {

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::partial_recipients::FAST;
-use crate::support::mailgen::{plain, sized};
+use crate::support::mailgen::{attached, plain};
 use crate::support::wait::holds_within;
 use crate::support::{Fault, Point, Relay, Upstream, skip, wait_until};
 
@@ -111,7 +111,7 @@ fn submit_until_refused(relay: &Relay, disk: &SmallDisk, free: u64) -> Vec<Strin
     let mut refused = 0;
     for n in 0..200 {
         let subject = format!("f{n}");
-        let mail = sized(&subject, 500_000);
+        let mail = attached(&subject, 500_000);
         match relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, Duration::from_secs(20))
         {
             Ok(_) => acknowledged.push(subject),
@@ -208,7 +208,7 @@ fn on_a_disk_that_others_filled_mail_still_leaves_and_a_start_still_works() {
     let mut acknowledged = Vec::new();
     for n in 0..10 {
         let subject = format!("o{n}");
-        relay.submit("a@example.org", &["ok@example.com"], &sized(&subject, 100_000));
+        relay.submit("a@example.org", &["ok@example.com"], &attached(&subject, 100_000));
         acknowledged.push(subject);
     }
     let removed = relay.submit("a@example.org", &["ok@example.com"], &plain("removed"));
@@ -264,7 +264,7 @@ fn fills_and_recovers(mut relay: Relay, upstream: Upstream, fill: impl Fn() -> B
         match client.try_submit(
             "a@example.org",
             &["ok@example.com"],
-            &sized(&subject, 20_000),
+            &attached(&subject, 20_000),
             Duration::from_secs(20),
         ) {
             Ok(_) => acknowledged.push(subject),
@@ -317,7 +317,7 @@ fn a_file_that_may_not_grow_loses_nothing() {
     for n in 0..200 {
         let subject = format!("g{n}");
         let bound = Duration::from_secs(20);
-        let mail = sized(&subject, 200_000);
+        let mail = attached(&subject, 200_000);
         match relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, bound) {
             Ok(_) => acknowledged.push(subject),
             Err(said) => refused.push(said),
@@ -354,15 +354,15 @@ fn content_of_what_is_done_goes_before_its_time_and_of_nothing_else() {
     let setup = Relay::setup().upstream(&upstream, "").tables(later).limits("min_free = \"10MB\"");
     let relay = setup.data_dir(&disk.data()).start();
     upstream.fail(Point::Rcpt(1), Fault::Reply("451 4.3.0 later"), 1);
-    let waits = relay.submit("a@example.org", &["ok@example.com"], &sized("waits", 500_000));
+    let waits = relay.submit("a@example.org", &["ok@example.com"], &attached("waits", 500_000));
     wait_until("it is refused for now", Duration::from_secs(20), || {
         relay.cli(&["explain", &waits]).must(0).out.contains("refused")
     });
-    // Three times what the disk holds.
+    // Three times what the disk holds, at three quarters of their octets.
     let mut ids = Vec::new();
     let mut refused = 0;
-    while ids.len() < 240 {
-        let mail = sized(&format!("n{}", ids.len()), 500_000);
+    while ids.len() < 320 {
+        let mail = attached(&format!("n{}", ids.len()), 500_000);
         let bound = Duration::from_secs(20);
         match relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, bound) {
             Ok(id) => {
@@ -384,7 +384,7 @@ fn content_of_what_is_done_goes_before_its_time_and_of_nothing_else() {
     let shown = |id: &str| relay.cli(&["queue", "show", id]).must(0).out;
     assert!(shown(&ids[0]).contains("its content is gone"), "{}", shown(&ids[0]));
     assert!(relay.cli(&["explain", &ids[0]]).must(0).out.contains("its content is gone"));
-    assert!(shown(&ids[239]).contains("--raw"), "the latest is kept: {}", shown(&ids[239]));
+    assert!(shown(&ids[319]).contains("--raw"), "the latest is kept: {}", shown(&ids[319]));
     let told = relay.log().lines().filter(|l| l.contains("went before the time")).count();
     assert!((1..=5).contains(&told), "told {told} times");
 
@@ -404,13 +404,13 @@ fn content_of_what_is_done_gives_its_room_back_to_a_disk_that_others_filled() {
     let setup = Relay::setup().upstream(&upstream, "").tables(FAST).limits("min_free = \"4MB\"");
     let relay = setup.data_dir(&disk.data()).start();
     for n in 0..50 {
-        relay.submit("a@example.org", &["ok@example.com"], &sized(&format!("k{n}"), 500_000));
+        relay.submit("a@example.org", &["ok@example.com"], &attached(&format!("k{n}"), 500_000));
     }
     upstream.wait_for_within(50, Duration::from_secs(20));
     let _filler = disk.fill(0);
     wait_until("mail is refused", Duration::from_secs(20), || !relay.is_ready());
     wait_until("kept content made room", Duration::from_secs(60), || {
-        let mail = sized("again", 500_000);
+        let mail = attached("again", 500_000);
         let bound = Duration::from_secs(20);
         relay.client().try_submit("a@example.org", &["ok@example.com"], &mail, bound).is_ok()
     });

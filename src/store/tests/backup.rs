@@ -56,7 +56,7 @@ async fn a_copy_ends_beside_writes_and_has_all_that_was_committed_before_it() {
     let (store, _) = bench.start(ME).await;
     let mut ids = Vec::new();
     for _ in 0..200 {
-        let message = bench.message(&["a@example.org"], StreamKind::Transactional, 20_000);
+        let message = bench.with_body(noise(20_000));
         accept_one(&store, bench.waiting(&message)).await;
         ids.push(message.id);
     }

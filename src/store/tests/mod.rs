@@ -9,6 +9,7 @@ mod life;
 mod model;
 mod notifications;
 mod once;
+mod packed;
 mod reports;
 mod requeue;
 mod retain;
@@ -112,6 +113,13 @@ impl Bench {
         })
     }
 
+    /// To one recipient, with this content.
+    fn with_body(&self, octets: Vec<u8>) -> Arc<Message> {
+        let mut message = Message::clone(&self.message(&["a@x.example"], StreamKind::Transactional, 0));
+        message.body = Body::whole(octets);
+        Arc::new(message)
+    }
+
     fn waiting(&self, message: &Arc<Message>) -> Accept {
         let entry = Entry::Waiting { due: self.now() };
         Accept {
@@ -157,6 +165,18 @@ fn refused() -> Outcome {
 
 fn unsure() -> Outcome {
     Outcome::Unsure { said: "the line died".into() }
+}
+
+/// Octets that no packing makes fewer; the same ones each time.
+pub(super) fn noise(octets: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 24) as u8
+    };
+    (0..octets).map(|_| next()).collect()
 }
 
 fn first(message: &Message) -> DeliveryId {
