@@ -45,6 +45,7 @@ mod tokens;
 mod told;
 mod tx;
 mod types;
+mod views;
 mod waiting;
 mod without_esps;
 mod writer;
@@ -73,6 +74,7 @@ pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
 pub use suspensions::EVERY_ESP;
 pub use types::*;
+pub use views::*;
 pub use without_esps::{EspsNamed, WithoutEsps};
 
 use crate::clock::{Clock, Timestamp};

@@ -10,7 +10,8 @@ use super::bodies::read_message;
 use super::refused::store_error;
 use super::row::{LaneId, Queued, delivery_id, moment, state, state_codes, state_word};
 use super::story;
-use super::types::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount, StoreError};
+use super::types::StoreError;
+use super::views::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount};
 use crate::clock::Timestamp;
 use crate::mail::{AttemptId, DeliveryId, Lane, MessageId};
 

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::row::moment;
-use super::types::{EventView, JoinedBy, Suppressing, ToldBy};
+use super::views::{EventView, JoinedBy, Suppressing, ToldBy};
 use crate::clock::Timestamp;
 use crate::mail::effect::reason_of;
 use crate::mail::{AttemptId, MessageId};

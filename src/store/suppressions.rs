@@ -6,7 +6,8 @@ use super::Store;
 use super::by_recipient::WHOLE_SECOND;
 use super::row::moment;
 use super::tx::Tx;
-use super::types::{Listed, StoreError};
+use super::types::StoreError;
+use super::views::Listed;
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 

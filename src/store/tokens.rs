@@ -5,7 +5,8 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::Store;
 use super::row::integer;
 use super::tx::Tx;
-use super::types::{NewToken, StoreError, Token};
+use super::types::{NewToken, StoreError};
+use super::views::Token;
 use super::waiting::Lane;
 use crate::clock::Timestamp;
 

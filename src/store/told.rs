@@ -4,7 +4,8 @@ use rusqlite::{Connection, params};
 
 use super::Store;
 use super::row::moment;
-use super::types::{JoinedBy, StoreError, Told};
+use super::types::StoreError;
+use super::views::{JoinedBy, Told};
 use crate::mail::{AttemptId, MessageId};
 
 impl Store {
