@@ -6,7 +6,6 @@
 
 mod accept;
 mod backup;
-mod beside;
 mod bodies;
 mod by_recipient;
 mod claim;
@@ -16,6 +15,7 @@ mod generation;
 mod joining;
 mod ledger;
 mod leftovers;
+mod log;
 mod notifications;
 mod on_address;
 mod once;

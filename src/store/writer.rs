@@ -5,29 +5,23 @@
 //! that only the one at fault is lost. Where SQLite itself ended the transaction (a full disk does that), the whole
 //! group fails and nothing more of it runs: a next INSERT would stand alone.
 //!
-//! The log is kept short in proportion to the room on the disk and gives its room back there, so that it never takes
-//! what the file needs to grow by when the log is written back. Where there is room enough that is done beside the
-//! writer (`beside.rs`), which writes back what little came meanwhile.
+//! Between two groups the log is written back ([`super::log`]), the disk is looked at, and backups go on.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
-use std::io::Read as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::backup::Backup;
-use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode};
 use tokio::time::Instant;
 
 use super::Shared;
 use super::backup::{self, Copied, Piece};
-use super::beside::{Beside, Found};
+use super::log::Log;
 use super::refused::{code, store_error};
 use super::reserve::Reserve;
-use super::schema::{BUSY_WAIT, is_no_room};
+use super::schema::is_no_room;
 use super::tx::{Delta, Hot, Lanes, Tx};
 use super::types::StoreError;
 use super::waiting::{Copying, Lane, Queue, Work};
@@ -40,31 +34,8 @@ pub(super) const GROUP_ROWS_MAX: u32 = 512;
 const GROUP_TIME_MAX: Duration = Duration::from_millis(5);
 /// Bulk work a group, after its mail.
 const BULK_TIME_MAX: Duration = Duration::from_millis(10);
-/// Pages in the log from which it is written back at once.
-const CHECKPOINT_PAGES: u32 = 4_000;
-/// Pages that the log has room for from the start, where the disk has plenty: mail that comes while it is written back
-/// finds room there too.
-const SPREAD_PAGES: u32 = 2 * CHECKPOINT_PAGES;
-/// Pages that came while it was written back beside the writer: up to so many the writer writes back itself…
-const REST_PAGES: u32 = 1_000;
-/// …and more where so often in a row too many came.
-const BESIDE_MAX: u32 = 2;
-/// On a tight disk: such a part of the room there is for new mail…
-const TIGHT_LOG_PART: i64 = 8;
-/// …but not less than so many pages.
-const TIGHT_LOG_PAGES_MIN: u32 = 64;
-/// A page in the log, with its header.
-const LOG_PAGE_OCTETS: i64 = 4096 + 24;
-/// Pages in the log from which it is written back when nothing else is to do.
-const IDLE_CHECKPOINT_PAGES: u32 = 500;
 /// How long nothing else is to do before that.
 const IDLE: Duration = Duration::from_millis(250);
-/// Pages in the log from which readers are waited for, so that it can start over.
-const RESTART_PAGES: u32 = 8 * CHECKPOINT_PAGES;
-/// With so much free the log takes its full length from the start.
-const SPREAD_FREE_OCTETS_MIN: u64 = 2 * 1024 * 1024 * 1024;
-/// How long readers are waited for on a tight disk, so that the log can be cut.
-const CUT_WAIT: Duration = Duration::from_millis(100);
 /// The disk is asked so often; on a tight one before each group.
 const DISK_ASKED_EVERY: Duration = Duration::from_secs(1);
 /// Where mail is refused for want of room, a group takes so many rows: what is in it fails together.
@@ -136,14 +107,7 @@ struct Writer<'c> {
     disk_looked_at: Option<Instant>,
     room_made_at: Option<Instant>,
     reserve: Reserve,
-    log_pages: Arc<AtomicU32>,
-    beside: Beside,
-    /// How often in a row the log was written back beside the writer and its end not reached.
-    besides: u32,
-    /// Pages that the log should not pass.
-    log_bound: u32,
-    /// Pages in the log from which it is written back next.
-    checkpoint_at: u32,
+    log: Log<'c>,
     failing: bool,
     seconds: metrics::Histogram,
     batch: metrics::Histogram,
@@ -167,11 +131,7 @@ impl<'c> Writer<'c> {
             disk_looked_at: None,
             room_made_at: None,
             reserve: Reserve::new(&settings.data_dir, set_aside),
-            log_pages,
-            beside: Beside::start(shared.space.database().to_owned()),
-            besides: 0,
-            log_bound: CHECKPOINT_PAGES,
-            checkpoint_at: CHECKPOINT_PAGES,
+            log: Log::new(conn, shared, log_pages),
             failing: false,
             seconds: metrics::histogram!(names::COMMIT_SECONDS),
             batch: metrics::histogram!(names::COMMIT_BATCH_SIZE),
@@ -180,7 +140,7 @@ impl<'c> Writer<'c> {
 
     fn serve(&mut self) {
         self.mind_disk();
-        self.spread_log();
+        self.log.spread();
         while self.wait() {
             self.turn();
             if let Some(Copying::Begin(to)) = self.next_copying() {
@@ -191,7 +151,7 @@ impl<'c> Writer<'c> {
         for work in self.kept.drain(..) {
             work.finish(Some(StoreError::Stopping));
         }
-        self.beside.end();
+        self.log.end();
         self.cut_log();
     }
 
@@ -201,8 +161,8 @@ impl<'c> Writer<'c> {
         self.retry_kept();
         self.mind_disk();
         self.group();
-        if self.log_pages() >= self.checkpoint_at {
-            self.checkpoint();
+        if self.log.is_long() {
+            self.write_back_log();
         }
     }
 
@@ -237,18 +197,6 @@ impl<'c> Writer<'c> {
         let _ = whole.send(Ok(Piece::Done(to)));
     }
 
-    /// Writes zeros where the log will be, if the disk has plenty of room: a sync after octets were written over others
-    /// has no growth of the file to record, and took a third less. SQLite's log ends where its checksums end.
-    fn spread_log(&self) {
-        let wanted = self.shared.settings.load().spread_log;
-        let plenty =
-            wanted && self.shared.space.disk_free().is_some_and(|free| free >= SPREAD_FREE_OCTETS_MIN);
-        let log = self.shared.space.log_path();
-        if plenty && let Err(error) = zeros(&log, u64::from(SPREAD_PAGES) * LOG_PAGE_OCTETS.unsigned_abs()) {
-            tracing::debug!(%error, "the database's log grows as it is written");
-        }
-    }
-
     /// At the stop: kept settles as long as it gets on, then a few times more.
     fn last_tries(&mut self) {
         let mut tries = 0;
@@ -261,10 +209,6 @@ impl<'c> Writer<'c> {
                 std::thread::sleep(KEPT_WAIT);
             }
         }
-    }
-
-    fn log_pages(&self) -> u32 {
-        self.log_pages.load(Ordering::Relaxed)
     }
 
     /// Waits until there is something to do; `false`: closed, and all is done.
@@ -287,9 +231,7 @@ impl<'c> Writer<'c> {
                 continue;
             }
             let now = monotonic();
-            let worth_it =
-                self.log_pages() >= IDLE_CHECKPOINT_PAGES || self.shared.pages_gone.load(Ordering::Relaxed);
-            let idle = worth_it.then_some(IDLE);
+            let idle = self.log.is_worth_it().then_some(IDLE);
             let due = [self.kept_due, self.look_due()].into_iter().flatten().min();
             let due = due.map(|at| at.saturating_duration_since(now));
             if due.is_some_and(|wait| wait.is_zero()) {
@@ -300,7 +242,7 @@ impl<'c> Writer<'c> {
             waiting = guard;
             if slept_long && idle == at_most {
                 drop(waiting);
-                self.checkpoint();
+                self.write_back_log();
                 waiting = queue.lock();
             }
         }
@@ -322,7 +264,7 @@ impl<'c> Writer<'c> {
         space.look(self.conn);
         if due {
             self.disk_looked_at = Some(now);
-            if space.is_scarce() && self.log_pages() > 0 {
+            if space.is_scarce() && self.log.pages() > 0 {
                 self.cut_log();
                 space.look(self.conn);
             }
@@ -332,22 +274,7 @@ impl<'c> Writer<'c> {
             }
         }
         space.judge();
-        self.bound_log();
-    }
-
-    /// In steps, since a new bound is a new try at a log that readers kept long.
-    fn bound_log(&mut self) {
-        let bound = match self.shared.space.tight_room() {
-            None => CHECKPOINT_PAGES,
-            Some(room) => {
-                let pages = u32::try_from(room / TIGHT_LOG_PART / LOG_PAGE_OCTETS).unwrap_or(0);
-                let step = 1 << pages.max(TIGHT_LOG_PAGES_MIN).ilog2();
-                CHECKPOINT_PAGES.min(step)
-            }
-        };
-        if bound != std::mem::replace(&mut self.log_bound, bound) {
-            self.checkpoint_at = bound;
-        }
+        self.log.judge_bound();
     }
 
     /// After a write that found no room: the log goes back into the file and off the disk, and where that is not
@@ -358,7 +285,7 @@ impl<'c> Writer<'c> {
             return false;
         }
         self.room_made_at = Some(now);
-        let before = self.log_pages();
+        let before = self.log.pages();
         self.cut_log();
         let space = &self.shared.space;
         let short = space.disk_free().is_some_and(|free| free < space.reserve_octets());
@@ -366,7 +293,7 @@ impl<'c> Writer<'c> {
         if given_up {
             self.cut_log();
         }
-        let gained = given_up || self.log_pages() < before;
+        let gained = given_up || self.log.pages() < before;
         if gained && !self.kept.is_empty() {
             self.kept_due = Some(now);
         }
@@ -480,7 +407,7 @@ impl<'c> Writer<'c> {
 
     /// At the instant this commit returns, all of the group is safe; only then is anybody told.
     fn commit(&mut self, works: Vec<Box<dyn Work>>, delta: Delta) {
-        let (started, log_pages) = (monotonic(), self.log_pages());
+        let (started, log_pages) = (monotonic(), self.log.pages());
         if let Err(error) = self.hot.commit.execute([]) {
             self.undo();
             return self.again_or_fail(works, &error);
@@ -489,7 +416,7 @@ impl<'c> Writer<'c> {
         // What bulk work weighs would hide whether mail is grouped.
         let mail = works.iter().filter(|work| work.lane() == Lane::Mail).count();
         // What wrote nothing, as a message that is refused, says nothing of the disk.
-        if self.log_pages() != log_pages {
+        if self.log.pages() != log_pages {
             self.note(None);
             self.shared.note_commit();
         }
@@ -550,79 +477,19 @@ impl<'c> Writer<'c> {
         self.note_as(error, &told);
     }
 
-    fn checkpoint(&mut self) {
-        let mode = match self.log_pages() {
-            _ if self.shared.space.is_tight() => CheckpointMode::TRUNCATE,
-            RESTART_PAGES.. => CheckpointMode::RESTART,
-            log => match self.beside.look() {
-                Found::Idle => return self.write_back_beside(),
-                Found::AtWork => return,
-                Found::Done(Err(error)) => return self.not_written_back(&error),
-                Found::Done(Ok(done))
-                    if log.saturating_sub(done) > REST_PAGES && self.besides < BESIDE_MAX =>
-                {
-                    return self.write_back_beside();
-                }
-                Found::Done(Ok(_)) | Found::Gone => CheckpointMode::PASSIVE,
-            },
-        };
-        if let Err(error) = self.write_back(mode)
-            && is_no_room(&error)
-        {
-            self.make_room();
-        }
-    }
-
-    fn write_back_beside(&mut self) {
-        self.besides += 1;
-        self.beside.ask();
-    }
-
-    /// A while later it is tried again.
-    fn not_written_back(&mut self, error: &rusqlite::Error) {
-        self.besides = 0;
-        self.checkpoint_at = self.log_pages().saturating_add(self.log_bound / 4);
-        if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) {
-            self.note(Some(error));
-        }
-        if is_no_room(error) {
+    fn write_back_log(&mut self) {
+        let Err(error) = self.log.write_back() else { return };
+        self.note(Some(&error));
+        if is_no_room(&error) {
             self.make_room();
         }
     }
 
     /// What went wrong is noted; the log stays as it is then.
     fn cut_log(&mut self) {
-        let _ = self.write_back(CheckpointMode::TRUNCATE);
-    }
-
-    fn write_back(&mut self, mode: CheckpointMode) -> rusqlite::Result<()> {
-        let cuts = matches!(mode, CheckpointMode::TRUNCATE);
-        self.beside.rest();
-        self.besides = 0;
-        self.checkpoint_at = self.log_pages().saturating_add(self.log_bound / 4);
-        if cuts {
-            self.conn.busy_timeout(CUT_WAIT)?;
+        if let Err(error) = self.log.cut() {
+            self.note(Some(&error));
         }
-        let done = self.conn.wal_checkpoint_v2(rusqlite::MAIN_DB.into(), mode);
-        if cuts {
-            self.conn.busy_timeout(BUSY_WAIT)?;
-        }
-        match done {
-            // The next commit starts the log over and tells its length.
-            Ok((log, done)) if log == done => {
-                self.shared.pages_gone.store(false, Ordering::Relaxed);
-                self.log_pages.store(0, Ordering::Relaxed);
-                self.checkpoint_at = self.log_bound;
-            }
-            // A reader still needs the log's end: a little later again.
-            Ok(_) => {}
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            Err(error) => {
-                self.note(Some(&error));
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 
     fn note(&mut self, error: Option<&rusqlite::Error>) {
@@ -644,14 +511,6 @@ impl<'c> Writer<'c> {
             tracing::error!(%error, sqlite, why = %told, "the database does not take writes: mail is refused until it does, and what was accepted is kept");
         }
     }
-}
-
-/// Writes zeros from the file's end up to that length.
-fn zeros(path: &Path, length: u64) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().append(true).open(path)?;
-    let missing = length.saturating_sub(file.metadata()?.len());
-    std::io::copy(&mut std::io::repeat(0).take(missing), &mut file)?;
-    file.sync_data()
 }
 
 /// What a group has taken so far.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use rusqlite::wal::CheckpointMode;
 
-use super::schema::open_for_the_log;
+use crate::store::schema::open_for_the_log;
 
 /// How many of its pages were written back.
 pub(super) type WrittenBack = rusqlite::Result<u32>;
