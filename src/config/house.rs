@@ -183,6 +183,7 @@ pub(super) fn limits(
         keep_attempts: t.read("attempts", kinds::duration(), 30 * DAY),
         keep_events: t.read("events", kinds::duration(), 90 * DAY),
         sandboxes: sandboxes(esps),
+        kin: kin(esps),
     };
     t.finish(&[]);
     (memory_octets, settings)
@@ -194,6 +195,18 @@ fn sandboxes(esps: &[EspSettings]) -> Vec<store::Sandboxed> {
         _ => None,
     };
     esps.iter().filter_map(kept).collect()
+}
+
+/// Those of Amazon SES: an identity's notifications have no place for our ids.
+fn kin(esps: &[EspSettings]) -> Vec<store::Kin> {
+    let ses = |esp: &EspSettings| match &esp.kind {
+        EspKind::Ses(ses) => {
+            let sender = ses.access.envelope_from.as_ref().map(|address| address.key());
+            Some(store::Kin { esp: esp.name.clone(), sender })
+        }
+        _ => None,
+    };
+    esps.iter().filter_map(ses).collect()
 }
 
 /// What a listener takes and an API alone would carry, with more memory.

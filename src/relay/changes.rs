@@ -388,7 +388,7 @@ fn limits(old: &store::Settings, new: &store::Settings, out: &mut Vec<Change>) {
             keep_messages => "retention.messages",
             keep_attempts => "retention.attempts",
             keep_events => "retention.events",
-        } apart { data_dir, spread_log, sandboxes },
+        } apart { data_dir, spread_log, sandboxes, kin },
         "", old, new, keys
     );
     out.extend(

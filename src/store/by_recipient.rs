@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::bodies;
 use super::row::{self, Queued, deliveries, moment};
 use super::tx::Tx;
-use super::types::ToldEvent;
+use super::types::{Kin, Settings, ToldEvent};
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
 use crate::mail::event::Unlabelled;
@@ -41,20 +41,24 @@ pub(super) struct About<'a> {
     /// The recipient's key.
     pub key: &'a str,
     pub at: Timestamp,
-    /// It has an id of the ESP's: what was taken would have been found by that.
-    pub has_id: bool,
+    /// The ESP's id of the mail.
+    pub remote_id: Option<&'a str>,
     /// What it says of the mail, where its form has no place for our ids.
     pub mail: Option<&'a Unlabelled>,
 }
 
 /// An attempt that may be meant.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Candidate {
     id: DeliveryId,
     attempt: AttemptId,
     begun_at: Timestamp,
     /// When its answer came, or was given up; `None`: it is out.
     ended_at: Option<Timestamp>,
+    /// It was at the ESP that tells; else at one whose mail that one may tell of.
+    here: bool,
+    /// What stood as envelope sender in place of the mail's own.
+    sender: Option<String>,
 }
 
 /// How well the mail that is told of fits an attempt's.
@@ -86,39 +90,70 @@ pub(super) fn find(tx: &Tx<'_, '_>, told: &ToldEvent) -> rusqlite::Result<Option
         return Ok(None);
     }
     let (esp, key, mail) = (told.esp.as_str(), recipient.key(), event.unlabelled.as_ref());
-    meant(tx, About { esp, key: &key, at: event.at, has_id: event.remote_id.is_some(), mail })
+    meant(tx, About { esp, key: &key, at: event.at, remote_id: event.remote_id.as_deref(), mail })
 }
 
 /// The one attempt that fits: one whose answer was lost, or one that was taken lately and of which nothing final is known;
 /// `None` as well where one that is out may be meant, whose answer will say so.
 pub(super) fn meant(tx: &Tx<'_, '_>, about: About<'_>) -> rusqlite::Result<Option<(DeliveryId, AttemptId)>> {
-    let mut all = open(tx.conn, about)?;
+    if is_anothers(tx.conn, about.remote_id)? {
+        return Ok(None);
+    }
+    let settings = tx.shared.settings.load_full();
+    let kin = kin_of(&settings, about.esp);
+    let mut all = Vec::new();
+    for kin in &kin {
+        all.extend(open(tx.conn, about, kin)?);
+    }
     if all.len() > OPEN_MAX {
         return Ok(None);
     }
-    if !about.has_id {
-        all.extend(taken_lately(tx.conn, about)?);
+    // What was taken with an id would have been found by it.
+    if about.remote_id.is_none() {
+        all.extend(taken_lately(tx.conn, about, &Kin { esp: about.esp.to_owned(), sender: None })?);
     }
-    let mut fitting = Vec::with_capacity(all.len());
-    for candidate in all {
-        fitting.push((fit(tx.conn, candidate, about)?, candidate));
+    let Some((fit, found)) = one_of(judged(tx.conn, all, about)?) else { return Ok(None) };
+    let another = may_be_another(tx, about, &kin, found.id, fit)?;
+    Ok((!another).then_some((found.id, found.attempt)))
+}
+
+/// Those whose mail that ESP may tell of without ids of ours: it is one of them, or alone.
+fn kin_of(settings: &Settings, esp: &str) -> Vec<Kin> {
+    match settings.kin.iter().any(|kin| kin.esp == esp) {
+        true => settings.kin.clone(),
+        false => vec![Kin { esp: esp.to_owned(), sender: None }],
     }
-    let Some((fit, found)) = one_of(fitting) else { return Ok(None) };
-    let taken = !is_one_out(tx, about, found.id, fit)?;
-    Ok(taken.then_some((found.id, found.attempt)))
+}
+
+/// Whether that id was told of other mail already, by whichever ESP.
+fn is_anothers(conn: &Connection, remote_id: Option<&str>) -> rusqlite::Result<bool> {
+    let Some(remote_id) = remote_id else { return Ok(false) };
+    conn.prepare_cached(
+        "SELECT 1 FROM attempts WHERE remote_id = ?1 AND heard = 1 AND remote_id IS NOT NULL",
+    )?
+    .exists([remote_id])
+}
+
+fn judged(
+    conn: &Connection,
+    all: Vec<Candidate>,
+    about: About<'_>,
+) -> rusqlite::Result<Vec<(Fit, Candidate)>> {
+    all.into_iter().map(|candidate| Ok((fit(conn, &candidate, about)?, candidate))).collect()
 }
 
 /// The one that fits best, unless another delivery's may be meant as well; of several of one delivery the latest.
 fn one_of(mut fitting: Vec<(Fit, Candidate)>) -> Option<(Fit, Candidate)> {
     let sure = fitting.iter().any(|(fit, _)| *fit == Fit::Sure);
     fitting.retain(|(fit, _)| if sure { *fit == Fit::Sure } else { *fit != Fit::No });
-    let (fit, found) = fitting.iter().copied().max_by_key(|(fit, candidate)| (*fit, candidate.begun_at))?;
+    let best = |(fit, candidate): &&(Fit, Candidate)| (*fit, candidate.here, candidate.begun_at);
+    let (fit, found) = fitting.iter().max_by_key(best)?;
     let alone = fitting.iter().all(|(_, other)| other.id == found.id);
-    (alone && fit >= Fit::Yes).then_some((fit, found))
+    (alone && found.here && *fit >= Fit::Yes).then(|| (*fit, found.clone()))
 }
 
 /// Those without an answer that were begun before it was told; one more than are compared, where there are so many.
-fn open(conn: &Connection, about: About<'_>) -> rusqlite::Result<Vec<Candidate>> {
+fn open(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Vec<Candidate>> {
     let sql = format!(
         "SELECT message, recipient, attempt, begun_at, answered_at FROM attempts
          WHERE outcome = 'unsure' AND esp = ?1 AND key = ?2 AND begun_at <= ?3 LIMIT {}",
@@ -126,46 +161,58 @@ fn open(conn: &Connection, about: About<'_>) -> rusqlite::Result<Vec<Candidate>>
     );
     let last = about.at.plus(WHOLE_SECOND);
     conn.prepare_cached(&sql)?
-        .query_map(params![about.esp, about.key, last.millis()], Candidate::read)?
+        .query_map(params![kin.esp, about.key, last.millis()], |row| Candidate::read(row, about, kin))?
         .collect()
 }
 
-/// At most two: more say no more.
-fn taken_lately(conn: &Connection, about: About<'_>) -> rusqlite::Result<Vec<Candidate>> {
+/// Taken without an id, where the event has one: else they would have been found. At most two: more say no more.
+fn taken_lately(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Vec<Candidate>> {
     let sql = format!(
         "SELECT a.message, a.recipient, a.attempt, a.begun_at, a.answered_at FROM
              (SELECT * FROM attempts ORDER BY message DESC LIMIT {LATELY_MAX}) AS a
              JOIN email_sends AS d ON d.message = a.message AND d.recipient = a.recipient
          WHERE a.esp = ?1 AND a.outcome = 'accepted' AND a.earlier = 0 AND a.begun_at BETWEEN ?3 AND ?4
              AND coalesce(d.key, d.address) = ?2 AND d.known IN (?5, ?6)
+             AND (a.remote_id IS NULL OR ?7)
          LIMIT 2"
     );
     let (first, last) = (about.at.earlier(LATELY), about.at.plus(WHOLE_SECOND));
     let (handed, deferred) = (row::known_code(Known::Handed), row::known_code(Known::Deferred));
     conn.prepare_cached(&sql)?
         .query_map(
-            params![about.esp, about.key, first.millis(), last.millis(), handed, deferred],
-            Candidate::read,
+            params![
+                kin.esp,
+                about.key,
+                first.millis(),
+                last.millis(),
+                handed,
+                deferred,
+                about.remote_id.is_none()
+            ],
+            |row| Candidate::read(row, about, kin),
         )?
         .collect()
 }
 
 impl Candidate {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Candidate> {
+    fn read(row: &rusqlite::Row<'_>, about: About<'_>, kin: &Kin) -> rusqlite::Result<Candidate> {
         Ok(Candidate {
             id: row::delivery_id(row, 0)?,
             attempt: AttemptId::from_number(row.get(2)?),
             begun_at: moment(row, 3)?,
             ended_at: Some(moment(row, 4)?),
+            here: kin.esp == about.esp,
+            sender: kin.sender.clone(),
         })
     }
 
-    /// The attempt that it is out with, at that ESP.
-    fn out(of: &Queued, about: About<'_>) -> Option<Candidate> {
+    /// The attempt that it is out with, at one of those.
+    fn out(of: &Queued, about: About<'_>, kin: &[Kin]) -> Option<Candidate> {
         let begun_at = of.begun_at.filter(|at| at.earlier(WHOLE_SECOND) <= about.at)?;
-        let fits = of.is_out() && of.key == about.key && of.esp.as_deref() == Some(about.esp);
-        let attempt = of.attempt_now().filter(|_| fits)?;
-        Some(Candidate { id: of.id, attempt, begun_at, ended_at: None })
+        let attempt = of.attempt_now().filter(|_| of.is_out() && of.key == about.key)?;
+        let kin = kin.iter().find(|kin| of.esp.as_ref() == Some(&kin.esp))?;
+        let (here, sender) = (kin.esp == about.esp, kin.sender.clone());
+        Some(Candidate { id: of.id, attempt, begun_at, ended_at: None, here, sender })
     }
 
     /// Whether the ESP can have taken it then.
@@ -175,24 +222,32 @@ impl Candidate {
     }
 }
 
-/// Whether another delivery is out that may be meant as well as what was found.
-fn is_one_out(tx: &Tx<'_, '_>, about: About<'_>, but: DeliveryId, found: Fit) -> rusqlite::Result<bool> {
+/// Whether another delivery may be meant as well as what was found: one that is out, or was taken by an answer that told no
+/// id.
+fn may_be_another(
+    tx: &Tx<'_, '_>,
+    about: About<'_>,
+    kin: &[Kin],
+    found: DeliveryId,
+    fits: Fit,
+) -> rusqlite::Result<bool> {
+    let mut others = Vec::new();
     for id in tx.shared.out_ids() {
-        if id == but {
-            continue;
-        }
-        let Some(out) = tx.read(id)?.and_then(|row| Candidate::out(&row, about)) else { continue };
-        let fit = fit(tx.conn, out, about)?;
-        if fit == Fit::Sure || (fit != Fit::No && found != Fit::Sure) {
-            return Ok(true);
+        others.extend(tx.read(id)?.and_then(|row| Candidate::out(&row, about, kin)));
+    }
+    if about.remote_id.is_some() {
+        for kin in kin {
+            others.extend(taken_lately(tx.conn, about, kin)?);
         }
     }
-    Ok(false)
+    others.retain(|other| other.id != found);
+    let judged = judged(tx.conn, others, about)?;
+    Ok(judged.iter().any(|(fit, _)| *fit == Fit::Sure || (*fit != Fit::No && fits != Fit::Sure)))
 }
 
 /// Whether the candidate's call was of such mail: taken while it ran, for those and nobody else, from that sender; and
 /// where it names its Message-ID, that one.
-fn fit(conn: &Connection, candidate: Candidate, about: About<'_>) -> rusqlite::Result<Fit> {
+fn fit(conn: &Connection, candidate: &Candidate, about: About<'_>) -> rusqlite::Result<Fit> {
     let Some(mail) = about.mail else { return Ok(Fit::Yes) };
     if mail.taken_at.is_some_and(|at| !candidate.ran_at(at)) {
         return Ok(Fit::No);
@@ -207,16 +262,17 @@ fn fit(conn: &Connection, candidate: Candidate, about: About<'_>) -> rusqlite::R
         (Some(_), Some(_)) => return Ok(Fit::No),
         _ => {}
     }
-    let from_it = mail.sender.as_ref().and_then(|sender| own.is_from(sender));
+    let instead = |sender: &String| (candidate.sender.as_ref() == Some(sender)).then_some(true);
+    let from_it = mail.sender.as_ref().and_then(|sender| instead(sender).or_else(|| own.is_from(sender)));
     Ok(match from_it {
         Some(false) => Fit::No,
-        Some(true) if to_all => Fit::Yes,
+        Some(true) if to_all && mail.taken_at.is_some() => Fit::Yes,
         _ => Fit::Perhaps,
     })
 }
 
 /// The keys of those whom that call was for and whom it did not refuse.
-fn recipients(conn: &Connection, candidate: Candidate) -> rusqlite::Result<BTreeSet<String>> {
+fn recipients(conn: &Connection, candidate: &Candidate) -> rusqlite::Result<BTreeSet<String>> {
     let (message, attempt) = (candidate.id.message, candidate.attempt);
     let answered: HashSet<u32> = conn
         .prepare_cached(

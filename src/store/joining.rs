@@ -141,8 +141,8 @@ fn find_lost(tx: &mut Tx<'_, '_>, id: DeliveryId, attempt: AttemptId, esp: &str)
     let Some((key, begun_at)) = open_attempt(tx.conn, id, attempt)? else { return Ok(()) };
     let mut events = Vec::new();
     for event in alone_since(tx.conn, esp, &key, begun_at)? {
-        let (has_id, mail) = (event.remote_id.is_some(), event.unlabelled.as_ref());
-        let about = About { esp, key: &key, at: event.at, has_id, mail };
+        let (remote_id, mail) = (event.remote_id.as_deref(), event.unlabelled.as_ref());
+        let about = About { esp, key: &key, at: event.at, remote_id, mail };
         if by_recipient::meant(tx, about)? == Some((id, attempt)) {
             events.push(event);
         }

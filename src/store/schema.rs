@@ -25,6 +25,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0013_open_attempts.sql"),
     include_str!("migrations/0014_lifted.sql"),
     include_str!("migrations/0015_packed_bodies.sql"),
+    include_str!("migrations/0016_remote_ids.sql"),
 ];
 /// "POST": tells our database from any other.
 pub(super) const APPLICATION_ID: i64 = 0x504f_5354;

@@ -32,6 +32,8 @@ pub struct Settings {
     pub keep_events: Duration,
     /// How much finished mail of each sandbox keeps its body.
     pub sandboxes: Vec<Sandboxed>,
+    /// The ESPs that tell events without ids of ours.
+    pub kin: Vec<Kin>,
     /// Whether the log takes its full length at the start, on a disk with plenty of room.
     pub spread_log: bool,
 }
@@ -43,6 +45,15 @@ pub struct Sandboxed {
     pub esp: String,
     /// So many of it keep their bodies; the oldest lose theirs first.
     pub messages_max: usize,
+}
+
+/// An ESP that tells events without ids of ours: of its account, perhaps, by whichever webhook the account's others have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kin {
+    /// Its name.
+    pub esp: String,
+    /// The key of what its mail has as envelope sender in place of its own.
+    pub sender: Option<String>,
 }
 
 impl Settings {
@@ -59,6 +70,7 @@ impl Settings {
             keep_attempts: always,
             keep_events: always,
             sandboxes: Vec::new(),
+            kin: Vec::new(),
             spread_log: false,
         }
     }

@@ -196,7 +196,10 @@ fn held_at(relay: &Relay, amazon: &Ses) -> (String, String) {
 
 /// As SES tells an identity's owner of that mail: nothing of what went with the call comes back.
 fn notify(relay: &Relay, sns: &Sns, id: &str, kind: &str, part: &str, what: &Value) {
-    let mail = json!({ "messageId": id, "source": "shop@example.org", "destination": ["gone@example.com"] });
+    let taken_at = jiff::Timestamp::from_second(now_secs() as i64).unwrap().to_string();
+    let mail = json!({
+        "messageId": id, "timestamp": taken_at, "source": "shop@example.org", "destination": ["gone@example.com"],
+    });
     let message = json!({ "notificationType": kind, "mail": mail, part: what }).to_string();
     let call = sns.signed("Notification", &json!({ "Message": message }));
     assert_eq!(sns.post(relay.http().unwrap(), "/webhooks/amazon", &call).status, 200);

@@ -30,7 +30,7 @@ async fn by_recipient_and_time_only_what_fits_alone_is_settled() {
     // An id that nobody heard of, in an event that has no place for ours.
     let unlabelled = Event {
         remote_id: Some("r-8".into()),
-        unlabelled: Some(mail(&["a@x.example"])),
+        unlabelled: Some(mail(&["a@x.example"], bench.now())),
         ..event("2", What::Delivered, "a@x.example", later)
     };
     assert_eq!(take(&store, unlabelled).await, Taken::Joined(joined(first(&message), true)));
@@ -67,15 +67,23 @@ async fn an_event_without_any_id_finds_what_was_taken_lately_where_that_alone_fi
     assert_eq!(take(&store, bounced("2", "b@x.example", at)).await, Taken::Unmatched, "either may be meant");
 }
 
-/// What SES says of mail of the bench's sender to those.
-fn mail(to: &[&str]) -> Unlabelled {
+/// An event is told so long after the ESP took the mail.
+const SOON: Duration = Duration::from_secs(5);
+
+/// What SES says of mail of the bench's sender to those, which it took then.
+fn mail(to: &[&str], taken_at: Timestamp) -> Unlabelled {
     let recipients = to.iter().map(|to| (*to).to_owned()).collect();
-    Unlabelled { sender: Some("app@example.com".into()), recipients, ..Unlabelled::default() }
+    let sender = Some("app@example.com".into());
+    Unlabelled { sender, taken_at: Some(taken_at), recipients, message_id: None }
 }
 
 /// As SES tells an identity's owner: with an id of its own, and no place for ours.
 fn notified(key: &str, what: What, to: &str, at: Timestamp) -> Event {
-    Event { remote_id: Some("r-1".into()), unlabelled: Some(mail(&[to])), ..event(key, what, to, at) }
+    Event {
+        remote_id: Some("r-1".into()),
+        unlabelled: Some(mail(&[to], at.earlier(SOON))),
+        ..event(key, what, to, at)
+    }
 }
 
 #[tokio::test]
@@ -85,7 +93,7 @@ async fn a_notification_of_other_mail_to_the_same_address_settles_nothing() {
     let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
     let at = bench.now().plus(Duration::from_secs(5));
     let about = |key: &str, sender: &str, to: &[&str]| {
-        let unlabelled = Some(Unlabelled { sender: Some(sender.to_owned()), ..mail(to) });
+        let unlabelled = Some(Unlabelled { sender: Some(sender.to_owned()), ..mail(to, bench.now()) });
         Event { unlabelled, ..notified(key, What::Delivered, "a@x.example", at) }
     };
     // One of them comes before the answer is lost, the rest after it.
@@ -132,7 +140,7 @@ async fn a_notification_without_our_ids_that_overtakes_a_lost_answer_settles_it(
     let store = bench.open();
     let (message, beginning) = out(&store, &bench, &["a@x.example", "b@x.example"]).await;
     let at = bench.now().plus(Duration::from_secs(5));
-    let to_both = Some(mail(&["a@x.example", "b@x.example"]));
+    let to_both = Some(mail(&["a@x.example", "b@x.example"], bench.now()));
     let told = Event { unlabelled: to_both.clone(), ..notified("1", What::Delivered, "a@x.example", at) };
     assert_eq!(take(&store, told).await, Taken::Unmatched);
     let step = Step::Hold(bench.now().plus(HOLD));
@@ -226,11 +234,12 @@ async fn what_says_too_little_of_its_mail_settles_nothing() {
     let store = bench.open();
     let (message, _) = held(&store, &bench, "a@x.example").await;
     let at = bench.now().plus(Duration::from_secs(5));
-    let full = mail(&["a@x.example"]);
+    let full = mail(&["a@x.example"], bench.now());
     for (key, little) in [
         ("nothing", Unlabelled::default()),
         ("no sender", Unlabelled { sender: None, ..full.clone() }),
         ("nobody", Unlabelled { recipients: Default::default(), ..full.clone() }),
+        ("no time", Unlabelled { taken_at: None, ..full.clone() }),
         ("long after", Unlabelled { taken_at: Some(bench.now().plus(DAY)), ..full.clone() }),
     ] {
         let told = Event { unlabelled: Some(little), ..notified(key, What::Delivered, "a@x.example", at) };
@@ -257,7 +266,10 @@ async fn the_message_id_tells_mail_of_one_sender_to_one_address_apart() {
         messages.push(message);
     }
     let told = |n: u32| {
-        let named = Unlabelled { message_id: Some(format!("{n}@example.com")), ..mail(&["a@x.example"]) };
+        let named = Unlabelled {
+            message_id: Some(format!("{n}@example.com")),
+            ..mail(&["a@x.example"], bench.now())
+        };
         let event = notified(&n.to_string(), What::Delivered, "a@x.example", at);
         Event { remote_id: Some(format!("r-{n}")), unlabelled: Some(named), ..event }
     };
@@ -265,7 +277,61 @@ async fn the_message_id_tells_mail_of_one_sender_to_one_address_apart() {
     assert_eq!(take(&store, told(2)).await, Taken::Joined(joined(first(&messages[1]), true)));
     assert!(matches!(state_of(&store, first(&messages[0])).await.state, QueueState::Unsure { .. }));
     // By From, as the API's door names the sender.
-    let by_from = Unlabelled { sender: Some("shop@example.com".into()), ..mail(&["a@x.example"]) };
+    let by_from =
+        Unlabelled { sender: Some("shop@example.com".into()), ..mail(&["a@x.example"], bench.now()) };
     let told = Event { unlabelled: Some(by_from), ..notified("from", What::Delivered, "a@x.example", at) };
     assert_eq!(take(&store, told).await, Taken::Joined(joined(first(&messages[0]), true)));
+}
+
+/// Two entries of one account: what is told of one's mail may come by the other's webhook.
+#[tokio::test]
+async fn news_of_another_entrys_mail_settles_nothing_here() {
+    let bench = Bench::new();
+    let kin = [ESP, "two"].map(|esp| Kin { esp: esp.into(), sender: None });
+    let store =
+        Store::open(Settings { kin: kin.into(), ..bench.settings() }, ME, bench.clock.clone()).unwrap();
+    let at_two = async |to: &str, outcome: Option<Outcome>| {
+        let message = bench.message(&[to], StreamKind::Transactional, 100);
+        let beginning = Beginning { attempt: bench.attempt(), esp: "two".into() };
+        let entries = vec![Entry::Begun(beginning.clone())];
+        accept_one(&store, Accept { message: message.clone(), entries, rules: Vec::new() }).await;
+        let Some(outcome) = outcome else { return };
+        let step = match outcome {
+            Outcome::Accepted { .. } => Step::Done,
+            _ => Step::Hold(bench.now().plus(HOLD)),
+        };
+        let settle = bench.settle(first(&message), &beginning, outcome, step);
+        store.settle(vec![Settle { heard: true, ..settle }]).await.unwrap();
+    };
+    for (to, outcome) in [
+        ("out@x.example", None),
+        ("unsure@x.example", Some(unsure())),
+        ("taken@x.example", Some(accepted())),
+        ("without@x.example", Some(Outcome::Accepted { remote_id: None, said: "250 ok".into() })),
+    ] {
+        let (message, _) = held(&store, &bench, to).await;
+        at_two(to, outcome).await;
+        let told = notified(to, What::Delivered, to, bench.now().plus(SOON));
+        assert_eq!(take(&store, told).await, Taken::Unmatched, "{to}");
+        assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }), "{to}");
+    }
+    let (alone, _) = held(&store, &bench, "alone@x.example").await;
+    let told = notified("alone", What::Delivered, "alone@x.example", bench.now().plus(SOON));
+    let told = Event { remote_id: Some("r-7".into()), ..told };
+    assert_eq!(take(&store, told).await, Taken::Joined(joined(first(&alone), true)));
+}
+
+#[tokio::test]
+async fn an_esp_that_is_given_another_envelope_sender_names_that_one() {
+    let bench = Bench::new();
+    let kin = vec![Kin { esp: ESP.into(), sender: Some("v@shop.example".into()) }];
+    let store = Store::open(Settings { kin, ..bench.settings() }, ME, bench.clock.clone()).unwrap();
+    let (message, _) = held(&store, &bench, "a@x.example").await;
+    let told = |sender: &str| {
+        let mail = Unlabelled { sender: Some(sender.into()), ..mail(&["a@x.example"], bench.now()) };
+        let event = notified(sender, What::Delivered, "a@x.example", bench.now().plus(SOON));
+        Event { unlabelled: Some(mail), ..event }
+    };
+    assert_eq!(take(&store, told("w@shop.example")).await, Taken::Unmatched);
+    assert_eq!(take(&store, told("v@shop.example")).await, Taken::Joined(joined(first(&message), true)));
 }
