@@ -1,6 +1,7 @@
 //! What each ESP needs and what its answers mean. Touches no socket, no clock and no database.
 
 mod answers;
+mod class;
 #[cfg(test)]
 mod could_carry_tests;
 mod fields;

@@ -14,6 +14,21 @@ pub(super) struct Words<'a> {
     pub text: String,
 }
 
+/// A host's words without the addresses that it repeats: what stands there somebody else has chosen. `<a@b>` goes as a
+/// whole, and so does each word with an `@`.
+pub(super) fn own_words(text: &str) -> String {
+    let mut rest = text;
+    let mut own = String::with_capacity(text.len());
+    while let Some((before, behind)) = rest.split_once('<') {
+        own.push_str(before);
+        own.push(' ');
+        let path = behind.split_once('>').filter(|(path, _)| path.contains('@') && !path.contains('<'));
+        rest = path.map_or(behind, |(_, after)| after);
+    }
+    own.push_str(rest);
+    own.split_whitespace().filter(|word| !word.contains('@')).collect::<Vec<_>>().join(" ")
+}
+
 /// Whether a text in lower case speaks of a list of those from whom nothing is taken, whoever stands there.
 pub(super) fn speaks_of_a_blocklist(text: &str) -> bool {
     const LISTS: [&str; 8] = [
@@ -174,7 +189,7 @@ impl<'a> Words<'a> {
     /// "554 5.7.1 [192.0.2.1] blacklisted", "550 192.0.2.1 is listed at a.test": a host's address stands on somebody's list.
     pub fn lists_an_address(&self) -> bool {
         let bare = |word: &str| word.trim_matches(|c: char| !c.is_ascii_hexdigit()).parse::<IpAddr>().is_ok();
-        let list = speaks_of_a_blocklist(&self.text) || self.has(" listed");
+        let list = speaks_of_a_blocklist(&own_words(&self.text)) || self.has(" listed");
         list && self.text.split_ascii_whitespace().any(bare)
     }
 
@@ -223,5 +238,35 @@ impl<'a> Words<'a> {
     /// 4.6.x: the content, for now.
     pub fn content(&self) -> bool {
         matches!(self.enhanced(), Some([4, 6, _]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_not_among_a_hosts_own_words() {
+        for (text, own) in [
+            ("550 5.1.1 <policy@spamhaus.example>: no such user", "550 5.1.1 : no such user"),
+            ("550 no such user dnsbl@x.example", "550 no such user"),
+            ("550 <\"on a blocklist\"@x.example> unknown", "550 unknown"),
+            ("550 rcpt=<a@b>,\r\n550 not here", "550 rcpt= , 550 not here"),
+            ("550 <unknown[192.0.2.1]>: blocked", "550 unknown[192.0.2.1]>: blocked"),
+            ("550 a < b", "550 a b"),
+            ("<", ""),
+        ] {
+            assert_eq!(own_words(text), own, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_with_a_blocklists_name_lists_no_host() {
+        let lists = |text: &str| {
+            let answer = Answer { code: 554, enhanced: None, text: text.into() };
+            Words::of(&answer).lists_an_address()
+        };
+        assert!(lists("[192.0.2.1] is on the spamhaus list"));
+        assert!(!lists("[192.0.2.1] says: no <a@spamhaus.example> here"));
     }
 }

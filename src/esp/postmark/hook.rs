@@ -13,6 +13,7 @@ use subtle::{Choice, ConstantTimeEq as _};
 
 use super::compose::ATTEMPT;
 use crate::clock::Timestamp;
+use crate::esp::class::class_of;
 use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
 use crate::mail::{Bounce, Event, Listed, Planted, StreamKind, What};
 use crate::secret::Secret;
@@ -192,7 +193,7 @@ fn bounce(event: &Fields) -> What {
             What::Bounced(Bounce::Refused)
         }
         _ if event.is("Inactive") => What::Bounced(Bounce::Hard),
-        "SoftBounce" => What::Bounced(match hook::class_of("", details) {
+        "SoftBounce" => What::Bounced(match class_of("", details) {
             Some(Bounce::Policy) => Bounce::Policy,
             _ => Bounce::Soft,
         }),

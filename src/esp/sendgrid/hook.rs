@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use super::labels::ATTEMPT;
 use crate::clock::Timestamp;
+use crate::esp::class::class_of;
 use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
 use crate::mail::{Bounce, Event, Listed, Planted, What};
 
@@ -147,7 +148,7 @@ fn bounce(event: &Fields) -> Bounce {
         "Invalid Address" => return Bounce::Hard,
         _ => {}
     }
-    match hook::class_of(status, event.text("reason").unwrap_or_default()) {
+    match class_of(status, event.text("reason").unwrap_or_default()) {
         Some(Bounce::Hard) | None if event.text("type") == Some("blocked") => Bounce::Policy,
         class => class.unwrap_or(Bounce::Hard),
     }

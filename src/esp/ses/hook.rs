@@ -14,6 +14,7 @@ use super::sns::{Envelope, Kind, is_subscribe_url};
 use super::tags::ATTEMPT;
 use crate::address::Address;
 use crate::clock::Timestamp;
+use crate::esp::class::{class_of, status_of};
 use crate::esp::hook::{self, Fields, Heard, Post, Refused, Unproven};
 use crate::mail::event::Unlabelled;
 use crate::mail::headers::bare_id;
@@ -278,9 +279,9 @@ impl About<'_> {
 /// The guide's table of types and sub-types; the host's own code and words say more where they are there.
 fn bounce(kind: &str, sub: &str, status: Option<&str>, words: Option<&str>) -> What {
     let told = (status.unwrap_or_default(), words.unwrap_or_default());
-    let class = hook::class_of(told.0, told.1);
+    let class = class_of(told.0, told.1);
     // A domain that does not exist is told as 5.4.4 (UNVERIFIED): there SES's own word counts.
-    let no_way = matches!(hook::status_of(told.0, told.1), Some([5, 4, _]));
+    let no_way = matches!(status_of(told.0, told.1), Some([5, 4, _]));
     What::Bounced(match (kind, sub) {
         (
             _,
