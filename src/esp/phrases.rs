@@ -33,11 +33,15 @@ pub(super) enum About {
     Limit,
     /// Whom the mail is from, which is not set up there.
     Unverified,
+    /// A recipient whom the host does not know.
+    NoMailbox,
+    /// What a message has in it, how large it is, or a rule of the host's: nothing of the recipient.
+    Message,
 }
 
 /// The table. Rows up to [`About::Suspension`] are whole answers, see `stopped`; the others are asked for where
 /// `smtp::read` says.
-pub(super) const TABLE: [(About, &[&str]); 13] = [
+pub(super) const TABLE: [(About, &[&str]); 15] = [
     // "550 5.7.60 SMTP; Client does not have permissions to send as this sender" (Exchange), "554 5.2.252 SendAsDenied;
     // a@b not allowed to send as c@d" (Microsoft 365).
     (
@@ -294,13 +298,87 @@ pub(super) const TABLE: [(About, &[&str]); 13] = [
             "fails dmarc",
         ],
     ),
+    // "550 5.1.1 User unknown" (sendmail, Postfix), "550 No Such User Here" (cPanel), "sorry, no mailbox here by that name
+    // (#5.1.1)" (vpopmail), "550 5.1.10 Recipient not found by SMTP address lookup" (Exchange).
+    (
+        About::NoMailbox,
+        &[
+            "no such user",
+            "user unknown",
+            "unknown user",
+            "user is unknown",
+            "user not known",
+            "not a known user",
+            "user not found",
+            "user does not exist",
+            "user doesn't exist",
+            "user doesn't have a",
+            "no such recipient",
+            "recipient unknown",
+            "unknown recipient",
+            "recipient not found",
+            "recipient does not exist",
+            "recipient doesn't exist",
+            "invalid recipient",
+            "no such mailbox",
+            "no mailbox here",
+            "mailbox unknown",
+            "unknown mailbox",
+            "mailbox not found",
+            "mailbox does not exist",
+            "mailbox doesn't exist",
+            "invalid mailbox",
+            "no such address",
+            "address unknown",
+            "address does not exist",
+            "address doesn't exist",
+            "tried to reach does not exist",
+            "no such account",
+            "no such person",
+            "unknown or illegal alias",
+        ],
+    ),
+    // "552 Message size exceeds fixed limit" (sendmail), "550 5.3.0 Message rejected as spam by Content Filtering"
+    // (Exchange), "554 Denied by policy".
+    (
+        About::Message,
+        &[
+            "spam",
+            "policy",
+            "policies",
+            "reputation",
+            "virus",
+            "malware",
+            "phishing",
+            "unsolicited",
+            "content",
+            "attachment",
+            "dmarc",
+            "dkim",
+            "mail blocked",
+            "message blocked",
+            "message has been blocked",
+            "banned",
+            "message size",
+            "message too",
+            "too large",
+            "too big",
+            "too long",
+            "syntax",
+        ],
+    ),
 ];
+
+/// Whether one of the phrases about it stands in a text in lower case.
+pub(super) fn says(text: &str, about: About) -> bool {
+    let rows = TABLE.iter().filter(|(of, _)| *of == about);
+    rows.flat_map(|(_, phrases)| *phrases).any(|phrase| text.contains(phrase))
+}
 
 impl Words<'_> {
     /// Whether one of the phrases about it stands there.
     pub fn says(&self, about: About) -> bool {
-        let rows = TABLE.iter().filter(|(of, _)| *of == about);
-        rows.flat_map(|(_, phrases)| *phrases).any(|phrase| self.has(phrase))
+        says(&self.text, about)
     }
 }
 

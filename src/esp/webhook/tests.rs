@@ -307,6 +307,23 @@ fn sendgrids_events_mean_what_they_say() {
             json!({"event": "bounce", "type": "bounce", "status": "5.0.0", "reason": "550"}),
             What::Bounced(Bounce::Hard),
         ),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.5.0",
+                "reason": "550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302)"}),
+            What::Bounced(Bounce::Hard),
+        ),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.3.0", "reason": "550 5.3.0 No such user here"}),
+            What::Bounced(Bounce::Hard),
+        ),
+        (
+            json!({"event": "bounce", "type": "blocked", "status": "5.5.0", "reason": "550 5.5.0 mailbox unavailable"}),
+            What::Bounced(Bounce::Policy),
+        ),
+        (
+            json!({"event": "bounce", "type": "bounce", "status": "5.3.4", "reason": "552 5.3.4 Message too big"}),
+            What::Bounced(Bounce::Policy),
+        ),
         (json!({"event": "bounce", "type": "blocked", "status": "5.7.1"}), What::Bounced(Bounce::Policy)),
         (json!({"event": "bounce", "type": "blocked", "status": "5.1.1"}), What::Bounced(Bounce::Policy)),
         (json!({"event": "bounce", "type": "blocked", "status": "4.4.1"}), What::Bounced(Bounce::Soft)),
@@ -461,6 +478,39 @@ fn amazons_events_mean_what_they_say_in_both_spellings() {
             What::Bounced(Bounce::Hard),
         ),
         (bounce("Permanent", "General", json!({"status": "5.0.0"})), What::Bounced(Bounce::Hard)),
+        (
+            bounce(
+                "Permanent",
+                "General",
+                json!({"status": "5.5.0",
+                    "diagnosticCode": "smtp; 550 5.5.0 Requested action not taken: mailbox unavailable (S2017062302)"}),
+            ),
+            What::Bounced(Bounce::Hard),
+        ),
+        (
+            bounce(
+                "Permanent",
+                "General",
+                json!({"status": "5.5.1", "diagnosticCode": "smtp; 550 5.5.1 Recipient does not exist"}),
+            ),
+            What::Bounced(Bounce::Hard),
+        ),
+        (
+            bounce(
+                "Permanent",
+                "General",
+                json!({"status": "5.3.4", "diagnosticCode": "smtp; 552 5.3.4 Message too big for system"}),
+            ),
+            What::Bounced(Bounce::Policy),
+        ),
+        (
+            bounce(
+                "Transient",
+                "General",
+                json!({"status": "5.5.0", "diagnosticCode": "550 5.5.0 no such user"}),
+            ),
+            What::Bounced(Bounce::Soft),
+        ),
         (
             bounce("Permanent", "OnAccountSuppressionList", json!({})),
             What::Bounced(Bounce::Listed(Listed::Bounced)),
