@@ -156,48 +156,29 @@ fn what(event: &Fields, stream: Option<StreamKind>) -> What {
 }
 
 /// The bounce types of its API; `Inactive`: Postmark sends nothing to that address any more, whatever the type. What is no
-/// bounce for good says nothing of the mailbox even then: an app hears that the address is blocked, and not that it is none.
+/// bounce for good, or was refused for who sends, says nothing of the mailbox even then: an app hears that the address is
+/// blocked, and not that it is none.
 fn bounce(event: &Fields) -> What {
-    let details = event.text("Details").unwrap_or_default();
+    let listed = What::Bounced(Bounce::Listed(Listed::Deactivated));
+    let class = class_of("", event.text("Details").unwrap_or_default());
     match event.text("Type").unwrap_or_default() {
-        "HardBounce" | "BadEmailAddress" => What::Bounced(Bounce::Hard),
+        "BadEmailAddress" => What::Bounced(Bounce::Hard),
+        "HardBounce" if class != Some(Bounce::Policy) => What::Bounced(Bounce::Hard),
         "SpamComplaint" => What::Complained,
-        // What it does not send for its own list, whatever it calls that.
-        "SMTPApiError" if event.is("Inactive") => What::Bounced(Bounce::Listed(Listed::Bounced)),
-        "Transient" | "DnsError" | "Blocked" if event.is("Inactive") => What::Bounced(Bounce::Hard),
-        "ManuallyDeactivated" => What::Bounced(Bounce::Listed(Listed::Deactivated)),
         "Unsubscribe" => What::Unsubscribed,
-        "AutoResponder"
-        | "ChallengeVerification"
-        | "AddressChange"
-        | "Subscribe"
-        | "SpamNotification"
-        | "VirusNotification"
-        | "DMARCPolicy"
-        | "OpenRelayTest"
-        | "InboundError"
-        | "TemplateRenderingFailed"
-        | "Unconfirmed"
-            if event.is("Inactive") =>
-        {
-            What::Bounced(Bounce::Listed(Listed::Deactivated))
-        }
+        "ManuallyDeactivated" => listed,
+        _ if event.is("Inactive") => listed,
         // It tries again, and tells a bounce of another type where that does not help.
         "Transient" | "DnsError" => What::Deferred,
         "AutoResponder" | "ChallengeVerification" | "AddressChange" => What::AutoReplied,
         "Subscribe" => What::Other,
-        "Blocked" | "SpamNotification" | "VirusNotification" | "DMARCPolicy" | "OpenRelayTest" => {
-            What::Bounced(Bounce::Policy)
-        }
+        "HardBounce" | "Blocked" | "SpamNotification" | "VirusNotification" | "DMARCPolicy"
+        | "OpenRelayTest" => What::Bounced(Bounce::Policy),
         "SMTPApiError" | "InboundError" | "TemplateRenderingFailed" | "Unconfirmed" => {
             What::Bounced(Bounce::Refused)
         }
-        _ if event.is("Inactive") => What::Bounced(Bounce::Hard),
-        "SoftBounce" => What::Bounced(match class_of("", details) {
-            Some(Bounce::Policy) => Bounce::Policy,
-            _ => Bounce::Soft,
-        }),
-        // `Unknown`, and types that are new: no proof that the address is dead.
+        "SoftBounce" if class == Some(Bounce::Policy) => What::Bounced(Bounce::Policy),
+        // `Unknown`, and types that are new, too: no proof that the address is dead.
         _ => What::Bounced(Bounce::Soft),
     }
 }

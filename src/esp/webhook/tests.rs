@@ -684,17 +684,15 @@ fn postmarks_events_mean_what_they_say() {
             What::Bounced(Bounce::Policy),
         ),
         (
-            json!({"RecordType": "Bounce", "Type": "SoftBounce", "Inactive": true}),
+            json!({"RecordType": "Bounce", "Type": "HardBounce", "Inactive": true, "Details": "smtp;550 5.1.1 no user"}),
+            What::Bounced(Bounce::Hard),
+        ),
+        (
+            json!({"RecordType": "Bounce", "Type": "BadEmailAddress", "Inactive": true}),
             What::Bounced(Bounce::Hard),
         ),
         (json!({"RecordType": "Bounce", "Type": "Blocked"}), What::Bounced(Bounce::Policy)),
-        (json!({"RecordType": "Bounce", "Type": "Blocked", "Inactive": true}), What::Bounced(Bounce::Hard)),
-        (json!({"RecordType": "Bounce", "Type": "Transient", "Inactive": true}), What::Bounced(Bounce::Hard)),
         (json!({"RecordType": "Bounce", "Type": "SMTPApiError"}), What::Bounced(Bounce::Refused)),
-        (
-            json!({"RecordType": "Bounce", "Type": "SMTPApiError", "Inactive": true}),
-            What::Bounced(Bounce::Listed(Listed::Bounced)),
-        ),
         (json!({"RecordType": "Bounce", "Type": "AutoResponder"}), What::AutoReplied),
         (json!({"RecordType": "Bounce", "Type": "AddressChange", "Inactive": false}), What::AutoReplied),
         (json!({"RecordType": "Bounce", "Type": "SpamNotification"}), What::Bounced(Bounce::Policy)),
@@ -704,7 +702,7 @@ fn postmarks_events_mean_what_they_say() {
         ),
         (json!({"RecordType": "Bounce", "Type": "Unsubscribe", "Inactive": true}), What::Unsubscribed),
         (json!({"RecordType": "SpamComplaint", "Type": "SpamComplaint", "Inactive": true}), What::Complained),
-        (json!({"RecordType": "Bounce", "Type": "Novelty", "Inactive": true}), What::Bounced(Bounce::Hard)),
+        (json!({"RecordType": "Bounce", "Type": "Novelty"}), What::Bounced(Bounce::Soft)),
         (json!({"RecordType": "Bounce", "Type": "Unknown"}), What::Bounced(Bounce::Soft)),
         (json!({"RecordType": "SpamComplaint", "Type": "SpamComplaint"}), What::Complained),
         (json!({"RecordType": "Open"}), What::Opened { machine: false }),
@@ -766,6 +764,13 @@ fn whom_postmark_mails_no_more_is_on_its_list_whatever_the_bounce_was() {
         "TemplateRenderingFailed",
         "Unconfirmed",
         "Subscribe",
+        "SoftBounce",
+        "Blocked",
+        "Transient",
+        "Unknown",
+        "DnsError",
+        "SMTPApiError",
+        "Novelty",
     ] {
         let bounce = |inactive: bool| {
             let told = json!({"RecordType": "Bounce", "Type": kind, "Inactive": inactive});
@@ -773,6 +778,27 @@ fn whom_postmark_mails_no_more_is_on_its_list_whatever_the_bounce_was() {
         };
         assert_eq!(bounce(true), What::Bounced(Bounce::Listed(Listed::Deactivated)), "{kind}");
         assert_ne!(bounce(false), bounce(true), "{kind}");
+    }
+}
+
+#[test]
+fn a_hard_bounce_of_postmarks_that_was_refused_for_who_sends_is_no_dead_mailbox() {
+    let settings = unproven(postmark(PostmarkProof::default()));
+    for details in [
+        "smtp;550 5.7.26 unauthenticated",
+        "smtp;550 5.7.515 Access denied, sending domain does not meet the level",
+        "smtp;550 5.1.1 [192.0.2.1] is on the Spamhaus blocklist",
+        "smtp;550 5.3.0 Message rejected as spam",
+    ] {
+        let bounce = |kind: &str, inactive: bool| {
+            let told =
+                json!({"RecordType": "Bounce", "Type": kind, "Inactive": inactive, "Details": details});
+            events(&settings, &told.to_string()).remove(0).what
+        };
+        assert_eq!(bounce("HardBounce", false), What::Bounced(Bounce::Policy), "{details}");
+        let listed = What::Bounced(Bounce::Listed(Listed::Deactivated));
+        assert_eq!(bounce("HardBounce", true), listed, "{details}");
+        assert_eq!(bounce("BadEmailAddress", true), What::Bounced(Bounce::Hard), "{details}");
     }
 }
 
