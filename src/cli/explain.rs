@@ -303,15 +303,28 @@ fn end(life: &Life, delivery: &Delivery, esp: &str) -> String {
         ("delivered", _) => format!("{esp} delivered it"),
         ("bounced", _) => format!("it came back to {esp}"),
         ("complained", _) => "it arrived and the recipient complained".into(),
-        (_, Some("suppressed")) => "not mailed, because the recipient is suppressed".into(),
+        (_, Some("suppressed")) => match may_have_arrived(life, delivery.n) {
+            open if open.is_empty() => "not mailed, because the recipient is suppressed".into(),
+            open => format!("not sent again, because the recipient is suppressed{open}"),
+        },
         (_, Some("expired")) => given_up(life, delivery),
-        (_, Some("removed")) => "removed by an operator".into(),
+        (_, Some("removed")) => format!("removed by an operator{}", may_have_arrived(life, delivery.n)),
         (_, Some("assumed")) => "taken as sent: its answer never came".into(),
         (_, Some("refused")) => {
             let said = delivery.said.as_deref().map_or_else(String::new, |said| format!(": {}", shown(said)));
-            format!("refused for good by {esp}{said}")
+            format!("refused for good by {esp}{said}{}", may_have_arrived(life, delivery.n))
         }
         (known, reason) => shown(reason.unwrap_or(known)),
+    }
+}
+
+/// Which attempts have no answer, as the end of a sentence; empty: each has one.
+fn may_have_arrived(life: &Life, n: u32) -> String {
+    let open = attempts_for(life, n).enumerate().filter(|(_, attempt)| attempt.outcome == "unsure");
+    let open: Vec<String> = open.map(|(i, _)| (i + 1).to_string()).collect();
+    match open.is_empty() {
+        true => String::new(),
+        false => format!("; whether attempt {} arrived is not known", open.join(" or ")),
     }
 }
 
@@ -402,5 +415,29 @@ mod tests {
             assert_eq!(words(view), expected);
         }
         assert_eq!(words(message(1, QueueState::Done, "")), "done: handed to sandbox as sandbox-2");
+    }
+
+    #[test]
+    fn an_end_beside_an_attempt_without_an_answer_says_so() {
+        for (reason, expected) in [
+            (
+                Reason::Suppressed,
+                "done: not sent again, because the recipient is suppressed; whether attempt 1 arrived is not known",
+            ),
+            (Reason::Removed, "done: removed by an operator; whether attempt 1 arrived is not known"),
+            (
+                Reason::Refused,
+                "done: refused for good by sandbox: 550 no; whether attempt 1 arrived is not known",
+            ),
+            (Reason::Assumed, "done: taken as sent: its answer never came"),
+        ] {
+            let mut view = message(1, QueueState::Done, "550 no");
+            view.deliveries[0].known = crate::mail::Known::Nothing;
+            view.deliveries[0].reason = Some(reason);
+            let mut life = Life::from(view);
+            life.attempts.truncate(1);
+            life.attempts[0].outcome = "unsure".into();
+            assert_eq!(state_in_words(&life, &life.deliveries[0], ACCEPTED), expected);
+        }
     }
 }

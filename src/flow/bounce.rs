@@ -272,6 +272,7 @@ fn fate<'a>(owed: &'a Owed, message: &'a Message, settings: &'a Settings) -> Opt
         said: &owed.said,
         remote: owed.esp.as_ref().and_then(|esp| settings.hosts.get(esp)).map(String::as_str),
         last_attempt_at: owed.last_attempt_at,
+        open: owed.open,
     })
 }
 

@@ -22,6 +22,10 @@ const FOLD_AT: usize = 76;
 /// Of the words that a report repeats for people.
 const WORDS_CHARS_MAX: usize = 500;
 
+/// What is told beside the cause where an attempt has no answer.
+const MAY_HAVE_ARRIVED: &str =
+    "The answer to another attempt was lost: it may have arrived all the same.\r\n";
+
 /// Why a sender hears of a delivery.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Cause {
@@ -94,6 +98,8 @@ pub struct Fate<'a> {
     pub remote: Option<&'a str>,
     /// When the last attempt was answered; `None`: none was made.
     pub last_attempt_at: Option<Timestamp>,
+    /// The answer to one of its attempts was lost: it may have arrived all the same.
+    pub open: bool,
 }
 
 /// One report.
@@ -186,6 +192,9 @@ impl Report<'_> {
         let mut text = format!("This is the mail relay {}.\r\n", self.hostname);
         for fate in &self.fates {
             let _ = write!(text, "\r\nYour message to <{}>\r\n{}.\r\n", fate.to, fate.cause.in_words());
+            if fate.open {
+                text.push_str(MAY_HAVE_ARRIVED);
+            }
             let said: String = fate.said.chars().map(printable).take(WORDS_CHARS_MAX).collect();
             match (said.as_str(), fate.remote.filter(|_| reply_code(fate.said).is_some())) {
                 ("", _) => {}

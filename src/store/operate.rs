@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, params};
 
+use super::queue::WHILE_OPEN;
 use super::read::{view, view_where};
 use super::reasons;
 use super::reports;
@@ -122,7 +123,7 @@ fn act_detail(before: &Queued, mark: Mark) -> String {
     match (before.delivery.state, mark) {
         (QueueState::Out { .. }, Mark::Pause | Mark::Remove) => "once the attempt that is out ends".into(),
         (QueueState::Unsure { .. } | QueueState::Paused { from: PausedFrom::Unsure { .. } }, _) => {
-            "while the outcome of an attempt is open".into()
+            WHILE_OPEN.into()
         }
         _ => String::new(),
     }

@@ -26,6 +26,9 @@ use crate::mail::{Answer, AttemptId, DeliveryId, Outcome, QueueState, Reason, St
 /// More of an ESP's words is cut off.
 const SAID_OCTETS_MAX: usize = Answer::TEXT_OCTETS_MAX;
 
+/// What the event of an end adds where an attempt before it may have arrived.
+pub(super) const WHILE_OPEN: &str = "while the outcome of an attempt is open";
+
 /// An answer never changes; only `unsure` may still become one.
 pub(super) const INSERT_ATTEMPT: &str = "INSERT INTO attempts (message, recipient, attempt, esp, begun_at, \
      answered_at, outcome, fault, lasting, phase, remote_id, said, crashed, choice, heard, key)
@@ -161,8 +164,14 @@ fn begin(tx: &mut Tx<'_, '_>, request: &BeginRequest) -> rusqlite::Result<Begin>
         }
         Begin::Not(NotBegun::Suppressed) => {
             let why = by.map(|by| by.reason).unwrap_or_default();
-            tx.delivery_event(before.id, "suppressed", None, None, &why)?;
-            reports::owe(tx, before.id, Cause::Suppressed, None, &why)?;
+            // It may have arrived: nobody is told that it was not sent (rule 13 has it so at its end).
+            if open.count > 0 {
+                let detail = format!("{why}, {WHILE_OPEN}");
+                tx.delivery_event(before.id, "suppressed", None, None, &detail)?;
+            } else {
+                tx.delivery_event(before.id, "suppressed", None, None, &why)?;
+                reports::owe(tx, before.id, Cause::Suppressed, None, &why)?;
+            }
         }
         Begin::Begun { twice: false } | Begin::Not(NotBegun::Moved | NotBegun::Known) => {}
     }

@@ -34,6 +34,8 @@ pub struct Owed {
     pub cause: Cause,
     /// When its last attempt was answered, or became unsure; `None`: none was made.
     pub last_attempt_at: Option<Timestamp>,
+    /// Whether the answer to one of its attempts is open now: it may have arrived all the same.
+    pub open: bool,
     /// The ESP that said it, where one did.
     pub esp: Option<String>,
     /// The words.
@@ -60,7 +62,9 @@ impl Store {
             let mut statement = conn.prepare_cached(
                 "SELECT message, recipient, cause, (SELECT max(a.answered_at) FROM attempts AS a
                      WHERE a.message = o.message AND a.recipient = o.recipient AND a.earlier = 0
-                       AND a.outcome <> 'unfit'), esp, said
+                       AND a.outcome <> 'unfit'), esp, said,
+                     EXISTS (SELECT 1 FROM attempts AS a WHERE a.message = o.message AND a.recipient = o.recipient
+                         AND a.earlier = 0 AND a.outcome = 'unsure')
                  FROM reports_owed AS o
                  WHERE (message, recipient, cause) > (?2, ?3, ?4)
                  ORDER BY message, recipient, cause LIMIT ?1",
@@ -72,6 +76,7 @@ impl Store {
                     last_attempt_at: row.get::<_, Option<i64>>(3)?.map(Timestamp::from_millis),
                     esp: row.get(4)?,
                     said: row.get(5)?,
+                    open: row.get(6)?,
                 })
             })?;
             rows.collect()

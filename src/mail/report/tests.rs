@@ -52,6 +52,7 @@ fn fate<'a>(to: &'a Address, cause: Cause, said: &'a str) -> Fate<'a> {
         said,
         remote: Some("mx.example.net"),
         last_attempt_at: Some(AT),
+        open: false,
     }
 }
 
@@ -94,6 +95,17 @@ fn a_report_has_words_a_status_and_the_header_block() {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
     }
     assert!(!text.contains("body\r\n"), "the content does not come back unasked");
+}
+
+#[test]
+fn a_report_says_that_an_attempt_without_an_answer_may_have_arrived() {
+    let to = address("a@example.com");
+    for open in [true, false] {
+        let fate = Fate { open, ..fate(&to, Cause::Refused, "550 5.1.1 no such user") };
+        let text = lossy(&written(&message("A: b\r\n\r\n", None), vec![fate]));
+        assert!(text.contains("Action: failed\r\n"), "{text}");
+        assert_eq!(text.contains("another attempt was lost: it may have arrived"), open, "{text}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::mail::delivery::{Begin, Mark, NotBegun};
 use crate::mail::{Known, OnceKey, Reason};
 use std::os::unix::fs::PermissionsExt;
 
-async fn begin_one(store: &Store, bench: &Bench, id: DeliveryId, esp: &str) -> (Begin, Beginning) {
+pub(super) async fn begin_one(store: &Store, bench: &Bench, id: DeliveryId, esp: &str) -> (Begin, Beginning) {
     let from = state_of(store, id).await.state;
     let beginning = Beginning { attempt: bench.attempt(), esp: esp.into() };
     let request = BeginRequest { delivery: id, from, beginning: beginning.clone() };

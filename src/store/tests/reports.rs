@@ -1,7 +1,9 @@
 //! What a sender is owed: with what ends a delivery, once, and until it is queued.
 
+use super::life::begin_one;
 use super::*;
 use crate::mail::Reason;
+use crate::mail::delivery::{Begin, NotBegun};
 use crate::mail::notify::{Ask, Asks, Notify};
 use crate::mail::report::Cause;
 
@@ -186,6 +188,48 @@ async fn somebody_suppressed_is_told_of_only_where_failures_were_asked_for() {
     let message = asking(&bench, &to, &["", "FAILURE", ""]);
     accept_one(&store, bench.waiting(&message)).await;
     assert_eq!(owed(&store).await, [(1, Cause::Suppressed, "manual".into())]);
+}
+
+/// Held: the answer to its first attempt was lost.
+async fn held(store: &Store, bench: &Bench, notify: &str) -> Arc<Message> {
+    let message = asking(bench, &["a@x.example"], &[notify]);
+    let (accept, beginning) = bench.begun(&message);
+    accept_one(store, accept).await;
+    let hold = Step::Hold(bench.now());
+    store.settle(vec![bench.settle(first(&message), &beginning, unsure(), hold)]).await.unwrap();
+    message
+}
+
+#[tokio::test]
+async fn nobody_is_told_that_a_mail_was_not_sent_which_may_have_arrived() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = held(&store, &bench, "FAILURE").await;
+    store.suppress(vec![suppression("a@x.example", "")]).await;
+    let (begun, _) = begin_one(&store, &bench, first(&message), "one").await;
+    assert_eq!(begun, Begin::Not(NotBegun::Suppressed));
+    assert!(owed(&store).await.is_empty());
+    let view = store.show(message.id).await.unwrap().unwrap();
+    assert_eq!(view.deliveries[0].reason, Some(Reason::Suppressed));
+    let end = view.events.iter().find(|event| event.kind == "suppressed").unwrap();
+    assert_eq!(end.detail, "manual, while the outcome of an attempt is open");
+}
+
+#[tokio::test]
+async fn a_refusal_beside_an_attempt_without_an_answer_is_owed_with_that() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let message = held(&store, &bench, "").await;
+    let (_, again) = begin_one(&store, &bench, first(&message), "one").await;
+    let bounce = bench.settle(first(&message), &again, refused(), Step::Bounce);
+    assert_eq!(store.settle(vec![bounce]).await, Ok(vec![Settled::Moved(QueueState::Done)]));
+    let plain = asking(&bench, &["b@x.example"], &[]);
+    let (accept, beginning) = bench.begun(&plain);
+    accept_one(&store, accept).await;
+    store.settle(vec![bench.settle(first(&plain), &beginning, refused(), Step::Bounce)]).await.unwrap();
+    let open: Vec<(MessageId, bool)> =
+        store.owed(None, 10).await.unwrap().iter().map(|owed| (owed.delivery.message, owed.open)).collect();
+    assert_eq!(open, [(message.id, true), (plain.id, false)]);
 }
 
 #[tokio::test]
