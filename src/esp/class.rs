@@ -135,6 +135,8 @@ mod tests {
             ("5.5.1", "554 5.5.1 Error", Some(Bounce::Soft)),
             ("5.3.2", "521 5.3.2 takes no mail", Some(Bounce::Soft)),
             ("5.3.0", "554 5.3.0 no", None),
+            ("5.5.0", "550 5.5.0 mailbox not used for too long", None),
+            ("5.5.0", "500 5.5.0 line too long", Some(Bounce::Policy)),
             ("", "550 no", None),
             ("", "", None),
         ] {

@@ -363,7 +363,7 @@ pub(super) const TABLE: [(About, &[&str]); 15] = [
             "message too",
             "too large",
             "too big",
-            "too long",
+            "line too long",
             "syntax",
         ],
     ),
