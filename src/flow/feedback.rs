@@ -150,12 +150,10 @@ impl Feedback {
         Feedback { store, clock, courier, rule, hooks, told: Mutex::default(), last_calls: Arc::default() }
     }
 
-    /// After a reload: what an ESP still has to tell that is configured no more is heard as before.
+    /// After a reload. An ESP that is configured no more is a stranger from then on, as after a restart: its key may be why it
+    /// was taken out.
     pub fn renewed(&self, rule: SoftRule, hooks: Vec<Hook>) -> Self {
-        let mut hooks: Vec<Arc<Hook>> = hooks.into_iter().map(Arc::new).collect();
-        let gone = self.hooks.iter().filter(|old| !hooks.iter().any(|new| new.esp == old.esp));
-        let gone: Vec<_> = gone.cloned().collect();
-        hooks.extend(gone);
+        let hooks = hooks.into_iter().map(Arc::new).collect();
         let (store, clock, courier) =
             (self.store.clone(), Arc::clone(&self.clock), Arc::clone(&self.courier));
         Feedback {

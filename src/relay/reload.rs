@@ -17,6 +17,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::config::{Config, Loaded, Place, Problem, Problems};
+use crate::esp::settings::EspSettings;
 use crate::flow::Setup;
 use crate::flow::bounce;
 use crate::flow::courier::Courier;
@@ -124,6 +125,7 @@ impl Reloader {
         let named = self.parts.store.esps_are_named(esps_named(&ready.config)).await;
         let paused = tell_of_esps(named.map_err(|error| NotReloaded::Failed(error.to_string()))?);
         warnings.extend(paused.map(|paused| http::FieldProblem::new("esp", paused)));
+        warnings.extend(unheard(&present.config, &ready.config));
         let of_flow = ["esp.", "stream.", "server."];
         let touched = changed.iter().any(|change| of_flow.iter().any(|at| change.key.starts_with(at)));
         self.put_in_place(&mut present, ready, touched).await?;
@@ -214,6 +216,18 @@ impl Reloader {
         *present = Present { config, authenticator, lines, feedback };
         Ok(())
     }
+}
+
+/// What ESPs that were taken out may have had to tell, and tell no more.
+fn unheard(before: &Config, now: &Config) -> Vec<http::FieldProblem> {
+    let has_one = |esp: &&EspSettings| esp.webhook.is_some();
+    let has_gone = |old: &&EspSettings| !now.esps.iter().filter(has_one).any(|esp| esp.name == old.name);
+    let warning = |esp: &EspSettings| {
+        let what = "its webhook is answered 401 from now on, so what it has yet to tell of mail that it took is not heard; to \
+                    hear that, leave its [[esp]] in the file and give it no more mail (postroad esp suspend)";
+        http::FieldProblem::new(format!("esp.{}", esp.name), what)
+    };
+    before.esps.iter().filter(has_one).filter(has_gone).map(warning).collect()
 }
 
 /// Every problem of a configuration, as the HTTP side tells it.

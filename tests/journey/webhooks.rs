@@ -323,6 +323,40 @@ fn strangers_learn_nothing_and_broken_bodies_are_theirs_to_mend() {
 }
 
 #[test]
+fn a_provider_that_a_reload_takes_out_is_a_stranger_at_once() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = grid_relay(&grid, &hook);
+    let at = relay.http().unwrap();
+    let bounce = |n: u32| {
+        json!([{
+            "event": "bounce", "type": "bounce", "email": "gone@example.com", "status": "5.1.1", "timestamp": now_secs(),
+            "sg_event_id": format!("b-{n}"), "reason": "550 5.1.1 no",
+        }])
+    };
+    let file = relay.folder().join("postroad.toml");
+    let with = std::fs::read_to_string(&file).unwrap();
+    let (begin, end) = (with.find("[[esp]]").unwrap(), with.find("[[stream]]").unwrap());
+    assert!(begin < end, "{with}");
+    let without = format!("{}[[esp]]\nname = \"box\"\ntype = \"sandbox\"\n{}", &with[..begin], &with[end..]);
+    let reload = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        relay.cli(&["reload", "--json"]).must(0).json().remove(0)["warnings"].clone()
+    };
+    let warnings = reload(&without);
+    assert_eq!(warnings[0]["key"], "esp.grid", "{warnings}");
+    assert!(warnings[0]["message"].as_str().unwrap().contains("answered 401 from now on"), "{warnings}");
+    for path in ["/webhooks/grid", "/bounce-webhook", "/bounce-webhook?esp=grid", "/engagement-webhook"] {
+        assert_eq!(hook.post(at, path, &bounce(1)).status, 401, "{path}");
+    }
+    assert_eq!(relay.cli(&["suppress", "list", "--json"]).must(0).json(), Vec::<Value>::new());
+    assert_eq!(reload(&with), json!([]));
+    assert_eq!(hook.post(at, "/webhooks/grid", &bounce(2)).status, 200);
+    // Without mail of its own it is heard.
+    relay.cli(&["esp", "suspend", "grid", "--reason", "leaves"]).must(0);
+    assert_eq!(hook.post(at, "/bounce-webhook", &bounce(3)).status, 200);
+}
+
+#[test]
 fn the_public_port_has_the_webhooks_and_nothing_else() {
     let (grid, hook) = (Sendgrid::start(), Grid::new());
     let public = SocketAddr::from(([127, 0, 0, 1], free_port()));
