@@ -22,6 +22,9 @@ pub const EVENTS_MAX: usize = 20_000;
 /// The same trouble of the same ESP is told to the log so often.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
+/// In metrics: what cannot be read.
+const MALFORMED: &str = "malformed";
+
 /// One ESP's webhook.
 #[derive(Debug)]
 pub struct Hook {
@@ -44,8 +47,8 @@ impl Hook {
     }
 
     async fn hear(&self, post: Post<'_>) -> Result<hook::Heard, Unheard> {
-        let (Some(url), Some(certificates)) = (self.settings.certificate_url(post)?, &self.certificates)
-        else {
+        let url = self.settings.certificate_url(post).map_err(before_proof)?;
+        let (Some(url), Some(certificates)) = (url, &self.certificates) else {
             return Ok(self.settings.hear(post, None)?);
         };
         let key = certificates.key(&url, post.at).await;
@@ -65,8 +68,17 @@ fn without_key(url: &str, no_key: NoKey) -> Unheard {
         },
         NoKey::NotGood(why) => {
             let words = format!("the certificate {url} is not good: {why}");
-            Unheard::Unproven { why: Unproven::Certificate, words }
+            Unheard::Unproven { reason: Unproven::Certificate.word(), words }
         }
+    }
+}
+
+/// What has to be read to be proven, and cannot be, nobody has shown to come from the ESP: its form is for the log alone, and
+/// it counts as a stranger's.
+fn before_proof(refused: Refused) -> Unheard {
+    match Unheard::from(refused) {
+        Unheard::Malformed(words) => Unheard::Unproven { reason: MALFORMED, words },
+        unheard => unheard,
     }
 }
 
@@ -74,12 +86,12 @@ fn without_key(url: &str, no_key: NoKey) -> Unheard {
 enum Unheard {
     /// It is not proven.
     Unproven {
-        /// Why.
-        why: Unproven,
+        /// Why, as in metrics.
+        reason: &'static str,
         /// That, in words for the log.
         words: String,
     },
-    /// It cannot be read; in words.
+    /// It is proven, or needs no proof, and cannot be read; in words.
     Malformed(String),
     /// It could not be proven now.
     Later {
@@ -93,7 +105,7 @@ enum Unheard {
 impl From<Refused> for Unheard {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Unproven(why) => Unheard::Unproven { why, words: why.to_string() },
+            Refused::Unproven(why) => Unheard::Unproven { reason: why.word(), words: why.to_string() },
             Refused::Malformed(why) => Unheard::Malformed(why),
         }
     }
@@ -115,7 +127,7 @@ pub struct Counted {
 pub enum NotHeard {
     /// Nobody has shown that the ESP sent it, or there is no such ESP.
     Unproven,
-    /// It cannot be read; in words.
+    /// It was believed, and cannot be read; in words.
     Malformed(String),
     /// It has more events than one POST may have.
     TooMany,
@@ -209,13 +221,12 @@ impl Feedback {
                 self.rejected(&hook.esp, "no_certificate", &why);
                 Err(NotHeard::Later(told))
             }
-            Err(Unheard::Unproven { why, words }) => {
-                self.rejected(&hook.esp, why.word(), &words);
+            Err(Unheard::Unproven { reason, words }) => {
+                self.rejected(&hook.esp, reason, &words);
                 Err(NotHeard::Unproven)
             }
             Err(Unheard::Malformed(why)) => {
-                self.rejected(&hook.esp, "malformed", &why);
-                // Before it is proven a body is nobody's: what is wrong with it is told to whom it may concern.
+                self.rejected(&hook.esp, MALFORMED, &why);
                 Err(NotHeard::Malformed(why))
             }
         }

@@ -1,7 +1,9 @@
 //! The webhooks: `POST /webhooks/{esp}`, and three routes for callers that send each kind of event to its own URL. The
 //! body is read untouched, since that is what is signed; the answer comes after the commit.
 //!
-//! Who cannot prove to be the ESP hears 401 and nothing else, whatever the reason. Never 403: Postmark would stop for ever.
+//! Who cannot prove to be the ESP hears 401 and nothing else, whatever the reason and whatever the body is: what is wrong with
+//! a body is told once it is proven. Never 403: Postmark would stop for ever. The one exception is 503, where a call could be
+//! Amazon's and what proves it cannot be had now (docs/decisions/0023-webhooks.md).
 
 use std::sync::Arc;
 
@@ -86,7 +88,7 @@ pub(super) struct Named {
 enum Answers {
     #[response(status = 200, description = "Committed")]
     Taken(HookTaken),
-    #[response(status = 400, description = "It cannot be read")]
+    #[response(status = 400, description = "It comes from the ESP, and cannot be read")]
     Unread(ErrorBody),
     #[response(status = 401, description = "Not shown to come from the ESP")]
     Unproven(ErrorBody),

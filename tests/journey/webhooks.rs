@@ -323,6 +323,31 @@ fn strangers_learn_nothing_and_broken_bodies_are_theirs_to_mend() {
 }
 
 #[test]
+fn a_call_that_has_to_be_read_to_be_proven_is_a_strangers_until_then() {
+    let (amazon, sns) = (Ses::start(), Sns::start());
+    let folder = tempfile::tempdir().unwrap();
+    let relay = amazon_relay(&amazon, &sns, folder.path());
+    let at = relay.http().unwrap();
+    let unknown = post_with(at, "/webhooks/nobody", None, &[], "{}").unwrap();
+    assert_eq!(unknown.status, 401);
+    let deep = format!("[{}", "[".repeat(500_000));
+    for body in ["", "{}", "[]", "{\"Type\":", "{\"Type\":\"Notification\"}", "\u{0}", deep.as_str()] {
+        let answer = post_with(at, "/webhooks/amazon", None, &[], body).unwrap();
+        assert_eq!((answer.status, &answer.body), (401, &unknown.body), "{body:.20}");
+    }
+    let told = relay.log();
+    assert!(told.contains("the body is not an SNS message"), "the log says what is wrong: {told}");
+    // More than a bucket of theirs holds, and than fills it meanwhile.
+    let mut statuses = (0..1_000).map(|_| post_with(at, "/webhooks/amazon", None, &[], "{").unwrap().status);
+    assert!(statuses.any(|status| status == 429), "they count as every stranger's");
+    let message = json!({"eventType": "Send", "mail": {"destination": ["a@example.com"]}, "send": {}});
+    let call = sns.signed("Notification", &json!({"Message": message.to_string()}));
+    assert_eq!(sns.post(at, "/webhooks/amazon", &call).status, 200, "what is proven is heard all the same");
+    let odd = sns.signed("Notification", &json!({"Message": "none of SES's"}));
+    assert_eq!(sns.post(at, "/webhooks/amazon", &odd).status, 400, "and told what is wrong with it");
+}
+
+#[test]
 fn a_provider_that_a_reload_takes_out_is_a_stranger_at_once() {
     let (grid, hook) = (Sendgrid::start(), Grid::new());
     let relay = grid_relay(&grid, &hook);
