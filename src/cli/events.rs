@@ -12,6 +12,7 @@ use super::text::{Table, json_line, relative, shown};
 use super::{Common, Failure};
 use crate::clock::{Clock, System, monotonic};
 use crate::http::events::{Happened, HappenedPage};
+use crate::http::follow::{NOTICE, Notice};
 
 /// A page of what is asked for, at most.
 const PAGE: usize = 1000;
@@ -90,7 +91,7 @@ fn cells(event: &Happened, when: String) -> [String; 7] {
 
 /// `events --follow`: until nobody reads, or the relay is gone for good.
 pub(super) async fn follow(common: &Common, unmatched: bool, out: &mut impl Write) -> Result<(), Failure> {
-    let (mut last, mut lost) = (None, None::<Instant>);
+    let (mut last, mut lost) = (String::new(), None::<Instant>);
     loop {
         let heard = match reach::relay(common).await {
             Ok(client) => listen(common, &client, unmatched, &mut last, &mut lost, out).await,
@@ -100,7 +101,7 @@ pub(super) async fn follow(common: &Common, unmatched: bool, out: &mut impl Writ
             // A stream ends when the relay restarts, and its connection has a time: what it told stays told.
             Ok(()) => {}
             // It was there before: it may be again.
-            Err(Failure::NoRelay(why)) if last.is_some() => {
+            Err(Failure::NoRelay(why)) if !last.is_empty() => {
                 if lost.get_or_insert_with(monotonic).elapsed() > GONE_AFTER {
                     return Err(Failure::NoRelay(why));
                 }
@@ -111,37 +112,69 @@ pub(super) async fn follow(common: &Common, unmatched: bool, out: &mut impl Writ
     }
 }
 
-/// Prints what one connection tells; `last`: the number of the last event, or of where it began.
+/// What is between two empty lines of a stream, as far as it is told.
+#[derive(Debug, Default)]
+struct Block {
+    id: String,
+    is_notice: bool,
+    data: Vec<u8>,
+}
+
+impl Block {
+    /// One more line, without its end.
+    fn take(&mut self, line: &[u8]) {
+        let value = |name: &[u8]| line.strip_prefix(name).map(<[u8]>::trim_ascii);
+        if let Some(id) = value(b"id:") {
+            self.id = String::from_utf8_lossy(id).into_owned();
+        } else if let Some(kind) = value(b"event:") {
+            self.is_notice = kind == NOTICE.as_bytes();
+        } else if let Some(data) = value(b"data:") {
+            self.data = data.to_vec();
+        }
+    }
+
+    /// Events to `out`; what is about the stream itself is for whoever looks on.
+    fn tell(&self, common: &Common, out: &mut impl Write) -> Result<(), Failure> {
+        if self.is_notice {
+            if let Ok(Notice { notice }) = serde_json::from_slice(&self.data) {
+                let _ = writeln!(std::io::stderr(), "events: {}", shown(&notice));
+            }
+            return Ok(());
+        }
+        let Ok(event) = serde_json::from_slice::<Happened>(&self.data) else { return Ok(()) };
+        match common.json {
+            true => json_line(out, &json!(event))?,
+            false => writeln!(out, "{}", cells(&event, event.at.to_string()).join("  "))?,
+        }
+        Ok(out.flush()?)
+    }
+}
+
+/// Prints what one connection tells; `last`: the id of the last event, or of where it began; empty: it has not begun.
 async fn listen(
     common: &Common,
     client: &Client,
     unmatched: bool,
-    last: &mut Option<i64>,
+    last: &mut String,
     lost: &mut Option<Instant>,
     out: &mut impl Write,
 ) -> Result<(), Failure> {
-    if last.is_none() {
-        // So that nothing is missed where the first connection ends before its first event.
-        let newest: HappenedPage = client.get_json("/v1/events", &[("limit", "1".to_owned())]).await?;
-        *last = Some(newest.events.first().map_or(0, |event| event.number));
-    }
-    let path = format!("/v1/events?unmatched={unmatched}");
-    let mut response = client.stream(&path, last.unwrap_or_default()).await?;
+    let mut response = client.stream(&format!("/v1/events?unmatched={unmatched}"), last).await?;
     *lost = None;
-    let mut heard = Vec::new();
+    let (mut heard, mut block) = (Vec::new(), Block::default());
     // A line that breaks is no failure: what follows is asked for anew.
     while let Ok(Some(piece)) = response.chunk().await {
         heard.extend_from_slice(&piece);
         while let Some(end) = memchr::memchr(b'\n', &heard) {
             let line: Vec<u8> = heard.drain(..=end).collect();
-            let Some(data) = line.strip_prefix(b"data:") else { continue };
-            let Ok(event) = serde_json::from_slice::<Happened>(data) else { continue };
-            *last = Some(event.number);
-            match common.json {
-                true => json_line(out, &json!(event))?,
-                false => writeln!(out, "{}", cells(&event, event.at.to_string()).join("  "))?,
+            block.take(line.trim_ascii_end());
+            if line.trim_ascii_end().is_empty() {
+                let whole = std::mem::take(&mut block);
+                whole.tell(common, out)?;
+                if !whole.id.is_empty() {
+                    *last = whole.id;
+                }
             }
-            out.flush()?;
         }
         if heard.len() > LINE_OCTETS_MAX {
             return Err(Failure::Failed("the relay sends what is no stream of events".into()));

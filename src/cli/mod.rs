@@ -130,7 +130,8 @@ enum Command {
     },
     /// What happened, newest first: what providers told, what was suppressed, expired, alerted
     #[command(
-        after_help = "With --follow it goes on until it is ended, and loses nothing while the relay restarts.\n\n\
+        after_help = "With --follow it goes on until it is ended, and loses nothing while the relay restarts or a backup is \
+            restored.\n\n\
             Example: postroad events --unmatched"
     )]
     Events {

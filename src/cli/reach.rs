@@ -216,8 +216,8 @@ impl Client {
         self.send(self.http.request(Method::GET, format!("{}{path}", self.base)).query(query)).await
     }
 
-    /// A stream of events, from behind that one on.
-    pub(super) async fn stream(&self, path: &str, last: i64) -> Result<reqwest::Response, Failure> {
+    /// A stream of events, from behind the one of that id on; empty: from now on.
+    pub(super) async fn stream(&self, path: &str, last: &str) -> Result<reqwest::Response, Failure> {
         let request = self.http.request(Method::GET, format!("{}{path}", self.base));
         self.send(request.header("accept", "text/event-stream").header("last-event-id", last)).await
     }

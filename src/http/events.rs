@@ -100,10 +100,10 @@ impl From<Told> for Happened {
         ("unmatched" = Option<bool>, Query, description = "Only what ESPs told of no delivery that is known"),
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 1000, description = "At most so many; 100 where absent"),
         ("cursor" = Option<String>, Query, description = "The next of the page before"),
-        ("Last-Event-ID" = Option<String>, Header, description = "Live: from behind the event of that number on; absent: what happens from now on"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Live: from behind the event of that id on, as it came; absent: what happens from now on"),
     ),
     responses(
-        (status = 200, description = "One page; or each event as it happens, with its number for id", content(
+        (status = 200, description = "One page; or each event as it happens, with an id to come back with, and a `notice` first where that id is of a database before a restore", content(
             (HappenedPage = "application/json"),
             (String = "text/event-stream"),
         )),

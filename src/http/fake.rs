@@ -378,6 +378,10 @@ impl Queue for Fake {
         self.event_news.subscribe()
     }
 
+    fn timeline(&self) -> BoxFuture<'_, Result<crate::store::Timeline, StoreError>> {
+        std::future::ready(self.ok(crate::store::Timeline::default())).boxed()
+    }
+
     fn events_after(
         &self,
         unmatched: bool,

@@ -1,5 +1,7 @@
 //! `GET /v1/events` with `Accept: text/event-stream`: each event once it is committed, as server-sent events. The `id` of
-//! each is its number; who comes back with `Last-Event-ID` misses none that is still kept.
+//! each is its [`Place`]; who comes back with `Last-Event-ID` misses none that is still kept. A stream begins with the place
+//! where it begins, so that also one that breaks before its first event can be gone on with. Where what a listener has heard of
+//! is not here, since a backup was restored, a `notice` says so first.
 //!
 //! A listener looks into the database when a commit has written events, a moment later so that one look takes what comes
 //! together, and at once where more was there than one look takes. So many listen at a time; who reads too slowly is let go when its connection's time is over, and may come back where it was.
@@ -11,7 +13,8 @@ use std::time::Duration;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +23,7 @@ use super::body::Pairs;
 use super::error::{FieldProblem, Problem};
 use super::events::{Happened, read_page};
 use super::{App, Queue};
-use crate::store::Told;
+use crate::store::{Lost, Place, Resumed, Timeline, Told};
 
 /// Who listens at a time.
 const FOLLOWERS_MAX: usize = 32;
@@ -33,6 +36,15 @@ const LOOK_EVENTS_MAX: usize = 200;
 /// A comment goes over a line on which nothing happens, so that both sides see that it stands.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: &str = "last-event-id";
+/// What is no event of the log, but is about the stream itself.
+pub const NOTICE: &str = "notice";
+
+/// The data of a `notice`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// In words.
+    pub notice: String,
+}
 
 /// The places for listeners.
 pub(super) struct Followers(Arc<Semaphore>);
@@ -47,6 +59,7 @@ impl Default for Followers {
 struct Following {
     queue: Arc<dyn Queue>,
     unmatched: bool,
+    timeline: Timeline,
     /// The number of the last that was told.
     after: i64,
     /// Found and not told yet, the next one last.
@@ -78,14 +91,40 @@ pub(super) async fn follow(app: &Arc<App>, headers: &HeaderMap, pairs: Pairs) ->
     let queue = Arc::clone(&app.relay.queue);
     // Before the first look: what is committed from now on wakes it.
     let news = queue.event_news();
-    let after = match after {
-        Some(after) => after,
-        None => queue.events(false, i64::MAX, 1).await?.first().map_or(0, |newest| newest.number),
+    let timeline = queue.timeline().await?;
+    let begins = match after {
+        Some(was) => timeline.resume(was),
+        None => Resumed { at: timeline.now(), lost: None },
     };
-    let stop = app.stop.clone();
-    let following =
-        Following { queue, unmatched, after, found: Vec::new(), caught_up: false, news, stop, _place: place };
-    Ok(Sse::new(told(following)).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
+    let following = Following {
+        queue,
+        unmatched,
+        timeline,
+        after: begins.at.number,
+        found: Vec::new(),
+        caught_up: false,
+        news,
+        stop: app.stop.clone(),
+        _place: place,
+    };
+    let all = stream::iter([Ok(beginning(begins))]).chain(told(following));
+    Ok(Sse::new(all).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response())
+}
+
+/// Where the stream begins; an id without data is no event to a listener, which keeps it for when it comes back.
+fn beginning(Resumed { at, lost }: Resumed) -> Event {
+    let notice = match lost {
+        None => return Event::default().id(at.to_string()),
+        Some(Lost::Restored) => {
+            format!("a backup was restored: what follows has happened since, behind event {} of the backup", at.number)
+        }
+        Some(Lost::Unknown) => {
+            "Last-Event-ID is of another database, or what it names is kept no more: all events that are kept follow"
+                .to_owned()
+        }
+    };
+    let data = serde_json::to_string(&Notice { notice }).unwrap_or_default();
+    Event::default().id(at.to_string()).event(NOTICE).data(data)
 }
 
 /// Ends when the relay stops, and where the database fails.
@@ -94,7 +133,8 @@ fn told(following: Following) -> impl Stream<Item = Result<Event, Infallible>> {
         loop {
             if let Some(told) = following.found.pop() {
                 following.after = told.number;
-                return Some((Ok(event(told)), following));
+                let place = following.timeline.place(told.number);
+                return Some((Ok(event(place, told)), following));
             }
             if following.caught_up {
                 tokio::select! {
@@ -120,10 +160,10 @@ async fn gathered(news: &mut watch::Receiver<()>) {
     news.mark_unchanged();
 }
 
-fn event(told: Told) -> Event {
-    let (number, kind) = (told.number.to_string(), told.kind.clone());
+fn event(place: Place, told: Told) -> Event {
+    let kind = told.kind.clone();
     let data = serde_json::to_string(&Happened::from(told)).unwrap_or_default();
-    Event::default().id(number).event(kind).data(data)
+    Event::default().id(place.to_string()).event(kind).data(data)
 }
 
 /// Whether only what is of no delivery is wanted.
@@ -134,12 +174,12 @@ fn read(pairs: Pairs) -> Result<bool, Problem> {
     if wrong.is_empty() { Ok(read_page(pairs)?.0) } else { Err(Problem::fields(wrong)) }
 }
 
-/// The number in `Last-Event-ID`; an empty one is none.
-fn last(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+/// The place in `Last-Event-ID`; an empty one is none.
+fn last(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
     let Some(value) = headers.get(LAST_EVENT_ID).filter(|value| !value.is_empty()) else { return Ok(None) };
-    let number = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|number: &i64| *number >= 0);
+    let place = value.to_str().ok().and_then(|text| text.parse().ok());
     let wrong = || FieldProblem::new("Last-Event-ID", "not the id of an event");
-    number.map(Some).ok_or_else(|| Problem::fields(vec![wrong()]))
+    place.map(Some).ok_or_else(|| Problem::fields(vec![wrong()]))
 }
 
 #[cfg(test)]
@@ -149,7 +189,6 @@ mod tests {
     use super::*;
     use crate::clock::monotonic;
     use crate::http::fake::Fake;
-    use futures_util::StreamExt as _;
 
     #[tokio::test(start_paused = true)]
     async fn a_commit_wakes_a_listener_and_without_one_it_looks_now_and_then() {
@@ -158,6 +197,7 @@ mod tests {
         let following = Following {
             queue: Arc::clone(&queue) as Arc<dyn Queue>,
             unmatched: false,
+            timeline: Timeline::default(),
             after: 5,
             found: Vec::new(),
             caught_up: false,

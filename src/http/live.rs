@@ -178,6 +178,10 @@ impl Queue for Live {
         self.store.event_news()
     }
 
+    fn timeline(&self) -> BoxFuture<'_, Result<crate::store::Timeline, StoreError>> {
+        self.store.timeline().boxed()
+    }
+
     fn events_after(
         &self,
         unmatched: bool,

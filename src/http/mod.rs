@@ -41,7 +41,7 @@ pub mod error;
 pub mod esp_shape;
 pub mod esps;
 pub mod events;
-mod follow;
+pub mod follow;
 mod forwarded;
 mod fresh;
 mod guard;
@@ -153,6 +153,9 @@ pub trait Queue: Send + Sync {
 
     /// Changes with each commit that wrote an event.
     fn event_news(&self) -> tokio::sync::watch::Receiver<()>;
+
+    /// What the numbers of the events mean.
+    fn timeline(&self) -> BoxFuture<'_, Result<store::Timeline, StoreError>>;
 
     /// Events after that number, oldest first.
     fn events_after(

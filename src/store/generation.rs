@@ -20,7 +20,7 @@ use super::suspensions::EVERY_ESP;
 use super::tx::Tx;
 use super::types::{NewEvent, StoreError};
 use super::waiting::Lane;
-use super::{Shared, Store, ledger, noted, suspensions, without_esps};
+use super::{Shared, Store, ledger, noted, suspensions, timeline, without_esps};
 use crate::clock::Timestamp;
 use crate::mail::{DeliveryId, MessageId};
 
@@ -194,6 +194,7 @@ fn enter(
         params![EVERY_ESP, reason, tx.now.millis()],
     )?;
     ledger::presume_spent(tx, esps)?;
+    timeline::note_restore(tx)?;
     let event = NewEvent {
         detail: format!("restored: all sending is paused: {reason}"),
         ..NewEvent::new("alert", tx.now)

@@ -41,6 +41,7 @@ mod suppressions;
 mod suspensions;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod tokens;
 mod told;
 mod tx;
@@ -73,6 +74,7 @@ pub use requeue::{MaxAge, Requeued};
 pub use reserve::give_up as give_up_reserve;
 pub use schema::OpenError;
 pub use suspensions::EVERY_ESP;
+pub use timeline::{Lost, Place, Resumed, Timeline};
 pub use types::*;
 pub use views::*;
 pub use without_esps::{EspsNamed, WithoutEsps};

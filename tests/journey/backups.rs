@@ -20,7 +20,7 @@ fn copy_of(relay: &Relay) -> PathBuf {
 }
 
 #[track_caller]
-fn back_up(relay: &Relay) -> PathBuf {
+pub(super) fn back_up(relay: &Relay) -> PathBuf {
     let copy = copy_of(relay);
     let told = relay.cli(&["backup", "copy.db"]).must(0).out;
     assert!(told.contains("copy.db: "), "{told}");
@@ -29,7 +29,7 @@ fn back_up(relay: &Relay) -> PathBuf {
 }
 
 /// Puts a copy into the place of the database of a relay that does not run.
-fn restore(relay: &Relay, copy: &Path) {
+pub(super) fn restore(relay: &Relay, copy: &Path) {
     let database = relay.data_dir().join("postroad.db");
     for beside in ["-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{beside}", database.display()));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use postroad::clock::monotonic;
 use serde_json::{Value, json};
 
+use super::backups::{back_up, restore};
 use crate::support::esps::Sendgrid;
 use crate::support::hooks::{Grid, now_secs};
 use crate::support::relay::binary;
@@ -71,9 +72,29 @@ impl Listener {
         panic!("no event came");
     }
 
+    /// What it is told of the stream itself, and the id that came with it.
+    fn notice(&mut self) -> (String, String) {
+        let begun = monotonic();
+        let mut last = String::new();
+        while begun.elapsed() < BOUND {
+            let line = self.line();
+            if line.trim_end() == "event: notice" {
+                let (id, told) = self.next();
+                let id = if id.is_empty() { last } else { id };
+                return (id, told["notice"].as_str().unwrap().to_owned());
+            }
+            assert!(!line.starts_with("data:"), "{line} before any notice");
+            if let Some(id) = line.strip_prefix("id: ") {
+                last = id.trim().to_owned();
+            }
+        }
+        panic!("no notice came");
+    }
+
     fn next_address(&mut self) -> (String, String) {
         let (id, event) = self.next();
-        assert_eq!(id, event["number"].to_string());
+        let number = id.split_once('-').map_or(id.as_str(), |(number, _)| number);
+        assert_eq!(number, event["number"].to_string());
         (id, event["address"].as_str().unwrap_or_default().to_owned())
     }
 }
@@ -130,6 +151,82 @@ fn a_listener_hears_what_happens_and_comes_back_where_it_was() {
     again.0.read_to_string(&mut rest).unwrap();
     assert!(rest.ends_with("0\r\n\r\n"), "the stream is ended, not cut: {rest:?}");
     assert!(relay.ended_within(BOUND).is_some_and(|status| status.success()));
+}
+
+#[test]
+fn an_id_that_is_not_here_begins_with_all_that_is_kept_and_the_stream_says_so() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let relay = start(&grid, &hook);
+    tell(relay.http().unwrap(), &hook, "kept@example.net");
+    let mut listener = Listener::new(&relay, "?unmatched", "999999999").unwrap();
+    let (id, told) = listener.notice();
+    assert_eq!(id, "0");
+    assert!(told.contains("is of another database"), "{told}");
+    let (first, address) = listener.next_address();
+    assert_eq!(address, "kept@example.net");
+    let mut again = Listener::new(&relay, "?unmatched", &first).unwrap();
+    tell(relay.http().unwrap(), &hook, "new@example.net");
+    assert_eq!(again.next_address().1, "new@example.net", "an id of this database is gone on with");
+}
+
+#[test]
+fn a_restored_backup_is_gone_on_with_behind_its_last_event() {
+    let (grid, hook) = (Sendgrid::start(), Grid::new());
+    let mut relay = start(&grid, &hook);
+    tell(relay.http().unwrap(), &hook, "before@example.net");
+    let copy = back_up(&relay);
+    let mut command = Command::new(binary());
+    command.args(["events", "--follow", "--unmatched", "--json"]).current_dir(relay.folder());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = Ended(command.spawn().unwrap());
+    let (out, err) = (child.0.stdout.take().unwrap(), child.0.stderr.take().unwrap());
+    let (said, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(out).lines().map_while(Result::ok) {
+            let _ = said.send(serde_json::from_str::<Value>(&line).unwrap()["address"].clone());
+        }
+    });
+    let mut n = 0;
+    wait_until("it listens", BOUND, || {
+        n += 1;
+        tell(relay.http().unwrap(), &hook, &format!("lost-{n}@example.net"));
+        heard.recv_timeout(Duration::from_secs(2)).is_ok()
+    });
+    let mut listener = Listener::new(&relay, "?unmatched", "").unwrap();
+    for n in 100..110 {
+        tell(relay.http().unwrap(), &hook, &format!("lost-{n}@example.net"));
+    }
+    let mut lost = listener.next_address();
+    while lost.1 != "lost-109@example.net" {
+        lost = listener.next_address();
+    }
+    relay.stop();
+    restore(&relay, &copy);
+    relay.restart();
+    tell(relay.http().unwrap(), &hook, "after@example.net");
+
+    let next = || heard.recv_timeout(BOUND).unwrap();
+    let mut told = next();
+    while told.as_str().is_some_and(|address| address.starts_with("lost-")) {
+        told = next();
+    }
+    assert_eq!(told, "after@example.net", "neither silent nor told again what the backup has");
+    let mut words = String::new();
+    BufReader::new(err).read_line(&mut words).unwrap();
+    assert!(words.starts_with("events: a backup was restored: "), "{words}");
+
+    let mut last = String::new();
+    for id in [lost.0.as_str(), "999999999"] {
+        let mut listener = Listener::new(&relay, "?unmatched", id).unwrap();
+        assert!(listener.notice().1.starts_with("a backup was restored: "));
+        let (id, address) = listener.next_address();
+        assert_eq!(address, "after@example.net");
+        last = id;
+    }
+    let mut again = Listener::new(&relay, "?unmatched", &last).unwrap();
+    tell(relay.http().unwrap(), &hook, "more@example.net");
+    assert_eq!(again.next_address().1, "more@example.net", "what was told after it is told once");
+    assert_eq!(next(), "more@example.net");
 }
 
 #[test]

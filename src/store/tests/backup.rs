@@ -192,6 +192,58 @@ async fn a_restored_copy_starts_paused_and_tells_each_unfinished_delivery_once_b
 }
 
 #[tokio::test]
+async fn each_restore_is_a_turn_of_the_log_and_a_restart_is_none() {
+    let bench = Bench::new();
+    let tell = async |store: &Store, n: u32| {
+        for _ in 0..n {
+            let told = store.record_events(vec![NewEvent::new("alert", bench.clock.now())]).await;
+            assert_eq!(told, [Ok(true)]);
+        }
+        store.timeline().await.unwrap().now()
+    };
+    let (store, _) = bench.start(ME).await;
+    let in_backup = tell(&store, 3).await;
+    back_up(&store, &bench).await;
+    let never_there = tell(&store, 5).await;
+    store.close().await;
+    let (store, _) = bench.start(NEXT).await;
+    let same = store.timeline().await.unwrap().resume(never_there);
+    assert_eq!((same.at, same.lost), (never_there, None), "a restart");
+    store.close().await;
+
+    bench.restore();
+    let (store, restored) = bench.start(Owner::from_number(9)).await;
+    assert!(restored.is_some());
+    let timeline = store.timeline().await.unwrap();
+    for (was, lost) in [(in_backup, None), (never_there, Some(Lost::Restored))] {
+        let resumed = timeline.resume(was);
+        assert_eq!((resumed.at.number, resumed.lost), (in_backup.number, lost));
+    }
+    let first = &store.events_after(false, in_backup.number, 1).await.unwrap()[0];
+    assert!(first.detail.starts_with("restored: "), "the restore itself is the first to be told");
+    std::fs::remove_file(bench.copy()).unwrap();
+    let in_second = tell(&store, 5).await;
+    back_up(&store, &bench).await;
+    let lost_again = tell(&store, 5).await;
+    store.close().await;
+
+    // The clock stands still: it is another restore all the same, and the copy knows of the first.
+    bench.restore();
+    let (store, _) = bench.start(Owner::from_number(10)).await;
+    let now = tell(&store, 20).await;
+    let timeline = store.timeline().await.unwrap();
+    for (was, behind, lost) in [
+        (never_there, in_backup, Some(Lost::Restored)),
+        (in_second, in_second, None),
+        (lost_again, in_second, Some(Lost::Restored)),
+        (now, now, None),
+    ] {
+        let resumed = timeline.resume(was);
+        assert_eq!((resumed.at.number, resumed.lost), (behind.number, lost), "{was}");
+    }
+}
+
+#[tokio::test]
 async fn an_older_database_or_one_without_its_folder_is_seen_and_the_same_one_is_not() {
     let bench = Bench::new();
     let data = bench.settings().data_dir;
