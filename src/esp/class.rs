@@ -18,10 +18,17 @@ pub(super) fn status_of(status: &str, words: &str) -> Option<[u16; 3]> {
 /// who sends, whatever the code.
 pub(super) fn class_of(status: &str, words: &str) -> Option<Bounce> {
     let text = own_words(words).to_ascii_lowercase();
-    if speaks_of_a_blocklist(&text) {
+    if speaks_of_a_blocklist(&text) || blocks_by_name(words) {
         return Some(Bounce::Policy);
     }
     match status_of(status, words) {
+        // Words that say so plainly are right where the code says that the mailbox is not there.
+        Some([5, 1, _] | [5, 2, 1]) if OF_THE_MAIL.iter().any(|about| text.contains(about)) => {
+            Some(Bounce::Policy)
+        }
+        Some([5, 1, _] | [5, 2, 1]) if OF_A_RATE.iter().any(|about| text.contains(about)) => {
+            Some(Bounce::Soft)
+        }
         // The sender's address, not the recipient's.
         Some([5, 1, 7 | 8] | [5, 7, _]) => Some(Bounce::Policy),
         Some([5, 1, _] | [5, 2, 1]) => Some(Bounce::Hard),
@@ -47,6 +54,22 @@ fn by_words(text: &str, vague: Option<[u16; 3]>) -> Option<Bounce> {
         Some([5, 3 | 5, detail]) if detail > 0 => Some(Bounce::Soft),
         _ => None,
     }
+}
+
+/// What is refused is the sender (Postfix, Exim), or this one message (AOL), though the code is one of the recipient's.
+const OF_THE_MAIL: [&str; 5] = [
+    "sender address rejected",
+    "sender verify failed",
+    "sender rejected",
+    "verification failed for",
+    "will not accept delivery of this message",
+];
+/// What a living mailbox is refused with for a while: Gmail's 5.2.1.
+const OF_A_RATE: [&str; 3] = ["receiving mail at a rate", "receiving mail too quickly", "too much mail"];
+
+/// Whether it names a recipient as blocked, as Barracuda's `(a@b:blocked)`: that the sender is, and not the mailbox.
+fn blocks_by_name(words: &str) -> bool {
+    words.to_ascii_lowercase().contains(":blocked)")
 }
 
 /// Of whom a host takes nothing.
@@ -137,6 +160,28 @@ mod tests {
             ("5.3.0", "554 5.3.0 no", None),
             ("5.5.0", "550 5.5.0 mailbox not used for too long", None),
             ("5.5.0", "500 5.5.0 line too long", Some(Bounce::Policy)),
+            (
+                "5.2.1",
+                "550-5.2.1 The user you are trying to contact is receiving mail at a rate that prevents more",
+                Some(Bounce::Soft),
+            ),
+            ("5.2.1", "550 5.2.1 The email account that you tried to reach is disabled", Some(Bounce::Hard)),
+            (
+                "5.1.0",
+                "550 5.1.0 <app@shop.example>: Sender address rejected: User unknown in virtual mailbox table",
+                Some(Bounce::Policy),
+            ),
+            (
+                "5.1.1",
+                "550 5.1.1 <app@shop.example>: Sender address rejected: undeliverable",
+                Some(Bounce::Policy),
+            ),
+            ("5.2.1", "521 5.2.1 : AOL will not accept delivery of this message.", Some(Bounce::Policy)),
+            (
+                "",
+                "550 permanent failure for one or more recipients (u@x.example:blocked)",
+                Some(Bounce::Policy),
+            ),
             ("", "550 no", None),
             ("", "", None),
         ] {

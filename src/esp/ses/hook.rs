@@ -256,7 +256,7 @@ impl About<'_> {
         let kind = part.text("complaintFeedbackType").unwrap_or_default();
         let what = match part.text("complaintSubType") {
             Some("OnAccountSuppressionList") => What::Bounced(Bounce::Listed(Listed::Complained)),
-            _ if kind == "not-spam" => What::NotSpam,
+            _ if kind.eq_ignore_ascii_case("not-spam") => What::NotSpam,
             _ => What::Complained,
         };
         addresses(&recipients).into_iter().map(|whom| self.event(Some(whom), what, at, id, kind)).collect()
