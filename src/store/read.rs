@@ -13,7 +13,8 @@ use super::story;
 use super::types::StoreError;
 use super::views::{AttemptView, DeliveryView, EventView, Filter, MessageView, QueueCount};
 use crate::clock::Timestamp;
-use crate::mail::{AttemptId, DeliveryId, Lane, MessageId};
+use crate::mail::event::known_of;
+use crate::mail::{AttemptId, DeliveryId, Known, Lane, MessageId, QueueState};
 
 /// A list never has more.
 const LIST_ROWS_MAX: usize = 10_000;
@@ -160,8 +161,9 @@ fn show(conn: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreEr
         let deliveries = deliveries.query_map([id.number()], view)?.collect::<Result<Vec<_>, _>>()?;
         Ok((body_kept, deliveries, attempts(conn, id)?, story::events(conn, id)?))
     };
-    let (body_kept, deliveries, attempts, mut events) =
+    let (body_kept, mut deliveries, attempts, mut events) =
         rest().map_err(|error: rusqlite::Error| store_error(&error))?;
+    deliveries.iter_mut().for_each(|delivery| name_who_told(delivery, &events));
     let accepted = EventView {
         at: message.accepted_at,
         kind: "accepted".into(),
@@ -172,6 +174,21 @@ fn show(conn: &Connection, id: MessageId) -> Result<Option<MessageView>, StoreEr
     };
     events.insert(0, accepted);
     Ok(Some(MessageView { message, body_kept, deliveries, attempts, events }))
+}
+
+/// Where several ESPs had it, the one by whose word it ended is named: that is not always the last.
+fn name_who_told(delivery: &mut DeliveryView, events: &[EventView]) {
+    if delivery.state != QueueState::Done || delivery.known <= Known::Handed {
+        return;
+    }
+    let of_it = |event: &&EventView| {
+        event.recipient == Some(delivery.id.recipient) && known_of(&event.kind) == Some(delivery.known)
+    };
+    let told: Vec<&String> =
+        events.iter().filter(of_it).filter_map(|event| event.told.as_ref()).map(|told| &told.esp).collect();
+    if let Some(last) = told.last().filter(|_| !told.iter().any(|esp| Some(*esp) == delivery.esp.as_ref())) {
+        delivery.esp = Some((*last).clone());
+    }
 }
 
 fn recipients(n: usize) -> String {

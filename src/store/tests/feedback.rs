@@ -224,6 +224,28 @@ async fn soft_bounces_hold_an_address_for_a_time_and_take_nothing_from_an_operat
 }
 
 #[tokio::test]
+async fn the_esp_by_whose_word_it_ended_is_named_though_another_had_it_last() {
+    let bench = Bench::new();
+    let store = bench.open();
+    let (message, beginning) = held(&store, &bench, "a@x.example").await;
+    bench.clock.advance(HOLD);
+    let again = Beginning { attempt: bench.attempt(), esp: "two".into() };
+    let from = state_of(&store, first(&message)).await.state;
+    let request = BeginRequest { delivery: first(&message), from, beginning: again.clone() };
+    assert_eq!(store.begin(vec![request]).await.remove(0), Ok(Begin::Begun { twice: true }));
+    store.settle(vec![bench.settle(first(&message), &again, accepted(), Step::Done)]).await.unwrap();
+    assert_eq!(state_of(&store, first(&message)).await.esp.as_deref(), Some("two"));
+    let bounced =
+        planted(event("1", What::Bounced(Bounce::Hard), "a@x.example", bench.now()), &message, &again);
+    let told = ToldEvent { esp: "two".into(), event: bounced };
+    store.take_told(SoftRule::default(), vec![told]).await.unwrap();
+    take(&store, planted(event("2", What::Delivered, "a@x.example", bench.now()), &message, &beginning))
+        .await;
+    let delivery = state_of(&store, first(&message)).await;
+    assert_eq!((delivery.known, delivery.esp.as_deref()), (Known::Delivered, Some(ESP)));
+}
+
+#[tokio::test]
 async fn an_esp_speaks_of_what_it_was_given_alone() {
     let bench = Bench::new();
     let store = bench.open();
