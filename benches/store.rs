@@ -115,7 +115,7 @@ impl Bench {
             keep_bodies: Duration::MAX,
             keep_bodies_octets: 1 << 40,
             sandboxes: Vec::new(),
-            kin: Vec::new(),
+            kin: Default::default(),
             keep_messages: Duration::MAX,
             keep_attempts: Duration::MAX,
             keep_events: Duration::MAX,

@@ -197,16 +197,21 @@ fn sandboxes(esps: &[EspSettings]) -> Vec<store::Sandboxed> {
     esps.iter().filter_map(kept).collect()
 }
 
-/// Those of Amazon SES: an identity's notifications have no place for our ids.
-fn kin(esps: &[EspSettings]) -> Vec<store::Kin> {
-    let ses = |esp: &EspSettings| match &esp.kind {
-        EspKind::Ses(ses) => {
-            let sender = ses.access.envelope_from.as_ref().map(|address| address.key());
-            Some(store::Kin { esp: esp.name.clone(), sender })
-        }
-        _ => None,
-    };
-    esps.iter().filter_map(ses).collect()
+/// An identity of Amazon SES hears of all mail of its account, by SES's SMTP endpoint as a plain smarthost too.
+fn kin(esps: &[EspSettings]) -> store::Kin {
+    let mut kin = store::Kin::default();
+    for esp in esps {
+        let envelope_from = match &esp.kind {
+            EspKind::Ses(ses) => &ses.access.envelope_from,
+            EspKind::Smtp(smtp) => &smtp.envelope_from,
+            EspKind::Sendgrid(_) | EspKind::Postmark(_) | EspKind::Sandbox { .. } => {
+                kin.apart.push(esp.name.clone());
+                continue;
+            }
+        };
+        kin.senders.push((esp.name.clone(), envelope_from.as_ref().map(Address::key)));
+    }
+    kin
 }
 
 /// What a listener takes and an API alone would carry, with more memory.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::bodies;
 use super::row::{self, Queued, deliveries, moment};
 use super::tx::Tx;
-use super::types::{Kin, Settings, ToldEvent};
+use super::types::{Kin, ToldEvent};
 use crate::address::{Address, Grammar};
 use crate::clock::Timestamp;
 use crate::mail::event::Unlabelled;
@@ -21,7 +21,7 @@ use crate::mail::from::from_keys;
 use crate::mail::headers::{fields, message_id};
 use crate::mail::{AttemptId, DeliveryId, Known, MessageId};
 
-/// Open attempts at an ESP for a recipient that are compared: where there are more, none is taken.
+/// Open attempts for a recipient that are compared: where there are more, none is taken.
 const OPEN_MAX: usize = 100;
 /// The latest attempts are looked through for what was taken, for an event without any id: they are few.
 const LATELY_MAX: u32 = 10_000;
@@ -32,7 +32,7 @@ const LATELY: Duration = Duration::from_secs(3 * 86_400);
 /// Some ESPs tell times in whole seconds.
 pub(super) const WHOLE_SECOND: Duration = Duration::from_secs(1);
 /// An ESP may still have been at it when the line to it died.
-const TAKEN_WITHIN: Duration = Duration::from_secs(60);
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// What an event without our ids is known by.
 #[derive(Debug, Clone, Copy)]
@@ -55,10 +55,21 @@ struct Candidate {
     begun_at: Timestamp,
     /// When its answer came, or was given up; `None`: it is out.
     ended_at: Option<Timestamp>,
-    /// It was at the ESP that tells; else at one whose mail that one may tell of.
-    here: bool,
+    /// Where it was.
+    door: Door,
     /// What stood as envelope sender in place of the mail's own.
     sender: Option<String>,
+}
+
+/// Where an attempt was, as seen from the ESP that tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Door {
+    /// At one that is configured no more, of which nobody can say what it was.
+    Gone,
+    /// At another whose mail it may tell of.
+    Other,
+    /// There.
+    Here,
 }
 
 /// How well the mail that is told of fits an attempt's.
@@ -100,29 +111,18 @@ pub(super) fn meant(tx: &Tx<'_, '_>, about: About<'_>) -> rusqlite::Result<Optio
         return Ok(None);
     }
     let settings = tx.shared.settings.load_full();
-    let kin = kin_of(&settings, about.esp);
-    let mut all = Vec::new();
-    for kin in &kin {
-        all.extend(open(tx.conn, about, kin)?);
-    }
+    let mut all = open(tx.conn, about, &settings.kin)?;
     if all.len() > OPEN_MAX {
         return Ok(None);
     }
     // What was taken with an id would have been found by it.
     if about.remote_id.is_none() {
-        all.extend(taken_lately(tx.conn, about, &Kin { esp: about.esp.to_owned(), sender: None })?);
+        let taken = taken_lately(tx.conn, about, &settings.kin)?;
+        all.extend(taken.into_iter().filter(|taken| taken.door == Door::Here));
     }
     let Some((fit, found)) = one_of(judged(tx.conn, all, about)?) else { return Ok(None) };
-    let another = may_be_another(tx, about, &kin, found.id, fit)?;
+    let another = may_be_another(tx, about, &settings.kin, found.id, fit)?;
     Ok((!another).then_some((found.id, found.attempt)))
-}
-
-/// Those whose mail that ESP may tell of without ids of ours: it is one of them, or alone.
-fn kin_of(settings: &Settings, esp: &str) -> Vec<Kin> {
-    match settings.kin.iter().any(|kin| kin.esp == esp) {
-        true => settings.kin.clone(),
-        false => vec![Kin { esp: esp.to_owned(), sender: None }],
-    }
 }
 
 /// Whether that id was told of other mail already, by whichever ESP.
@@ -146,73 +146,67 @@ fn judged(
 fn one_of(mut fitting: Vec<(Fit, Candidate)>) -> Option<(Fit, Candidate)> {
     let sure = fitting.iter().any(|(fit, _)| *fit == Fit::Sure);
     fitting.retain(|(fit, _)| if sure { *fit == Fit::Sure } else { *fit != Fit::No });
-    let best = |(fit, candidate): &&(Fit, Candidate)| (*fit, candidate.here, candidate.begun_at);
+    let best = |(fit, candidate): &&(Fit, Candidate)| (*fit, candidate.door, candidate.begun_at);
     let (fit, found) = fitting.iter().max_by_key(best)?;
     let alone = fitting.iter().all(|(_, other)| other.id == found.id);
-    (alone && found.here && *fit >= Fit::Yes).then(|| (*fit, found.clone()))
+    (alone && found.door == Door::Here && *fit >= Fit::Yes).then(|| (*fit, found.clone()))
 }
 
 /// Those without an answer that were begun before it was told; one more than are compared, where there are so many.
 fn open(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Vec<Candidate>> {
     let sql = format!(
-        "SELECT message, recipient, attempt, begun_at, answered_at FROM attempts
-         WHERE outcome = 'unsure' AND esp = ?1 AND key = ?2 AND begun_at <= ?3 LIMIT {}",
+        "SELECT message, recipient, attempt, begun_at, answered_at, esp FROM attempts
+         WHERE outcome = 'unsure' AND key = ?1 AND begun_at <= ?2 LIMIT {}",
         OPEN_MAX + 1
     );
     let last = about.at.plus(WHOLE_SECOND);
-    conn.prepare_cached(&sql)?
-        .query_map(params![kin.esp, about.key, last.millis()], |row| Candidate::read(row, about, kin))?
-        .collect()
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows =
+        statement.query_map(params![about.key, last.millis()], |row| Candidate::read(row, about, kin))?;
+    rows.filter_map(Result::transpose).collect()
 }
 
-/// Taken without an id, where the event has one: else they would have been found. At most two: more say no more.
+/// Those taken without an id that events are found by: where the event has one, the others would have been found.
 fn taken_lately(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Vec<Candidate>> {
     let sql = format!(
-        "SELECT a.message, a.recipient, a.attempt, a.begun_at, a.answered_at FROM
+        "SELECT a.message, a.recipient, a.attempt, a.begun_at, a.answered_at, a.esp FROM
              (SELECT * FROM attempts ORDER BY message DESC LIMIT {LATELY_MAX}) AS a
              JOIN email_sends AS d ON d.message = a.message AND d.recipient = a.recipient
-         WHERE a.esp = ?1 AND a.outcome = 'accepted' AND a.earlier = 0 AND a.begun_at BETWEEN ?3 AND ?4
-             AND coalesce(d.key, d.address) = ?2 AND d.known IN (?5, ?6)
-             AND (a.remote_id IS NULL OR ?7)
-         LIMIT 2"
+         WHERE a.outcome = 'accepted' AND a.earlier = 0 AND a.begun_at BETWEEN ?2 AND ?3
+             AND coalesce(d.key, d.address) = ?1 AND d.known IN (?4, ?5)
+             AND (a.remote_id IS NULL OR a.heard = 0 OR ?6)
+         LIMIT {OPEN_MAX}"
     );
     let (first, last) = (about.at.earlier(LATELY), about.at.plus(WHOLE_SECOND));
     let (handed, deferred) = (row::known_code(Known::Handed), row::known_code(Known::Deferred));
-    conn.prepare_cached(&sql)?
-        .query_map(
-            params![
-                kin.esp,
-                about.key,
-                first.millis(),
-                last.millis(),
-                handed,
-                deferred,
-                about.remote_id.is_none()
-            ],
-            |row| Candidate::read(row, about, kin),
-        )?
-        .collect()
+    let values =
+        params![about.key, first.millis(), last.millis(), handed, deferred, about.remote_id.is_none()];
+    let mut statement = conn.prepare_cached(&sql)?;
+    let rows = statement.query_map(values, |row| Candidate::read(row, about, kin))?;
+    rows.filter_map(Result::transpose).collect()
 }
 
 impl Candidate {
-    fn read(row: &rusqlite::Row<'_>, about: About<'_>, kin: &Kin) -> rusqlite::Result<Candidate> {
-        Ok(Candidate {
+    /// `None`: it was at an ESP of whose mail that one does not tell.
+    fn read(row: &rusqlite::Row<'_>, about: About<'_>, kin: &Kin) -> rusqlite::Result<Option<Candidate>> {
+        let esp: String = row.get(5)?;
+        let Some((door, sender)) = door(&esp, about, kin) else { return Ok(None) };
+        Ok(Some(Candidate {
             id: row::delivery_id(row, 0)?,
             attempt: AttemptId::from_number(row.get(2)?),
             begun_at: moment(row, 3)?,
             ended_at: Some(moment(row, 4)?),
-            here: kin.esp == about.esp,
-            sender: kin.sender.clone(),
-        })
+            door,
+            sender,
+        }))
     }
 
-    /// The attempt that it is out with, at one of those.
-    fn out(of: &Queued, about: About<'_>, kin: &[Kin]) -> Option<Candidate> {
+    /// The attempt that it is out with, where that one may tell of it.
+    fn out(of: &Queued, about: About<'_>, kin: &Kin) -> Option<Candidate> {
         let begun_at = of.begun_at.filter(|at| at.earlier(WHOLE_SECOND) <= about.at)?;
         let attempt = of.attempt_now().filter(|_| of.is_out() && of.key == about.key)?;
-        let kin = kin.iter().find(|kin| of.esp.as_ref() == Some(&kin.esp))?;
-        let (here, sender) = (kin.esp == about.esp, kin.sender.clone());
-        Some(Candidate { id: of.id, attempt, begun_at, ended_at: None, here, sender })
+        let (door, sender) = door(of.esp.as_deref()?, about, kin)?;
+        Some(Candidate { id: of.id, attempt, begun_at, ended_at: None, door, sender })
     }
 
     /// Whether the ESP can have taken it then.
@@ -222,12 +216,25 @@ impl Candidate {
     }
 }
 
+/// Where an attempt at that ESP was, and what stood as envelope sender there; `None`: the one that tells does not tell of it.
+/// Only events without a place for our ids are about whatever mail an account sends.
+fn door(esp: &str, about: About<'_>, kin: &Kin) -> Option<(Door, Option<String>)> {
+    let entry = kin.senders.iter().find(|(name, _)| name == esp);
+    let sender = entry.and_then(|(_, sender)| sender.clone());
+    match entry {
+        _ if esp == about.esp => Some((Door::Here, sender)),
+        _ if about.mail.is_none() || kin.apart.iter().any(|name| name == esp) => None,
+        Some(_) => Some((Door::Other, sender)),
+        None => Some((Door::Gone, sender)),
+    }
+}
+
 /// Whether another delivery may be meant as well as what was found: one that is out, or was taken by an answer that told no
 /// id.
 fn may_be_another(
     tx: &Tx<'_, '_>,
     about: About<'_>,
-    kin: &[Kin],
+    kin: &Kin,
     found: DeliveryId,
     fits: Fit,
 ) -> rusqlite::Result<bool> {
@@ -236,9 +243,7 @@ fn may_be_another(
         others.extend(tx.read(id)?.and_then(|row| Candidate::out(&row, about, kin)));
     }
     if about.remote_id.is_some() {
-        for kin in kin {
-            others.extend(taken_lately(tx.conn, about, kin)?);
-        }
+        others.extend(taken_lately(tx.conn, about, kin)?);
     }
     others.retain(|other| other.id != found);
     let judged = judged(tx.conn, others, about)?;
@@ -265,6 +270,8 @@ fn fit(conn: &Connection, candidate: &Candidate, about: About<'_>) -> rusqlite::
     let instead = |sender: &String| (candidate.sender.as_ref() == Some(sender)).then_some(true);
     let from_it = mail.sender.as_ref().and_then(|sender| instead(sender).or_else(|| own.is_from(sender)));
     Ok(match from_it {
+        // With `envelope_from` it had another.
+        Some(false) if candidate.door == Door::Gone => Fit::Perhaps,
         Some(false) => Fit::No,
         Some(true) if to_all && mail.taken_at.is_some() => Fit::Yes,
         _ => Fit::Perhaps,

@@ -32,8 +32,8 @@ pub struct Settings {
     pub keep_events: Duration,
     /// How much finished mail of each sandbox keeps its body.
     pub sandboxes: Vec<Sandboxed>,
-    /// The ESPs that tell events without ids of ours.
-    pub kin: Vec<Kin>,
+    /// Whose mail an event without ids of ours may be about.
+    pub kin: Kin,
     /// Whether the log takes its full length at the start, on a disk with plenty of room.
     pub spread_log: bool,
 }
@@ -47,13 +47,14 @@ pub struct Sandboxed {
     pub messages_max: usize,
 }
 
-/// An ESP that tells events without ids of ours: of its account, perhaps, by whichever webhook the account's others have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The ESPs as far as an account may have several of them, and tells of one's mail by another's webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Kin {
-    /// Its name.
-    pub esp: String,
-    /// The key of what its mail has as envelope sender in place of its own.
-    pub sender: Option<String>,
+    /// Those whose mail no such event is about: they are another provider's.
+    pub apart: Vec<String>,
+    /// The others by name, each with the key of what its mail has as envelope sender in place of its own. Who is in neither
+    /// list was taken out, or has another name now: it may be anyone's.
+    pub senders: Vec<(String, Option<String>)>,
 }
 
 impl Settings {
@@ -70,7 +71,7 @@ impl Settings {
             keep_attempts: always,
             keep_events: always,
             sandboxes: Vec::new(),
-            kin: Vec::new(),
+            kin: Kin::default(),
             spread_log: false,
         }
     }

@@ -188,7 +188,7 @@ pub(super) fn settings(dir: &Path) -> Settings {
         keep_bodies: day,
         keep_bodies_octets: 1 << 30,
         sandboxes: Vec::new(),
-        kin: Vec::new(),
+        kin: Default::default(),
         keep_messages: day,
         keep_attempts: day,
         keep_events: day,

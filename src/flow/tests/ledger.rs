@@ -104,7 +104,7 @@ fn open(dir: &Path, boots: i64, clock: &Arc<Manual>) -> Store {
         keep_bodies: HOUR,
         keep_bodies_octets: 1 << 30,
         sandboxes: Vec::new(),
-        kin: Vec::new(),
+        kin: Default::default(),
         keep_messages: DAY,
         keep_attempts: DAY,
         keep_events: DAY,

@@ -287,12 +287,12 @@ async fn the_message_id_tells_mail_of_one_sender_to_one_address_apart() {
 #[tokio::test]
 async fn news_of_another_entrys_mail_settles_nothing_here() {
     let bench = Bench::new();
-    let kin = [ESP, "two"].map(|esp| Kin { esp: esp.into(), sender: None });
-    let store =
-        Store::open(Settings { kin: kin.into(), ..bench.settings() }, ME, bench.clock.clone()).unwrap();
-    let at_two = async |to: &str, outcome: Option<Outcome>| {
+    let senders = [ESP, "two"].map(|esp| (esp.to_owned(), None)).into();
+    let kin = Kin { apart: vec!["apart".into()], senders };
+    let store = Store::open(Settings { kin, ..bench.settings() }, ME, bench.clock.clone()).unwrap();
+    let at = async |esp: &str, to: &str, outcome: Option<Outcome>| {
         let message = bench.message(&[to], StreamKind::Transactional, 100);
-        let beginning = Beginning { attempt: bench.attempt(), esp: "two".into() };
+        let beginning = Beginning { attempt: bench.attempt(), esp: esp.into() };
         let entries = vec![Entry::Begun(beginning.clone())];
         accept_one(&store, Accept { message: message.clone(), entries, rules: Vec::new() }).await;
         let Some(outcome) = outcome else { return };
@@ -303,17 +303,24 @@ async fn news_of_another_entrys_mail_settles_nothing_here() {
         let settle = bench.settle(first(&message), &beginning, outcome, step);
         store.settle(vec![Settle { heard: true, ..settle }]).await.unwrap();
     };
-    for (to, outcome) in [
-        ("out@x.example", None),
-        ("unsure@x.example", Some(unsure())),
-        ("taken@x.example", Some(accepted())),
-        ("without@x.example", Some(Outcome::Accepted { remote_id: None, said: "250 ok".into() })),
-    ] {
-        let (message, _) = held(&store, &bench, to).await;
-        at_two(to, outcome).await;
-        let told = notified(to, What::Delivered, to, bench.now().plus(SOON));
-        assert_eq!(take(&store, told).await, Taken::Unmatched, "{to}");
-        assert!(matches!(state_of(&store, first(&message)).await.state, QueueState::Unsure { .. }), "{to}");
+    // `gone` has another name in the configuration now; `apart` is another provider.
+    for esp in ["two", "gone", "apart"] {
+        for (how, outcome) in [
+            ("out", None),
+            ("unsure", Some(unsure())),
+            ("taken", Some(Outcome::Accepted { remote_id: Some(format!("r-{esp}")), said: "ok".into() })),
+            ("without", Some(Outcome::Accepted { remote_id: None, said: "250 ok".into() })),
+        ] {
+            let to = format!("{how}-{esp}@x.example");
+            let (message, _) = held(&store, &bench, &to).await;
+            at(esp, &to, outcome).await;
+            let told = notified(&to, What::Delivered, &to, bench.now().plus(SOON));
+            let id = if how == "taken" { format!("r-{esp}") } else { to.clone() };
+            let settled = take(&store, Event { remote_id: Some(id), ..told }).await != Taken::Unmatched;
+            assert_eq!(settled, esp == "apart" && how != "taken", "{to}");
+            let state = state_of(&store, first(&message)).await.state;
+            assert_eq!(matches!(state, QueueState::Unsure { .. }), !settled, "{to}");
+        }
     }
     let (alone, _) = held(&store, &bench, "alone@x.example").await;
     let told = notified("alone", What::Delivered, "alone@x.example", bench.now().plus(SOON));
@@ -324,7 +331,7 @@ async fn news_of_another_entrys_mail_settles_nothing_here() {
 #[tokio::test]
 async fn an_esp_that_is_given_another_envelope_sender_names_that_one() {
     let bench = Bench::new();
-    let kin = vec![Kin { esp: ESP.into(), sender: Some("v@shop.example".into()) }];
+    let kin = Kin { apart: Vec::new(), senders: vec![(ESP.into(), Some("v@shop.example".into()))] };
     let store = Store::open(Settings { kin, ..bench.settings() }, ME, bench.clock.clone()).unwrap();
     let (message, _) = held(&store, &bench, "a@x.example").await;
     let told = |sender: &str| {

@@ -61,7 +61,7 @@ impl Bench {
             keep_bodies: Duration::from_secs(3_600),
             keep_bodies_octets: 1 << 30,
             sandboxes: Vec::new(),
-            kin: Vec::new(),
+            kin: Default::default(),
             keep_messages: Duration::from_secs(86_400),
             keep_attempts: Duration::from_secs(86_400),
             keep_events: Duration::from_secs(2 * 86_400),
