@@ -111,10 +111,7 @@ pub(super) fn meant(tx: &Tx<'_, '_>, about: About<'_>) -> rusqlite::Result<Optio
         return Ok(None);
     }
     let settings = tx.shared.settings.load_full();
-    let mut all = open(tx.conn, about, &settings.kin)?;
-    if all.len() > OPEN_MAX {
-        return Ok(None);
-    }
+    let Some(mut all) = open(tx.conn, about, &settings.kin)? else { return Ok(None) };
     // What was taken with an id would have been found by it.
     if about.remote_id.is_none() {
         let taken = taken_lately(tx.conn, about, &settings.kin)?;
@@ -152,8 +149,8 @@ fn one_of(mut fitting: Vec<(Fit, Candidate)>) -> Option<(Fit, Candidate)> {
     (alone && found.door == Door::Here && *fit >= Fit::Yes).then(|| (*fit, found.clone()))
 }
 
-/// Those without an answer that were begun before it was told; one more than are compared, where there are so many.
-fn open(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Vec<Candidate>> {
+/// Those without an answer that were begun before it was told; `None`: more than are compared, at whichever ESPs.
+fn open(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Option<Vec<Candidate>>> {
     let sql = format!(
         "SELECT message, recipient, attempt, begun_at, answered_at, esp FROM attempts
          WHERE outcome = 'unsure' AND key = ?1 AND begun_at <= ?2 LIMIT {}",
@@ -163,7 +160,8 @@ fn open(conn: &Connection, about: About<'_>, kin: &Kin) -> rusqlite::Result<Vec<
     let mut statement = conn.prepare_cached(&sql)?;
     let rows =
         statement.query_map(params![about.key, last.millis()], |row| Candidate::read(row, about, kin))?;
-    rows.filter_map(Result::transpose).collect()
+    let all = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    Ok((all.len() <= OPEN_MAX).then(|| all.into_iter().flatten().collect()))
 }
 
 /// Those taken without an id that events are found by: where the event has one, the others would have been found.

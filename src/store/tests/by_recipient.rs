@@ -342,3 +342,28 @@ async fn an_esp_that_is_given_another_envelope_sender_names_that_one() {
     assert_eq!(take(&store, told("w@shop.example")).await, Taken::Unmatched);
     assert_eq!(take(&store, told("v@shop.example")).await, Taken::Joined(joined(first(&message), true)));
 }
+
+#[tokio::test]
+async fn where_more_is_open_than_is_compared_nothing_is_settled() {
+    let bench = Bench::new();
+    let senders = [ESP, "two"].map(|esp| (esp.to_owned(), None)).into();
+    let kin = Kin { apart: vec!["apart".into()], senders };
+    let store = Store::open(Settings { kin, ..bench.settings() }, ME, bench.clock.clone()).unwrap();
+    let at = async |esp: &str| {
+        let message = bench.message(&["a@x.example"], StreamKind::Transactional, 100);
+        let beginning = Beginning { attempt: bench.attempt(), esp: esp.into() };
+        let entries = vec![Entry::Begun(beginning.clone())];
+        accept_one(&store, Accept { message: message.clone(), entries, rules: Vec::new() }).await;
+        let step = Step::Hold(bench.now().plus(HOLD));
+        store.settle(vec![bench.settle(first(&message), &beginning, unsure(), step)]).await.unwrap();
+        message
+    };
+    for _ in 0..100 {
+        at("apart").await;
+    }
+    let here = at(ESP).await;
+    at("two").await;
+    let told = notified("1", What::Delivered, "a@x.example", bench.now().plus(SOON));
+    assert_eq!(take(&store, told).await, Taken::Unmatched, "the last may be meant, and was not looked at");
+    assert!(matches!(state_of(&store, first(&here)).await.state, QueueState::Unsure { .. }));
+}
